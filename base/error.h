@@ -1,0 +1,63 @@
+#pragma once
+
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace echo {
+
+// What a program returns to the shell when the error reaches main (the sysexits numbers, where one fits).
+enum class ExitCode : int {
+  success = 0,
+  usage = 64,          // command line
+  bad_data = 65,       // a file exists but its content is wrong
+  input_missing = 66,  // a file or folder is not there or cannot be read
+  unavailable = 69,    // a peer or the network
+  internal = 70,       // a condition this library itself guarantees did not hold
+  device = 71,         // device or memory
+  io = 74,             // writing failed, disk full
+  interrupted = 75,    // stopped on request, checkpoint saved: run the same command again
+  numerical = 76,      // losses are no longer finite
+  config = 78,         // the configuration is wrong
+};
+
+// The one exception type of the project: a line for the user and the exit code that fits it.
+class Error : public std::runtime_error {
+ public:
+  Error(ExitCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
+  ExitCode code() const { return code_; }
+
+ private:
+  ExitCode code_;
+};
+
+// Joins anything that has an operator<< into one string.
+template <class... Parts>
+std::string concat(Parts&&... parts) {
+  std::ostringstream out;
+  (out << ... << std::forward<Parts>(parts));
+  return std::move(out).str();
+}
+
+// Throws the Error for a mistake outside the program: a file, a setting, the command line.
+template <class... Parts>
+[[noreturn]] void fail(ExitCode code, Parts&&... parts) {
+  throw Error(code, concat(std::forward<Parts>(parts)...));
+}
+
+namespace detail {
+[[noreturn]] void throw_check_failure(const char* file, int line, const std::string& message);
+}  // namespace detail
+
+}  // namespace echo
+
+// Throws Error (exit code 70) when `condition` is false; the text is built only then. For shapes, dtypes and other
+// conditions between parts of the program; for a user's mistake use fail() with the exit code that fits.
+//   ECHO_CHECK(a.dim(-1) == b.dim(-2), "matmul: inner dimensions differ: a ", a.shape(), " x b ", b.shape());
+//   -> matmul: inner dimensions differ: a (4, 128, 64) x b (32, 256) (kernels/matmul.cpp:41)
+#define ECHO_CHECK(condition, ...)                                                                   \
+  do {                                                                                               \
+    if (!(condition)) [[unlikely]]                                                                   \
+      ::echo::detail::throw_check_failure(__FILE__, __LINE__, ::echo::concat(__VA_ARGS__));          \
+  } while (false)

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace echo {
+
+namespace fs = std::filesystem;
+
+// Whole content of a file. Throws Error: input_missing when it cannot be opened, io when reading fails.
+std::string read_file(const fs::path& path);
+
+// Writes `content` so that `path` holds either its old content or all of the new, also after a crash:
+// a temporary file beside it, fsync, rename, fsync of the folder. Throws Error (io) and removes the temporary file.
+void write_file_atomically(const fs::path& path, std::string_view content);
+
+// A file being written, one call after the other. Errors (a full disk among them) throw Error (io) with the path.
+class FileWriter {
+ public:
+  explicit FileWriter(const fs::path& path);  // creates or truncates
+  ~FileWriter();                              // closes; an error here is lost: call finish()
+  FileWriter(const FileWriter&) = delete;
+  FileWriter& operator=(const FileWriter&) = delete;
+  void write(const void* bytes, size_t count);
+  void write(std::string_view text) { write(text.data(), text.size()); }
+  void finish();  // fsync and close
+
+ private:
+  fs::path path_;
+  int descriptor_ = -1;
+};
+
+// Makes a rename or a new entry in `folder` durable.
+void sync_folder(const fs::path& folder);
+
+// A file mapped read-only into memory; pages are loaded when touched. Throws Error (input_missing, io).
+class MappedFile {
+ public:
+  explicit MappedFile(const fs::path& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  // Tells the system that these pages are not needed again (a checkpoint is read once).
+  void release(size_t offset, size_t count) const;
+
+ private:
+  const std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// An advisory lock on `path` (created when missing), held while the object lives and freed by the system when the process
+// dies, however it dies. Throws Error (usage) when another process holds it.
+class FileLock {
+ public:
+  explicit FileLock(const fs::path& path);
+  ~FileLock();
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
+
+ private:
+  int descriptor_ = -1;
+};
+
+}  // namespace echo
