@@ -37,7 +37,8 @@ class Philox {
 
   // Uniform integer in [0, bound); the bias of the multiplication is below bound / 2^64.
   uint64_t below(uint64_t index, uint64_t bound) const {
-    return uint64_t((static_cast<unsigned __int128>(bits(index)) * bound) >> 64);
+    __extension__ using Wide = unsigned __int128;
+    return uint64_t((static_cast<Wide>(bits(index)) * bound) >> 64);
   }
 
   // Standard normal by Box-Muller.

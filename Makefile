@@ -1,0 +1,135 @@
+# make            builds ./train ./analyze ./generate and the other programs of tools/
+# make help       lists every target and setting
+
+MODE  ?= release# release | debug | asan | tsan
+CUDA  ?= auto#    auto: with nvcc when it is found; 0: without
+MARCH ?= native#  instruction set: native, x86-64-v3 (AVX2), x86-64-v4 (AVX-512)
+CXX   ?= g++
+SM    ?= 80 90#   GPU architectures to compile for
+
+PACKAGES := g++ make pkg-config zstd libdnnl-dev libopenblas-dev libsentencepiece-dev libyaml-cpp-dev libgtest-dev \
+            libfmt-dev libzstd-dev libzip-dev libxxhash-dev nlohmann-json3-dev libcli11-dev
+
+# ---- probes: what this machine has -------------------------------------------------------------------------------
+has_header = $(shell echo '#include <$(1)>' | $(CXX) -x c++ -std=c++20 -fsyntax-only $(2) - >/dev/null 2>&1 && echo yes || echo no)
+ifneq ($(CUDA),0)
+  NVCC := $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+endif
+ifneq ($(NVCC),)
+  CUDA_HOME := $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
+  HAS_NCCL  := $(call has_header,nccl.h,-I$(CUDA_HOME)/include)
+else
+  HAS_NCCL  := no
+endif
+HAS_ONEDNN := $(call has_header,dnnl.hpp)
+HAS_MPI    := $(if $(shell command -v mpicxx 2>/dev/null),yes,no)
+
+# ---- flags -------------------------------------------------------------------------------------------------------
+VARIANT  := $(MODE)-$(if $(NVCC),cuda,cpu)$(if $(filter native,$(MARCH)),,-$(MARCH))
+BUILD    := build/$(VARIANT)
+CPPFLAGS += -I. -DECHO_WITH_CUDA=$(if $(NVCC),1,0) -DECHO_WITH_ONEDNN=$(if $(filter yes,$(HAS_ONEDNN)),1,0)
+WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wno-unknown-pragmas -Werror
+MODE_FLAGS_release := -O3 -DNDEBUG
+MODE_FLAGS_debug   := -O0 -g
+MODE_FLAGS_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+MODE_FLAGS_tsan    := -O1 -g -fsanitize=thread
+# -fno-math-errno and -fno-trapping-math let loops with sqrt and selections vectorise; neither changes a result.
+# -ffp-contract=fast: multiply and add in one instruction (one rounding), which ISO mode switches off.
+CXXFLAGS += -std=c++20 -march=$(MARCH) -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=fast -pthread $(MODE_FLAGS_$(MODE)) $(WARNINGS)
+LDFLAGS  += -fopenmp -pthread $(filter -fsanitize=%,$(MODE_FLAGS_$(MODE)))
+LDLIBS   += -lsentencepiece_train -lsentencepiece -lyaml-cpp -lfmt -lzstd -lzip -lxxhash $(if $(filter yes,$(HAS_ONEDNN)),-ldnnl,-lopenblas)
+NVCCFLAGS := -std=c++20 -O3 -I. -DECHO_WITH_CUDA=1 --expt-relaxed-constexpr --extended-lambda -Werror all-warnings \
+             $(foreach sm,$(SM),-gencode arch=compute_$(sm),code=sm_$(sm)) \
+             -gencode arch=compute_$(lastword $(SM)),code=compute_$(lastword $(SM)) -Xcompiler -Wall,-Wextra
+ifneq ($(NVCC),)
+  CPPFLAGS += -isystem $(CUDA_HOME)/include
+  LDLIBS   += -L$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt
+endif
+
+# ---- sources: every file of these folders ------------------------------------------------------------------------
+FOLDERS  := base tensor kernels autograd nn data analysis training
+LIBRARY  := $(BUILD)/libecho.a
+SOURCES  := $(foreach f,$(FOLDERS),$(wildcard $(f)/*.cpp)) $(if $(NVCC),$(foreach f,$(FOLDERS),$(wildcard $(f)/*.cu)))
+OBJECTS  := $(SOURCES:%=$(BUILD)/%.o)
+PROGRAMS := $(patsubst tools/%.cpp,%,$(wildcard tools/*.cpp))
+EXAMPLES := $(patsubst %.cpp,$(BUILD)/bin/%,$(wildcard examples/*.cpp))
+BENCHES  := $(patsubst %.cpp,$(BUILD)/bin/%,$(wildcard benchmarks/*.cpp))
+TESTS    := $(wildcard tests/*.cpp tests/*/*.cpp)
+BINARIES := $(PROGRAMS:%=$(BUILD)/bin/%)
+
+.DEFAULT_GOAL := all
+.PHONY: all programs examples benchmarks test tests lint format demo packages clean help summary
+.SECONDARY:
+
+all: summary programs
+programs: $(BINARIES)
+ifeq ($(MODE),release)
+	@for p in $(PROGRAMS); do ln -sfn $(BUILD)/bin/$$p $$p; done
+endif
+
+summary:
+	@echo "compiler $$($(CXX) -dumpfullversion) | nvcc $(or $(NVCC),none) | NCCL $(HAS_NCCL) | MPI $(HAS_MPI) | oneDNN $(HAS_ONEDNN) |" \
+	  "instruction sets:$$(grep -m1 -owE 'avx2|avx512f|avx512_bf16|amx_bf16' /proc/cpuinfo | sort -u | tr '\n' ' ' | sed 's/^/ /') (MARCH=$(MARCH)) | $(BUILD)"
+
+examples: $(EXAMPLES)
+benchmarks: $(BENCHES)
+
+$(BUILD)/%.cpp.o: %.cpp
+	@mkdir -p $(@D)
+	$(CXX) $(CPPFLAGS) $(CXXFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	$(NVCC) $(NVCCFLAGS) -MMD -MP -c $< -o $@
+
+$(LIBRARY): $(OBJECTS)
+	@rm -f $@ && ar rcs $@ $^
+
+$(BUILD)/bin/%: $(BUILD)/tools/%.cpp.o $(LIBRARY)
+	@mkdir -p $(@D)
+	$(CXX) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
+$(BUILD)/bin/examples/%: $(BUILD)/examples/%.cpp.o $(LIBRARY)
+	@mkdir -p $(@D)
+	$(CXX) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
+$(BUILD)/bin/benchmarks/%: $(BUILD)/benchmarks/%.cpp.o $(LIBRARY)
+	@mkdir -p $(@D)
+	$(CXX) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
+$(BUILD)/bin/run_tests: $(TESTS:%=$(BUILD)/%.o) $(LIBRARY)
+	@mkdir -p $(@D)
+	$(CXX) $(LDFLAGS) $^ -lgtest $(LDLIBS) -o $@
+
+tests: $(BUILD)/bin/run_tests programs examples
+
+# One test or a group: make test FILTER='SoftmaxTest.*'
+test: packages
+	@$(MAKE) --no-print-directory summary tests
+	@ECHOATT_PROGRAMS=$(BUILD)/bin $(BUILD)/bin/run_tests --gtest_brief=1 $(if $(FILTER),--gtest_filter='$(FILTER)')
+
+demo: packages
+	@$(MAKE) --no-print-directory all
+	@ECHOATT_PROGRAMS=$(BUILD)/bin scripts/demo.sh
+
+packages:
+	@scripts/install_packages.sh $(PACKAGES)
+
+lint:
+	@scripts/lint.sh
+
+format:
+	clang-format -i $$(git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
+
+clean:
+	rm -rf build $(PROGRAMS)
+
+help:
+	@echo "make            the programs: $(PROGRAMS)"
+	@echo "make demo       the whole method on a small model of its own, in minutes: start here"
+	@echo "make test       all tests (FILTER='Name*' for some)"
+	@echo "make packages   installs the Debian packages that are missing"
+	@echo "make examples | benchmarks | lint | format | clean"
+	@echo "settings: MODE=release|debug|asan|tsan  CUDA=auto|0  MARCH=native|x86-64-v3|x86-64-v4  SM='80 90'"
+
+-include $(shell test -d $(BUILD) && find $(BUILD) -name '*.d')

@@ -1,0 +1,28 @@
+#include "tests/test_support.h"
+
+#include <cstdlib>
+
+namespace echo {
+
+namespace fs = std::filesystem;
+
+std::optional<fs::path> shared_folder() {
+  const char* named = std::getenv("ECHOATT_SHARED");
+  const fs::path folder = named != nullptr ? named : "../shared";
+  std::error_code ignored;
+  if (fs::is_directory(folder / "golden", ignored)) return folder;
+  return std::nullopt;
+}
+
+TemporaryFolder::TemporaryFolder() {
+  std::string pattern = (fs::temp_directory_path() / "echo-test-XXXXXX").string();
+  if (::mkdtemp(pattern.data()) == nullptr) fail(ExitCode::io, pattern, ": cannot be created");
+  path_ = pattern;
+}
+
+TemporaryFolder::~TemporaryFolder() {
+  std::error_code ignored;
+  fs::remove_all(path_, ignored);
+}
+
+}  // namespace echo
