@@ -1,0 +1,196 @@
+#include "tensor/tensor.h"
+
+#include <cstring>
+
+#include "tensor/allocator.h"
+
+namespace echo {
+
+class Storage {
+ public:
+  Storage(int64_t bytes, Device device) : device_(device) {
+    ECHO_CHECK(device.is_cpu(), "tensor: no memory can be allocated on ", device, " in this build");
+    block_ = CpuAllocator::instance().allocate(bytes);
+    address_ = block_.address;
+  }
+  Storage(void* address, std::shared_ptr<void> owner) : address_(address), owner_(std::move(owner)) {}
+  ~Storage() {
+    if (block_.address != nullptr) CpuAllocator::instance().free(block_);
+  }
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+  std::byte* address() const { return static_cast<std::byte*>(address_); }
+  Device device() const { return device_; }
+
+ private:
+  Device device_;
+  CpuAllocator::Block block_;
+  void* address_ = nullptr;
+  std::shared_ptr<void> owner_;
+};
+
+namespace {
+
+std::array<int64_t, Shape::kMaxRank> row_major(const Shape& shape) {
+  std::array<int64_t, Shape::kMaxRank> strides{};
+  int64_t next = 1;
+  for (int i = shape.rank() - 1; i >= 0; --i) {
+    strides[size_t(i)] = next;
+    next *= shape[i];
+  }
+  return strides;
+}
+
+// Copies a strided block, dimension by dimension; contiguous tails in one piece.
+void copy_strided(std::byte* to, const int64_t* to_strides, const std::byte* from, const int64_t* from_strides,
+                  std::span<const int64_t> extents, int64_t item) {
+  if (extents.empty()) {
+    std::memcpy(to, from, size_t(item));
+    return;
+  }
+  if (extents.size() == 1 && to_strides[0] == 1 && from_strides[0] == 1) {
+    std::memcpy(to, from, size_t(extents[0] * item));
+    return;
+  }
+  for (int64_t i = 0; i < extents[0]; ++i)
+    copy_strided(to + i * to_strides[0] * item, to_strides + 1, from + i * from_strides[0] * item, from_strides + 1,
+                 extents.subspan(1), item);
+}
+
+}  // namespace
+
+Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
+  Tensor result;
+  result.shape_ = shape;
+  result.strides_ = row_major(shape);
+  result.dtype_ = dtype;
+  result.storage_ = std::make_shared<Storage>(result.bytes(), device);
+  return result;
+}
+
+Tensor Tensor::zeros(const Shape& shape, DType dtype, Device device) {
+  Tensor result = empty(shape, dtype, device);
+  result.fill_zero();
+  return result;
+}
+
+Tensor Tensor::full(const Shape& shape, double value, DType dtype) {
+  Tensor result = empty(shape, dtype);
+  dispatch_float(dtype, [&]<class T>() {
+    T* data = result.data<T>();
+    std::fill(data, data + result.elements(), T(static_cast<accumulator<T>>(value)));
+  });
+  return result;
+}
+
+Tensor Tensor::borrow(void* address, const Shape& shape, DType dtype, std::shared_ptr<void> owner) {
+  Tensor result;
+  result.shape_ = shape;
+  result.strides_ = row_major(shape);
+  result.dtype_ = dtype;
+  result.storage_ = std::make_shared<Storage>(address, std::move(owner));
+  return result;
+}
+
+Device Tensor::device() const { return defined() ? storage_->device() : Device{}; }
+
+void* Tensor::raw_data() const {
+  ECHO_CHECK(defined(), "tensor: an undefined tensor was accessed");
+  return storage_->address() + offset_ * size_of(dtype_);
+}
+
+bool Tensor::is_contiguous() const {
+  int64_t next = 1;
+  for (int i = rank() - 1; i >= 0; --i) {
+    if (shape_[i] != 1 && strides_[size_t(i)] != next) return false;
+    next *= shape_[i];
+  }
+  return true;
+}
+
+Tensor Tensor::reshape(const Shape& shape) const {
+  ECHO_CHECK(shape.elements() == elements(), "reshape: ", shape_, " has ", elements(), " elements, ", shape, " has ",
+             shape.elements());
+  ECHO_CHECK(is_contiguous(), "reshape: tensor ", shape_, " is not contiguous");
+  Tensor result = *this;
+  result.shape_ = shape;
+  result.strides_ = row_major(shape);
+  return result;
+}
+
+Tensor Tensor::narrow(int dimension, int64_t start, int64_t length) const {
+  const int i = shape_.index(dimension);
+  ECHO_CHECK(start >= 0 && length >= 0 && start + length <= shape_[i], "narrow: [", start, ", ", start + length,
+             ") of dimension ", i, " of ", shape_);
+  Tensor result = *this;
+  result.shape_[i] = length;
+  result.offset_ += start * strides_[size_t(i)];
+  return result;
+}
+
+Tensor Tensor::select(int dimension, int64_t index) const {
+  const int i = shape_.index(dimension);
+  Tensor result = narrow(i, index, 1);
+  Shape shape;
+  std::array<int64_t, Shape::kMaxRank> strides{};
+  for (int j = 0; j < rank(); ++j) {
+    if (j == i) continue;
+    strides[size_t(shape.rank())] = strides_[size_t(j)];
+    shape.push_back(shape_[j]);
+  }
+  result.shape_ = shape;
+  result.strides_ = strides;
+  return result;
+}
+
+Tensor Tensor::transpose(int first, int second) const {
+  const int i = shape_.index(first), j = shape_.index(second);
+  Tensor result = *this;
+  std::swap(result.shape_[i], result.shape_[j]);
+  std::swap(result.strides_[size_t(i)], result.strides_[size_t(j)]);
+  return result;
+}
+
+Tensor Tensor::contiguous() const { return is_contiguous() ? *this : clone(); }
+
+Tensor Tensor::clone() const {
+  Tensor result = empty(shape_, dtype_, device());
+  result.copy_from(*this);
+  return result;
+}
+
+void Tensor::copy_from(const Tensor& source) {
+  ECHO_CHECK(source.shape_ == shape_ && source.dtype_ == dtype_, "copy: ", source, " into ", *this);
+  if (elements() == 0) return;
+  if (is_contiguous() && source.is_contiguous()) {
+    std::memcpy(raw_data(), source.raw_data(), size_t(bytes()));
+    return;
+  }
+  copy_strided(static_cast<std::byte*>(raw_data()), strides_.data(), static_cast<const std::byte*>(source.raw_data()),
+               source.strides_.data(), shape_.extents(), size_of(dtype_));
+}
+
+void Tensor::fill_zero() {
+  ECHO_CHECK(is_contiguous(), "fill_zero: tensor ", shape_, " is not contiguous");
+  std::memset(raw_data(), 0, size_t(bytes()));
+}
+
+double Tensor::item() const {
+  ECHO_CHECK(elements() == 1, "item: tensor ", shape_, " has ", elements(), " elements, expected 1");
+  switch (dtype_) {
+    case DType::f32: return double(*data<float>());
+    case DType::bf16: return double(float(*data<bfloat16>()));
+    case DType::f64: return *data<double>();
+    case DType::i32: return double(*data<int32_t>());
+    case DType::i64: return double(*data<int64_t>());
+    case DType::u16: return double(*data<uint16_t>());
+  }
+  return 0;
+}
+
+std::ostream& operator<<(std::ostream& out, const Tensor& tensor) {
+  if (!tensor.defined()) return out << "undefined tensor";
+  return out << tensor.dtype() << ' ' << tensor.shape();
+}
+
+}  // namespace echo
