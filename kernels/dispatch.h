@@ -1,0 +1,18 @@
+#pragma once
+
+#include "tensor/tensor.h"
+
+// Calls cpu::function(...) or cuda::function(...), by where `tensor` is. In a build without nvcc the CUDA branch is discarded,
+// so cuda::function needs no definition there. For use inside a function that is not a template's.
+#define ECHO_DISPATCH_DEVICE(tensor, function, ...)                                                          \
+  do {                                                                                                       \
+    if ((tensor).device().is_cpu()) {                                                                        \
+      cpu::function(__VA_ARGS__);                                                                            \
+    } else {                                                                                                 \
+      if constexpr (::echo::kWithCuda) {                                                                     \
+        cuda::function(__VA_ARGS__);                                                                         \
+      } else {                                                                                               \
+        ECHO_CHECK(false, #function ": tensor on ", (tensor).device(), ", but this build is without CUDA");  \
+      }                                                                                                      \
+    }                                                                                                        \
+  } while (false)

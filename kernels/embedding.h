@@ -1,0 +1,16 @@
+#pragma once
+
+#include "kernels/gradient_mode.h"
+#include "tensor/tensor.h"
+
+namespace echo::kernels {
+
+// y[i] = table[ids[i]].
+//   ids: (N) i32 in [0, V); table: (V, D) any floating dtype; y: (N, D) any floating dtype, contiguous.
+// Throws Error naming position and id when an id is out of range.
+void embedding_forward(Tensor& y, const Tensor& ids, const Tensor& table);
+
+// d_table[ids[i]] += dy[i], in the order of i for each row: deterministic. d_table: (V, D) accumulator dtype of dy.
+void embedding_backward(Tensor& d_table, GradientMode mode, const Tensor& dy, const Tensor& ids);
+
+}  // namespace echo::kernels
