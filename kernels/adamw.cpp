@@ -1,0 +1,85 @@
+#include "kernels/adamw.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "kernels/operands.h"
+
+namespace echo::kernels {
+namespace cpu {
+namespace {
+
+// 512 KiB of f32 in the four arrays: enough to run at memory speed, small enough to balance a few tensors over many threads.
+constexpr int64_t kPiece = 1 << 15;
+
+struct Piece {
+  size_t span;
+  int64_t begin, count;
+};
+
+template <class T>
+struct Factors {
+  T gradient_scale, keep, one_minus_beta1, beta2, one_minus_beta2, step_size, inverse_correction, epsilon;
+};
+
+template <class T>
+void update(T* __restrict parameter, const T* __restrict gradient, T* __restrict first, T* __restrict second, int64_t count,
+            const Factors<T>& f) {
+#pragma omp simd
+  for (int64_t i = 0; i < count; ++i) {
+    const T g = f.gradient_scale * gradient[i];
+    const T m = first[i] + f.one_minus_beta1 * (g - first[i]);
+    const T v = f.beta2 * second[i] + f.one_minus_beta2 * (g * g);
+    first[i] = m;
+    second[i] = v;
+    parameter[i] = parameter[i] * f.keep - f.step_size * (m / (std::sqrt(v) * f.inverse_correction + f.epsilon));
+  }
+}
+
+template <class T>
+void update_piece(const AdamWSpan& span, const Piece& piece, const AdamWSettings& s) {
+  const double correction1 = 1 - std::pow(s.beta1, double(s.step)), correction2 = 1 - std::pow(s.beta2, double(s.step));
+  const Factors<T> factors = {T(s.gradient_scale),          T(1 - s.learning_rate * span.weight_decay),
+                              T(1 - s.beta1),               T(s.beta2),
+                              T(1 - s.beta2),               T(s.learning_rate / correction1),
+                              T(1 / std::sqrt(correction2)), T(s.epsilon)};
+  update(static_cast<T*>(span.parameter.raw_data()) + piece.begin, static_cast<const T*>(span.gradient.raw_data()) + piece.begin,
+         static_cast<T*>(span.first_moment.raw_data()) + piece.begin,
+         static_cast<T*>(span.second_moment.raw_data()) + piece.begin, piece.count, factors);
+}
+
+void adamw(std::span<const AdamWSpan> spans, const AdamWSettings& settings) {
+  std::vector<Piece> pieces;
+  for (size_t i = 0; i < spans.size(); ++i)
+    for (int64_t begin = 0, count = spans[i].parameter.elements(); begin < count; begin += kPiece)
+      pieces.push_back({i, begin, std::min(kPiece, count - begin)});
+  const int64_t count = int64_t(pieces.size());
+#pragma omp parallel for schedule(static) if (count > 1)
+  for (int64_t i = 0; i < count; ++i) {
+    const Piece& piece = pieces[size_t(i)];
+    const AdamWSpan& span = spans[piece.span];
+    if (span.parameter.dtype() == DType::f64)
+      update_piece<double>(span, piece, settings);
+    else
+      update_piece<float>(span, piece, settings);
+  }
+}
+
+}  // namespace
+}  // namespace cpu
+
+void adamw(std::span<const AdamWSpan> spans, const AdamWSettings& settings) {
+  ECHO_CHECK(settings.step >= 1, "adamw: step ", settings.step, ", the first is 1");
+  for (const AdamWSpan& span : spans) {
+    check_operands("adamw", span.parameter.shape(),
+                   {&span.parameter, &span.gradient, &span.first_moment, &span.second_moment});
+    check_same_dtype("adamw", {&span.parameter, &span.gradient, &span.first_moment, &span.second_moment});
+    ECHO_CHECK(span.parameter.dtype() == DType::f32 || span.parameter.dtype() == DType::f64, "adamw: parameter is ",
+               span.parameter, ", expected f32 or f64");
+    require_cpu("adamw", span.parameter);
+  }
+  cpu::adamw(spans, settings);
+}
+
+}  // namespace echo::kernels

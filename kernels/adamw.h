@@ -1,0 +1,37 @@
+#pragma once
+
+#include <span>
+
+#include "tensor/tensor.h"
+
+namespace echo::kernels {
+
+// One parameter tensor of an AdamW step. All four: the same elements, f32 or f64, contiguous.
+struct AdamWSpan {
+  Tensor parameter;      // read and written
+  Tensor gradient;       // read
+  Tensor first_moment;   // read and written; zeros before the first step
+  Tensor second_moment;  // likewise
+  double weight_decay = 0;
+};
+
+struct AdamWSettings {
+  double learning_rate = 1e-3;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  int64_t step = 1;           // 1 for the first update after the moments were zero
+  double gradient_scale = 1;  // every gradient is multiplied by it first: clipping without a pass of its own
+};
+
+// One update of all tensors, in the order of operations of PyTorch's AdamW:
+//   g = gradient_scale * gradient;  p *= 1 - learning_rate * weight_decay
+//   m += (1 - beta1) * (g - m);     v = beta2 * v + (1 - beta2) * g^2
+//   p -= learning_rate / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + epsilon)
+// One pass: 16 bytes read and 12 written per f32 element. The work is cut into pieces of equal size across tensors; each element
+// is computed by itself, so results do not depend on the number of threads.
+// Throws Error when shapes, dtypes or devices do not fit, or step < 1.
+// Source: Loshchilov & Hutter 2019, arXiv:1711.05101.
+void adamw(std::span<const AdamWSpan> spans, const AdamWSettings& settings);
+
+}  // namespace echo::kernels

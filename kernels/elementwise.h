@@ -1,0 +1,29 @@
+#pragma once
+
+#include "tensor/tensor.h"
+
+// Element by element. Unless said otherwise all tensors of a call have one shape, one floating dtype and one device, and are
+// contiguous; the output may be one of the inputs. bf16 is computed in f32 and rounded once. Each throws Error when shapes,
+// dtypes or devices do not fit.
+namespace echo::kernels {
+
+void add(Tensor& y, const Tensor& a, const Tensor& b);           // y = a + b
+void subtract(Tensor& y, const Tensor& a, const Tensor& b);      // y = a - b
+void multiply(Tensor& y, const Tensor& a, const Tensor& b);      // y = a * b
+void multiply_add(Tensor& y, const Tensor& a, const Tensor& b);  // y += a * b
+void scale(Tensor& y, const Tensor& x, double factor);           // y = factor * x
+void square(Tensor& y, const Tensor& x);                         // y = x^2
+
+// y += factor * x. The dtypes may differ: a bf16 gradient is added to an f32 sum, say.
+void add_scaled(Tensor& y, const Tensor& x, double factor);
+
+// y = x + bias in every row. x, y: (..., D); bias: (D).
+void add_bias(Tensor& y, const Tensor& x, const Tensor& bias);
+
+void tanh_forward(Tensor& y, const Tensor& x);                      // y = tanh(x)
+void tanh_backward(Tensor& dx, const Tensor& dy, const Tensor& y);  // dx = dy * (1 - y^2)
+
+// Whether every element is finite.
+bool all_finite(const Tensor& x);
+
+}  // namespace echo::kernels

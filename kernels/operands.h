@@ -1,0 +1,34 @@
+#pragma once
+
+#include <initializer_list>
+
+#include "tensor/tensor.h"
+
+namespace echo::kernels {
+
+// Loops over fewer elements than this stay on one thread: waking a team costs some microseconds.
+inline constexpr int64_t kSerialElements = 1 << 15;
+
+// The checks that element-wise kernels share: all tensors defined, contiguous, on one device, of `shape`.
+inline void check_operands(const char* operation, const Shape& shape, std::initializer_list<const Tensor*> tensors) {
+  const Tensor& first = **tensors.begin();
+  for (const Tensor* tensor : tensors) {
+    ECHO_CHECK(tensor->defined(), operation, ": an undefined tensor");
+    ECHO_CHECK(tensor->shape() == shape, operation, ": shape ", tensor->shape(), ", expected ", shape);
+    ECHO_CHECK(tensor->is_contiguous(), operation, ": tensor ", *tensor, " is not contiguous");
+    ECHO_CHECK(tensor->device() == first.device(), operation, ": tensors on ", first.device(), " and ", tensor->device());
+  }
+}
+
+inline void check_same_dtype(const char* operation, std::initializer_list<const Tensor*> tensors) {
+  const Tensor& first = **tensors.begin();
+  for (const Tensor* tensor : tensors)
+    ECHO_CHECK(tensor->dtype() == first.dtype(), operation, ": dtypes ", first.dtype(), " and ", tensor->dtype());
+}
+
+// The device seam: every public function of this folder calls it after its checks and before its CPU implementation.
+inline void require_cpu(const char* operation, const Tensor& tensor) {
+  ECHO_CHECK(tensor.device().is_cpu(), operation, ": no implementation for ", tensor.device());
+}
+
+}  // namespace echo::kernels

@@ -1,0 +1,113 @@
+#include "kernels/reduce.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "kernels/operands.h"
+
+namespace echo::kernels {
+namespace cpu {
+namespace {
+
+constexpr int64_t kPiece = 1 << 14;
+
+// The sum of term(i) over i < count, each piece of kPiece by one thread.
+template <class Term>
+double ordered_sum(int64_t count, Term term) {
+  const int64_t pieces = (count + kPiece - 1) / kPiece;
+  std::vector<double> partial(static_cast<size_t>(pieces));
+#pragma omp parallel for schedule(static) if (count > kSerialElements)
+  for (int64_t piece = 0; piece < pieces; ++piece) {
+    const int64_t begin = piece * kPiece, end = std::min(count, begin + kPiece);
+    double total = 0;
+#pragma omp simd reduction(+ : total)
+    for (int64_t i = begin; i < end; ++i) total += term(i);
+    partial[size_t(piece)] = total;
+  }
+  double total = 0;
+  for (double value : partial) total += value;
+  return total;
+}
+
+template <class T>
+double sum(const T* x, int64_t count) {
+  return ordered_sum(count, [x](int64_t i) { return double(static_cast<accumulator<T>>(x[i])); });
+}
+
+template <class T>
+double dot(const T* a, const T* b, int64_t count) {
+  return ordered_sum(count, [a, b](int64_t i) {
+    return double(static_cast<accumulator<T>>(a[i])) * double(static_cast<accumulator<T>>(b[i]));
+  });
+}
+
+// Rows go into a few partial sums of a fixed number of rows each, so that tall matrices use all threads.
+template <class Y, class T>
+void sum_rows(Y* y, const T* x, int64_t rows, int64_t columns, GradientMode mode) {
+  using A = accumulator<T>;
+  constexpr int64_t kMostPieces = 64;
+  const int64_t rows_per_piece = std::max<int64_t>(64, (rows + kMostPieces - 1) / kMostPieces);
+  const int64_t pieces = (rows + rows_per_piece - 1) / rows_per_piece;
+  std::vector<A> partial(size_t(pieces * columns), A(0));
+#pragma omp parallel for schedule(static) if (rows * columns > kSerialElements)
+  for (int64_t piece = 0; piece < pieces; ++piece) {
+    A* total = partial.data() + piece * columns;
+    for (int64_t row = piece * rows_per_piece; row < std::min(rows, (piece + 1) * rows_per_piece); ++row) {
+      const T* values = x + row * columns;
+#pragma omp simd
+      for (int64_t i = 0; i < columns; ++i) total[i] += static_cast<A>(values[i]);
+    }
+  }
+#pragma omp parallel for schedule(static) if (pieces * columns > kSerialElements)
+  for (int64_t i = 0; i < columns; ++i) {
+    A total = mode == GradientMode::accumulate ? A(y[i]) : A(0);
+    for (int64_t piece = 0; piece < pieces; ++piece) total += partial[size_t(piece * columns + i)];
+    y[i] = Y(total);
+  }
+}
+
+}  // namespace
+}  // namespace cpu
+
+double sum(const Tensor& x) {
+  check_operands("sum", x.shape(), {&x});
+  require_cpu("sum", x);
+  double result = 0;
+  dispatch_float(x.dtype(), [&]<class T>() { result = cpu::sum(x.data<T>(), x.elements()); });
+  return result;
+}
+
+double mean(const Tensor& x) {
+  ECHO_CHECK(x.elements() > 0, "mean: tensor ", x.shape(), " has no elements");
+  return sum(x) / double(x.elements());
+}
+
+double dot(const Tensor& a, const Tensor& b) {
+  check_operands("dot", a.shape(), {&a, &b});
+  check_same_dtype("dot", {&a, &b});
+  require_cpu("dot", a);
+  double result = 0;
+  dispatch_float(a.dtype(), [&]<class T>() { result = cpu::dot(a.data<T>(), b.data<T>(), a.elements()); });
+  return result;
+}
+
+double sum_of_squares(const Tensor& x) { return dot(x, x); }
+
+void sum_rows(Tensor& y, const Tensor& x, GradientMode mode) {
+  check_operands("sum_rows", x.shape(), {&x});
+  ECHO_CHECK(x.rank() >= 1 && y.defined() && y.shape() == Shape{x.dim(-1)} && y.is_contiguous() && y.device() == x.device(),
+             "sum_rows: x ", x, " into y ", y, ", expected one value per column");
+  ECHO_CHECK(y.dtype() == x.dtype() || y.dtype() == accumulator_dtype(x.dtype()), "sum_rows: x ", x, " into y ", y);
+  require_cpu("sum_rows", x);
+  const int64_t columns = x.dim(-1);
+  if (columns == 0) return;
+  const int64_t rows = x.elements() / columns;
+  dispatch_float(x.dtype(), [&]<class T>() {
+    if (y.dtype() == x.dtype())
+      cpu::sum_rows(y.data<T>(), x.data<T>(), rows, columns, mode);
+    else
+      cpu::sum_rows(y.data<accumulator<T>>(), x.data<T>(), rows, columns, mode);
+  });
+}
+
+}  // namespace echo::kernels

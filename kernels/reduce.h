@@ -1,0 +1,19 @@
+#pragma once
+
+#include "kernels/gradient_mode.h"
+#include "tensor/tensor.h"
+
+// Sums that do not depend on the number of threads: fixed pieces, added in order. Contiguous floating tensors of any shape.
+namespace echo::kernels {
+
+// In f64 whatever the dtype. Empty tensors: 0 (mean: throws Error).
+double sum(const Tensor& x);
+double mean(const Tensor& x);
+double sum_of_squares(const Tensor& x);
+double dot(const Tensor& a, const Tensor& b);  // sum of a * b; one shape and dtype
+
+// y[j] = sum over rows of x[row, j], or added to y. x: (..., D); y: (D) of x's dtype, or f32 where x is bf16.
+// Sums in f32 (f64 for f64). Throws Error when shapes or dtypes do not fit.
+void sum_rows(Tensor& y, const Tensor& x, GradientMode mode = GradientMode::overwrite);
+
+}  // namespace echo::kernels
