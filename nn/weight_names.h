@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "nn/leader_map.h"
+#include "nn/model_config.h"
+#include "tensor/shape.h"
+
+namespace echo {
+
+// A parameter that a model has: its name in Hugging Face's naming and its shape.
+struct WeightShape {
+  std::string name;
+  Shape shape;
+};
+
+inline constexpr std::string_view kEmbeddingWeight = "model.embed_tokens.weight";  // (V, D)
+inline constexpr std::string_view kFinalNormWeight = "model.norm.weight";          // (D)
+inline constexpr std::string_view kHeadWeight = "lm_head.weight";                  // (V, D), absent in a tied model
+
+// layer_weight(3, "self_attn.q_proj") -> "model.layers.3.self_attn.q_proj.weight". The parts of a layer, weights (out, in):
+//   self_attn.q_proj (H*Dh, D), self_attn.k_proj (Hkv*Dh, D): leaders only
+//   self_attn.v_proj (Hkv*Dh, D), self_attn.o_proj (D, H*Dh)
+//   mlp.gate_proj, mlp.up_proj (intermediate, D), mlp.down_proj (D, intermediate)
+//   input_layernorm, post_attention_layernorm (D)
+std::string layer_weight(int64_t layer, std::string_view part);
+
+// Every parameter, in the order of the forward pass: embedding, layers, final norm, head (untied models only).
+std::vector<WeightShape> weight_shapes(const LlamaConfig& config, const LeaderMap& leader_map);
+
+}  // namespace echo

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "tensor/tensor_source.h"
+
+namespace echo {
+
+// A safetensors file: 8 bytes length n of the header, n bytes of JSON
+//   {"__metadata__": {"key": "text"}, "name": {"dtype": "BF16", "shape": [4, 8], "data_offsets": [begin, end]}, ...}
+// and the tensors' bytes, to which the offsets refer, without hole or overlap up to the end of the file.
+// The header is checked in full before anything is allocated for a tensor; the file is mapped and read when asked.
+// Throws Error: input_missing; bad_data naming file, tensor and reason.
+// Source: the format's description in the safetensors project of Hugging Face.
+class SafetensorsReader : public TensorSource {
+ public:
+  explicit SafetensorsReader(const std::filesystem::path& path);
+
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+
+ private:
+  void stream(size_t tensor, const ByteSink& sink) const override;
+
+  MappedFile file_;
+  std::map<std::string, std::string> metadata_;
+  std::vector<size_t> begins_;  // first byte of each tensor in the file
+};
+
+// Writes the tensors in the order given; equal arguments give equal bytes. At most one tensor that is not contiguous, or that
+// the provider makes, is held beside the arguments. fsynced on return. Throws Error (io) when writing fails or the disk is full.
+void write_safetensors(const std::filesystem::path& path, const std::vector<TensorDescription>& tensors,
+                       const TensorProvider& provider, const std::map<std::string, std::string>& metadata = {});
+void write_safetensors(const std::filesystem::path& path, const NamedTensors& tensors,
+                       const std::map<std::string, std::string>& metadata = {});
+
+}  // namespace echo

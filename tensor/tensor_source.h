@@ -1,0 +1,86 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "tensor/stored_type.h"
+#include "tensor/tensor.h"
+
+namespace echo {
+
+// A tensor in a file, as the file's header describes it.
+struct StoredTensor {
+  std::string name;
+  StoredType type = StoredType::f32;
+  Shape shape;
+  std::filesystem::path file;
+  int64_t bytes() const { return shape.elements() * size_of(type); }
+};
+
+// A tensor to be written.
+struct TensorDescription {
+  std::string name;
+  Shape shape;
+  DType dtype = DType::f32;
+};
+
+// Hands over the tensor of a description when its turn has come, so that a file can be larger than memory. The tensor has
+// the description's shape and dtype.
+using TensorProvider = std::function<Tensor(const TensorDescription&)>;
+
+using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
+
+// Tensors by name in one file, whatever its format. The header has been checked when the object exists: every tensor's
+// bytes are inside the file. One thread at a time.
+class TensorSource {
+ public:
+  virtual ~TensorSource() = default;
+  TensorSource(const TensorSource&) = delete;
+  TensorSource& operator=(const TensorSource&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+  const std::vector<StoredTensor>& tensors() const { return tensors_; }  // in the order of the file
+  std::vector<std::string> names() const;
+  bool has(const std::string& name) const { return index_.contains(name); }
+  const StoredTensor& info(const std::string& name) const;  // throws Error (bad_data) when there is none
+
+  // A copy in the dtype that stands for the stored type: native_dtype() of stored_type.h.
+  Tensor read(const std::string& name) const;
+
+  // Fills `destination` (CPU, contiguous, the stored shape). Stored floats convert to any float dtype, stored integers to
+  // i32, i64 or their own type. Reads in pieces and gives the pages read back, so that memory does not hold two copies.
+  // Throws Error (bad_data) when shapes differ, a float meets an integer, or an integer does not fit.
+  void read_into(const std::string& name, Tensor& destination) const;
+
+ protected:
+  explicit TensorSource(std::filesystem::path path) : path_(std::move(path)) {}
+  // Throws Error (bad_data) when two tensors have the same name.
+  void set_tensors(std::vector<StoredTensor> tensors);
+
+  // Gives the tensor's bytes to `sink`, elements in row-major order, in consecutive pieces of whole elements.
+  using ByteSink = std::function<void(std::span<const std::byte>)>;
+  virtual void stream(size_t tensor, const ByteSink& sink) const = 0;
+
+ private:
+  size_t index_of(const std::string& name) const;
+
+  std::filesystem::path path_;
+  std::vector<StoredTensor> tensors_;
+  std::unordered_map<std::string, size_t> index_;
+};
+
+// Calls `provider` for the description and refuses a tensor of another shape or dtype; the result is contiguous.
+Tensor provided(const TensorProvider& provider, const TensorDescription& description);
+
+// Descriptions of tensors that are all there, and a provider that hands them over. Keeps a reference to `tensors`.
+std::vector<TensorDescription> describe(const NamedTensors& tensors);
+TensorProvider provider_of(const NamedTensors& tensors);
+
+}  // namespace echo
