@@ -1,0 +1,63 @@
+#pragma once
+
+#include <span>
+
+#include "tensor/tensor.h"
+
+namespace echo::kernels {
+
+// Causal attention with grouped heads, and the shared attention of a block of layers: the first layer of a block (its leader)
+// makes the matrix of probabilities P from its queries and keys, all layers of the block apply it to values of their own.
+//   P[b,h,t,s] = exp(scale * q[b,t,h] . k[b,s,h'] - lse[b,h,t])  for first_key[b,t] <= s <= t, else 0;  h' = h / (H / Hkv)
+// P is never stored: each function rebuilds it tile by tile, so memory beyond the arguments is at most linear in T.
+//
+//   q, o, d_o, dq: (B, T, H, Dh);  k, v, dk, dv: (B, T, Hkv, Dh);  all of one dtype (f32, bf16, f64), any strides except that the
+//   last dimension has stride 1 (slices of one fused projection's output will do). q and k come rotated.
+//   lse, row_sum: (B, H, T) contiguous, in the accumulator dtype (f32; f64 for f64), in which all sums are kept.
+//   first_key: undefined, or (B, T) i32 contiguous, 0 <= first_key[b,t] <= t: earlier keys are masked (another document).
+// Throws Error when shapes, dtypes, strides or devices do not fit. Outputs do not overlap inputs. Results are the same for any
+// number of threads.
+// Sources: Dao 2023, arXiv:2307.08691 (tiles, log-sum-exp); the deferred gradient of a block: ARCHITECTURE.md.
+
+// o = P v with lse[b,h,t] = log sum_s exp(scale * q . k), the leader's forward step.
+void attention_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& first_key,
+                       double scale);
+
+// o = P v with the leader's q, k and lse: a follower's forward step.
+void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const Tensor& lse, const Tensor& v,
+                              const Tensor& first_key, double scale);
+
+// row_sum[b,h,t] += sum over Dh of d_o * o. Every layer of a block adds its share before the leader's backward step.
+void attention_row_sums(Tensor& row_sum, const Tensor& d_o, const Tensor& o);
+
+// dv = P^T d_o, summed over the heads of a group; overwrites: a follower's backward step.
+void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, const Tensor& k, const Tensor& lse,
+                              const Tensor& first_key, double scale);
+
+// What one layer of a block contributes to the gradient of the shared matrix: the gradient of its output, and its values.
+struct AttentionUse {
+  Tensor d_o, v;
+};
+
+// The leader's backward step, once per block. With one entry of `uses` per layer (the leader's own first) and row_sum the sum of
+// attention_row_sums over the same layers:
+//   dP = sum_j d_o_j v_j^T,  dS = P * (dP - row_sum),  dq = scale dS k,  dk = scale dS^T q,  dv_of_first_use = P^T d_o_0
+// Overwrites; dv_of_first_use may be undefined. A block of k layers costs 5k + 2 products of tiles, forward and backward together.
+void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::span<const AttentionUse> uses, const Tensor& q,
+                        const Tensor& k, const Tensor& lse, const Tensor& row_sum, const Tensor& first_key, double scale);
+
+namespace cpu {
+
+// Arguments as above, already checked.
+void attention_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& first_key,
+                       double scale);
+void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const Tensor& lse, const Tensor& v,
+                              const Tensor& first_key, double scale);
+void attention_row_sums(Tensor& row_sum, const Tensor& d_o, const Tensor& o);
+void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, const Tensor& k, const Tensor& lse,
+                              const Tensor& first_key, double scale);
+void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::span<const AttentionUse> uses, const Tensor& q,
+                        const Tensor& k, const Tensor& lse, const Tensor& row_sum, const Tensor& first_key, double scale);
+
+}  // namespace cpu
+}  // namespace echo::kernels
