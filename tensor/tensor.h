@@ -43,6 +43,8 @@ class Tensor {
   DType dtype() const { return dtype_; }
   Device device() const;
   bool is_contiguous() const;
+  // No other tensor shares the storage: it may be overwritten.
+  bool is_sole_owner() const { return storage_.use_count() == 1; }
   bool shares_storage_with(const Tensor& other) const { return storage_ == other.storage_; }
 
   // The first element. Throws Error when T is not the dtype's type, or the tensor is undefined.

@@ -1,0 +1,276 @@
+#include "autograd/variable.h"
+
+#include <algorithm>
+#include <queue>
+
+#include "autograd/no_grad.h"
+#include "kernels/cast.h"
+#include "kernels/elementwise.h"
+
+namespace echo {
+
+// How the outputs of one operation were made. Owned by its outputs; holds its inputs, never an output.
+struct Node {
+  ~Node();
+
+  const char* operation = "";
+  uint64_t sequence = 0;  // order of recording: every input was made by a node with a smaller number
+  std::vector<Variable> inputs;
+  std::vector<Shape> output_shapes;
+  std::vector<DType> output_dtypes;
+  std::vector<Tensor> output_gradients;  // filled during a backward pass
+  BackwardOfMany backward;
+  RunBackward when = RunBackward::with_gradient;
+  bool done = false, queued = false;
+
+  void release_inputs();
+};
+
+struct Variable::State {
+  ~State();
+
+  Tensor data, gradient;
+  bool requires_gradient = false;
+  std::shared_ptr<Node> node;  // none for a leaf
+  size_t output_index = 0;
+  int64_t open_uses = 0;  // recorded operations that have not yet given a leaf its gradient
+  std::function<void()> ready_hook;
+};
+
+namespace {
+
+uint64_t next_sequence() {
+  thread_local uint64_t sequence = 0;
+  return ++sequence;
+}
+
+// Drops nodes one after the other: by default each destructor would run inside the next one's, and a long chain overflow the stack.
+void release(std::shared_ptr<Node> node) {
+  thread_local std::vector<std::shared_ptr<Node>> waiting;
+  thread_local bool draining = false;
+  waiting.push_back(std::move(node));
+  if (draining) return;
+  draining = true;
+  while (!waiting.empty()) {
+    std::shared_ptr<Node> next = std::move(waiting.back());
+    waiting.pop_back();
+    next.reset();
+  }
+  draining = false;
+}
+
+}  // namespace
+
+Node::~Node() { release_inputs(); }
+
+void Node::release_inputs() {
+  for (Variable& input : inputs)
+    if (input.is_leaf() && !done) --input.state_->open_uses;
+  done = true;
+  inputs.clear();
+}
+
+Variable::State::~State() {
+  if (node != nullptr) release(std::move(node));
+}
+
+Variable::Variable(Tensor data, bool requires_gradient) : state_(std::make_shared<State>()) {
+  ECHO_CHECK(data.defined(), "variable: the tensor is undefined");
+  ECHO_CHECK(!requires_gradient || is_float(data.dtype()), "variable: ", data.dtype(), " cannot have a gradient");
+  state_->data = std::move(data);
+  state_->requires_gradient = requires_gradient;
+}
+
+const Tensor& Variable::data() const {
+  ECHO_CHECK(defined(), "variable: an undefined variable was used");
+  return state_->data;
+}
+
+Tensor& Variable::data() {
+  ECHO_CHECK(defined(), "variable: an undefined variable was used");
+  return state_->data;
+}
+
+bool Variable::requires_gradient() const { return defined() && state_->requires_gradient; }
+bool Variable::is_leaf() const { return defined() && state_->node == nullptr; }
+
+const Tensor& Variable::gradient() const {
+  ECHO_CHECK(is_leaf(), "gradient: only leaves keep their gradient");
+  return state_->gradient;
+}
+
+void Variable::clear_gradient() {
+  ECHO_CHECK(is_leaf(), "clear_gradient: only leaves keep their gradient");
+  state_->gradient = Tensor();
+}
+
+void Variable::set_gradient_ready_hook(std::function<void()> hook) {
+  ECHO_CHECK(is_leaf() && requires_gradient(), "gradient-ready hook: only for leaves that require a gradient");
+  state_->ready_hook = std::move(hook);
+}
+
+Variable Variable::detach() const { return Variable(data()); }
+
+void Variable::backward() {
+  ECHO_CHECK(data().elements() == 1, "backward: variable ", shape(), " has ", data().elements(),
+             " elements; give a seed for its gradient");
+  backward(Tensor::full(shape(), 1.0, dtype()));
+}
+
+// One backward pass. Nodes run from the last recorded to the first, so each runs after everything that depends on it.
+class Tape {
+ public:
+  void add(const Variable& variable, Tensor gradient) {
+    if (!variable.requires_gradient()) return;
+    Variable::State& state = *variable.state_;
+    if (state.node == nullptr) {
+      if (gradient.defined()) add_to_leaf(state, std::move(gradient));
+      return;
+    }
+    Node& node = *state.node;
+    ECHO_CHECK(!node.done, "backward: ", node.operation,
+               " was already passed: what it saved is freed; run the forward pass again");
+    if (gradient.defined()) {
+      ECHO_CHECK(gradient.shape() == node.output_shapes[state.output_index] &&
+                     gradient.dtype() == node.output_dtypes[state.output_index],
+                 "backward: gradient ", gradient, " for an output of ", node.operation, " that is ",
+                 node.output_dtypes[state.output_index], " ", node.output_shapes[state.output_index]);
+      accumulate(node.output_gradients[state.output_index], std::move(gradient));
+    }
+    if (!node.queued) {
+      node.queued = true;
+      queue_.push(state.node);
+    }
+  }
+
+  void run() {
+    while (!queue_.empty()) {
+      const std::shared_ptr<Node> node = queue_.top();
+      queue_.pop();
+      run_node(*node);
+    }
+  }
+
+ private:
+  struct Earlier {
+    bool operator()(const std::shared_ptr<Node>& a, const std::shared_ptr<Node>& b) const {
+      return a->sequence < b->sequence;
+    }
+  };
+
+  void run_node(Node& node) {
+    // Everything moves out first: saved tensors are freed as soon as their node has run.
+    const BackwardOfMany function = std::move(node.backward);
+    node.backward = nullptr;
+    std::vector<Tensor> output_gradients = std::move(node.output_gradients);
+    std::vector<Variable> inputs = std::move(node.inputs);
+    node.inputs.clear();
+    node.done = true;
+    const bool any = std::any_of(output_gradients.begin(), output_gradients.end(),
+                                 [](const Tensor& gradient) { return gradient.defined(); });
+    Gradients gradients(inputs.size());
+    if (any || node.when == RunBackward::always) {
+      gradients = function(output_gradients);
+      ECHO_CHECK(gradients.size() == inputs.size(), "backward: ", node.operation, " returned ", gradients.size(),
+                 " gradients for ", inputs.size(), " inputs");
+    }
+    output_gradients.clear();
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      add(inputs[i], std::move(gradients[i]));
+      if (inputs[i].is_leaf() && --inputs[i].state_->open_uses == 0 && inputs[i].state_->ready_hook)
+        inputs[i].state_->ready_hook();
+    }
+  }
+
+  static void accumulate(Tensor& sum, Tensor gradient) {
+    if (!sum.defined()) {
+      sum = std::move(gradient);
+    } else if (sum.is_sole_owner() && sum.is_contiguous()) {
+      kernels::add_scaled(sum, gradient.contiguous(), 1.0);
+    } else {
+      Tensor total = sum.clone();
+      kernels::add_scaled(total, gradient.contiguous(), 1.0);
+      sum = std::move(total);
+    }
+  }
+
+  static void add_to_leaf(Variable::State& state, Tensor gradient) {
+    ECHO_CHECK(gradient.shape() == state.data.shape(), "backward: gradient ", gradient, " for a leaf ", state.data);
+    const DType dtype = accumulator_dtype(state.data.dtype());
+    if (state.gradient.defined()) {
+      kernels::add_scaled(state.gradient, gradient.contiguous(), 1.0);
+    } else if (gradient.dtype() == dtype && gradient.is_sole_owner() && gradient.is_contiguous()) {
+      state.gradient = std::move(gradient);
+    } else {
+      const Tensor source = gradient.contiguous();
+      state.gradient = Tensor::empty(source.shape(), dtype, source.device());
+      kernels::cast(state.gradient, source);
+    }
+  }
+
+  std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, Earlier> queue_;
+};
+
+void Variable::backward(const Tensor& seed) {
+  ECHO_CHECK(requires_gradient() && !is_leaf(),
+             "backward: nothing was recorded for this variable (made under NoGrad, or no input requires a gradient)");
+  Tape tape;
+  tape.add(*this, seed);
+  tape.run();
+}
+
+std::vector<Variable> record_many(const char* operation, std::vector<Variable> inputs, std::vector<Tensor> outputs,
+                                  BackwardOfMany backward, RunBackward when) {
+  std::vector<Variable> variables;
+  variables.reserve(outputs.size());
+  for (Tensor& output : outputs) variables.emplace_back(std::move(output));
+  const bool needed = !NoGrad::is_active() && std::any_of(inputs.begin(), inputs.end(), [](const Variable& input) {
+    return input.requires_gradient();
+  });
+  if (!needed) return variables;
+  auto node = std::make_shared<Node>();
+  node->operation = operation;
+  node->sequence = next_sequence();
+  node->inputs = std::move(inputs);
+  node->backward = std::move(backward);
+  node->when = when;
+  node->output_gradients.resize(variables.size());
+  for (Variable& input : node->inputs)
+    if (input.is_leaf()) ++input.state_->open_uses;
+  for (size_t i = 0; i < variables.size(); ++i) {
+    Variable::State& state = *variables[i].state_;
+    node->output_shapes.push_back(state.data.shape());
+    node->output_dtypes.push_back(state.data.dtype());
+    state.requires_gradient = true;
+    state.node = node;
+    state.output_index = i;
+  }
+  return variables;
+}
+
+Variable record(const char* operation, std::vector<Variable> inputs, Tensor output, Backward backward) {
+  return record_many(operation, std::move(inputs), {std::move(output)},
+                     [backward = std::move(backward)](const std::vector<Tensor>& gradients) {
+                       return backward(gradients[0]);
+                     })[0];
+}
+
+GradientTarget::GradientTarget(const Variable& input) : input_dtype_(input.dtype()) {
+  const DType dtype = accumulator_dtype(input.dtype());
+  if (!input.is_leaf()) {
+    tensor_ = Tensor::empty(input.shape(), dtype, input.data().device());
+    return;
+  }
+  in_place_ = true;
+  Tensor& gradient = input.state_->gradient;
+  if (gradient.defined()) {
+    mode_ = GradientMode::accumulate;
+  } else {
+    gradient = Tensor::empty(input.shape(), dtype, input.data().device());
+  }
+  tensor_ = gradient;
+}
+
+Tensor GradientTarget::result() const { return in_place_ ? Tensor() : kernels::cast(tensor_, input_dtype_); }
+
+}  // namespace echo
