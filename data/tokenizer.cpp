@@ -1,0 +1,103 @@
+#include "data/tokenizer.h"
+
+#include <sentencepiece_processor.h>
+
+#include <cstdlib>
+#include <mutex>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "data/tokenizer_model_check.h"
+#include "data/utf8.h"
+
+// Exported by the library, declared in none of its installed headers.
+namespace sentencepiece::logging {
+void SetMinLogLevel(int level);
+}
+
+namespace echo {
+namespace {
+
+constexpr size_t kLargestModel = size_t{256} << 20;  // bytes; the largest public ones have about 5 MB
+constexpr size_t kLargestText = size_t{1} << 30;     // the library counts in int, with up to three bytes for one of ours
+
+}  // namespace
+
+Tokenizer::Tokenizer(const std::filesystem::path& path) {
+  std::error_code ignored;
+  if (const auto size = fs::file_size(path, ignored); !ignored && size > kLargestModel)
+    fail(ExitCode::bad_data, path.string(), ": not a SentencePiece model: ", size, " bytes are too many");
+  const std::string model = read_file(path);
+  check_tokenizer_model(model, path.string());
+
+  static std::once_flag quiet;
+  std::call_once(quiet, [] { sentencepiece::logging::SetMinLogLevel(2); });  // errors only: nothing here prints
+  auto processor = std::make_shared<sentencepiece::SentencePieceProcessor>();
+  try {
+    if (const auto status = processor->LoadFromSerializedProto(absl::string_view(model.data(), model.size())); !status.ok())
+      fail(ExitCode::bad_data, path.string(), ": not a usable SentencePiece model: ", status.message());
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& error) {  // its trie builder throws
+    fail(ExitCode::bad_data, path.string(), ": not a usable SentencePiece model: ", error.what());
+  }
+  vocabulary_size_ = processor->GetPieceSize();
+  bos_id_ = processor->bos_id();
+  eos_id_ = processor->eos_id();
+  unknown_id_ = processor->unk_id();
+  processor_ = std::move(processor);
+}
+
+std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
+  if (text.size() > kLargestText) fail(ExitCode::bad_data, "a text of ", text.size(), " bytes is too long to be tokenized");
+  std::vector<int> ids;
+  const auto status = processor_->Encode(absl::string_view(text.data(), text.size()), &ids);
+  if (!status.ok()) fail(ExitCode::bad_data, "a text cannot be tokenized: ", status.message());
+  return ids;
+}
+
+std::string Tokenizer::decode(std::span<const int32_t> ids) const {
+  for (const int32_t id : ids)
+    ECHO_CHECK(id >= 0 && id < vocabulary_size_, "token id ", id, " is outside the vocabulary of ", vocabulary_size_);
+  std::string text;
+  const auto status = processor_->Decode(std::vector<int>(ids.begin(), ids.end()), &text);
+  ECHO_CHECK(status.ok(), "decoding failed: ", status.message());
+  return text;
+}
+
+bool Tokenizer::is_byte(int32_t id) const { return processor_->IsByte(id); }
+
+uint8_t Tokenizer::byte_of(int32_t id) const {
+  return static_cast<uint8_t>(std::strtol(processor_->IdToPiece(id).c_str() + 1, nullptr, 16));  // "<0x41>"
+}
+
+std::string StreamingDecoder::push(int32_t id) {
+  ECHO_CHECK(id >= 0 && id < tokenizer_.vocabulary_size(), "token id ", id, " is outside the vocabulary of ",
+             tokenizer_.vocabulary_size());
+  window_.push_back(id);
+  if (tokenizer_.is_byte(id) && tokenizer_.byte_of(id) >= 0x80)
+    pending_bytes_ += static_cast<char>(tokenizer_.byte_of(id));
+  else
+    pending_bytes_.clear();  // an ordinary token or an ASCII byte ends every sequence
+  const size_t held_back = incomplete_utf8_tail(pending_bytes_);
+  const std::string text = tokenizer_.decode(std::span(window_).first(window_.size() - held_back));
+  std::string fresh = text.substr(emitted_);
+  emitted_ = text.size();
+  if (pending_bytes_.empty()) {
+    // After a token that gave text and cannot be part of a longer character, what follows does not depend on what came before.
+    const std::vector<int32_t> anchor = {id};
+    if (const size_t alone = tokenizer_.decode(anchor).size(); alone > 0) {
+      window_ = anchor;
+      emitted_ = alone;
+    }
+  }
+  return fresh;
+}
+
+std::string StreamingDecoder::finish() {
+  std::string fresh = tokenizer_.decode(window_).substr(emitted_);
+  *this = StreamingDecoder(tokenizer_);
+  return fresh;
+}
+
+}  // namespace echo
