@@ -1,0 +1,197 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/error.h"
+#include "base/svg.h"
+#include "base/svg_canvas.h"
+
+namespace echo {
+namespace {
+
+struct Range {
+  double low = std::numeric_limits<double>::infinity(), high = -std::numeric_limits<double>::infinity();
+  void include(double value) {
+    low = std::min(low, value);
+    high = std::max(high, value);
+  }
+  bool empty() const { return !(low <= high); }
+};
+
+// From values to positions on the picture, linear or logarithmic.
+struct Scale {
+  double low, high, from, to;
+  bool logarithmic;
+  double operator()(double value) const {
+    const double part = logarithmic ? std::log(value / low) / std::log(high / low) : (value - low) / (high - low);
+    return from + (to - from) * part;
+  }
+};
+
+// Round numbers (1, 2 or 5 times a power of ten) about `count` steps apart, inside [low, high].
+std::vector<double> linear_ticks(double low, double high, int count, bool integers) {
+  const double wanted = (high - low) / count, power = std::pow(10.0, std::floor(std::log10(wanted)));
+  double step = 10 * power;
+  for (const double factor : {5.0, 2.0, 1.0})
+    if (factor * power >= wanted * 0.999) step = factor * power;
+  if (integers) step = std::max(1.0, std::round(step));
+  std::vector<double> ticks;
+  // Counted, not added up: with a step below the rounding of `low` a sum would not move on.
+  const double first = std::ceil(low / step - 1e-9);
+  for (int i = 0; i <= 2 * count && (first + i) * step <= high + step * 1e-9; ++i)
+    ticks.push_back((first + i) * step == 0.0 ? 0.0 : (first + i) * step);  // no "-0"
+  return ticks;
+}
+
+// 1, 2 and 5 times powers of ten inside [low, high]; powers alone when that is many, linear ones when it is few.
+std::vector<double> logarithmic_ticks(double low, double high) {
+  std::vector<double> all, powers;
+  for (int exponent = int(std::floor(std::log10(low))); exponent <= int(std::ceil(std::log10(high))); ++exponent) {
+    for (const double factor : {1.0, 2.0, 5.0}) {
+      const double tick = factor * std::pow(10.0, exponent);
+      if (tick < low * (1 - 1e-9) || tick > high * (1 + 1e-9)) continue;
+      all.push_back(tick);
+      if (factor == 1.0) powers.push_back(tick);
+    }
+  }
+  if (all.size() < 3) return linear_ticks(low, high, 5, false);
+  return all.size() > 9 ? powers : all;
+}
+
+// A range with something in it and some air around it.
+void widen(Range& range, bool logarithmic, double share) {
+  if (range.empty()) range = logarithmic ? Range{0.1, 1.0} : Range{0.0, 1.0};
+  if (logarithmic) {
+    const double factor = std::max(std::pow(range.high / range.low, share), 1.02);
+    range = {range.low / factor, range.high * factor};
+    return;
+  }
+  double air = (range.high - range.low) * share;
+  if (air <= std::abs(range.high) * 1e-12) air = range.high == range.low && range.high != 0.0 ? std::abs(range.high) * 0.1 : 1.0;
+  range = {range.low - air, range.high + air};
+}
+
+struct Point {
+  double x, y;
+};
+
+// At most about `limit` points: of each group of neighbours the lowest and the highest, so that no peak is lost. Breaks stay.
+std::vector<Point> thinned(const std::vector<Point>& points, size_t limit) {
+  if (points.size() <= limit) return points;
+  const size_t group = (2 * points.size() + limit - 1) / limit;
+  std::vector<Point> kept;
+  for (size_t begin = 0; begin < points.size(); begin += group) {
+    const size_t end = std::min(begin + group, points.size());
+    size_t low = begin, high = begin, hole = end;
+    for (size_t i = begin; i < end; ++i) {
+      if (!std::isfinite(points[i].y)) {
+        hole = i;
+        continue;
+      }
+      if (!std::isfinite(points[low].y) || points[i].y < points[low].y) low = i;
+      if (!std::isfinite(points[high].y) || points[i].y > points[high].y) high = i;
+    }
+    kept.push_back(points[std::min(low, high)]);
+    if (low != high) kept.push_back(points[std::max(low, high)]);
+    if (hole != end) kept.push_back({points[hole].x, std::numeric_limits<double>::quiet_NaN()});
+  }
+  return kept;
+}
+
+}  // namespace
+
+std::string svg_line_chart(const SvgLineChart& chart, SvgUse use) {
+  std::vector<std::vector<Point>> lines;
+  Range xs, ys;
+  for (const SvgSeries& series : chart.series) {
+    ECHO_CHECK(series.x.size() == series.y.size(), "line chart: ", series.name, " has ", series.x.size(), " x and ",
+               series.y.size(), " y");
+    std::vector<Point> points;
+    for (size_t i = 0; i < series.x.size(); ++i) {
+      const bool drawn = std::abs(series.y[i]) < 1e300 && (!chart.log_y || series.y[i] > 0.0);
+      if (!(std::abs(series.x[i]) < 1e300)) continue;
+      points.push_back({series.x[i], drawn ? series.y[i] : std::numeric_limits<double>::quiet_NaN()});
+      xs.include(series.x[i]);
+      if (drawn) ys.include(series.y[i]);
+    }
+    lines.push_back(std::move(points));
+  }
+  widen(xs, false, chart.integer_x && xs.high - xs.low < 300 ? 0.5 / std::max(1.0, xs.high - xs.low) : 0.0);
+  widen(ys, chart.log_y, 0.06);
+
+  // Legend: as many rows as its entries need.
+  const double left = 74, right = chart.width - 18.0;
+  double top = 12;
+  SvgCanvas canvas;
+  if (chart.series.size() > 1) {
+    double at = left;
+    for (size_t i = 0; i < chart.series.size(); ++i) {
+      const double needed = 44 + 7.6 * double(chart.series[i].name.size());
+      if (at > left && at + needed > right) at = left, top += 22;
+      canvas.add("<line x1=\"{:.1f}\" x2=\"{:.1f}\" y1=\"{:.1f}\" y2=\"{:.1f}\" class=\"series l{}\"{}/>\n", at, at + 24, top, top,
+                 i % 8, chart.series[i].dashed ? " stroke-dasharray=\"6 4\"" : "");
+      canvas.text(at + 30, top + 4, "start", "ink", 13, chart.series[i].name);
+      at += needed;
+    }
+    top += 22;
+  }
+  const double bottom = std::max(top + 60.0, chart.height - 50.0);
+  const Scale x{xs.low, xs.high, left, right, false}, y{ys.low, ys.high, bottom, top, chart.log_y};
+  const auto clamp_x = [&](double value) { return std::clamp(x(value), left, right); };
+  const auto clamp_y = [&](double value) { return chart.log_y && value <= 0.0 ? bottom : std::clamp(y(value), top, bottom); };
+
+  for (const SvgBand& band : chart.x_bands) {
+    const double from = clamp_x(std::min(band.from, band.to)), to = clamp_x(std::max(band.from, band.to));
+    canvas.add("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" class=\"band\"><title>{}</title></rect>\n", from,
+               top, to - from, bottom - top, escape_html(band.label));
+    canvas.text((from + to) / 2, top + 15, "middle", "soft-ink", 12, band.label);
+  }
+  for (const double tick : chart.log_y ? logarithmic_ticks(ys.low, ys.high) : linear_ticks(ys.low, ys.high, 6, false)) {
+    canvas.add("<line x1=\"{:.1f}\" x2=\"{:.1f}\" y1=\"{:.1f}\" y2=\"{:.1f}\" class=\"grid\"/>\n", left, right, y(tick), y(tick));
+    canvas.text(left - 8, y(tick) + 4, "end", "soft-ink", 12, short_number(tick));
+  }
+  for (const double tick : linear_ticks(xs.low, xs.high, xs.high - xs.low <= 24 && chart.integer_x ? 24 : 10, chart.integer_x)) {
+    canvas.add("<line x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1:.1f}\" y2=\"{2:.1f}\" class=\"axis\"/>\n", x(tick), bottom, bottom + 5);
+    canvas.text(x(tick), bottom + 19, "middle", "soft-ink", 12, short_number(tick));
+  }
+  canvas.add("<path d=\"M{0:.1f} {1:.1f}V{2:.1f}H{3:.1f}\" class=\"axis\"/>\n", left, top, bottom, right);
+  canvas.text((left + right) / 2, bottom + 42, "middle", "ink", 13, chart.x_label);
+  canvas.text(18, (top + bottom) / 2, "middle", "ink", 13, chart.y_label,
+              fmt::format("transform=\"rotate(-90 18 {:.1f})\"", (top + bottom) / 2));
+  for (const SvgBand& mark : chart.y_marks) {
+    const double upper = clamp_y(std::max(mark.from, mark.to)), lower = clamp_y(std::min(mark.from, mark.to));
+    canvas.add("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" class=\"mark-band\"/>\n", left, upper,
+               right - left, lower - upper);
+    canvas.add("<path d=\"M{0:.1f} {2:.1f}H{1:.1f}M{0:.1f} {3:.1f}H{1:.1f}\" class=\"mark\" stroke-dasharray=\"3 3\"/>\n", left,
+               right, upper, lower);
+    // Inside the band when it is tall enough, else above it.
+    const double middle = lower - upper >= 18 ? (upper + lower) / 2 + 4 : upper - 5;
+    canvas.text((left + right) / 2, middle, "middle", "mark-ink", 12, mark.label, "font-weight=\"600\"");
+  }
+  for (size_t i = 0; i < lines.size(); ++i) {
+    const SvgSeries& series = chart.series[i];
+    const std::vector<Point> points = thinned(lines[i], 2000);
+    std::string path;
+    bool pen_down = false;
+    for (const Point& point : points) {
+      if (std::isfinite(point.y))
+        fmt::format_to(std::back_inserter(path), "{}{:.1f} {:.1f}", pen_down ? 'L' : 'M', x(point.x), y(point.y));
+      pen_down = std::isfinite(point.y);
+    }
+    if (!path.empty())
+      canvas.add("<path d=\"{}\" class=\"series l{}\"{}/>\n", path, i % 8, series.dashed ? " stroke-dasharray=\"6 4\"" : "");
+    if (points.size() > 400) continue;  // dots this close could not be pointed at
+    const bool lonely = points.size() == 1;
+    for (const Point& point : points)
+      if (std::isfinite(point.y))
+        canvas.add("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\" class=\"f{}\"{}><title>{}{}{}: {}</title></circle>\n", x(point.x),
+                   y(point.y), series.markers || lonely ? 3.5 : 6.0, i % 8,
+                   series.markers || lonely ? "" : " fill-opacity=\"0\"", escape_html(series.name), series.name.empty() ? "" : ", ",
+                   short_number(point.x), short_number(point.y));
+  }
+  return canvas.finish(chart.width, bottom + 50, chart.title, use);
+}
+
+}  // namespace echo
