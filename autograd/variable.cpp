@@ -211,11 +211,16 @@ class Tape {
   std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, Earlier> queue_;
 };
 
-void Variable::backward(const Tensor& seed) {
-  ECHO_CHECK(requires_gradient() && !is_leaf(),
-             "backward: nothing was recorded for this variable (made under NoGrad, or no input requires a gradient)");
+void Variable::backward(const Tensor& seed) { echo::backward({{*this, seed}}); }
+
+void backward(std::vector<std::pair<Variable, Tensor>> roots) {
   Tape tape;
-  tape.add(*this, seed);
+  for (auto& [variable, gradient] : roots) {
+    ECHO_CHECK(variable.requires_gradient() && !variable.is_leaf(),
+               "backward: nothing was recorded for this variable (made under NoGrad, or no input requires a gradient)");
+    tape.add(variable, std::move(gradient));
+  }
+  roots.clear();
   tape.run();
 }
 

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "kernels/gradient_mode.h"
@@ -69,6 +70,9 @@ class Variable {
   struct State;
   std::shared_ptr<State> state_;
 };
+
+// One backward pass from several variables at once, each with the gradient that reaches it from outside the tape.
+void backward(std::vector<std::pair<Variable, Tensor>> roots);
 
 // Makes the output of an operation. Nothing is recorded under NoGrad, or when no input requires a gradient.
 Variable record(const char* operation, std::vector<Variable> inputs, Tensor output, Backward backward);

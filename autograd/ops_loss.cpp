@@ -1,0 +1,48 @@
+#include "autograd/ops.h"
+#include "kernels/cast.h"
+
+#include "kernels/elementwise.h"
+
+namespace echo {
+namespace {
+
+Tensor scaled(const Tensor& x, double factor) {
+  Tensor result = Tensor::empty_like(x);
+  kernels::scale(result, x, factor);
+  return result;
+}
+
+Tensor scalar(double value, DType dtype) { return Tensor::full({1}, value, accumulator_dtype(dtype)); }
+
+}  // namespace
+
+// The gradients of these losses come out of the same pass as their values; backward scales them by what reaches the loss.
+
+Variable hidden_error(const Variable& student, const Tensor& teacher, const Tensor& labels,
+                      kernels::HiddenNormalization normalization) {
+  Tensor d_student = student.requires_gradient() ? Tensor::empty_like(student.data()) : Tensor();
+  const kernels::HiddenError error = kernels::mean_squared_error(d_student, GradientMode::overwrite, student.data(), teacher,
+                                                                 labels, normalization, 1.0);
+  const double value = normalization == kernels::HiddenNormalization::none ? error.raw : error.relative;
+  return record("hidden_error", {student}, scalar(value, student.dtype()), [d_student](const Tensor& dy) -> Gradients {
+    return {scaled(d_student, dy.item())};
+  });
+}
+
+Variable distillation_loss(const Variable& student_hidden, const Variable& student_head, const Tensor& teacher_hidden,
+                           const Tensor& teacher_head, const Tensor& labels, const kernels::DistillationWeights& weights) {
+  const Tensor head = kernels::cast(student_head.data(), student_hidden.dtype());
+  Tensor d_hidden = student_hidden.requires_gradient() ? Tensor::empty_like(student_hidden.data()) : Tensor();
+  Tensor d_head = student_head.requires_gradient() ? Tensor::empty(head.shape(), accumulator_dtype(head.dtype())) : Tensor();
+  const kernels::DistillationTerms terms =
+      kernels::distillation_head(d_hidden, d_head, GradientMode::overwrite, student_hidden.data(), head, teacher_hidden,
+                                 teacher_head, labels, weights, 1.0);
+  return record("distillation_loss", {student_hidden, student_head},
+                scalar(kernels::weighted_loss(terms, weights), student_hidden.dtype()),
+                [d_hidden, d_head](const Tensor& dy) -> Gradients {
+    return {d_hidden.defined() ? scaled(d_hidden, dy.item()) : Tensor(),
+            d_head.defined() ? scaled(d_head, dy.item()) : Tensor()};
+  });
+}
+
+}  // namespace echo

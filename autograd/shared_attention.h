@@ -1,0 +1,50 @@
+#pragma once
+
+#include <memory>
+
+#include "autograd/variable.h"
+#include "kernels/attention.h"
+#include "kernels/rope.h"
+
+namespace echo {
+
+// The heads of one attention layer; grouped: query head h reads key and value head h / (heads / kv_heads).
+struct AttentionHeads {
+  int64_t heads = 0;     // H
+  int64_t kv_heads = 0;  // Hkv, divides H
+  int64_t head_dim = 0;  // Dh
+};
+
+// What the layers of a sharing block have in common: the leader's rotated queries and keys and the log-sum-exp of its score rows,
+// which together are the matrix of probabilities; and, during a backward pass, what the followers leave for the leader.
+// An unshared layer is a block of one.
+struct SharedProbabilities {
+  AttentionHeads heads;
+  double scale = 0;           // 1 / sqrt(Dh)
+  Tensor q;                   // (B, T, H, Dh) rotated
+  Tensor k;                   // (B, T, Hkv, Dh) rotated
+  Tensor lse;                 // (B, H, T)
+  Tensor first_key;           // (B, T) i32, or undefined
+  bool detach = false;        // followers leave no gradient for q and k
+
+  Tensor row_sum;             // (B, H, T); backward: sum over layers of rowsum(dO * O)
+  std::vector<kernels::AttentionUse> uses;  // backward: dO and V of each follower
+};
+
+// A leader's output with what its followers need. Followers name the output as an input: their backward functions then run before
+// the leader's, which finishes the gradient of q and k for all of them (ARCHITECTURE.md, shared attention).
+struct AttentionBlock {
+  Variable output;  // (B, T, H * Dh)
+  std::shared_ptr<SharedProbabilities> shared;
+};
+
+// Rotates queries and keys and applies causal attention.
+//   qkv: (B, T, (H + 2 Hkv) * Dh): queries, keys and values of one fused projection, not yet rotated.
+//   first_key: undefined, or (B, T) i32 (see kernels/attention.h). detach_shared: followers contribute nothing to q and k.
+AttentionBlock leader_attention(const Variable& qkv, const AttentionHeads& heads, const kernels::RopeTable& table,
+                                const Tensor& first_key = {}, bool detach_shared = false);
+
+// The leader's probabilities applied to this layer's values. v: (B, T, Hkv * Dh) -> (B, T, H * Dh).
+Variable follower_attention(const Variable& v, const AttentionBlock& block);
+
+}  // namespace echo
