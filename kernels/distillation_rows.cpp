@@ -1,0 +1,187 @@
+#include "kernels/distillation_rows.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "kernels/logit_rows.h"
+#include "kernels/operands.h"
+
+namespace echo::kernels::rows {
+namespace {
+
+// The tokens whose logits have a one-hot part in their gradient, and its size.
+template <class A>
+struct Targets {
+  int64_t hard, label;
+  A hard_weight, label_weight;
+};
+
+// gradient[i] = at(i), less the one-hot parts. These two elements are formed before anything is rounded to G or, in place,
+// overwritten: where the student is sure of a target, p - 1 is a small difference.
+template <class A, class G, class At>
+void write_gradient(G* gradient, int64_t count, const Targets<A>& targets, At at) {
+  const bool same = targets.hard == targets.label;
+  const A both = targets.hard_weight + targets.label_weight;
+  const A hard = at(targets.hard) - (same ? both : targets.hard_weight);
+  const A label = at(targets.label) - (same ? both : targets.label_weight);
+#pragma omp simd
+  for (int64_t i = 0; i < count; ++i) gradient[i] = G(at(i));
+  gradient[targets.hard] = G(hard);
+  gradient[targets.label] = G(label);
+}
+
+// at(i) = softmax_factor * exp(s) + share(exp(s'), i), with s at temperature 1 and s' at the pair's. The share is the divergence's.
+template <class A, class G, class Share>
+void write_pair_gradient(G* gradient, const RowPair<A>& pair, const Targets<A>& targets, A softmax_factor, Share share) {
+  if (pair.beta == A(1)) {
+    write_gradient(gradient, pair.count, targets, [=](int64_t i) {
+      const A e = exponential(pair.s(i));
+      return softmax_factor * e + share(e, i);
+    });
+  } else {
+    write_gradient(gradient, pair.count, targets, [=](int64_t i) {
+      return softmax_factor * exponential(pair.student[i] - pair.student_peak) + share(exponential(pair.s(i)), i);
+    });
+  }
+}
+
+// With p = softmax(s'), s' = s / tau, and K = tau^2 * divergence(p, q), the gradient with respect to s is
+//   KL(p || q):      tau p ((log p - log q) - KL) = tau p (d - sum p d)
+//   KL(q || p):      tau (p - q)
+//   Jensen-Shannon:  tau p ((log p - log m) - KL(p || m)) / 2
+template <class A, class G>
+void write_divergence_gradient(G* gradient, const RowPair<A>& pair, const PairSums& sums, const MeanSums& mean_sums,
+                               const Targets<A>& targets, A softmax_factor, KlDirection direction, double factor) {
+  const A p_factor = A(factor / sums.student_z);
+  if (direction == KlDirection::student_teacher) {
+    const A mean_d = A(sums.student_d);
+    write_pair_gradient(gradient, pair, targets, softmax_factor,
+                        [=](A e, int64_t i) { return p_factor * e * (pair.s(i) - pair.t(i) - mean_d); });
+  } else if (direction == KlDirection::teacher_student) {
+    const A q_factor = A(factor / sums.teacher_z);
+    write_pair_gradient(gradient, pair, targets, softmax_factor,
+                        [=](A e, int64_t i) { return p_factor * e - q_factor * exponential(pair.t(i)); });
+  } else {
+    const A half = p_factor / 2, log_ratio = A(sums.log_ratio()), kl_mean = A(mean_sums.student);
+    write_pair_gradient(gradient, pair, targets, softmax_factor, [=](A e, int64_t i) {
+      return half * e * (log_over_mean(pair.s(i) - pair.t(i) + log_ratio) - kl_mean);
+    });
+  }
+}
+
+template <class A>
+struct Row {
+  const A* student;
+  const A* teacher;  // null: none
+  int64_t count;
+  int64_t label;
+};
+
+// A logit is not finite: so is every term, and the caller sees it in the loss.
+template <class G>
+DistillationTerms poisoned_row(G* gradient, int64_t count) {
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  if (gradient != nullptr) std::fill(gradient, gradient + count, G(accumulator<G>(kNan)));
+  return {.kl = kNan, .kl_student_teacher = kNan, .kl_teacher_student = kNan, .jensen_shannon = kNan, .hard_label = kNan,
+          .true_label = kNan, .rows = 1};
+}
+
+template <class A, class G>
+DistillationTerms label_row(G* gradient, const Row<A>& row, double weight) {
+  const Peak<A> peak = find_peak(row.student, row.count);
+  if (!peak.finite) return poisoned_row(gradient, row.count);
+  const double z = sum_exponentials(row.student, row.count, peak.value);
+  DistillationTerms terms{.rows = 1};
+  terms.true_label = std::log(z) - double(row.student[row.label] - peak.value);
+  terms.correct = peak.index == row.label;
+  if (gradient != nullptr) {
+    const A factor = A(weight / z);
+    const Targets<A> targets{row.label, row.label, A(0), A(weight)};
+    write_gradient(gradient, row.count, targets,
+                   [=](int64_t i) { return factor * exponential(row.student[i] - peak.value); });
+  }
+  return terms;
+}
+
+template <class A, class G>
+DistillationTerms pair_row(G* gradient, const Row<A>& row, const DistillationWeights& weights, double gradient_scale,
+                           const DistillationReport& report) {
+  const Peak<A> student = find_peak(row.student, row.count), teacher = find_peak(row.teacher, row.count);
+  if (!student.finite || !teacher.finite) return poisoned_row(gradient, row.count);
+  const RowPair<A> plain{row.student, row.teacher, row.count, student.value, teacher.value, A(1)};
+  const PairSums plain_sums = sum_pair(plain);
+  const double log_z = std::log(plain_sums.student_z);
+  const bool train_mean = weights.kl != 0 && weights.direction == KlDirection::jensen_shannon;
+  const bool tempered = weights.kl != 0 && weights.temperature != 1;
+
+  DistillationTerms terms{.rows = 1};
+  terms.kl_student_teacher = plain_sums.kl_student_teacher();
+  terms.kl_teacher_student = plain_sums.kl_teacher_student();
+  terms.hard_label = log_z - double(row.student[teacher.index] - student.value);
+  terms.true_label = log_z - double(row.student[row.label] - student.value);
+  terms.agreements = student.index == teacher.index;
+  terms.correct = student.index == row.label;
+
+  RowPair<A> pair = plain;
+  PairSums sums = plain_sums;
+  MeanSums mean_sums;
+  if (report.jensen_shannon || (train_mean && !tempered)) mean_sums = sum_against_mean(plain, plain_sums);
+  if (report.jensen_shannon) terms.jensen_shannon = mean_sums.jensen_shannon();
+  if (tempered) {
+    pair.beta = A(1 / weights.temperature);
+    sums = sum_pair(pair);
+    if (train_mean) mean_sums = sum_against_mean(pair, sums);
+  }
+  if (weights.kl != 0) {
+    const double divergence = weights.direction == KlDirection::student_teacher   ? sums.kl_student_teacher()
+                              : weights.direction == KlDirection::teacher_student ? sums.kl_teacher_student()
+                                                                                  : mean_sums.jensen_shannon();
+    terms.kl = weights.temperature * weights.temperature * divergence;
+  }
+  if (gradient == nullptr) return terms;
+
+  const double one_hot = gradient_scale * (weights.hard_label + weights.true_label);
+  const Targets<A> targets{teacher.index, row.label, A(gradient_scale * weights.hard_label),
+                           A(gradient_scale * weights.true_label)};
+  const A softmax_factor = A(one_hot / plain_sums.student_z);
+  if (weights.kl != 0) {
+    write_divergence_gradient(gradient, pair, sums, mean_sums, targets, softmax_factor, weights.direction,
+                              gradient_scale * weights.kl * weights.temperature);
+  } else {
+    write_gradient(gradient, row.count, targets, [=](int64_t i) { return softmax_factor * exponential(plain.s(i)); });
+  }
+  return terms;
+}
+
+}  // namespace
+
+template <class A, class G>
+DistillationTerms distillation_rows(G* gradient, const A* student_logits, const A* teacher_logits, const int32_t* labels,
+                                    int64_t rows, int64_t vocabulary, const DistillationWeights& weights,
+                                    double gradient_scale, const DistillationReport& report) {
+  std::vector<DistillationTerms> results(static_cast<size_t>(rows));
+#pragma omp parallel for schedule(static) if (rows * vocabulary > kSerialElements)
+  for (int64_t i = 0; i < rows; ++i) {
+    G* target = gradient != nullptr ? gradient + i * vocabulary : nullptr;
+    if (labels[i] < 0) {
+      if (target != nullptr) std::fill(target, target + vocabulary, G(accumulator<G>(0)));
+      continue;
+    }
+    const Row<A> row{student_logits + i * vocabulary, teacher_logits != nullptr ? teacher_logits + i * vocabulary : nullptr,
+                     vocabulary, labels[i]};
+    results[size_t(i)] = row.teacher != nullptr ? pair_row(target, row, weights, gradient_scale, report)
+                                                : label_row(target, row, gradient_scale * weights.true_label);
+  }
+  DistillationTerms total;
+  for (const DistillationTerms& terms : results) total += terms;
+  return total;
+}
+
+template DistillationTerms distillation_rows(float*, const float*, const float*, const int32_t*, int64_t, int64_t,
+                                             const DistillationWeights&, double, const DistillationReport&);
+template DistillationTerms distillation_rows(bfloat16*, const float*, const float*, const int32_t*, int64_t, int64_t,
+                                             const DistillationWeights&, double, const DistillationReport&);
+template DistillationTerms distillation_rows(double*, const double*, const double*, const int32_t*, int64_t, int64_t,
+                                             const DistillationWeights&, double, const DistillationReport&);
+
+}  // namespace echo::kernels::rows
