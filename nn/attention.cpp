@@ -1,0 +1,57 @@
+#include "nn/attention.h"
+
+#include <cmath>
+
+#include "autograd/ops.h"
+#include "kernels/attention_decode.h"
+#include "nn/weight_names.h"
+
+namespace echo {
+
+SelfAttention::SelfAttention(const LlamaConfig& config, int64_t layer, bool has_followers, const WeightOptions& options)
+    : heads_{config.num_attention_heads, config.num_key_value_heads, config.head_dim},
+      layer_(layer),
+      has_followers_(has_followers) {
+  const int64_t query = heads_.heads * heads_.head_dim, key_value = heads_.kv_heads * heads_.head_dim;
+  qkv_ = add_parameter({{layer_weight(layer, "self_attn.q_proj"), query},
+                        {layer_weight(layer, "self_attn.k_proj"), key_value},
+                        {layer_weight(layer, "self_attn.v_proj"), key_value}},
+                       config.hidden_size, options);
+  output_ = add_parameter({{layer_weight(layer, "self_attn.o_proj"), config.hidden_size}}, query, options);
+}
+
+Variable SelfAttention::forward(const Variable& x, AttentionContext& context) const {
+  const Variable qkv = linear(x, qkv_);  // (B, T, (H + 2 Hkv) * Dh)
+  const AttentionBlock block = leader_attention(qkv, heads_, context.rope, context.first_key, context.detach_shared);
+  if (has_followers_) context.blocks[layer_] = block;
+  if (context.cache != nullptr) {
+    const int64_t batch = x.shape()[0], tokens = x.shape()[1];
+    KvCache::Layer& cache = context.cache->layers[size_t(layer_)];
+    const Tensor v = qkv.data()
+                         .reshape({batch, tokens, heads_.heads + 2 * heads_.kv_heads, heads_.head_dim})
+                         .narrow(2, heads_.heads + heads_.kv_heads, heads_.kv_heads);
+    cache.k.narrow(1, 0, tokens).copy_from(block.shared->k);
+    cache.v.narrow(1, 0, tokens).copy_from(v);
+  }
+  return linear(block.output, output_);
+}
+
+Variable SelfAttention::decode(const Variable& x, DecodeContext& context) const {
+  const int64_t batch = x.shape()[0], position = context.cache->length;
+  const auto [H, Hkv, Dh] = heads_;
+  Tensor qkv = linear(x, qkv_).data().reshape({batch, 1, H + 2 * Hkv, Dh});
+  Tensor rotated = qkv.narrow(2, 0, H + Hkv);
+  kernels::rope(rotated, rotated, context.rope, position, kernels::RopeDirection::forward);
+  KvCache::Layer& cache = context.cache->layers[size_t(layer_)];
+  cache.k.narrow(1, position, 1).copy_from(qkv.narrow(2, H, Hkv));
+  cache.v.narrow(1, position, 1).copy_from(qkv.narrow(2, H + Hkv, Hkv));
+  Tensor o = Tensor::empty({batch, H, Dh}, x.dtype());
+  Tensor probabilities = Tensor::empty({batch, H, context.cache->capacity}, accumulator_dtype(x.dtype()));
+  const std::vector<int64_t> lengths(size_t(batch), position + 1);
+  kernels::attention_decode(o, probabilities, qkv.select(1, 0).narrow(1, 0, H), cache.k, cache.v, lengths,
+                            1.0 / std::sqrt(double(Dh)));
+  if (has_followers_) context.probabilities[layer_] = probabilities;
+  return linear(Variable(o.reshape({batch, 1, H * Dh})), output_);
+}
+
+}  // namespace echo

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <map>
+
+#include "autograd/shared_attention.h"
+#include "nn/kv_cache.h"
+#include "nn/model_config.h"
+#include "nn/module.h"
+
+namespace echo {
+
+// What the attention layers of one forward pass hand to each other.
+struct AttentionContext {
+  kernels::RopeTable rope;
+  Tensor first_key;                         // (B, T) i32 or undefined, see kernels/attention.h
+  bool detach_shared = false;
+  std::map<int64_t, AttentionBlock> blocks;  // by leader; only leaders that have followers are kept
+  KvCache* cache = nullptr;                 // when set, keys and values of this pass are stored from position 0
+};
+
+// One decoding step: a single new position per sequence.
+struct DecodeContext {
+  kernels::RopeTable rope;
+  KvCache* cache = nullptr;
+  std::map<int64_t, Tensor> probabilities;  // by leader: (B, H, capacity), accumulator dtype
+};
+
+// The attention of one layer, between two residual additions.
+class Attention : public Module {
+ public:
+  // x: (B, T, D) normed -> (B, T, D).
+  virtual Variable forward(const Variable& x, AttentionContext& context) const = 0;
+  // x: (B, 1, D) normed, the position cache->length. No gradient.
+  virtual Variable decode(const Variable& x, DecodeContext& context) const = 0;
+};
+
+// A layer that computes its own matrix: projections q, k, v (fused) and o.
+class SelfAttention : public Attention {
+ public:
+  // `has_followers`: its probabilities are kept for later layers.
+  SelfAttention(const LlamaConfig& config, int64_t layer, bool has_followers, const WeightOptions& options);
+  Variable forward(const Variable& x, AttentionContext& context) const override;
+  Variable decode(const Variable& x, DecodeContext& context) const override;
+
+ private:
+  AttentionHeads heads_;
+  int64_t layer_;
+  bool has_followers_;
+  Variable qkv_, output_;
+};
+
+}  // namespace echo

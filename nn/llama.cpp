@@ -1,0 +1,168 @@
+#include "nn/llama.h"
+
+#include <algorithm>
+
+#include "autograd/checkpoint.h"
+#include "autograd/no_grad.h"
+#include "autograd/ops.h"
+#include "kernels/cast.h"
+#include "kernels/matmul.h"
+#include "nn/rope_table.h"
+#include "nn/weight_names.h"
+
+namespace echo {
+
+Llama::Layer::Layer(const LlamaConfig& config, int64_t index, std::unique_ptr<Attention> layer_attention,
+                    const WeightOptions& options)
+    : attention(std::move(layer_attention)), mlp(config, index, options) {
+  input_norm = add_parameter({{layer_weight(index, "input_layernorm"), config.hidden_size}}, 0, options);
+  post_attention_norm = add_parameter({{layer_weight(index, "post_attention_layernorm"), config.hidden_size}}, 0, options);
+  add_child(*attention);
+  add_child(mlp);
+}
+
+Llama::Llama(const LlamaConfig& config, const WeightOptions& options)
+    : Llama(config, LeaderMap::own(config.num_hidden_layers), options, [&](int64_t layer) {
+        return std::make_unique<SelfAttention>(config, layer, /*has_followers=*/false, options);
+      }) {}
+
+Llama::Llama(const LlamaConfig& config, LeaderMap leader_map, const WeightOptions& options, const AttentionFactory& factory)
+    : config_(config), leader_map_(std::move(leader_map)) {
+  ECHO_CHECK(leader_map_.layers() == config.num_hidden_layers, "llama: a leader map of ", leader_map_.layers(),
+             " layers for a model of ", config.num_hidden_layers);
+  embedding_ = add_parameter({{std::string(kEmbeddingWeight), config.vocab_size}}, config.hidden_size, options);
+  final_norm_ = add_parameter({{std::string(kFinalNormWeight), config.hidden_size}}, 0, options);
+  head_ = config.tie_word_embeddings
+              ? embedding_
+              : add_parameter({{std::string(kHeadWeight), config.vocab_size}}, config.hidden_size, options);
+  for (int64_t i = 0; i < config.num_hidden_layers; ++i) {
+    layers_.push_back(std::make_unique<Layer>(config, i, factory(i), options));
+    add_child(*layers_.back());
+  }
+}
+
+const Variable& Llama::norm_after(size_t layer) const {
+  return layer + 1 < layers_.size() ? layers_[layer + 1]->input_norm : final_norm_;
+}
+
+Llama::Stream Llama::run_layer(size_t index, const Stream& stream, AttentionContext& context) const {
+  const Layer& layer = *layers_[index];
+  const double eps = config_.rms_norm_eps;
+  const Variable attended = layer.attention->forward(stream.normed, context);
+  const NormedSum middle = add_rms_norm(stream.x, attended, layer.post_attention_norm, eps);
+  const NormedSum end = add_rms_norm(middle.sum, layer.mlp.forward(middle.normed), norm_after(index), eps);
+  return {end.sum, end.normed};
+}
+
+// Runs of layers [first, last] that no sharing block crosses.
+std::vector<std::pair<size_t, size_t>> Llama::checkpoint_spans() const {
+  std::vector<std::pair<size_t, size_t>> spans;
+  for (size_t first = 0; first < layers_.size();) {
+    size_t last = first;
+    for (size_t i = first; i <= last; ++i) {
+      const std::vector<int64_t> followers = leader_map_.followers_of(int64_t(i));
+      if (!followers.empty()) last = std::max(last, size_t(followers.back()));
+    }
+    spans.emplace_back(first, last);
+    first = last + 1;
+  }
+  return spans;
+}
+
+ForwardResult Llama::forward(const Tensor& ids, const ForwardOptions& options) const {
+  ECHO_CHECK(ids.rank() == 2, "llama: ids are ", ids, ", expected (B, T)");
+  const int64_t batch = ids.dim(0), tokens = ids.dim(1);
+  AttentionContext context;
+  context.rope = rope_table(tokens, options.compute_dtype);
+  context.first_key = options.first_key;
+  context.detach_shared = options.detach_shared;
+  context.cache = options.cache;
+
+  const Variable embedded = embedding(embedding_, ids.reshape({batch * tokens}), options.compute_dtype);
+  Stream stream;
+  stream.x = reshape(embedded, {batch, tokens, config_.hidden_size});
+  stream.normed = rms_norm(stream.x, layers_.front()->input_norm, config_.rms_norm_eps);
+  const auto wanted = [&](size_t layer) {
+    return std::binary_search(options.wanted_outputs.begin(), options.wanted_outputs.end(), int64_t(layer));
+  };
+  ForwardResult result;
+  if (options.checkpointing) {
+    for (const auto& [first, last] : checkpoint_spans()) {
+      const Block span = [=, this](const std::vector<Variable>& inputs) {
+        AttentionContext own = context;
+        Stream inner{inputs[0], inputs[1]};
+        std::vector<Variable> outputs;
+        for (size_t i = first; i <= last; ++i) {
+          inner = run_layer(i, inner, own);
+          if (wanted(i) && i < last) outputs.push_back(inner.x);
+        }
+        outputs.push_back(inner.x);
+        outputs.push_back(inner.normed);
+        return outputs;
+      };
+      std::vector<Variable> outputs = checkpoint(span, {stream.x, stream.normed});
+      stream = {outputs[outputs.size() - 2], outputs.back()};
+      outputs.resize(outputs.size() - 2);
+      for (Variable& output : outputs) result.layer_outputs.push_back(std::move(output));
+      if (wanted(last)) result.layer_outputs.push_back(stream.x);
+    }
+  } else {
+    for (size_t i = 0; i < layers_.size(); ++i) {
+      stream = run_layer(i, stream, context);
+      if (wanted(i)) result.layer_outputs.push_back(stream.x);
+    }
+  }
+  if (options.cache != nullptr) options.cache->length = tokens;
+  result.hidden = stream.normed;
+  return result;
+}
+
+Tensor Llama::logits(const Tensor& hidden) const {
+  const NoGrad no_grad;
+  return linear(Variable(hidden), head_).data();
+}
+
+KvCache Llama::make_cache(int64_t batch, int64_t capacity, DType dtype) const {
+  KvCache cache;
+  cache.capacity = capacity;
+  const Shape shape{batch, capacity, config_.num_key_value_heads, config_.head_dim};
+  for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
+    KvCache::Layer layer;
+    if (!leader_map_.follows(i)) layer.k = Tensor::empty(shape, dtype);
+    layer.v = Tensor::empty(shape, dtype);
+    cache.layers.push_back(std::move(layer));
+  }
+  return cache;
+}
+
+Tensor Llama::decode(const Tensor& ids, KvCache& cache, DType compute_dtype) const {
+  const NoGrad no_grad;
+  ECHO_CHECK(cache.length < cache.capacity, "decode: the cache is full (", cache.capacity, " positions)");
+  const int64_t batch = ids.dim(0);
+  DecodeContext context;
+  context.rope = rope_table(cache.length + 1, compute_dtype);
+  context.cache = &cache;
+  const double eps = config_.rms_norm_eps;
+  Stream stream;
+  stream.x = reshape(embedding(embedding_, ids, compute_dtype), {batch, 1, config_.hidden_size});
+  stream.normed = rms_norm(stream.x, layers_.front()->input_norm, eps);
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const Layer& layer = *layers_[i];
+    const NormedSum middle =
+        add_rms_norm(stream.x, layer.attention->decode(stream.normed, context), layer.post_attention_norm, eps);
+    const NormedSum end = add_rms_norm(middle.sum, layer.mlp.forward(middle.normed), norm_after(i), eps);
+    stream = {end.sum, end.normed};
+  }
+  ++cache.length;
+  return stream.normed.data().reshape({batch, config_.hidden_size});
+}
+
+kernels::RopeTable Llama::rope_table(int64_t positions, DType compute_dtype) const {
+  const DType dtype = accumulator_dtype(compute_dtype);
+  if (rope_.positions() < positions || rope_.cosine.dtype() != dtype)
+    rope_ = make_rope_table(config_, std::max(positions, std::min<int64_t>(2 * positions, config_.max_position_embeddings)),
+                            dtype);
+  return rope_;
+}
+
+}  // namespace echo

@@ -1,0 +1,18 @@
+#pragma once
+
+#include "nn/model_config.h"
+#include "nn/module.h"
+
+namespace echo {
+
+// down(silu(gate(x)) * up(x)); gate and up are one fused projection.
+class Mlp : public Module {
+ public:
+  Mlp(const LlamaConfig& config, int64_t layer, const WeightOptions& options);
+  Variable forward(const Variable& x) const;  // (..., D) -> (..., D)
+
+ private:
+  Variable gate_up_, down_;
+};
+
+}  // namespace echo

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "autograd/variable.h"
+
+namespace echo {
+
+// How the weights of a model are held.
+struct WeightOptions {
+  DType dtype = DType::f32;
+  bool requires_gradient = true;
+};
+
+// A trainable tensor. Projections that read the same input are fused into one matrix, so that one product serves them all; its
+// parts keep the names and shapes that checkpoints use, each a range of rows.
+struct Parameter {
+  struct Part {
+    std::string name;  // Hugging Face's
+    int64_t rows;      // rows of the matrix, or elements of a vector
+  };
+  Variable variable;  // (sum of rows, columns), or (elements)
+  std::vector<Part> parts;
+};
+
+// One named tensor of a checkpoint: a view into a parameter, or into a tensor of the same shape as the parameter.
+struct NamedTensor {
+  std::string name;
+  Tensor tensor;
+};
+
+// The parts of `parameter` as views of `tensor`, which has the parameter's shape (its data, gradient or moments).
+std::vector<NamedTensor> parts_of(const Parameter& parameter, const Tensor& tensor);
+
+// Named parameters and children, in the order of the forward pass.
+class Module {
+ public:
+  virtual ~Module() = default;
+  Module() = default;
+  Module(const Module&) = delete;
+  Module& operator=(const Module&) = delete;
+
+  // This module's own parameters, then those of its children.
+  std::vector<Parameter*> parameters() const;
+  // Every parameter under its checkpoint name, fused ones in their parts.
+  std::vector<NamedTensor> named_tensors() const;
+  int64_t parameter_count() const;
+
+ protected:
+  // A parameter of zeros with the rows of all parts; columns == 0 makes a vector.
+  Variable add_parameter(std::vector<Parameter::Part> parts, int64_t columns, const WeightOptions& options);
+  void add_child(Module& child) { children_.push_back(&child); }
+
+ private:
+  std::vector<std::unique_ptr<Parameter>> own_;
+  std::vector<Module*> children_;
+};
+
+// Fills matrices with normal(0, standard_deviation) and vectors (norm weights) with 1. Each named part has a random stream of its
+// own: the values depend on (seed, the part's position), not on how parts are fused.
+void initialize(Module& module, double standard_deviation, uint64_t seed);
+
+}  // namespace echo

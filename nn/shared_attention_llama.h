@@ -1,0 +1,27 @@
+#pragma once
+
+#include "nn/llama.h"
+
+namespace echo {
+
+// A layer that uses an earlier layer's matrix: projections v and o only.
+class FollowerAttention : public Attention {
+ public:
+  FollowerAttention(const LlamaConfig& config, int64_t layer, int64_t leader, const WeightOptions& options);
+  Variable forward(const Variable& x, AttentionContext& context) const override;
+  Variable decode(const Variable& x, DecodeContext& context) const override;
+
+ private:
+  AttentionHeads heads_;
+  int64_t layer_, leader_;
+  Variable value_, output_;
+};
+
+// A Llama whose followers use their leader's attention matrix. With a map that shares nothing it is a Llama.
+// Source: Rajabzadeh et al. 2024, arXiv:2409.14595.
+class SharedAttentionLlama : public Llama {
+ public:
+  SharedAttentionLlama(const LlamaConfig& config, const LeaderMap& leader_map, const WeightOptions& options);
+};
+
+}  // namespace echo
