@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tensor/stored_type.h"
+
+namespace echo {
+
+// What a pickled state dict says of one tensor: a strided view of a storage. Extents, strides and offset (in elements) are
+// not negative; nothing else about them has been checked.
+struct PickledTensor {
+  std::string name;
+  StoredType type = StoredType::f32;
+  std::string storage_key;
+  int64_t storage_elements = 0;
+  int64_t offset = 0;
+  std::vector<int64_t> extents, strides;
+};
+
+// Reads the pickle of a state dict, protocols 2 to 4: a dict or OrderedDict from names to tensors, in its order.
+// A pickle is a program for a stack machine. This machine knows the operations that saving a state dict emits and the globals
+//   torch._utils._rebuild_tensor_v2, torch._utils._rebuild_parameter, collections.OrderedDict,
+//   torch.{Double,Float,Half,BFloat16,Long,Int,Short,Char,Byte,Bool}Storage
+// each of which makes a plain value here. It has no way to import, call or construct anything else. Stack, memo, number of
+// objects and lengths of texts are limited, and no step recurses.
+// Throws Error (bad_data): any other global (named), unknown operation, wrong arguments, limits, early end.
+std::vector<PickledTensor> read_pickled_state_dict(std::span<const std::byte> pickle, std::string_view source);
+
+// The pickle (protocol 2) of a state dict with these tensors.
+std::string write_pickled_state_dict(const std::vector<PickledTensor>& tensors);
+
+}  // namespace echo
