@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <utility>
 
 #include "base/error.h"
@@ -124,7 +125,7 @@ Plan optimal_plan(std::string name, const SquareMatrix& cost, int64_t followers,
   Plan plan = evaluate_plan(std::move(name), std::move(map), similarity, parameters_per_follower);
   if (!given_up.empty()) {
     std::sort(given_up.begin(), given_up.end());
-    plan.warnings.push_back(fmt::format("so many followers take {} {} in, which the gap rule would leave unchanged",
+    plan.warnings.push_back(fmt::format("so many followers take in {} {}, which the gap rule would leave unchanged",
                                         given_up.size() == 1 ? "layer" : "layers", layer_ranges(given_up)));
   }
   return plan;
@@ -135,22 +136,21 @@ std::vector<Plan> propose_plans(const SquareMatrix& similarity, std::optional<in
   const LayerRanking ranking = rank_layers(similarity);
   const SquareMatrix cost = link_cost(similarity);
   std::vector<Plan> plans;
-  const auto for_each_budget = [&](std::initializer_list<int64_t> percents, const auto& add) {
-    int64_t previous = 0;
-    for (const int64_t percent : percents) {
-      const int64_t followers = std::llround(double(percent * layers) / 100.0);
-      if (followers > previous && followers < layers) add(percent, followers);
-      previous = std::max(previous, followers);
-    }
-  };
-  for_each_budget({23, 41, 77}, [&](int64_t percent, int64_t followers) {
-    plans.push_back(evaluate_plan(fmt::format("paper_a_{}", percent), LeaderMap::from_ranking(ranking.ranking, followers),
-                                  similarity, parameters_per_follower));
-  });
-  for_each_budget({10, 23, 41, 60, 77}, [&](int64_t percent, int64_t followers) {
-    plans.push_back(optimal_plan(fmt::format("optimal_{}", percent), cost, followers, ranking, similarity,
-                                 parameters_per_follower));
-  });
+  const auto followers_at = [&](int64_t percent) { return std::llround(double(percent * layers) / 100.0); };
+  // The paper's percentages name a plan when another one rounds to the same number.
+  std::map<int64_t, int64_t> paper_budgets, all_budgets;  // followers -> percent
+  for (const int64_t percent : {23, 41, 77}) paper_budgets.emplace(followers_at(percent), percent);
+  all_budgets = paper_budgets;
+  for (const int64_t percent : {10, 60}) all_budgets.emplace(followers_at(percent), percent);
+  const auto has_room = [&](int64_t followers) { return followers >= 1 && followers < layers; };
+  for (const auto& [followers, percent] : paper_budgets)
+    if (has_room(followers))
+      plans.push_back(evaluate_plan(fmt::format("paper_a_{}", percent), LeaderMap::from_ranking(ranking.ranking, followers),
+                                    similarity, parameters_per_follower));
+  for (const auto& [followers, percent] : all_budgets)
+    if (has_room(followers))
+      plans.push_back(optimal_plan(fmt::format("optimal_{}", percent), cost, followers, ranking, similarity,
+                                   parameters_per_follower));
   return plans;
 }
 

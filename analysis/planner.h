@@ -49,8 +49,8 @@ Plan optimal_plan(std::string name, const SquareMatrix& cost, int64_t followers,
                   const SquareMatrix& similarity, std::optional<int64_t> parameters_per_follower);
 
 // The table shown for every analysis: paper mode A at 23, 41 and 77 % followers (of the layers, rounded), optimal plans at 10,
-// 23, 41, 60 and 77 %. Budgets that round to no follower or to more than L - 1, or to the same number as the one before, are left
-// out; so a model of 2 layers has one plan of each kind.
+// 23, 41, 60 and 77 %, each kind by rising number of followers. Percentages that round to no follower or to more than L - 1
+// are left out, and of those that round to the same number one is kept; so a model of 2 layers has one plan of each kind.
 std::vector<Plan> propose_plans(const SquareMatrix& similarity, std::optional<int64_t> parameters_per_follower);
 
 }  // namespace echo

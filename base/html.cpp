@@ -116,14 +116,14 @@ std::string html_warnings(const std::vector<std::string>& warnings) {
   return html + "</ul>\n";
 }
 
-std::string html_page(std::string_view title, std::string_view body) {
+std::string html_page(std::string_view title, std::string_view body, std::string_view style) {
   const std::string safe_title = escape_html(title);
   std::string html = "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n";
   html +=
       "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; script-src "
       "'unsafe-inline'\"/>\n"
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n";
-  html.append("<title>").append(safe_title).append("</title>\n<style>").append(kStyle).append("</style>\n</head>\n<body>\n");
+  html.append("<title>").append(safe_title).append("</title>\n<style>").append(kStyle).append(style).append("</style>\n</head>\n<body>\n");
   html.append("<h1>").append(safe_title).append("</h1>\n").append(body).append("\n</body>\n</html>\n");
   return html;
 }

@@ -192,7 +192,7 @@ TEST(PlannerTest, UnchangedLayersAreGivenUpWhenTheBudgetNeedsThem) {
   EXPECT_EQ(optimal_plan("p", cost, 3, ranking, similarity, {}).leader_map.leaders(), (Layers{0, 1, 1, 1, 1, 5}));
   const Plan plan = optimal_plan("p", cost, 4, ranking, similarity, {});
   EXPECT_EQ(plan.leader_map.leaders(), (Layers{0, 1, 1, 1, 1, 1}));
-  EXPECT_EQ(plan.warnings.back(), "so many followers take layer 5 in, which the gap rule would leave unchanged");
+  EXPECT_EQ(plan.warnings.back(), "so many followers take in layer 5, which the gap rule would leave unchanged");
 }
 
 TEST(PlannerTest, PlansExistForEverySmallModel) {

@@ -1,0 +1,100 @@
+// ./analyze: measures which layers of a Llama attend alike and proposes which of them could share their attention.
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <string>
+
+#include "analysis/analyze_command.h"
+#include "analysis/analyze_model.h"
+#include "analysis/report.h"
+#include "base/error.h"
+#include "base/program.h"
+
+namespace {
+
+struct Arguments {
+  std::string matrix, output;
+  echo::AnalyzeOptions measure;
+  echo::PlanRequests plans;
+};
+
+// On a terminal one line that moves, else one line per tenth of the work.
+class ProgressLine {
+ public:
+  void operator()(int64_t done, int64_t total) {
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+    const double left = done > 0 ? seconds / double(done) * double(total - done) : 0.0;
+    const int64_t tenth = total > 0 ? done * 10 / total : 10;
+    if (!terminal_ && tenth == last_tenth_) return;
+    last_tenth_ = tenth;
+    std::fprintf(stderr, "%ssample %lld of %lld, %.0f s left%s", terminal_ ? "\r\033[K" : "", static_cast<long long>(done),
+                 static_cast<long long>(total), left, terminal_ && done < total ? "" : "\n");
+    std::fflush(stderr);
+  }
+
+ private:
+  bool terminal_ = ::isatty(STDERR_FILENO) == 1;
+  int64_t last_tenth_ = 0;
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+};
+
+int analyze(const Arguments& arguments, int argc, char** argv) {
+  using echo::ExitCode;
+  const bool from_model = !arguments.measure.model.empty();
+  if (from_model == !arguments.matrix.empty())
+    echo::fail(ExitCode::usage, "give either --model (with --data) or --matrix (--help lists the options)");
+  if (from_model && arguments.measure.data.empty())
+    echo::fail(ExitCode::usage, "--model needs --data, a file or folder of documents");
+
+  echo::Analysis analysis;
+  if (from_model) {
+    analysis = echo::analyze_model(arguments.measure, ProgressLine());
+    echo::make_plans(analysis);
+  } else {
+    analysis = echo::read_analysis(arguments.matrix);
+    echo::make_plans(analysis);  // a stored analysis may hold other plans
+  }
+  analysis.command.assign(argv, argv + argc);
+  echo::add_plans(analysis, arguments.plans);
+  const auto files = echo::write_analysis(analysis, arguments.output);
+  std::fputs(echo::analysis_summary(analysis).c_str(), stdout);
+  std::printf("\nwritten:");
+  for (const auto& file : files) std::printf(" %s", file.c_str());
+  std::printf("\n");
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app(
+      "Measures how alike the attention matrices of a Llama's layers are, and proposes plans in which layers share one.\n"
+      "Writes analysis.json, similarity.svg and report.html.\n",
+      "analyze");
+  Arguments arguments;
+  app.add_option("--model", arguments.measure.model, "folder of the model (config.json, weights, tokenizer.model)");
+  app.add_option("--data", arguments.measure.data, "file or folder of documents: .jsonl, .jsonl.zst, .txt");
+  app.add_option("--samples", arguments.measure.samples, "documents to measure on")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--sequence-length", arguments.measure.sequence_length, "tokens per document; shorter ones are passed over")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  app.add_option("--matrix", arguments.matrix, "instead of a model: analysis.json, or any JSON file with a similarity matrix");
+  app.add_option("--output", arguments.output, "folder to write to")->required();
+  const auto list = [&](const char* name, auto& target, const char* help) {
+    return app.add_option(name, target, help)->delimiter(',')->group("More plans");
+  };
+  list("--plan-followers", arguments.plans.followers, "plans of all kinds with these numbers of followers");
+  list("--plan-budget", arguments.plans.budgets, "optimal plans that save followers:N, parameters:N, flops:N or cache_bytes:N");
+  app.add_option("--budget-tokens", arguments.plans.budget_tokens, "context length for flops (per token) and cache_bytes")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber)
+      ->group("More plans");
+  list("--plan-list", arguments.plans.list, "these layers follow the nearest layer before them that is not listed");
+  app.add_flag("--lend", arguments.plans.lend, "--plan-list names layers that lend to the next one instead")->group("More plans");
+  list("--plan-uniform", arguments.plans.uniform, "OWN,BLOCKS,SIZE: layers on their own first, then so many blocks");
+  list("--plan-map", arguments.plans.leader_map, "one leader per layer");
+  return echo::run_program(app, argc, argv, [&] { return analyze(arguments, argc, argv); });
+}
