@@ -1,0 +1,146 @@
+#include "kernels/attention.h"
+
+#include "kernels/attention_tile.h"
+
+namespace echo::kernels {
+namespace {
+
+void check_device(const char* operation, const Tensor& tensor) {
+  ECHO_CHECK(tensor.device().is_cpu(), operation, ": no implementation for device ", tensor.device());
+}
+
+// Every tensor of an attention call is compared with the queries' shape (B, T, H, Dh) and the keys' (B, T, Hkv, Dh).
+class Checks {
+ public:
+  Checks(const char* operation, const Tensor& q, const Tensor& k) : operation_(operation), q_(q), k_(k) {
+    ECHO_CHECK(q.defined() && q.rank() == 4 && is_float(q.dtype()), operation, ": q must be (B, T, H, Dh) of a floating dtype, got ", q);
+    ECHO_CHECK(k.defined() && k.rank() == 4, operation, ": k must be (B, T, Hkv, Dh), got ", k);
+    check_device(operation, q);
+    ECHO_CHECK(q.elements() > 0, operation, ": q is empty: ", q.shape());
+    ECHO_CHECK(k.dim(0) == q.dim(0) && k.dim(1) == q.dim(1) && k.dim(3) == q.dim(3), operation, ": q and k differ: ", q.shape(), ", ",
+               k.shape());
+    ECHO_CHECK(k.dim(2) > 0 && q.dim(2) % k.dim(2) == 0, operation, ": ", q.dim(2), " heads are not a multiple of ", k.dim(2),
+               " key heads");
+    same_kind("q", q);
+    same_kind("k", k);
+  }
+  void like_queries(const char* name, const Tensor& tensor) const { like(name, tensor, q_.shape()); }
+  void like_keys(const char* name, const Tensor& tensor) const { like(name, tensor, k_.shape()); }
+  void statistics(const char* name, const Tensor& tensor) const {
+    const Shape shape{q_.dim(0), q_.dim(2), q_.dim(1)};
+    ECHO_CHECK(tensor.defined() && tensor.shape() == shape && tensor.dtype() == accumulator_dtype(q_.dtype()) &&
+                   tensor.is_contiguous() && tensor.device() == q_.device(),
+               operation_, ": ", name, " must be contiguous ", accumulator_dtype(q_.dtype()), " ", shape, ", got ", tensor);
+  }
+  void first_key(const Tensor& tensor) const {
+    if (!tensor.defined()) return;
+    const Shape shape{q_.dim(0), q_.dim(1)};
+    ECHO_CHECK(tensor.shape() == shape && tensor.dtype() == DType::i32 && tensor.is_contiguous() && tensor.device() == q_.device(),
+               operation_, ": first_key must be contiguous i32 ", shape, ", got ", tensor);
+    const int32_t* first = tensor.data<int32_t>();
+    for (int64_t i = 0; i < tensor.elements(); ++i)
+      ECHO_CHECK(first[i] >= 0 && first[i] <= i % shape[1], operation_, ": first_key of position ", i % shape[1], " is ", first[i]);
+  }
+
+ private:
+  void same_kind(const char* name, const Tensor& tensor) const {
+    ECHO_CHECK(tensor.dtype() == q_.dtype() && tensor.device() == q_.device(), operation_, ": ", name, " must be ", q_.dtype(), " on ",
+               q_.device(), ", got ", tensor);
+    ECHO_CHECK(tensor.stride(-1) == 1 || tensor.dim(-1) == 1, operation_, ": the last dimension of ", name, " must have stride 1");
+  }
+  void like(const char* name, const Tensor& tensor, const Shape& shape) const {
+    ECHO_CHECK(tensor.defined() && tensor.shape() == shape, operation_, ": ", name, " must be ", shape, ", got ", tensor);
+    same_kind(name, tensor);
+  }
+
+  const char* operation_;
+  const Tensor &q_, &k_;
+};
+
+}  // namespace
+
+void attention_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& first_key,
+                       double scale) {
+  const Checks checks("attention_forward", q, k);
+  checks.like_queries("o", o);
+  checks.like_keys("v", v);
+  checks.statistics("lse", lse);
+  checks.first_key(first_key);
+  cpu::attention_forward(o, lse, q, k, v, first_key, scale);
+}
+
+void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const Tensor& lse, const Tensor& v,
+                              const Tensor& first_key, double scale) {
+  const Checks checks("shared_attention_forward", q, k);
+  checks.like_queries("o", o);
+  checks.like_keys("v", v);
+  checks.statistics("lse", lse);
+  checks.first_key(first_key);
+  cpu::shared_attention_forward(o, q, k, lse, v, first_key, scale);
+}
+
+void attention_row_sums(Tensor& row_sum, const Tensor& d_o, const Tensor& o) {
+  const Checks checks("attention_row_sums", o, o);
+  checks.like_queries("d_o", d_o);
+  checks.statistics("row_sum", row_sum);
+  cpu::attention_row_sums(row_sum, d_o, o);
+}
+
+void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, const Tensor& k, const Tensor& lse,
+                              const Tensor& first_key, double scale) {
+  const Checks checks("attention_value_backward", q, k);
+  checks.like_keys("dv", dv);
+  checks.like_queries("d_o", d_o);
+  checks.statistics("lse", lse);
+  checks.first_key(first_key);
+  cpu::attention_value_backward(dv, d_o, q, k, lse, first_key, scale);
+}
+
+void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::span<const AttentionUse> uses, const Tensor& q,
+                        const Tensor& k, const Tensor& lse, const Tensor& row_sum, const Tensor& first_key, double scale) {
+  const Checks checks("attention_backward", q, k);
+  checks.like_queries("dq", dq);
+  checks.like_keys("dk", dk);
+  if (dv_of_first_use.defined()) checks.like_keys("dv_of_first_use", dv_of_first_use);
+  ECHO_CHECK(!uses.empty(), "attention_backward: no layer uses the matrix");
+  for (const AttentionUse& use : uses) {
+    checks.like_queries("d_o", use.d_o);
+    checks.like_keys("v", use.v);
+  }
+  checks.statistics("lse", lse);
+  checks.statistics("row_sum", row_sum);
+  checks.first_key(first_key);
+  cpu::attention_backward(dq, dk, dv_of_first_use, uses, q, k, lse, row_sum, first_key, scale);
+}
+
+namespace cpu {
+namespace {
+
+template <class T>
+void row_sums(Tensor& row_sum, const Tensor& d_o_tensor, const Tensor& o_tensor) {
+  using A = accumulator<T>;
+  const Heads<T> d_o(d_o_tensor), o(o_tensor);
+  A* const result = row_sum.data<A>();
+  const int64_t positions = o_tensor.dim(1), heads = o_tensor.dim(2), width = o_tensor.dim(3);
+#pragma omp parallel for
+  for (int64_t task = 0; task < o_tensor.dim(0) * positions; ++task) {
+    const int64_t batch = task / positions, t = task % positions;
+    for (int64_t head = 0; head < heads; ++head) {
+      const T* const a = d_o.row(batch, t, head);
+      const T* const b = o.row(batch, t, head);
+      A sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (int64_t d = 0; d < width; ++d) sum += A(a[d]) * A(b[d]);
+      result[(batch * heads + head) * positions + t] += sum;
+    }
+  }
+}
+
+}  // namespace
+
+void attention_row_sums(Tensor& row_sum, const Tensor& d_o, const Tensor& o) {
+  dispatch_float(o.dtype(), [&]<class T>() { row_sums<T>(row_sum, d_o, o); });
+}
+
+}  // namespace cpu
+}  // namespace echo::kernels

@@ -1,0 +1,216 @@
+// The forward passes of attention on the CPU. A tile is kTile queries of one head; they are the lanes of all vectors, so that keys and
+// values are read as they are (one element spread over the lanes) and the softmax needs no sum across lanes. A task is a few such
+// tiles that read the same keys and values, which are packed once for all of them.
+#include "kernels/attention.h"
+#include "kernels/attention_tile.h"
+
+namespace echo::kernels::cpu {
+namespace {
+
+// Tiles of one task: enough to make packing of keys and values cheap, few enough to stay in the second cache.
+constexpr int64_t kTilesPerTask = 4;
+
+template <class A>
+constexpr A kMasked = A(-1e30);  // finite: the difference of two masked scores must not be NaN
+
+// What one tile carries from key tile to key tile.
+template <class A>
+struct QueryTile {
+  A* queries;     // [Dh][kTile], times scale * log2 e: scores are then exponents of 2
+  A* output;      // [Dh][kTile], not yet normalised
+  A* maximum;     // [kTile] of the scores so far; a follower: the leader's lse, as an exponent of 2
+  A* sum;         // [kTile] of the exponentials so far
+  A* first_keys;  // [kTile]
+  int64_t start, head;
+  int32_t smallest_first_key, largest_first_key;
+};
+
+// The last key row (exclusive, relative to key_begin) that vector `n`.. of a tile sees.
+int64_t rows_seen(int64_t tile_start, int64_t n, int64_t key_begin, int64_t key_rows) {
+  return std::clamp<int64_t>(tile_start + n / kChunk * kChunk + kChunk - key_begin, 0, key_rows);
+}
+
+// Scores of masked keys become kMasked, in rows [0, key_rows) of the score tile, which start at key `key_begin`.
+template <class A>
+void mask_scores(A* scores, const QueryTile<A>& tile, int64_t key_begin, int64_t key_rows) {
+  constexpr int N = kLanes<A>;
+  for (int64_t n = 0; n < kTile; n += N) {
+    const int64_t end = rows_seen(tile.start, n, key_begin, key_rows);
+    const int64_t causal_from = std::clamp<int64_t>(tile.start + n - key_begin, 0, end);
+    const Vector<A> positions = __builtin_convertvector(lane_numbers<A>(), Vector<A>) + A(tile.start + n);
+    const Vector<A> first = load(tile.first_keys + n);
+    const bool any_first = tile.largest_first_key > key_begin;
+    for (int64_t c = any_first ? 0 : causal_from; c < end; ++c) {
+      const Vector<A> key = broadcast(A(key_begin + c));
+      const Vector<A> score = load(scores + c * kTile + n);
+      const Vector<A> causal = key > positions ? broadcast(kMasked<A>) : score;
+      store<A>(scores + c * kTile + n, key < first ? broadcast(kMasked<A>) : causal);
+    }
+  }
+}
+
+// exp2 of the scores in place, with running maximum and sum; rescales what the tile has so far when a maximum rises.
+template <class A>
+void exponentials_online(A* scores, QueryTile<A>& tile, int64_t key_begin, int64_t key_rows, int64_t width) {
+  constexpr int N = kLanes<A>;
+  for (int64_t n = 0; n < kTile; n += N) {
+    const int64_t end = rows_seen(tile.start, n, key_begin, key_rows);
+    if (end == 0) continue;
+    const Vector<A> before = load(tile.maximum + n);
+    Vector<A> highest = before;
+    for (int64_t c = 0; c < end; ++c) highest = maximum<A>(highest, load(scores + c * kTile + n));
+    Vector<A> sum = load(tile.sum + n);
+    const IntegerVector<A> rises = highest > before;
+    bool any = false;
+    for (int lane = 0; lane < N; ++lane) any |= rises[lane] != 0;
+    if (any) {
+      const Vector<A> factor = exp2_of_nonpositive<A>(before - highest);
+      sum *= factor;
+      for (int64_t d = 0; d < width; ++d) store<A>(tile.output + d * kTile + n, load(tile.output + d * kTile + n) * factor);
+      store<A>(tile.maximum + n, highest);
+    }
+    for (int64_t c = 0; c < end; ++c) {
+      const Vector<A> p = exp2_of_nonpositive<A>(load(scores + c * kTile + n) - highest);
+      sum += p;
+      store<A>(scores + c * kTile + n, p);
+    }
+    store<A>(tile.sum + n, sum);
+  }
+}
+
+// The follower's: the normaliser is known. Probabilities are at most 1; rounding of lse may not make them more.
+template <class A>
+void exponentials_given(A* scores, const QueryTile<A>& tile, int64_t key_begin, int64_t key_rows) {
+  constexpr int N = kLanes<A>;
+  for (int64_t n = 0; n < kTile; n += N) {
+    const int64_t end = rows_seen(tile.start, n, key_begin, key_rows);
+    const Vector<A> normaliser = load(tile.maximum + n);
+    for (int64_t c = 0; c < end; ++c)
+      store<A>(scores + c * kTile + n,
+               exp2_of_nonpositive<A>(minimum<A>(load(scores + c * kTile + n) - normaliser, Vector<A>{})));
+  }
+}
+
+// One tile against key rows [key_begin, key_begin + key_rows) (a multiple of kChunk); keys and values are packed rows of `width`.
+template <bool kOnline, class A>
+void attend(QueryTile<A>& tile, A* scores, const A* keys, const A* values, int64_t key_begin, int64_t key_rows, int64_t width,
+            int64_t depth) {
+  // Rows up to the tile's start are seen by all lanes; those after it, chunk by chunk, by ever fewer.
+  const int64_t full_rows = std::clamp<int64_t>(tile.start - key_begin + kChunk, 0, key_rows);
+  const auto for_each_part = [&](auto&& body) {
+    if (full_rows > 0) body(int64_t{0}, full_rows, int64_t{0});
+    for (int64_t row = full_rows; row < key_rows; row += kChunk) body(row, int64_t{kChunk}, key_begin + row - tile.start);
+  };
+  for_each_part([&](int64_t row, int64_t rows, int64_t lane) {
+    multiply<Layout::by_row, false>(scores + row * kTile + lane, kTile, keys + row * width, width, tile.queries + lane, kTile, rows,
+                                    kTile - lane, depth);
+  });
+  if (key_begin + key_rows > tile.start || tile.largest_first_key > key_begin) mask_scores(scores, tile, key_begin, key_rows);
+  if constexpr (kOnline) exponentials_online(scores, tile, key_begin, key_rows, depth);
+  else exponentials_given(scores, tile, key_begin, key_rows);
+  for_each_part([&](int64_t row, int64_t rows, int64_t lane) {
+    multiply<Layout::by_column, true>(tile.output + lane, kTile, values + row * width, width, scores + row * kTile + lane, kTile,
+                                      depth, kTile - lane, rows);
+  });
+}
+
+template <class T, bool kOnline>
+void forward(Tensor& o_tensor, Tensor& lse_tensor, const Tensor& q_tensor, const Tensor& k_tensor, const Tensor& v_tensor,
+             const Tensor& first_key, double scale) {
+  using A = accumulator<T>;
+  constexpr int N = kLanes<A>;
+  const Heads<T> o(o_tensor), q(q_tensor), k(k_tensor), v(v_tensor);
+  A* const lse = lse_tensor.data<A>();
+  const int64_t batches = q_tensor.dim(0), positions = q_tensor.dim(1), heads = q_tensor.dim(2), head_width = q_tensor.dim(3);
+  const int64_t key_heads = k_tensor.dim(2), group = heads / key_heads;
+  const FirstKeys first_keys(first_key, positions);
+  const int64_t width = round_up(head_width, kLanes<A>), depth = round_up(head_width, 8);
+
+  const int64_t heads_per_task = std::min(group, kTilesPerTask), parts = (group + heads_per_task - 1) / heads_per_task;
+  const int64_t tiles_per_head = std::max<int64_t>(1, kTilesPerTask / heads_per_task);
+  const int64_t span = tiles_per_head * kTile, spans = (positions + span - 1) / span;
+  const int64_t tasks = batches * key_heads * parts * spans;
+  const int64_t per_tile = 2 * width * kTile + 3 * kTile;
+  const ThreadBuffers<A> buffers(kTilesPerTask * per_tile + 3 * kTile * width + kTile * kTile);
+
+  // Which thread takes a task changes no result; later positions see more keys, so they go first.
+#pragma omp parallel for schedule(dynamic, 1)
+  for (int64_t task = 0; task < tasks; ++task) {
+    const int64_t span_begin = (spans - 1 - task / (batches * key_heads * parts)) * span;
+    const int64_t rest = task % (batches * key_heads * parts);
+    const int64_t part = rest % parts, key_head = rest / parts % key_heads, batch = rest / parts / key_heads;
+    const int64_t first_head = key_head * group + part * heads_per_task;
+    const int64_t last_head = std::min(first_head + heads_per_task, (key_head + 1) * group);
+    const int64_t span_end = std::min(span_begin + span, positions);
+
+    Pieces<A> pieces(buffers.mine());
+    A* const keys = pieces.take(kTile * width);
+    A* const values = pieces.take(kTile * width);
+    A* const rows = pieces.take(kTile * width);
+    A* const scores = pieces.take(kTile * kTile);
+    QueryTile<A> tiles[kTilesPerTask];
+    int64_t tile_count = 0;
+    for (int64_t head = first_head; head < last_head; ++head) {
+      for (int64_t start = span_begin; start < span_end; start += kTile) {
+        QueryTile<A>& tile = tiles[tile_count++];
+        const int64_t valid = std::min<int64_t>(kTile, positions - start);
+        tile = {pieces.take(width * kTile), pieces.take(width * kTile), pieces.take(kTile), pieces.take(kTile), pieces.take(kTile),
+                start, head, first_keys.minimum(batch, start, start + valid), first_keys.maximum(batch, start, start + valid)};
+        pack_transposed(tile.queries, rows, width, q.row(batch, start, head), q.position_stride, valid, head_width,
+                        A(scale) * kLog2OfE<A>);
+        std::fill(tile.output, tile.output + width * kTile, A(0));
+        for (int64_t i = 0; i < kTile; ++i) {
+          const bool used = i < valid;
+          tile.first_keys[i] = used ? A(first_keys.at(batch, start + i)) : A(0);
+          tile.sum[i] = 0;
+          tile.maximum[i] = kOnline ? kMasked<A> : used ? lse[(batch * heads + head) * positions + start + i] * kLog2OfE<A> : A(0);
+        }
+      }
+    }
+
+    const int64_t first_row = first_keys.minimum(batch, span_begin, span_end) / kTile * kTile;
+    for (int64_t key_tile = first_row; key_tile < span_end; key_tile += kTile) {
+      const int64_t valid = std::min<int64_t>(kTile, positions - key_tile);
+      pack_rows(keys, width, k.row(batch, key_tile, key_head), k.position_stride, valid, kTile, head_width, depth);
+      pack_rows(values, width, v.row(batch, key_tile, key_head), v.position_stride, valid, kTile, head_width, depth);
+      for (int64_t t = 0; t < tile_count; ++t) {
+        QueryTile<A>& tile = tiles[t];
+        const int64_t skipped = std::max<int64_t>(0, tile.smallest_first_key / kChunk * kChunk - key_tile);
+        const int64_t end = std::min<int64_t>(kTile, std::min(tile.start + kTile, round_up(positions, kChunk)) - key_tile);
+        if (skipped < end)
+          attend<kOnline>(tile, scores, keys + skipped * width, values + skipped * width, key_tile + skipped, end - skipped, width,
+                          depth);
+      }
+    }
+
+    for (int64_t t = 0; t < tile_count; ++t) {
+      QueryTile<A>& tile = tiles[t];
+      const int64_t valid = std::min<int64_t>(kTile, positions - tile.start);
+      if constexpr (kOnline) {
+        for (int64_t n = 0; n < kTile; n += N) {
+          const Vector<A> sum = load(tile.sum + n);
+          const Vector<A> inverse = A(1) / sum;
+          for (int64_t d = 0; d < depth; ++d) store<A>(tile.output + d * kTile + n, load(tile.output + d * kTile + n) * inverse);
+          store<A>(tile.sum + n, (load(tile.maximum + n) + log2_of_positive<A>(sum)) * kLogOf2<A>);
+        }
+        std::copy(tile.sum, tile.sum + valid, lse + (batch * heads + tile.head) * positions + tile.start);
+      }
+      unpack_transposed(o.row(batch, tile.start, tile.head), o.position_stride, rows, width, tile.output, valid, head_width, A(1));
+    }
+  }
+}
+
+}  // namespace
+
+void attention_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& first_key,
+                       double scale) {
+  dispatch_float(q.dtype(), [&]<class T>() { forward<T, true>(o, lse, q, k, v, first_key, scale); });
+}
+
+void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const Tensor& lse, const Tensor& v,
+                              const Tensor& first_key, double scale) {
+  Tensor given = lse;
+  dispatch_float(q.dtype(), [&]<class T>() { forward<T, false>(o, given, q, k, v, first_key, scale); });
+}
+
+}  // namespace echo::kernels::cpu

@@ -1,0 +1,182 @@
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "tensor/dtype.h"
+
+// Vectors as wide as the registers of the instruction set that is compiled for, and the few functions on them that loops over
+// plain floats do not vectorise into. Everything is inlined: a program built for another instruction set shares no code with this.
+namespace echo::kernels {
+
+#if defined(__AVX512F__)
+inline constexpr int kVectorBytes = 64;
+#elif defined(__AVX__)
+inline constexpr int kVectorBytes = 32;
+#else
+inline constexpr int kVectorBytes = 16;
+#endif
+
+#define ECHO_INLINE inline __attribute__((always_inline))
+
+template <class T>
+struct VectorOf;
+template <>
+struct VectorOf<float> {
+  typedef float type __attribute__((vector_size(kVectorBytes)));
+  typedef int32_t integers __attribute__((vector_size(kVectorBytes)));
+};
+template <>
+struct VectorOf<double> {
+  typedef double type __attribute__((vector_size(kVectorBytes)));
+  typedef int64_t integers __attribute__((vector_size(kVectorBytes)));
+};
+template <class T>
+using Vector = typename VectorOf<T>::type;
+template <class T>
+using IntegerVector = typename VectorOf<T>::integers;
+
+template <class T>
+inline constexpr int kLanes = kVectorBytes / int(sizeof(T));
+
+template <class T>
+ECHO_INLINE Vector<T> load(const T* address) {
+  Vector<T> result;
+  std::memcpy(&result, address, sizeof result);
+  return result;
+}
+
+template <class T>
+ECHO_INLINE void store(T* address, Vector<T> value) {
+  std::memcpy(address, &value, sizeof value);
+}
+
+template <class T>
+ECHO_INLINE Vector<T> broadcast(T value) {
+  return value - Vector<T>{};
+}
+
+// 0, 1, 2, ... in the lanes.
+template <class T>
+ECHO_INLINE IntegerVector<T> lane_numbers() {
+  IntegerVector<T> result;
+  for (int i = 0; i < kLanes<T>; ++i) result[i] = i;
+  return result;
+}
+
+// Sums the lanes pairwise, in a fixed order.
+template <class T>
+ECHO_INLINE T sum_of_lanes(Vector<T> x) {
+  T lanes[kLanes<T>];
+  store<T>(lanes, x);
+  for (int width = kLanes<T> / 2; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+  return lanes[0];
+}
+
+template <class T>
+ECHO_INLINE T maximum_of_lanes(Vector<T> x) {
+  T result = x[0];
+  for (int i = 1; i < kLanes<T>; ++i) result = x[i] > result ? x[i] : result;
+  return result;
+}
+
+template <class T>
+inline constexpr T kLog2OfE = T(1.4426950408889634073599L);
+template <class T>
+inline constexpr T kLogOf2 = T(0.6931471805599453094172L);
+
+// 2^x for x <= 0; exactly 0 where the result would be below the smallest normal number, for any x down to -max.
+// x = n + f with f in [-1/2, 1/2]: a polynomial for 2^f (f32: minimax of degree 6, 2e-9 relative, so about 1 ulp after rounding;
+// f64: the series to degree 13, 4e-18), then n is added to the exponent bits.
+template <class T>
+ECHO_INLINE Vector<T> exp2_of_nonpositive(Vector<T> x) {
+  constexpr bool kSingle = std::is_same_v<T, float>;
+  // Adding 1.5 * 2^(digits - 1) leaves round(x) in the low bits of the significand.
+  constexpr T kRounder = kSingle ? T(12582912) : T(6755399441055744);
+  constexpr T kSmallest = kSingle ? T(-126) : T(-1022);
+  constexpr int kExponentShift = kSingle ? 23 : 52;
+  const Vector<T> shifted = x + kRounder;
+  const Vector<T> f = x - (shifted - kRounder);
+  Vector<T> p;
+  if constexpr (kSingle) {
+    p = f * 1.53458130e-4f + 1.33999312e-3f;
+    p = p * f + 9.61848895e-3f;
+    p = p * f + 5.55032878e-2f;
+    p = p * f + 2.40226469e-1f;
+    p = p * f + 6.93147206e-1f;
+    p = p * f + 1.0f;
+  } else {
+    constexpr double kSeries[] = {1.3691488853904128e-12, 2.5678435993488205e-11, 4.4455382718708117e-10, 7.0549116208011234e-09,
+                                  1.0178086009239700e-07, 1.3215486790144309e-06, 1.5252733804059841e-05, 1.5403530393381609e-04,
+                                  1.3333558146428443e-03, 9.6181291076284769e-03, 5.5504108664821583e-02, 2.4022650695910072e-01,
+                                  6.9314718055994531e-01, 1.0};
+    p = f * kSeries[0] + kSeries[1];
+    for (int i = 2; i < 14; ++i) p = p * f + kSeries[i];
+  }
+  using I = IntegerVector<T>;
+  const Vector<T> result = (Vector<T>)((I)p + ((I)shifted << kExponentShift));
+  return x < kSmallest ? Vector<T>{} : result;
+}
+
+// log2(x) for normal positive x: the exponent plus 2 / ln 2 * atanh((m - 1) / (m + 1)) of the significand m in [1/sqrt 2, sqrt 2].
+template <class T>
+ECHO_INLINE Vector<T> log2_of_positive(Vector<T> x) {
+  constexpr bool kSingle = std::is_same_v<T, float>;
+  constexpr int kExponentShift = kSingle ? 23 : 52;
+  using I = IntegerVector<T>;
+  // Subtracting the bits of 1/sqrt 2 makes the exponent field count from there.
+  I half_root;
+  if constexpr (kSingle) half_root = I{} + 0x3f3504f3;
+  else half_root = I{} + 0x3fe6a09e667f3bcdLL;
+  const I exponent = ((I)x - half_root) >> kExponentShift;
+  const Vector<T> m = (Vector<T>)((I)x - (exponent << kExponentShift));
+  const Vector<T> z = (m - T(1)) / (m + T(1));
+  const Vector<T> square = z * z;
+  constexpr int kTerms = kSingle ? 5 : 12;  // z^2 <= 0.0295: the first term left out is 3e-10, 3e-20
+  Vector<T> series = broadcast<T>(T(1) / T(2 * kTerms - 1));
+  for (int i = kTerms - 1; i > 0; --i) series = series * square + T(1) / T(2 * i - 1);
+  return __builtin_convertvector(exponent, Vector<T>) + z * series * (2 * kLog2OfE<T>);
+}
+
+template <class T>
+ECHO_INLINE Vector<T> minimum(Vector<T> a, Vector<T> b) {
+  return a < b ? a : b;
+}
+
+template <class T>
+ECHO_INLINE Vector<T> maximum(Vector<T> a, Vector<T> b) {
+  return a > b ? a : b;
+}
+
+// Transposes a square block as large as a vector has lanes: target[j][i] = source[i][j], rows `source_stride` and `target_stride`
+// elements apart. log2(lanes) rounds, in each of which pairs of rows exchange halves of ever smaller blocks.
+template <class T>
+ECHO_INLINE void transpose_square(T* target, int64_t target_stride, const T* source, int64_t source_stride) {
+  constexpr int N = kLanes<T>;
+  using I = IntegerVector<T>;
+  Vector<T> rows[N];
+#pragma GCC unroll 16
+  for (int i = 0; i < N; ++i) rows[i] = load(source + i * source_stride);
+#pragma GCC unroll 4
+  for (int half = N / 2; half > 0; half /= 2) {
+    I low, high;
+    for (int lane = 0; lane < N; ++lane) {
+      const bool first = (lane & half) == 0;
+      low[lane] = first ? lane : N + lane - half;
+      high[lane] = first ? lane + half : N + lane;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < N; ++i) {
+      if ((i & half) != 0) continue;
+      const Vector<T> a = rows[i], b = rows[i + half];
+      rows[i] = __builtin_shuffle(a, b, low);
+      rows[i + half] = __builtin_shuffle(a, b, high);
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < N; ++i) store<T>(target + i * target_stride, rows[i]);
+}
+
+}  // namespace echo::kernels
