@@ -1,0 +1,337 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace echo {
+
+// The settings of ./train. Each struct lists its fields with their defaults, and below them, in visit(), its table:
+// key, field and the field's one comment (unit, effect). The table is the only list of keys: reading YAML, overriding,
+// printing, JSON and the suggestions for misspelt keys all walk it (training/config_io.h). Names are the Hugging Face
+// Trainer's where the meaning is the same. Checks beyond the type of a value: training/config_check.h.
+namespace settings {
+
+// The names of an enumeration's values in YAML, in the order of its enumerators.
+template <class E>
+inline constexpr int kNames = 0;
+
+enum class Mode { distill, pretrain, continue_training };
+template <>
+inline constexpr std::array<std::string_view, 3> kNames<Mode> = {"distill", "pretrain", "continue"};
+
+enum class StorageType { automatic, float32, bfloat16, float64 };  // automatic: as the checkpoint stores it
+template <>
+inline constexpr std::array<std::string_view, 4> kNames<StorageType> = {"auto", "float32", "bfloat16", "float64"};
+
+enum class ComputeType { float32, bfloat16, float64 };
+template <>
+inline constexpr std::array<std::string_view, 3> kNames<ComputeType> = {"float32", "bfloat16", "float64"};
+
+enum class PlanMethod { none, list, paper_following, paper_lending, uniform, optimal };
+template <>
+inline constexpr std::array<std::string_view, 6> kNames<PlanMethod> = {"none",          "list",    "paper_following",
+                                                                       "paper_lending", "uniform", "optimal"};
+
+enum class SimilarityVariant { flat, per_head, per_row, no_first_column };
+template <>
+inline constexpr std::array<std::string_view, 4> kNames<SimilarityVariant> = {"flat", "per_head", "per_row",
+                                                                              "no_first_column"};
+
+enum class KlDirection { student_teacher, teacher_student, jensen_shannon };
+template <>
+inline constexpr std::array<std::string_view, 3> kNames<KlDirection> = {"student_teacher", "teacher_student",
+                                                                        "jensen_shannon"};
+
+enum class IntermediateNormalization { none, teacher_power };
+template <>
+inline constexpr std::array<std::string_view, 2> kNames<IntermediateNormalization> = {"none", "teacher_power"};
+
+enum class Scheduler { cosine, linear, constant };
+template <>
+inline constexpr std::array<std::string_view, 3> kNames<Scheduler> = {"cosine", "linear", "constant"};
+
+template <class E>
+constexpr std::string_view name_of(E value) {
+  return kNames<E>[size_t(value)];
+}
+
+struct Teacher {
+  std::string model_name_or_path;
+  StorageType dtype = StorageType::automatic;
+
+  template <class Self, class Visitor>
+  static void visit(Self& self, Visitor& field) {
+    field("model_name_or_path", self.model_name_or_path,
+          "Hugging Face folder of the teacher; needed to distill. Also looked for under models/ and the shared folder");
+    field("dtype", self.dtype, "auto | float32 | bfloat16 | float64: how its weights are held (auto: as stored)");
+  }
+  bool operator==(const Teacher&) const = default;
+};
+
+struct Plan {
+  PlanMethod method = PlanMethod::none;
+  std::vector<int64_t> layers;
+  int64_t followers = 0;
+  int64_t first_shared = 1;
+  int64_t block_size = 2;
+  int64_t blocks = 1;
+  int64_t budget_parameters = 0;
+  int64_t budget_flops = 0;
+  int64_t budget_cache_bytes = 0;
+  std::string analysis;
+  int64_t analysis_samples = 128;
+  int64_t analysis_sequence_length = 512;
+  SimilarityVariant variant = SimilarityVariant::flat;
+
+  template <class Self, class Visitor>
+  static void visit(Self& self, Visitor& field) {
+    field("method", self.method,
+          "none | list | paper_following | paper_lending | uniform | optimal: how the leader map is made. list and "
+          "paper_following: the layers named follow the nearest earlier layer that is not named; paper_lending: each "
+          "lends "
+          "to the next one; uniform: equal blocks; optimal: best contiguous blocks for a budget");
+    field(
+        "layers", self.layers,
+        "layer numbers from 0, for list, paper_following and paper_lending; the paper_* methods take the first of the "
+        "similarity ranking when it is empty");
+    field("followers", self.followers, "layers that follow, for optimal and for paper_* without layers; 0: not given");
+    field("first_shared", self.first_shared, "uniform: b, the layers before the first block; they compute their own");
+    field("block_size", self.block_size, "uniform: k, layers in a block, its leader included");
+    field("blocks", self.blocks, "uniform: m, number of blocks");
+    field("budget_parameters", self.budget_parameters, "optimal: parameters to save at least; 0: not given");
+    field("budget_flops", self.budget_flops,
+          "optimal: floating-point operations per token of a forward pass to save at least; 0: not given");
+    field("budget_cache_bytes", self.budget_cache_bytes,
+          "optimal: bytes of one sequence's key cache to save at least; 0: not given");
+    field(
+        "analysis", self.analysis,
+        "analysis.json or another stored similarity matrix; empty: the start weights are analysed on data.path first");
+    field("analysis_samples", self.analysis_samples, "documents in the analysis at the start");
+    field("analysis_sequence_length", self.analysis_sequence_length,
+          "tokens of each of them; shorter documents are passed over");
+    field("variant", self.variant, "flat | per_head | per_row | no_first_column: which similarity the plan uses");
+  }
+  bool operator==(const Plan&) const = default;
+};
+
+struct Student {
+  std::string model_name_or_path;
+  std::vector<int64_t> leader_map;
+  Plan plan;
+  bool detach_shared = false;
+
+  template <class Self, class Visitor>
+  static void visit(Self& self, Visitor& field) {
+    field("model_name_or_path", self.model_name_or_path,
+          "folder of the start weights; needed to continue. Empty: the teacher's weights (distill)");
+    field("leader_map", self.leader_map,
+          "for every layer the layer whose attention it uses, itself included, e.g. [0, 1, 1, 3]; empty: made by plan, "
+          "or "
+          "the one stored with the start weights");
+    field("plan", self.plan, "How the leader map is made when leader_map is empty");
+    field("detach_shared", self.detach_shared,
+          "true: followers send no gradient into the shared attention matrix; false is the paper's");
+  }
+  bool operator==(const Student&) const = default;
+};
+
+struct Model {
+  int64_t hidden_size = 0;
+  int64_t intermediate_size = 0;
+  int64_t num_hidden_layers = 0;
+  int64_t num_attention_heads = 0;
+  int64_t num_key_value_heads = 0;
+  int64_t head_dim = 0;
+  int64_t vocab_size = 0;
+  int64_t max_position_embeddings = 2048;
+  double rms_norm_eps = 1e-5;
+  double rope_theta = 10000.0;
+  bool tie_word_embeddings = false;
+  double initializer_range = 0.02;
+
+  template <class Self, class Visitor>
+  static void visit(Self& self, Visitor& field) {
+    field("hidden_size", self.hidden_size, "D, width of the residual stream; needed to pretrain");
+    field("intermediate_size", self.intermediate_size, "width inside the MLP; needed to pretrain");
+    field("num_hidden_layers", self.num_hidden_layers, "L; needed to pretrain");
+    field("num_attention_heads", self.num_attention_heads, "H, query heads; needed to pretrain");
+    field("num_key_value_heads", self.num_key_value_heads, "key and value heads, a divisor of H; 0: as many as H");
+    field("head_dim", self.head_dim, "width of one head, even; 0: hidden_size / num_attention_heads");
+    field("vocab_size", self.vocab_size, "tokens; 0: the tokenizer's");
+    field("max_position_embeddings", self.max_position_embeddings, "longest sequence, in tokens");
+    field("rms_norm_eps", self.rms_norm_eps, "added to the mean square in RMSNorm");
+    field("rope_theta", self.rope_theta, "base of the rotary position embedding");
+    field("tie_word_embeddings", self.tie_word_embeddings, "true: the output head is the embedding");
+    field("initializer_range", self.initializer_range, "standard deviation of the random start weights");
+  }
+  bool operator==(const Model&) const = default;
+};
+
+struct Data {
+  std::string path;
+  std::string validation_path;
+  double validation_fraction = 0.005;
+  std::vector<std::string> set_names;
+  int64_t sequence_length = 2048;
+  int64_t epoch_tokens = 0;
+  bool bos_per_document = false;
+  bool reset_attention = false;
+  double max_bad_fraction = 0.01;
+
+  template <class Self, class Visitor>
+  static void visit(Self& self, Visitor& field) {
+    field(
+        "path", self.path,
+        "training text: a file, a folder or a glob of .jsonl, .jsonl.zst, .txt. Also looked for in the shared folder");
+    field("validation_path", self.validation_path, "held-out text, the same kinds; empty: taken out of path");
+    field("validation_fraction", self.validation_fraction,
+          "share of the documents of path that is held out when validation_path is empty; 0: no held-out text");
+    field("set_names", self.set_names,
+          "keep only documents with these meta.redpajama_set_name, e.g. [RedPajamaC4]; empty: all");
+    field("sequence_length", self.sequence_length, "T, tokens of a training sequence");
+    field("epoch_tokens", self.epoch_tokens,
+          "tokens that count as one epoch, e.g. 3.7e9; 0: not given, then max_steps says how long to train");
+    field("bos_per_document", self.bos_per_document, "true: every document begins with BOS");
+    field("reset_attention", self.reset_attention, "true: tokens do not attend across document ends");
+    field("max_bad_fraction", self.max_bad_fraction,
+          "stop (exit 65) when a larger share of the documents is unreadable");
+  }
+  bool operator==(const Data&) const = default;
+};
+
+struct Distillation {
+  double hidden_weight = 0.25;
+  double kl_weight = 0.25;
+  double hard_label_weight = 0.5;
+  double true_label_weight = 0.0;
+  KlDirection kl_direction = KlDirection::student_teacher;
+  double temperature = 1.0;
+  IntermediateNormalization intermediate_normalization = IntermediateNormalization::none;
+
+  template <class Self, class Visitor>
+  static void visit(Self& self, Visitor& field) {
+    field("hidden_weight", self.hidden_weight, "alpha: squared error of the hidden states at the ends of the blocks");
+    field("kl_weight", self.kl_weight, "beta: divergence of the next-token distributions");
+    field("hard_label_weight", self.hard_label_weight, "gamma: cross-entropy against the teacher's most likely token");
+    field("true_label_weight", self.true_label_weight, "cross-entropy against the text; the paper's stage 1 has none");
+    field("kl_direction", self.kl_direction,
+          "student_teacher (KL(student || teacher), the paper's) | teacher_student (KL(teacher || student)) | "
+          "jensen_shannon");
+    field("temperature", self.temperature, "divides both logits in the divergence, which is scaled by its square");
+    field("intermediate_normalization", self.intermediate_normalization,
+          "none | teacher_power: divide the hidden error by the mean square of the teacher's state");
+  }
+  bool operator==(const Distillation&) const = default;
+};
+
+struct Stage {
+  bool enabled = true;
+  double num_train_epochs = 1.0;
+  double learning_rate = 0.0;
+
+  template <class Self, class Visitor>
+  static void visit(Self& self, Visitor& field) {
+    field("enabled", self.enabled, "false: this stage is left out");
+    field("num_train_epochs", self.num_train_epochs, "length, in epochs of data.epoch_tokens");
+    field("learning_rate", self.learning_rate, "peak learning rate of this stage; 0: the top-level learning_rate");
+  }
+  bool operator==(const Stage&) const = default;
+};
+
+}  // namespace settings
+
+struct TrainConfig {
+  settings::Mode mode = settings::Mode::distill;
+  std::string output_dir = "runs/train";
+  int64_t seed = 42;
+  std::string resume_from_checkpoint = "auto";
+  settings::Teacher teacher;
+  settings::Student student;
+  settings::Model model;
+  std::string tokenizer;
+  settings::Data data;
+  settings::Distillation distillation;
+  settings::Stage stage1;
+  settings::Stage stage2 = {true, 0.25, 0.0};
+  double num_train_epochs = 1.0;
+  int64_t max_steps = -1;
+  int64_t per_device_train_batch_size = 8;
+  int64_t per_device_eval_batch_size = 8;
+  int64_t gradient_accumulation_steps = 1;
+  double learning_rate = 1e-4;
+  settings::Scheduler lr_scheduler_type = settings::Scheduler::cosine;
+  double warmup_ratio = 0.005;
+  int64_t warmup_steps = 0;
+  double weight_decay = 0.0;
+  double adam_beta1 = 0.9;
+  double adam_beta2 = 0.999;
+  double adam_epsilon = 1e-8;
+  double max_grad_norm = 1.0;
+  int64_t logging_steps = 10;
+  int64_t eval_steps = 0;
+  int64_t eval_rows = 64;
+  int64_t save_steps = 500;
+  int64_t save_total_limit = 2;
+  settings::ComputeType compute_dtype = settings::ComputeType::float32;
+  bool gradient_checkpointing = false;
+  std::string device = "cpu";
+  int64_t threads = 0;
+  bool report = true;
+
+  template <class Self, class Visitor>
+  static void visit(Self& self, Visitor& field) {
+    field("mode", self.mode,
+          "distill: student from teacher, stage 1 and stage 2 | pretrain: from random weights (model) | continue: from "
+          "student.model_name_or_path. pretrain and continue learn from the true labels only, in one stage");
+    field("output_dir", self.output_dir, "folder of the run: log, checkpoints, report, resolved config");
+    field("seed", self.seed, "of start weights, data order and held-out choice; from 0");
+    field("resume_from_checkpoint", self.resume_from_checkpoint,
+          "auto: go on from the newest checkpoint in output_dir, if any | none: start anew | path of a checkpoint "
+          "folder");
+    field("teacher", self.teacher, "The model to learn from; frozen");
+    field("student", self.student, "The model to train: start weights and who shares attention with whom");
+    field("model", self.model, "Architecture for pretrain, with the names of a Hugging Face Llama config.json");
+    field("tokenizer", self.tokenizer, "path of tokenizer.model; empty: in the teacher's or the student's folder");
+    field("data", self.data, "Text to train on");
+    field("distillation", self.distillation, "Stage 1: weights of the terms of the loss and how they are taken");
+    field("stage1", self.stage1, "Stage 1 of distill: learn from the teacher");
+    field("stage2", self.stage2,
+          "Stage 2 of distill: next-token cross-entropy on true labels, optimizer and schedule fresh");
+    field("num_train_epochs", self.num_train_epochs, "pretrain and continue: length, in epochs of data.epoch_tokens");
+    field("max_steps", self.max_steps, "optimizer steps at most, of EACH stage; -1: no cap");
+    field("per_device_train_batch_size", self.per_device_train_batch_size,
+          "sequences of one micro-batch; memory grows with it");
+    field("per_device_eval_batch_size", self.per_device_eval_batch_size, "sequences of one held-out batch");
+    field("gradient_accumulation_steps", self.gradient_accumulation_steps,
+          "micro-batches of one optimizer step; sequences a step = this x per_device_train_batch_size");
+    field("learning_rate", self.learning_rate, "peak of the schedule");
+    field("lr_scheduler_type", self.lr_scheduler_type,
+          "cosine | linear (both down to 0) | constant: after the warm-up");
+    field("warmup_ratio", self.warmup_ratio, "share of a stage's steps in which the rate rises to its peak");
+    field("warmup_steps", self.warmup_steps, "the same as a number of steps; 0: from warmup_ratio");
+    field("weight_decay", self.weight_decay, "AdamW, on matrices only, not on norm weights");
+    field("adam_beta1", self.adam_beta1, "decay of the gradient's running mean");
+    field("adam_beta2", self.adam_beta2, "decay of the running mean of its square");
+    field("adam_epsilon", self.adam_epsilon, "added to the root of the latter");
+    field("max_grad_norm", self.max_grad_norm, "gradients are scaled down to this norm; 0: never");
+    field("logging_steps", self.logging_steps, "steps between two lines of the log");
+    field("eval_steps", self.eval_steps, "steps between two held-out evaluations; 0: only before and after a stage");
+    field("eval_rows", self.eval_rows, "held-out sequences in an evaluation, at most");
+    field("save_steps", self.save_steps, "steps between two checkpoints; 0: only at the end of a stage");
+    field("save_total_limit", self.save_total_limit, "checkpoints kept, the newest ones; 0: all");
+    field(
+        "compute_dtype", self.compute_dtype,
+        "float32 | bfloat16 | float64: type of the activations; parameters and optimizer stay float32 (float64: all)");
+    field("gradient_checkpointing", self.gradient_checkpointing,
+          "true: activations are computed again in the backward pass; less memory, about a third more time");
+    field("device", self.device, "cpu");
+    field("threads", self.threads, "CPU threads; 0: all cores");
+    field("report", self.report, "true: write report.html at the end");
+  }
+  bool operator==(const TrainConfig&) const = default;
+};
+
+}  // namespace echo
