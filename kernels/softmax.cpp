@@ -80,21 +80,22 @@ void softmax_rows(T* y, const T* x, int64_t rows, int64_t columns, accumulator<T
   for (int64_t r = 0; r < rows; ++r) {
     const T* const from = x + r * columns;
     T* const to = y + r * columns;
-    const A factor = scale * kLog2OfE<A>, lowest = A(from[0]);
-    // Padding repeats the first element: it changes neither maximum, and is left out of the sum.
-    Vector<A> highest = broadcast(lowest * factor);
-    for_each_vector(from, columns, lowest, [&](Vector<A> v, int64_t, int64_t) { highest = maximum<A>(highest, v * factor); });
-    const A top = maximum_of_lanes<A>(highest);
-    const auto exponential = [&](Vector<A> v) { return exp2_of_nonpositive<A>(minimum<A>(v * factor - top, Vector<A>{})); };
+    const A factor = scale * kLog2OfE<A>, sign = factor < 0 ? A(-1) : A(1), padding = A(from[0]);
+    // The extreme of x itself, not of x * factor: its difference to itself is then exactly zero for any magnitude. Padding repeats
+    // the first element; it is left out of the sum.
+    Vector<A> extremes = broadcast(sign * padding);
+    for_each_vector(from, columns, padding, [&](Vector<A> v, int64_t, int64_t) { extremes = maximum<A>(extremes, v * sign); });
+    const A extreme = sign * maximum_of_lanes<A>(extremes);
+    const auto exponential = [&](Vector<A> v) { return exp2_of_nonpositive<A>((v - extreme) * factor); };
     Vector<A> sums{};
     A rest = 0;
-    for_each_vector(from, columns, lowest, [&](Vector<A> v, int64_t, int64_t elements) {
+    for_each_vector(from, columns, padding, [&](Vector<A> v, int64_t, int64_t elements) {
       const Vector<A> p = exponential(v);
       if (elements == kLanes<A>) sums += p;
       else for (int64_t lane = 0; lane < elements; ++lane) rest += p[lane];
     });
     const A inverse = A(1) / (sum_of_lanes<A>(sums) + rest);
-    for_each_vector(from, columns, lowest,
+    for_each_vector(from, columns, padding,
                     [&](Vector<A> v, int64_t i, int64_t elements) { store_some(to + i, exponential(v) * inverse, elements); });
   }
 }
