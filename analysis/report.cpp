@@ -189,7 +189,15 @@ std::string variant_style() {
 }  // namespace
 
 std::string similarity_svg(const Analysis& analysis) {
-  return svg_heat_map(heat_map_of(*analysis[SimilarityVariant::flat], "Similarity of attention between layers: " + analysis.model),
+  // The title is one line; of a long path its end says most.
+  constexpr size_t kLongest = 60;
+  std::string name = analysis.model;
+  if (name.size() > kLongest) {
+    size_t from = name.size() - kLongest;
+    while (from < name.size() && (uint8_t(name[from]) & 0xC0) == 0x80) ++from;  // not inside a UTF-8 character
+    name = "\u2026" + name.substr(from);
+  }
+  return svg_heat_map(heat_map_of(*analysis[SimilarityVariant::flat], "Similarity of attention between layers: " + name),
                       SvgUse::standalone);
 }
 

@@ -1,5 +1,7 @@
 #include "base/svg_canvas.h"
 
+#include <algorithm>
+
 namespace echo {
 namespace {
 
@@ -18,6 +20,7 @@ constexpr std::string_view kStandaloneStyle =
 
 std::string SvgCanvas::finish(double width, double height, std::string_view title, SvgUse use) const {
   const bool standalone = use == SvgUse::standalone;
+  if (standalone) width = std::max(width, 9.6 * double(title.size()) + 32);  // a small picture must not cut its title off
   const double shift = standalone && !title.empty() ? 34.0 : 0.0;  // room for the title
   const std::string safe_title = escape_html(title);
   std::string svg = standalone ? "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n" : "";

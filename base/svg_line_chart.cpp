@@ -110,8 +110,9 @@ std::string svg_line_chart(const SvgLineChart& chart, SvgUse use) {
                series.y.size(), " y");
     std::vector<Point> points;
     for (size_t i = 0; i < series.x.size(); ++i) {
-      const bool drawn = std::abs(series.y[i]) < 1e300 && (!chart.log_y || series.y[i] > 0.0);
-      if (!(std::abs(series.x[i]) < 1e300)) continue;
+      // Bounds far from the ends of f64, so that no difference or ratio below overflows.
+      const bool drawn = std::abs(series.y[i]) < 1e100 && (!chart.log_y || series.y[i] > 1e-100);
+      if (!(std::abs(series.x[i]) < 1e100)) continue;
       points.push_back({series.x[i], drawn ? series.y[i] : std::numeric_limits<double>::quiet_NaN()});
       xs.include(series.x[i]);
       if (drawn) ys.include(series.y[i]);
@@ -146,7 +147,9 @@ std::string svg_line_chart(const SvgLineChart& chart, SvgUse use) {
     const double from = clamp_x(std::min(band.from, band.to)), to = clamp_x(std::max(band.from, band.to));
     canvas.add("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" class=\"band\"><title>{}</title></rect>\n", from,
                top, to - from, bottom - top, escape_html(band.label));
-    canvas.text((from + to) / 2, top + 15, "middle", "soft-ink", 12, band.label);
+    // A label wider than its band may reach beyond it, but not beyond the axes.
+    const double half = std::min(3.8 * double(band.label.size()), (right - left) / 2);
+    canvas.text(std::clamp((from + to) / 2, left + half, right - half), top + 15, "middle", "soft-ink", 12, band.label);
   }
   for (const double tick : chart.log_y ? logarithmic_ticks(ys.low, ys.high) : linear_ticks(ys.low, ys.high, 6, false)) {
     canvas.add("<line x1=\"{:.1f}\" x2=\"{:.1f}\" y1=\"{:.1f}\" y2=\"{:.1f}\" class=\"grid\"/>\n", left, right, y(tick), y(tick));
