@@ -173,7 +173,7 @@ struct Model {
 struct Data {
   std::string path;
   std::string validation_path;
-  double validation_fraction = 0.005;
+  double validation_fraction = 0.01;
   std::vector<std::string> set_names;
   int64_t sequence_length = 2048;
   int64_t epoch_tokens = 0;
@@ -183,14 +183,17 @@ struct Data {
 
   template <class Self, class Visitor>
   static void visit(Self& self, Visitor& field) {
-    field(
-        "path", self.path,
-        "training text: a file, a folder or a glob of .jsonl, .jsonl.zst, .txt. Also looked for in the shared folder");
-    field("validation_path", self.validation_path, "held-out text, the same kinds; empty: taken out of path");
+    field("path", self.path,
+          "training text: a file, a folder (of one with train/ in it, that part) or a glob of .jsonl, .jsonl.zst, "
+          ".txt. Also "
+          "looked for in the shared folder");
+    field("validation_path", self.validation_path,
+          "held-out text, the same kinds; empty: the folder validation/ in path, if there, else documents taken out of "
+          "path");
     field("validation_fraction", self.validation_fraction,
-          "share of the documents of path that is held out when validation_path is empty; 0: no held-out text");
+          "share of the documents of path that is held out when nothing else is; 0: no held-out text then");
     field("set_names", self.set_names,
-          "keep only documents with these meta.redpajama_set_name, e.g. [RedPajamaC4]; empty: all");
+          "keep only documents with these meta.redpajama_set_name, e.g. [C4] or [RedPajamaC4]; empty: all");
     field("sequence_length", self.sequence_length, "T, tokens of a training sequence");
     field("epoch_tokens", self.epoch_tokens,
           "tokens that count as one epoch, e.g. 3.7e9; 0: not given, then max_steps says how long to train");

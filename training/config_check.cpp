@@ -141,9 +141,6 @@ class Checker {
       require(!name.empty(), "data.set_names", "holds an empty name; leave it out, [] keeps all documents");
       require(seen.insert(name).second, "data.set_names", concat("names ", quote(name), " twice; keep one"));
     }
-    require(c_.eval_steps <= 0 || !c_.data.validation_path.empty() || c_.data.validation_fraction > 0, "eval_steps",
-            "is set, but there is no held-out text; give data.validation_path or data.validation_fraction, or "
-            "eval_steps=0");
   }
 
   void plan() {

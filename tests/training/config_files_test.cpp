@@ -109,7 +109,6 @@ TEST(ConfigPathsTest, TheStoryRecipeFindsItsTeacherAndText) {
   EXPECT_TRUE(
       fs::exists(resolve_model(config.teacher.model_name_or_path, "teacher.model_name_or_path") / "config.json"));
   EXPECT_TRUE(fs::exists(resolve_input(config.data.path, "data.path")));
-  EXPECT_TRUE(fs::exists(resolve_input(config.data.validation_path, "data.validation_path")));
 }
 
 }  // namespace
