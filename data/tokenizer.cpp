@@ -2,6 +2,8 @@
 
 #include <sentencepiece_processor.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <mutex>
 
@@ -20,6 +22,26 @@ namespace {
 
 constexpr size_t kLargestModel = size_t{256} << 20;  // bytes; the largest public ones have about 5 MB
 constexpr size_t kLargestText = size_t{1} << 30;     // the library counts in int, with up to three bytes for one of ours
+
+constexpr std::string_view kSpace = "\xE2\x96\x81";      // U+2581, what the library writes for a space
+
+// Position of the first space at or after `from` with a letter or digit of ASCII on both sides; the end when there is none.
+size_t cut_between_words(std::string_view text, size_t from) {
+  const auto plain = [&](size_t i) { return std::isalnum(static_cast<unsigned char>(text[i])) != 0; };
+  for (size_t at = text.find(' ', std::max<size_t>(from, 1)); at < text.size() - 1; at = text.find(' ', at + 1))
+    if (plain(at - 1) && plain(at + 1)) return at;
+  return text.size();
+}
+
+bool pieces_stay_within_words(const sentencepiece::SentencePieceProcessor& processor) {
+  for (int id = 0; id < processor.GetPieceSize(); ++id) {
+    std::string_view piece = processor.IdToPiece(id);
+    while (piece.starts_with(kSpace)) piece.remove_prefix(kSpace.size());
+    if (piece.find(kSpace) != std::string_view::npos || piece.find(' ') != std::string_view::npos) return false;
+  }
+  std::vector<int> first;
+  return processor.Encode("a", &first).ok() && !first.empty() && processor.IdToPiece(first[0]).starts_with(kSpace);
+}
 
 }  // namespace
 
@@ -45,14 +67,20 @@ Tokenizer::Tokenizer(const std::filesystem::path& path) {
   bos_id_ = processor->bos_id();
   eos_id_ = processor->eos_id();
   unknown_id_ = processor->unk_id();
+  words_are_independent_ = pieces_stay_within_words(*processor);
   processor_ = std::move(processor);
 }
 
-std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
+std::vector<int32_t> Tokenizer::encode(std::string_view text, size_t chunk_bytes) const {
   if (text.size() > kLargestText) fail(ExitCode::bad_data, "a text of ", text.size(), " bytes is too long to be tokenized");
-  std::vector<int> ids;
-  const auto status = processor_->Encode(absl::string_view(text.data(), text.size()), &ids);
-  if (!status.ok()) fail(ExitCode::bad_data, "a text cannot be tokenized: ", status.message());
+  std::vector<int> ids, part;
+  while (!text.empty()) {
+    const size_t cut = words_are_independent_ && text.size() > chunk_bytes ? cut_between_words(text, chunk_bytes) : text.size();
+    const auto status = processor_->Encode(absl::string_view(text.data(), cut), &part);
+    if (!status.ok()) fail(ExitCode::bad_data, "a text cannot be tokenized: ", status.message());
+    ids.insert(ids.end(), part.begin(), part.end());
+    text.remove_prefix(std::min(cut + 1, text.size()));  // the library puts the space back
+  }
   return ids;
 }
 

@@ -230,7 +230,7 @@ void check_tokenizer_model(std::string_view model, const std::string& name) {
       case 4: check_self_tests(reader.bytes(), name + ": the self-test data is damaged"); break;
       case 5: read_normalizer_spec(reader.bytes(), false, name + ": the denormaliser settings cannot be used"); break;
       default:
-        if (reader.number() < kFirstExtension) fail(ExitCode::bad_data, name, ": unknown field ", reader.number());
+        if (reader.number() < kFirstExtension) fail(ExitCode::bad_data, name, ": not a SentencePiece model: unknown field ", reader.number());
     }
   }
   if (pieces.empty()) fail(ExitCode::bad_data, name, ": not a SentencePiece model: it has no pieces");

@@ -1,0 +1,119 @@
+#include "data/data_loader.h"
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+
+#include "base/error.h"
+#include "data/source_factory.h"
+
+namespace echo {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr int64_t kTokensAhead = int64_t{1} << 20;
+
+TrainingPacker make_training_packer(const DataSettings& settings, const Tokenizer& tokenizer, const DataCursor& start) {
+  const DataPaths paths = resolve_data_paths(settings);
+  return TrainingPacker(settings, paths.training, find_data_files(paths.training), paths.held_out_fraction, tokenizer, start);
+}
+
+void append_row(Batch& batch, Row&& row) {
+  batch.inputs.insert(batch.inputs.end(), row.inputs.begin(), row.inputs.end());
+  batch.labels.insert(batch.labels.end(), row.labels.begin(), row.labels.end());
+  batch.first_key.insert(batch.first_key.end(), row.first_key.begin(), row.first_key.end());
+  batch.valid_tokens += row.valid_tokens;
+  batch.cursor = std::move(row.next);
+  ++batch.rows;
+}
+
+}  // namespace
+
+DataPaths resolve_data_paths(const DataSettings& settings) {
+  if (!(settings.validation_fraction >= 0 && settings.validation_fraction < 1))
+    fail(ExitCode::config, "validation_fraction is ", settings.validation_fraction, ", expected 0 to below 1");
+  std::error_code ignored;
+  const fs::path root = settings.path;
+  const bool has_train = fs::is_directory(root / "train", ignored);
+  DataPaths paths;
+  paths.training = has_train ? (root / "train").string() : settings.path;
+  if (!settings.validation_path.empty()) {
+    paths.validation = settings.validation_path;
+  } else if (has_train && fs::is_directory(root / "validation", ignored)) {
+    paths.validation = (root / "validation").string();
+  } else if (settings.validation_fraction > 0) {
+    paths.validation = paths.training;
+    paths.held_out_fraction = settings.validation_fraction;
+  }
+  return paths;
+}
+
+DataLoader::DataLoader(const DataSettings& settings, const Tokenizer& tokenizer, const DataCursor& start)
+    : sequence_length_(settings.sequence_length),
+      packer_(make_training_packer(settings, tokenizer, start)),
+      capacity_(size_t(std::clamp<int64_t>(kTokensAhead / settings.sequence_length, 16, 4096))),
+      reader_([this](const std::stop_token& stop) { read_ahead(stop); }) {}
+
+DataLoader::~DataLoader() = default;  // reader_ is asked to stop and joined
+
+void DataLoader::read_ahead(const std::stop_token& stop) {
+  try {
+    Row row;
+    while (packer_.next(row, stop)) {
+      std::unique_lock lock(mutex_);
+      if (!has_room_.wait(lock, stop, [this] { return rows_.size() < capacity_; })) return;
+      rows_.push_back(std::move(row));
+      has_rows_.notify_one();
+    }
+  } catch (...) {
+    const std::lock_guard lock(mutex_);
+    failure_ = std::current_exception();
+    has_rows_.notify_one();
+  }
+}
+
+Batch DataLoader::next_batch(int64_t rows) {
+  ECHO_CHECK(rows > 0, "a batch of ", rows, " rows");
+  Batch batch;
+  batch.sequence_length = sequence_length_;
+  batch.inputs.reserve(size_t(rows * sequence_length_));
+  batch.labels.reserve(size_t(rows * sequence_length_));
+  std::unique_lock lock(mutex_);
+  while (batch.rows < rows) {
+    if (rows_.empty() && !failure_) {
+      const auto start = std::chrono::steady_clock::now();
+      has_rows_.wait(lock, [this] { return !rows_.empty() || failure_; });
+      wait_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    }
+    if (rows_.empty()) std::rethrow_exception(failure_);
+    Row row = std::move(rows_.front());
+    rows_.pop_front();
+    has_room_.notify_one();
+    append_row(batch, std::move(row));
+  }
+  return batch;
+}
+
+std::vector<Batch> held_out_batches(const DataSettings& settings, const Tokenizer& tokenizer, int64_t rows_per_batch,
+                                    int64_t max_rows) {
+  ECHO_CHECK(rows_per_batch > 0, "held-out batches of ", rows_per_batch, " rows");
+  const DataPaths paths = resolve_data_paths(settings);
+  if (paths.validation.empty()) return {};
+  HeldOutPacker packer(settings, paths.validation, find_data_files(paths.validation),
+                       paths.held_out_fraction > 0 ? paths.held_out_fraction : 1.0, tokenizer);
+  std::vector<Batch> batches;
+  Row row;
+  for (int64_t rows = 0; (max_rows == 0 || rows < max_rows) && packer.next(row); ++rows) {
+    if (batches.empty() || batches.back().rows == rows_per_batch) {
+      batches.emplace_back();
+      batches.back().sequence_length = settings.sequence_length;
+    }
+    append_row(batches.back(), std::move(row));
+  }
+  if (batches.empty())
+    fail(ExitCode::bad_data, paths.validation, ": no held-out documents: ", packer.counts().describe(),
+         paths.held_out_fraction > 0 ? concat("; validation_fraction is ", paths.held_out_fraction) : "");
+  return batches;
+}
+
+}  // namespace echo

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace echo {
+
+// What to train on and how it is cut into rows.
+//
+// Held-out documents: those of `validation_path` if given; else, when `path` is a folder with `train/` and `validation/` in it
+// (SlimPajama's layout), those of the latter; else the share `validation_fraction` of the documents of `path`, chosen by a hash of
+// their text, which training then leaves out. A folder with `train/` in it is trained on that part alone.
+struct DataSettings {
+  std::string path;                    // file, folder or shell pattern of .jsonl, .jsonl.zst, .txt
+  std::string validation_path;         // the same for held-out documents; empty: see above
+  double validation_fraction = 0.01;   // of the documents, 0 to below 1; used only when there is no separate held-out data
+  std::vector<std::string> set_names;  // parts of RedPajama wanted ("C4" or "RedPajamaC4"); empty: all documents
+  int64_t sequence_length = 2048;      // tokens of a row
+  bool bos_per_document = false;       // a begin token before each document
+  bool reset_attention = false;        // also give each token's first key: attention stays within the document
+  double max_bad_fraction = 0.01;      // of the records; with more bad ones the run stops (exit code 65)
+  uint64_t seed = 0;                   // of the order of the files
+};
+
+}  // namespace echo

@@ -1,0 +1,12 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace echo {
+
+// `content` as one zstd frame with a checksum. Throws Error (device) when memory is short.
+std::string compress_zstd(std::string_view content, int level = 3);
+
+}  // namespace echo

@@ -1,0 +1,159 @@
+#include "data/jsonl_source.h"
+
+#include <gtest/gtest.h>
+
+#include "data/byte_reader.h"
+#include "data/corpus_source.h"
+#include "data/zstd_reader.h"
+#include "tests/data/corpus_support.h"
+#include "tests/test_support.h"
+
+namespace echo {
+namespace {
+
+constexpr double kAnyFraction = 1.0;
+
+TEST(JsonlSourceTest, SkipsAndCountsBadRecordsByReason) {
+  TemporaryFolder folder;
+  const std::string lines = json_line("one") + "{\"text\": \"cut off\n" + "\n   \n" + "{\"meta\": {}}\n" + "{\"text\": 3}\n" +
+                            "{\"text\": \"bad \xFF byte\"}\n" + "[1, 2]\n" + "{\"text\": \"\"}\n" + "{\"text\": \"\\ud800\"}\n" +
+                            "{\"meta\": {\"text\": \"not this\"}, \"other\": [{\"text\": \"nor this\"}]}\n" +
+                            "{\"text\": \"two\", \"x\": {\"redpajama_set_name\": \"no\"}}\r\n" + "{\"text\": \"three\"} trailing\n" +
+                            std::string(100000, '[') + "\n" + "{\"text\": \"last, without a newline\"}";
+  for (const char* name : {"a.jsonl", "a.jsonl.zst"}) {
+    write_corpus_file(folder / name, lines);
+    JsonlSource source(folder / name, SetFilter());
+    EXPECT_EQ(all_texts(source), (std::vector<std::string>{"one", "two", "last, without a newline"}));
+    const SkipCounts counts = source.counts();
+    EXPECT_EQ(counts.records, 13);
+    EXPECT_EQ(counts.documents, 3);
+    EXPECT_EQ(counts.damaged_json, 4);  // cut off, lone surrogate, trailing text, open brackets
+    EXPECT_EQ(counts.missing_text, 4);  // no text, a number, an array, text elsewhere
+    EXPECT_EQ(counts.invalid_utf8, 1);
+    EXPECT_EQ(counts.empty_text, 1);
+    EXPECT_EQ(counts.describe(),
+              "9 of 13 records are bad: 4 damaged JSON, 4 without a text field, 1 invalid UTF-8, 1 with an empty text (not bad)");
+  }
+}
+
+TEST(JsonlSourceTest, FiltersOnTheSetNameWithAndWithoutPrefix) {
+  TemporaryFolder folder;
+  write_corpus_file(folder / "a.jsonl", json_line("book", "RedPajamaBook") + json_line("web", "RedPajamaC4") + "{\"text\": \"none\"}\n");
+  for (const char* wanted : {"Book", "RedPajamaBook"}) {
+    JsonlSource source(folder / "a.jsonl", SetFilter({wanted}));
+    Document document;
+    ASSERT_TRUE(source.next(document));
+    EXPECT_EQ(document.text, "book");
+    EXPECT_EQ(document.set_name, "RedPajamaBook");
+    EXPECT_EQ(document.record, 0);
+    EXPECT_FALSE(source.next(document));
+    EXPECT_EQ(source.counts().other_sets, 2);
+    EXPECT_EQ(source.counts().bad(), 0);
+  }
+}
+
+TEST(JsonlSourceTest, GoesOnFromAnyPosition) {
+  TemporaryFolder folder;
+  const auto texts = made_up_texts(50, 20, 1);
+  write_corpus_file(folder / "a.jsonl.zst", json_lines(texts));
+  for (size_t start = 0; start <= texts.size(); start += 7) {
+    JsonlSource source(folder / "a.jsonl.zst", SetFilter());
+    all_texts(source);
+    source.restore({0, int64_t(start)});
+    EXPECT_EQ(all_texts(source), std::vector<std::string>(texts.begin() + long(start), texts.end()));
+  }
+}
+
+TEST(LineReaderTest, PassesOverLinesThatAreTooLongInBoundedMemory) {
+  TemporaryFolder folder;
+  write_corpus_file(folder / "a.txt", "short\n" + std::string(1'000'000, 'x') + "\nafter\n" + std::string(11, 'y'));
+  LineReader reader(std::make_unique<FileReader>(folder / "a.txt"), 10);
+  std::string line;
+  EXPECT_EQ(reader.next(line), LineReader::Result::line);
+  EXPECT_EQ(line, "short");
+  EXPECT_EQ(reader.next(line), LineReader::Result::too_long);
+  EXPECT_LE(line.capacity(), size_t{1} << 19);
+  EXPECT_EQ(reader.next(line), LineReader::Result::line);
+  EXPECT_EQ(line, "after");
+  EXPECT_EQ(reader.next(line), LineReader::Result::too_long);
+  EXPECT_EQ(reader.next(line), LineReader::Result::end);
+}
+
+TEST(ZstdReaderTest, ReadsSeveralFramesAsOneStream) {
+  TemporaryFolder folder;
+  const auto texts = made_up_texts(3000, 40, 2);
+  const std::string lines = json_lines(texts), half = lines.substr(0, lines.size() / 2);
+  write_file_atomically(folder / "a.jsonl.zst", compress_zstd(half) + compress_zstd("") + compress_zstd(lines.substr(half.size())));
+  JsonlSource source(folder / "a.jsonl.zst", SetFilter());
+  EXPECT_EQ(all_texts(source), texts);
+}
+
+TEST(ZstdReaderTest, TruncationAndDamageNameTheFileAndTheOffset) {
+  TemporaryFolder folder;
+  const std::string whole = compress_zstd(json_lines(made_up_texts(3000, 40, 3)));
+  const auto message_for = [&](const std::string& content) {
+    write_file_atomically(folder / "a.jsonl.zst", content);
+    return error_message(ExitCode::bad_data, [&] {
+      JsonlSource source(folder / "a.jsonl.zst", SetFilter());
+      all_texts(source);
+    });
+  };
+  for (const size_t size : {size_t{1}, size_t{5}, whole.size() / 2, whole.size() - 1}) {
+    const std::string message = message_for(whole.substr(0, size));
+    EXPECT_NE(message.find("a.jsonl.zst: truncated: the file ends at byte " + std::to_string(size)), std::string::npos) << message;
+  }
+  std::string damaged = whole;
+  damaged[damaged.size() / 2] = char(damaged[damaged.size() / 2] ^ 0x55);  // found by the block decoder or the frame's checksum
+  EXPECT_NE(message_for(damaged).find("a.jsonl.zst: damaged at byte "), std::string::npos);
+  EXPECT_NE(message_for(whole + "garbage").find("damaged at byte "), std::string::npos);
+  EXPECT_NE(message_for("{\"text\": \"not compressed at all\"}\n").find("damaged at byte 0"), std::string::npos);
+}
+
+TEST(CorpusSourceTest, StopsWithTheCountsOnceTooMuchIsBad) {
+  TemporaryFolder folder;
+  std::string lines;
+  for (int i = 0; i < 300; ++i) lines += i % 10 == 9 ? "damaged\n" : json_line("text " + std::to_string(i));
+  write_corpus_file(folder / "a.jsonl", lines);
+  CorpusSource tolerant(folder.path().string(), {folder / "a.jsonl"}, SetFilter(), 0.1);
+  EXPECT_EQ(all_texts(tolerant).size(), 270u);
+  CorpusSource strict("my data", {folder / "a.jsonl"}, SetFilter(), 0.05);
+  const std::string message = error_message(ExitCode::bad_data, [&] { all_texts(strict); });
+  EXPECT_NE(message.find("my data: too much bad data (max_bad_fraction is 0.05): 10 of 10"), std::string::npos) << message;
+  EXPECT_NE(message.find("10 damaged JSON"), std::string::npos) << message;
+  EXPECT_LE(strict.counts().records, 101) << "judged at the first hundred records, not at the end";
+}
+
+TEST(CorpusSourceTest, FewRecordsAreJudgedAtTheEnd) {
+  TemporaryFolder folder;
+  write_corpus_file(folder / "a.jsonl", "damaged\n" + json_line("good"));
+  CorpusSource source("d", {folder / "a.jsonl"}, SetFilter(), 0.4);
+  Document document;
+  EXPECT_TRUE(source.next(document));
+  EXPECT_NE(error_message(ExitCode::bad_data, [&] { source.next(document); }).find("1 of 2 records"), std::string::npos);
+}
+
+TEST(CorpusSourceTest, GoesOnFromAnyPositionInAnyFile) {
+  TemporaryFolder folder;
+  std::vector<fs::path> files;
+  std::vector<std::string> texts;
+  for (int f = 0; f < 4; ++f) {
+    const auto some = f == 2 ? std::vector<std::string>{} : made_up_texts(9, 5, uint64_t(f));
+    files.push_back(folder / (std::to_string(f) + (f % 2 ? ".jsonl" : ".jsonl.zst")));
+    write_corpus_file(files.back(), "damaged\n" + json_lines(some));
+    texts.insert(texts.end(), some.begin(), some.end());
+  }
+  CorpusSource source("d", files, SetFilter(), kAnyFraction);
+  Document document;
+  for (size_t read = 0; read < texts.size(); ++read) {
+    ASSERT_TRUE(source.next(document));
+    CorpusSource resumed("d", files, SetFilter(), kAnyFraction);
+    resumed.set_counts(source.counts());
+    resumed.restore(source.position());
+    EXPECT_EQ(resumed.counts(), source.counts());
+    EXPECT_EQ(all_texts(resumed), std::vector<std::string>(texts.begin() + long(read) + 1, texts.end()));
+    EXPECT_EQ(resumed.counts().records, int64_t(texts.size()) + 4);
+  }
+}
+
+}  // namespace
+}  // namespace echo
