@@ -1,0 +1,49 @@
+#pragma once
+
+#include "data/data_loader.h"
+#include "kernels/distillation_loss.h"
+#include "kernels/mean_squared_error.h"
+#include "nn/llama.h"
+#include "training/config.h"
+
+namespace echo {
+
+// What a stage trains on: the weighted sum of the terms of the distillation head and of the hidden error at the block ends.
+struct LossSettings {
+  kernels::DistillationWeights head;
+  double hidden_weight = 0;
+  kernels::HiddenNormalization hidden_normalization = kernels::HiddenNormalization::none;
+
+  // Whether anything but the true labels is asked for.
+  bool needs_teacher() const { return head.kl != 0 || head.hard_label != 0 || hidden_weight != 0; }
+};
+
+LossSettings stage_loss(const settings::Distillation& distillation);  // of stage 1
+LossSettings true_label_loss();                                       // of stage 2, pretrain and continue
+
+// Sums over tokens; divided by tokens they are the means that are logged. Adds up over micro-batches and steps.
+struct LossSums {
+  kernels::DistillationTerms head;
+  kernels::HiddenError hidden;  // averaged over the block ends
+  double loss = 0;              // weighted sum
+  int64_t tokens = 0;           // labels that count
+
+  LossSums& operator+=(const LossSums& other);
+};
+
+// Forward and backward pass of one micro-batch. Adds to the student's gradients those of
+//   sum over its tokens of the loss / global_tokens
+// so that any split of a global batch into micro-batches gives the same gradient (method: tests/training/distillation_test.cpp).
+// teacher: may be null when settings.needs_teacher() is false. Its forward pass records nothing.
+LossSums accumulate_gradients(const Llama& student, const Llama* teacher, const Batch& batch, const LossSettings& settings,
+                              const ForwardOptions& options, int64_t global_tokens);
+
+// Token ids, labels and first keys of a batch as tensors.
+struct BatchTensors {
+  Tensor ids;        // (B, T) i32
+  Tensor labels;     // (B * T) i32
+  Tensor first_key;  // (B, T) i32, or undefined
+};
+BatchTensors to_tensors(const Batch& batch);
+
+}  // namespace echo

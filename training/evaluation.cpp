@@ -1,0 +1,67 @@
+#include "training/evaluation.h"
+
+#include <chrono>
+
+#include "autograd/no_grad.h"
+#include "kernels/cast.h"
+#include "tensor/allocator.h"
+#include "training/distillation.h"
+
+namespace echo {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+Tensor final_states(const Llama& model, const BatchTensors& tensors, DType compute_dtype) {
+  ForwardOptions options;
+  options.compute_dtype = compute_dtype;
+  options.first_key = tensors.first_key;
+  const Tensor hidden = model.forward(tensors.ids, options).hidden.data();
+  return hidden.reshape({hidden.elements() / hidden.dim(-1), hidden.dim(-1)});
+}
+
+kernels::DistillationTerms head_terms(const Tensor& hidden, const Llama& model, const Tensor& teacher_hidden,
+                                      const Llama* teacher, const Tensor& labels) {
+  kernels::DistillationWeights weights;
+  weights.kl = teacher != nullptr ? 1 : 0;
+  weights.hard_label = 0;
+  weights.true_label = 1;
+  weights.direction = kernels::KlDirection::teacher_student;
+  Tensor none;
+  return kernels::distillation_head(
+      none, none, GradientMode::overwrite, hidden, kernels::cast(model.head_weight().data(), hidden.dtype()), teacher_hidden,
+      teacher != nullptr ? kernels::cast(teacher->head_weight().data(), hidden.dtype()) : Tensor(), labels, weights, 0.0);
+}
+
+}  // namespace
+
+EvaluationResult evaluate(const Llama& model, const Llama* teacher, const std::vector<Batch>& batches, DType compute_dtype) {
+  const NoGrad no_grad;
+  const MemoryLabel label("activations");
+  kernels::DistillationTerms terms;
+  double seconds = 0;
+  int64_t positions = 0;
+  for (const Batch& batch : batches) {
+    const BatchTensors tensors = to_tensors(batch);
+    auto start = Clock::now();
+    const Tensor hidden = final_states(model, tensors, compute_dtype);
+    seconds += std::chrono::duration<double>(Clock::now() - start).count();
+    positions += hidden.dim(0);
+    // The head is timed alone too: compared with a teacher it would cost twice.
+    start = Clock::now();
+    kernels::DistillationTerms own = head_terms(hidden, model, Tensor(), nullptr, tensors.labels);
+    seconds += std::chrono::duration<double>(Clock::now() - start).count();
+    if (teacher != nullptr)
+      own = head_terms(hidden, model, final_states(*teacher, tensors, compute_dtype), teacher, tensors.labels);
+    terms += own;
+  }
+  const double tokens = double(std::max<int64_t>(1, terms.rows));
+  return {.loss = terms.true_label / tokens,
+          .kl_teacher_student = terms.kl_teacher_student / tokens,
+          .agreement = double(terms.agreements) / tokens,
+          .accuracy = double(terms.correct) / tokens,
+          .tokens = terms.rows,
+          .tokens_per_second = seconds > 0 ? double(positions) / seconds : 0};
+}
+
+}  // namespace echo

@@ -1,0 +1,21 @@
+#pragma once
+
+#include "data/data_loader.h"
+#include "nn/llama.h"
+
+namespace echo {
+
+// How a model does on held-out text; means over tokens.
+struct EvaluationResult {
+  double loss = 0;                // next-token cross-entropy, nats
+  double kl_teacher_student = 0;  // KL(teacher || model), nats; 0 without a teacher
+  double agreement = 0;           // share of positions where model and teacher have the same most likely token
+  double accuracy = 0;            // share where the model's most likely token is the true one
+  int64_t tokens = 0;
+  double tokens_per_second = 0;   // forward passes of the model alone, head included
+};
+
+// model on the batches, compared with `teacher` when it is not null. Records nothing.
+EvaluationResult evaluate(const Llama& model, const Llama* teacher, const std::vector<Batch>& batches, DType compute_dtype);
+
+}  // namespace echo

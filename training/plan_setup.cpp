@@ -1,0 +1,97 @@
+#include "training/plan_setup.h"
+
+#include "analysis/analyze_model.h"
+#include "base/error.h"
+#include "training/config_paths.h"
+
+namespace echo {
+namespace {
+
+using settings::PlanMethod;
+
+Analysis similarity_for(const TrainConfig& train, const std::filesystem::path& model_folder,
+                        const std::function<void(int64_t, int64_t)>& progress) {
+  const settings::Plan& plan = train.student.plan;
+  if (!plan.analysis.empty()) return read_analysis(resolve_input(plan.analysis, "student.plan.analysis"));
+  if (model_folder.empty())
+    fail(ExitCode::config, "student.plan.method: ", settings::name_of(plan.method),
+         " needs a trained model to analyse; give student.plan.analysis, student.leader_map, or the method uniform or list");
+  Analysis analysis = analyze_model({.model = model_folder,
+                                     .data = resolve_input(train.data.path, "data.path"),
+                                     .samples = plan.analysis_samples,
+                                     .sequence_length = plan.analysis_sequence_length},
+                                    progress);
+  make_plans(analysis);
+  return analysis;
+}
+
+const SquareMatrix& chosen_variant(const Analysis& analysis, settings::SimilarityVariant variant) {
+  const auto& estimate = analysis.similarity[size_t(variant)];  // the same order in both enumerations
+  if (!estimate)
+    fail(ExitCode::config, "student.plan.variant: the analysis has no ", settings::name_of(variant), " similarity");
+  return estimate->mean;
+}
+
+Budget budget_of(const settings::Plan& plan, const TrainConfig& train) {
+  Budget budget;
+  budget.tokens = train.data.sequence_length;
+  budget.amount = double(plan.followers);
+  if (plan.followers > 0) return budget;
+  if (plan.budget_parameters > 0) {
+    budget.unit = Budget::Unit::parameters;
+    budget.amount = double(plan.budget_parameters);
+  } else if (plan.budget_flops > 0) {
+    budget.unit = Budget::Unit::flops;
+    budget.amount = double(plan.budget_flops);
+  } else if (plan.budget_cache_bytes > 0) {
+    budget.unit = Budget::Unit::cache_bytes;
+    budget.amount = double(plan.budget_cache_bytes);
+  }
+  return budget;
+}
+
+}  // namespace
+
+PlannedMap plan_leader_map(const TrainConfig& train, const LlamaConfig& config, const LeaderMap& stored,
+                           const std::filesystem::path& model_folder, const std::function<void(int64_t, int64_t)>& progress) {
+  const int64_t layers = config.num_hidden_layers;
+  if (!train.student.leader_map.empty()) {
+    LeaderMap map(train.student.leader_map, "student.leader_map");
+    if (map.layers() != layers)
+      fail(ExitCode::config, "student.leader_map: ", map.layers(), " entries, but the model has ", layers,
+           " layers; give one entry a layer");
+    return {map, {}};
+  }
+  const settings::Plan& plan = train.student.plan;
+  const ListMode mode = plan.method == PlanMethod::paper_lending ? ListMode::lend : ListMode::follow;
+  switch (plan.method) {
+    case PlanMethod::none: return {stored, {}};
+    case PlanMethod::uniform: return {LeaderMap::uniform(layers, plan.first_shared, plan.blocks, plan.block_size), {}};
+    case PlanMethod::list: return {LeaderMap::from_list(layers, plan.layers, mode), {}};
+    default: break;
+  }
+  if (plan.method != PlanMethod::optimal && !plan.layers.empty())
+    return {LeaderMap::from_list(layers, plan.layers, mode), {}};
+
+  const Analysis analysis = similarity_for(train, model_folder, progress);
+  const SquareMatrix& similarity = chosen_variant(analysis, plan.variant);
+  if (similarity.size() != layers)
+    fail(ExitCode::config, "student.plan.analysis: ", similarity.size(), " layers, but the model has ", layers);
+  const LayerRanking ranking = rank_layers(similarity);
+  const AttentionShape shape{config.hidden_size, config.num_attention_heads, config.num_key_value_heads, config.head_dim};
+  const int64_t followers = followers_for(budget_of(plan, train), layers, shape);
+  const Plan made = plan.method == PlanMethod::optimal
+                        ? optimal_plan("optimal", link_cost(similarity), followers, ranking, similarity,
+                                       parameters_per_follower(shape))
+                        : evaluate_plan(std::string(settings::name_of(plan.method)),
+                                        LeaderMap::from_ranking(ranking.ranking, followers, mode), similarity,
+                                        parameters_per_follower(shape));
+  PlannedMap result{made.leader_map, {}};
+  if (made.mean_similarity)
+    result.remarks.push_back(concat("similarity of followers to their leader: mean ", *made.mean_similarity, ", lowest ",
+                                    *made.min_similarity));
+  for (const std::string& warning : made.warnings) result.remarks.push_back("warning: " + warning);
+  return result;
+}
+
+}  // namespace echo

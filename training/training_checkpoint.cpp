@@ -1,0 +1,206 @@
+#include "training/training_checkpoint.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "nn/checkpoint_writer.h"
+#include "tensor/safetensors.h"
+
+namespace echo {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kPrefix = "checkpoint-";
+constexpr const char* kManifest = "manifest.json";
+constexpr const char* kOptimizer = "optimizer.safetensors";
+constexpr const char* kUnfinished = ".tmp-";
+
+std::string xxh3_of(const fs::path& file) {
+  const MappedFile mapped(file);
+  return fmt::format("{:016x}", XXH3_64bits(mapped.bytes().data(), mapped.bytes().size()));
+}
+
+std::optional<int64_t> step_of(const fs::path& folder) {
+  const std::string name = folder.filename().string();
+  const std::string prefix = kPrefix;
+  if (!name.starts_with(prefix) || name.size() == prefix.size() || name.size() > prefix.size() + 15) return std::nullopt;
+  const std::string digits = name.substr(prefix.size());
+  if (!std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; })) return std::nullopt;
+  return std::stoll(digits);
+}
+
+// Checkpoint folders by rising step.
+std::vector<std::pair<int64_t, fs::path>> checkpoints_in(const fs::path& output_dir) {
+  std::vector<std::pair<int64_t, fs::path>> found;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(output_dir, error))
+    if (const auto step = step_of(entry.path())) found.emplace_back(*step, entry.path());
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+void remove_unfinished(const fs::path& output_dir) {
+  std::error_code error;
+  std::vector<fs::path> leftovers;
+  for (const fs::directory_entry& entry : fs::directory_iterator(output_dir, error))
+    if (entry.path().filename().string().find(kUnfinished) != std::string::npos) leftovers.push_back(entry.path());
+  for (const fs::path& leftover : leftovers) fs::remove_all(leftover, error);
+}
+
+NamedTensors tensors_of(const Llama& model) {
+  NamedTensors tensors;
+  for (NamedTensor& part : model.named_tensors()) tensors.emplace_back(part.name, part.tensor);
+  return tensors;
+}
+
+// Fills a new folder beside `folder` with `write`, then gives it that name.
+void write_folder_atomically(const fs::path& folder, const std::function<void(const fs::path&)>& write) {
+  const fs::path temporary = folder.string() + kUnfinished + std::to_string(::getpid());
+  std::error_code ignored;
+  fs::remove_all(temporary, ignored);
+  try {
+    write(temporary);
+    sync_folder(temporary);
+    // An older folder of that name stands in the way of a rename: it steps aside first.
+    const fs::path previous = folder.string() + kUnfinished + "previous";
+    fs::remove_all(previous, ignored);
+    std::error_code error;
+    if (fs::exists(folder)) fs::rename(folder, previous, error);
+    if (!error) fs::rename(temporary, folder, error);
+    if (error) fail(ExitCode::io, folder.string(), ": cannot be put in place: ", error.message());
+    sync_folder(folder.parent_path());
+    fs::remove_all(previous, ignored);
+  } catch (...) {
+    fs::remove_all(temporary, ignored);
+    throw;
+  }
+}
+
+json state_to_json(const TrainingState& state) {
+  return {{"step", state.step},
+          {"stage_index", state.stage_index},
+          {"stage_step", state.stage_step},
+          {"tokens", state.tokens},
+          {"skipped", state.skipped},
+          {"skipped_in_a_row", state.skipped_in_a_row},
+          {"seconds", state.seconds},
+          {"cursor", to_json(state.cursor)},
+          {"window", to_json(state.window)}};
+}
+
+}  // namespace
+
+fs::path save_checkpoint(const fs::path& output_dir, const TrainingState& state, const Llama& model, const AdamW& optimizer,
+                         const ModelDescription& description, const fs::path& tokenizer_file, const json& config,
+                         int64_t keep) {
+  const fs::path folder = output_dir / (kPrefix + std::to_string(state.step));
+  write_folder_atomically(folder, [&](const fs::path& temporary) {
+    save_model_folder(temporary, description, tensors_of(model), {.tokenizer = tokenizer_file});
+    write_safetensors(temporary / kOptimizer, optimizer.state());
+    json files = json::array();
+    for (const fs::directory_entry& entry : fs::directory_iterator(temporary))
+      files.push_back({{"name", entry.path().filename().string()},
+                       {"bytes", int64_t(fs::file_size(entry.path()))},
+                       {"xxh3", xxh3_of(entry.path())}});
+    const json manifest = {{"format", 1},
+                           {"leader_map", description.leader_map.to_json()},
+                           {"state", state_to_json(state)},
+                           {"optimizer_steps", optimizer.steps()},
+                           {"config", config},
+                           {"files", files}};
+    write_file_atomically(temporary / kManifest, manifest.dump(1) + "\n");
+  });
+  remove_unfinished(output_dir);
+  const auto all = checkpoints_in(output_dir);
+  std::error_code ignored;
+  for (size_t i = 0; keep > 0 && i + size_t(keep) < all.size(); ++i) fs::remove_all(all[i].second, ignored);
+  return folder;
+}
+
+void save_model_atomically(const fs::path& folder, const Llama& model, const ModelDescription& description,
+                           const fs::path& tokenizer_file) {
+  write_folder_atomically(folder, [&](const fs::path& temporary) {
+    save_model_folder(temporary, description, tensors_of(model), {.tokenizer = tokenizer_file});
+  });
+}
+
+json verified_manifest(const fs::path& checkpoint) {
+  const fs::path file = checkpoint / kManifest;
+  const json manifest = json::parse(read_file(file), nullptr, false);
+  const auto damaged = [&](const auto&... parts) { fail(ExitCode::bad_data, file.string(), ": ", parts...); };
+  if (!manifest.is_object()) damaged("not a JSON object");
+  try {
+    if (manifest.at("format") != 1) damaged("format ", manifest.at("format").dump(), ", this program reads 1");
+    for (const json& entry : manifest.at("files")) {
+      const fs::path path = checkpoint / fs::path(entry.at("name").get<std::string>()).filename();
+      if (!fs::exists(path)) damaged(path.filename().string(), " is missing");
+      if (int64_t(fs::file_size(path)) != entry.at("bytes").get<int64_t>() || xxh3_of(path) != entry.at("xxh3"))
+        damaged(path.filename().string(), " is damaged: it differs from what was saved");
+    }
+    state_from_manifest(manifest);
+  } catch (const json::exception& error) {
+    damaged("a field is missing or ill-typed: ", error.what());
+  }
+  return manifest;
+}
+
+std::optional<fs::path> newest_checkpoint(const fs::path& output_dir, std::vector<std::string>& remarks) {
+  auto all = checkpoints_in(output_dir);
+  for (auto candidate = all.rbegin(); candidate != all.rend(); ++candidate) {
+    try {
+      verified_manifest(candidate->second);
+      return candidate->second;
+    } catch (const Error& error) {
+      remarks.push_back(concat("checkpoint passed over: ", error.what()));
+    }
+  }
+  return std::nullopt;
+}
+
+TrainingState state_from_manifest(const json& manifest) {
+  const json& from = manifest.at("state");
+  TrainingState state;
+  state.step = from.at("step");
+  state.stage_index = from.at("stage_index");
+  state.stage_step = from.at("stage_step");
+  state.tokens = from.at("tokens");
+  state.skipped = from.at("skipped");
+  state.skipped_in_a_row = from.at("skipped_in_a_row");
+  state.seconds = from.at("seconds");
+  state.cursor = data_cursor_from_json(from.at("cursor"));
+  state.window = log_window_from_json(from.at("window"));
+  return state;
+}
+
+void restore_optimizer(AdamW& optimizer, const fs::path& checkpoint, const json& manifest) {
+  optimizer.restore(SafetensorsReader(checkpoint / kOptimizer), manifest.at("optimizer_steps"));
+}
+
+void check_same_run(const json& stored_config, const json& config, const fs::path& checkpoint) {
+  static const std::vector<std::string> kFree = {
+      "/output_dir",  "/resume_from_checkpoint", "/logging_steps", "/eval_steps", "/eval_rows", "/per_device_eval_batch_size",
+      "/save_steps", "/save_total_limit",       "/report",        "/threads",    "/device"};
+  const json stored = stored_config.flatten(), now = config.flatten();
+  std::string changed;
+  for (const auto& [key, value] : now.items()) {
+    if (std::find(kFree.begin(), kFree.end(), key) != kFree.end()) continue;
+    if (stored.contains(key) && stored[key] == value) continue;
+    std::string name = key.substr(1);
+    std::replace(name.begin(), name.end(), '/', '.');
+    changed += concat(changed.empty() ? "" : ", ", name, " (", stored.contains(key) ? stored[key].dump() : "absent", " -> ",
+                      value.dump(), ")");
+  }
+  for (const auto& [key, value] : stored.items())
+    if (!now.contains(key)) changed += concat(changed.empty() ? "" : ", ", key.substr(1), " (", value.dump(), " -> absent)");
+  if (!changed.empty())
+    fail(ExitCode::config, checkpoint.string(), ": was made with other settings: ", changed,
+         "; take the old ones, or another output_dir to start anew");
+}
+
+}  // namespace echo
