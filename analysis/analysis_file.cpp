@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/strict_json.h"
 
 namespace echo {
 namespace {
@@ -258,14 +259,7 @@ std::string analysis_to_json(const Analysis& analysis) {
 
 Analysis analysis_from_json(std::string_view text, const std::string& source) {
   const AnalysisReader reader(source);
-  Json json;
-  try {
-    json = Json::parse(text.begin(), text.end());
-  } catch (const Json::exception& error) {  // "[json.exception.. ] what, with line and column", the wrong token included
-    const std::string message = error.what();
-    const size_t begin = message.starts_with('[') ? message.find("] ") + 2 : 0;
-    reader.refuse("is not JSON: ", message.substr(begin, 200));
-  }
+  const Json json = parse_strict_json(text, source);
   Analysis analysis;
   analysis.model = source;
   if (json.is_array()) {
@@ -285,10 +279,10 @@ Analysis analysis_from_json(std::string_view text, const std::string& source) {
   const std::string key = json.contains("similarity") ? "similarity" : keys[0];
   analysis.samples = reader.count(json, "samples");
   analysis.tokens_per_sample = reader.count(json, "tokens_per_sample");
-  if (json[key].is_object())
-    reader.estimates(analysis, json[key]);
+  if (json.at(key).is_object())
+    reader.estimates(analysis, json.at(key));
   else
-    analysis[SimilarityVariant::flat] = SimilarityEstimate{reader.similarity(json[key], key), std::nullopt};
+    analysis[SimilarityVariant::flat] = SimilarityEstimate{reader.similarity(json.at(key), key), std::nullopt};
 
   if (json.contains("version")) {  // this program's own file
     if (const std::string model = reader.text(json, "model"); !model.empty()) analysis.model = model;
@@ -304,7 +298,7 @@ Analysis analysis_from_json(std::string_view text, const std::string& source) {
     reader.refuse("parameters_per_follower is out of range");
   if (json.contains("plans")) {
     analysis.ranking = rank_layers(analysis.flat());
-    reader.plans(analysis, json["plans"]);
+    reader.plans(analysis, json.at("plans"));
   } else {
     make_plans(analysis);
   }

@@ -15,7 +15,7 @@ struct AnalyzeOptions {
   int64_t sequence_length = 512;  // tokens per sample, the beginning token included
 };
 
-// Called after each sample.
+// Called with 0 before the first sample and then after each.
 using AnalyzeProgress = std::function<void(int64_t done, int64_t total)>;
 
 // Measures how alike the model's attention matrices are: documents in file order, the beginning token first, those with at

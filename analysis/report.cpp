@@ -17,12 +17,12 @@ struct VariantText {
 
 VariantText text_of(SimilarityVariant variant) {
   switch (variant) {
-    case SimilarityVariant::flat: return {"flat", "cosine of two layers' attention matrices, all heads and rows as one vector"};
-    case SimilarityVariant::per_head: return {"per head", "cosine head by head, then averaged over heads"};
-    case SimilarityVariant::per_row: return {"per row", "cosine row by row of every head, then averaged: every token counts the same"};
+    case SimilarityVariant::flat: return {"flat", "Cosine of two layers' attention matrices, all heads and rows as one vector"};
+    case SimilarityVariant::per_head: return {"per head", "Cosine head by head, then averaged over heads"};
+    case SimilarityVariant::per_row: return {"per row", "Cosine row by row of every head, then averaged: every token counts the same"};
     case SimilarityVariant::no_first_column:
       return {"without first column",
-              "as flat, without the first token's column: many heads rest on that token, which makes layers look more alike"};
+              "As flat, without the first token's column: many heads rest on that token, which makes layers look more alike"};
   }
   return {"", ""};
 }
@@ -66,7 +66,9 @@ std::string heat_map_section(const Analysis& analysis) {
     if (!analysis[variant]) continue;
     html += fmt::format("<div class=\"map\" id=\"map-{}\">\n<p class=\"soft\">{}.</p>\n", variant_name(variant),
                         escape_html(text_of(variant).explanation));
-    html += svg_heat_map(heat_map_of(*analysis[variant], fmt::format("Similarity of layers, {}", text_of(variant).label)));
+    html += "<div class=\"wide\">" +
+            svg_heat_map(heat_map_of(*analysis[variant], fmt::format("Similarity of layers, {}", text_of(variant).label))) +
+            "</div>\n";
     html += "<p class=\"readout\">Point at a cell to read its value.</p>\n</div>\n";
   }
   html += "</div>\n<script>document.querySelectorAll('.map').forEach(function (map) {\n"
@@ -88,7 +90,6 @@ std::string layer_mean_section(const Analysis& analysis) {
     if (!analysis[variant]) continue;
     SvgSeries series;
     series.name = text_of(variant).label;
-    series.markers = series.dashed = false;
     series.markers = variant == SimilarityVariant::flat;
     series.dashed = variant != SimilarityVariant::flat;
     series.y = rank_layers(analysis[variant]->mean).layer_mean;
@@ -179,7 +180,7 @@ std::string plan_section(const Analysis& analysis) {
 // Which heat-map shows is decided by the checked radio button alone: it works without scripts.
 std::string variant_style() {
   std::string style =
-      ".maps input { margin: 0 6px 0 0; } .maps label { margin-right: 20px; } .map { display: none; margin-top: 8px; }\n"
+      ".maps input { margin: 0 6px 0 0; } .maps label { margin-right: 20px; white-space: nowrap; } .map { display: none; margin-top: 8px; }\n"
       ".readout { min-height: 1.5em; font-variant-numeric: tabular-nums; } .cell:hover { stroke: var(--mark); stroke-width: 2; }\n";
   for (const SimilarityVariant variant : kSimilarityVariants)
     style += fmt::format("#choose-{0}:checked ~ #map-{0} {{ display: block; }}\n", variant_name(variant));

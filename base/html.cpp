@@ -51,6 +51,7 @@ pre { background: var(--panel); padding: 12px; overflow-x: auto; overflow-wrap: 
 .warnings { background: var(--warn-paper); color: var(--warn-ink); border-left: 4px solid var(--warn-line);
   margin: 0.8em 0; padding: 8px 14px 8px 32px; }
 svg { max-width: 100%; height: auto; display: block; font-family: inherit; }
+.wide svg { max-width: max(100%, 720px); } /* scrolled rather than shrunk until unreadable */
 .ink { fill: var(--ink); } .soft-ink { fill: var(--soft); } .mark-ink { fill: var(--mark); }
 .grid { stroke: var(--line); fill: none; } .axis { stroke: var(--soft); fill: none; } .mark { stroke: var(--mark); fill: none; }
 .band { fill: var(--shade); } .mark-band { fill: var(--mark); fill-opacity: 0.16; } .plain { fill: var(--panel); stroke: var(--line); }
@@ -58,7 +59,7 @@ svg { max-width: 100%; height: auto; display: block; font-family: inherit; }
 .f4 { fill: var(--s4); } .f5 { fill: var(--s5); } .f6 { fill: var(--s6); } .f7 { fill: var(--s7); }
 .l0 { stroke: var(--s0); } .l1 { stroke: var(--s1); } .l2 { stroke: var(--s2); } .l3 { stroke: var(--s3); }
 .l4 { stroke: var(--s4); } .l5 { stroke: var(--s5); } .l6 { stroke: var(--s6); } .l7 { stroke: var(--s7); }
-.series { fill: none; stroke-width: 2; stroke-linejoin: round; } .faint { fill-opacity: 0.28; } .on { fill: var(--paper); }
+.series { fill: none; stroke-width: 2; stroke-linejoin: round; } .thin { stroke-width: 1.1; } .faint { fill-opacity: 0.28; } .on { fill: var(--paper); }
 )";
 
 }  // namespace

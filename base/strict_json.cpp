@@ -27,7 +27,8 @@ nlohmann::json parse_strict_json(std::string_view text, std::string_view source)
   try {
     return nlohmann::json::parse(text.begin(), text.end(), watch);
   } catch (const nlohmann::json::exception& error) {
-    fail(ExitCode::bad_data, source, ": is not valid JSON: ", error.what());
+    // The text says line and column and repeats the wrong token, which may be most of the file.
+    fail(ExitCode::bad_data, source, ": is not valid JSON: ", std::string(error.what()).substr(0, 200));
   }
 }
 

@@ -18,7 +18,7 @@ std::string sequential_color(double fraction);
 // Whether text on that colour should be white rather than black (the higher contrast by WCAG's relative luminance).
 bool needs_white_text(double fraction);
 
-// "12", "0.25", "1.5k", "1.1M": at most four significant digits.
+// "12", "0.25", "15.5k", "1.1M", "2e-5": at most four significant digits; "-" for what is not finite.
 std::string short_number(double value);
 
 struct SvgSeries {

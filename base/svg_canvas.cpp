@@ -14,7 +14,7 @@ constexpr std::string_view kStandaloneStyle =
     ".f3 { fill: #a0427f; } .f4 { fill: #7a6a00; } .f5 { fill: #3f8fc4; } .f6 { fill: #5b4fb3; } .f7 { fill: #6d6d6d; } "
     ".l0 { stroke: #0b62a8; } .l1 { stroke: #c65102; } .l2 { stroke: #157a5b; } .l3 { stroke: #a0427f; } "
     ".l4 { stroke: #7a6a00; } .l5 { stroke: #3f8fc4; } .l6 { stroke: #5b4fb3; } .l7 { stroke: #6d6d6d; } "
-    ".series { fill: none; stroke-width: 2; stroke-linejoin: round; } .faint { fill-opacity: 0.28; } .on { fill: #ffffff; }";
+    ".series { fill: none; stroke-width: 2; stroke-linejoin: round; } .thin { stroke-width: 1.1; } .faint { fill-opacity: 0.28; } .on { fill: #ffffff; }";
 
 }  // namespace
 

@@ -69,7 +69,8 @@ void widen(Range& range, bool logarithmic, double share) {
     return;
   }
   double air = (range.high - range.low) * share;
-  if (air <= std::abs(range.high) * 1e-12) air = range.high == range.low && range.high != 0.0 ? std::abs(range.high) * 0.1 : 1.0;
+  const double size = std::max(std::abs(range.low), std::abs(range.high));
+  if (range.high - range.low <= size * 1e-12) air = size > 0.0 ? size * 0.1 : 1.0;  // one value
   range = {range.low - air, range.high + air};
 }
 
@@ -123,7 +124,7 @@ std::string svg_line_chart(const SvgLineChart& chart, SvgUse use) {
   widen(ys, chart.log_y, 0.06);
 
   // Legend: as many rows as its entries need.
-  const double left = 74, right = chart.width - 18.0;
+  const double left = 78, right = chart.width - 18.0;
   double top = 12;
   SvgCanvas canvas;
   if (chart.series.size() > 1) {
@@ -147,9 +148,6 @@ std::string svg_line_chart(const SvgLineChart& chart, SvgUse use) {
     const double from = clamp_x(std::min(band.from, band.to)), to = clamp_x(std::max(band.from, band.to));
     canvas.add("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" class=\"band\"><title>{}</title></rect>\n", from,
                top, to - from, bottom - top, escape_html(band.label));
-    // A label wider than its band may reach beyond it, but not beyond the axes.
-    const double half = std::min(3.8 * double(band.label.size()), (right - left) / 2);
-    canvas.text(std::clamp((from + to) / 2, left + half, right - half), top + 15, "middle", "soft-ink", 12, band.label);
   }
   for (const double tick : chart.log_y ? logarithmic_ticks(ys.low, ys.high) : linear_ticks(ys.low, ys.high, 6, false)) {
     canvas.add("<line x1=\"{:.1f}\" x2=\"{:.1f}\" y1=\"{:.1f}\" y2=\"{:.1f}\" class=\"grid\"/>\n", left, right, y(tick), y(tick));
@@ -159,10 +157,16 @@ std::string svg_line_chart(const SvgLineChart& chart, SvgUse use) {
     canvas.add("<line x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1:.1f}\" y2=\"{2:.1f}\" class=\"axis\"/>\n", x(tick), bottom, bottom + 5);
     canvas.text(x(tick), bottom + 19, "middle", "soft-ink", 12, short_number(tick));
   }
+  for (const SvgBand& band : chart.x_bands) {
+    // A label wider than its band may reach beyond it, but not beyond the axes.
+    const double half = std::min(3.8 * double(band.label.size()), (right - left) / 2);
+    const double middle = (clamp_x(band.from) + clamp_x(band.to)) / 2;
+    canvas.text(std::clamp(middle, left + half, right - half), top + 15, "middle", "soft-ink", 12, band.label);
+  }
   canvas.add("<path d=\"M{0:.1f} {1:.1f}V{2:.1f}H{3:.1f}\" class=\"axis\"/>\n", left, top, bottom, right);
   canvas.text((left + right) / 2, bottom + 42, "middle", "ink", 13, chart.x_label);
-  canvas.text(18, (top + bottom) / 2, "middle", "ink", 13, chart.y_label,
-              fmt::format("transform=\"rotate(-90 18 {:.1f})\"", (top + bottom) / 2));
+  canvas.text(14, (top + bottom) / 2, "middle", "ink", 13, chart.y_label,
+              fmt::format("transform=\"rotate(-90 14 {:.1f})\"", (top + bottom) / 2));
   for (const SvgBand& mark : chart.y_marks) {
     const double upper = clamp_y(std::max(mark.from, mark.to)), lower = clamp_y(std::min(mark.from, mark.to));
     canvas.add("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" class=\"mark-band\"/>\n", left, upper,
@@ -184,7 +188,8 @@ std::string svg_line_chart(const SvgLineChart& chart, SvgUse use) {
       pen_down = std::isfinite(point.y);
     }
     if (!path.empty())
-      canvas.add("<path d=\"{}\" class=\"series l{}\"{}/>\n", path, i % 8, series.dashed ? " stroke-dasharray=\"6 4\"" : "");
+      canvas.add("<path d=\"{}\" class=\"series l{}{}\"{}/>\n", path, i % 8, points.size() > 400 ? " thin" : "",
+                 series.dashed ? " stroke-dasharray=\"6 4\"" : "");
     if (points.size() > 400) continue;  // dots this close could not be pointed at
     const bool lonely = points.size() == 1;
     for (const Point& point : points)

@@ -1,8 +1,5 @@
 // ./analyze: measures which layers of a Llama attend alike and proposes which of them could share their attention.
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <string>
@@ -12,6 +9,7 @@
 #include "analysis/report.h"
 #include "base/error.h"
 #include "base/program.h"
+#include "base/progress.h"
 
 namespace {
 
@@ -19,26 +17,6 @@ struct Arguments {
   std::string matrix, output;
   echo::AnalyzeOptions measure;
   echo::PlanRequests plans;
-};
-
-// On a terminal one line that moves, else one line per tenth of the work.
-class ProgressLine {
- public:
-  void operator()(int64_t done, int64_t total) {
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
-    const double left = done > 0 ? seconds / double(done) * double(total - done) : 0.0;
-    const int64_t tenth = total > 0 ? done * 10 / total : 10;
-    if (!terminal_ && tenth == last_tenth_) return;
-    last_tenth_ = tenth;
-    std::fprintf(stderr, "%ssample %lld of %lld, %.0f s left%s", terminal_ ? "\r\033[K" : "", static_cast<long long>(done),
-                 static_cast<long long>(total), left, terminal_ && done < total ? "" : "\n");
-    std::fflush(stderr);
-  }
-
- private:
-  bool terminal_ = ::isatty(STDERR_FILENO) == 1;
-  int64_t last_tenth_ = 0;
-  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 
 int analyze(const Arguments& arguments, int argc, char** argv) {
@@ -51,7 +29,8 @@ int analyze(const Arguments& arguments, int argc, char** argv) {
 
   echo::Analysis analysis;
   if (from_model) {
-    analysis = echo::analyze_model(arguments.measure, ProgressLine());
+    echo::Progress progress("samples", arguments.measure.samples);
+    analysis = echo::analyze_model(arguments.measure, [&](int64_t done, int64_t) { progress.update(done); });
     echo::make_plans(analysis);
   } else {
     analysis = echo::read_analysis(arguments.matrix);

@@ -128,8 +128,9 @@ TEST(AnalysisFileTest, RefusesBadMatricesNamingFileAndFault) {
 
 TEST(AnalysisFileTest, RefusesMalformedAndHostileFiles) {
   for (const std::string& text : {std::string(), std::string("{"), std::string("[[1, NaN], [NaN, 1]]"), std::string("[[1, 1e999], [1e999, 1]]"),
-                                  std::string("\x89PNG\0\0", 6), std::string(1'000'000, '['), std::string("{\"similarity\": \"\xFF\"}")})
-    EXPECT_TRUE(refused(text).starts_with("m.json: is not JSON: ")) << text.substr(0, 20);
+                                  std::string("\x89PNG\0\0", 6), std::string("{\"similarity\": \"\xFF\"}")})
+    EXPECT_TRUE(refused(text).starts_with("m.json: is not valid JSON: ")) << text.substr(0, 20);
+  EXPECT_EQ(refused(std::string(1'000'000, '[')), "m.json: is nested deeper than 32 levels");
   EXPECT_LT(refused("\"" + std::string(100'000, 'x')).size(), 300u) << "the message must not repeat the file";
 
   const Json good = Json::parse(analysis_to_json(full_analysis(4)));

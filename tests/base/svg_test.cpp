@@ -81,6 +81,9 @@ TEST(SvgTest, ShortNumbers) {
   EXPECT_EQ(short_number(32000), "32k");
   EXPECT_EQ(short_number(1'100'048'384), "1.1G");
   EXPECT_EQ(short_number(-1.5e6), "-1.5M");
+  EXPECT_EQ(short_number(0.00025), "2.5e-4");
+  EXPECT_EQ(short_number(1e-5), "1e-5");
+  EXPECT_EQ(short_number(0.001), "0.001");
   EXPECT_EQ(short_number(kNan), "-");
 }
 
