@@ -17,6 +17,8 @@ constexpr int64_t kHugePage = 2 << 20;
 // Beyond this the largest cached blocks go back to the system: a cache must not be what makes a model not fit.
 constexpr int64_t kCacheLimit = int64_t{2} << 30;
 
+constexpr int64_t kLargestRequest = int64_t{1} << 56;  // more than any address space; sums of sizes stay far from overflow
+
 thread_local const char* current_label = "other";
 
 struct LabelCount {
@@ -26,7 +28,7 @@ struct LabelCount {
 
 struct State {
   std::mutex mutex;
-  int64_t in_use = 0, peak = 0, cached = 0;
+  int64_t in_use = 0, peak = 0, cached = 0, largest_request = 0;
   std::map<int64_t, std::vector<void*>> cache;  // by block size
   std::vector<LabelCount> labels;
 };
@@ -39,6 +41,7 @@ State& state() {
 
 // Sizes are rounded so that near-equal requests share blocks: to an eighth of their power of two.
 int64_t rounded(int64_t bytes) {
+  if (bytes > kLargestRequest) return bytes;
   bytes = std::max(bytes, kAlignment);
   int64_t step = kAlignment;
   while (step * 16 < bytes) step *= 2;
@@ -47,6 +50,7 @@ int64_t rounded(int64_t bytes) {
 }
 
 void* system_allocate(int64_t bytes) {
+  if (bytes > kLargestRequest) return nullptr;
   const int64_t alignment = bytes >= kHugePage ? kHugePage : kAlignment;
   void* address = nullptr;
   if (::posix_memalign(&address, size_t(alignment), size_t(bytes)) != 0) return nullptr;
@@ -71,7 +75,7 @@ int label_index(State& s, const char* name) {
   return int(s.labels.size()) - 1;
 }
 
-std::string mebibytes(int64_t bytes) { return concat((bytes + (1 << 20) - 1) >> 20, " MiB"); }
+std::string mebibytes(int64_t bytes) { return concat((bytes >> 20) + (bytes % (1 << 20) != 0), " MiB"); }
 
 }  // namespace
 
@@ -112,6 +116,7 @@ CpuAllocator::Block CpuAllocator::allocate(int64_t bytes) {
   }
   s.in_use += size;
   s.peak = std::max(s.peak, s.in_use);
+  s.largest_request = std::max(s.largest_request, bytes);
   LabelCount& label = s.labels[size_t(block.label)];
   label.in_use += size;
   label.peak = std::max(label.peak, label.in_use);
@@ -128,6 +133,7 @@ void CpuAllocator::free(const Block& block) noexcept {
     s.cached += block.bytes;
   } catch (...) {  // no memory for the bookkeeping: give the block back instead
     std::free(block.address);
+    if (const auto list = s.cache.find(block.bytes); list != s.cache.end() && list->second.empty()) s.cache.erase(list);
   }
   if (s.cached > kCacheLimit) release_largest(s, kCacheLimit);
 }
@@ -135,7 +141,7 @@ void CpuAllocator::free(const Block& block) noexcept {
 MemoryStatistics CpuAllocator::statistics() const {
   State& s = state();
   std::lock_guard lock(s.mutex);
-  MemoryStatistics result{s.in_use, s.peak, s.cached, {}};
+  MemoryStatistics result{s.in_use, s.peak, s.cached, s.largest_request, {}};
   for (const LabelCount& label : s.labels) result.holders.push_back({label.name, label.in_use, label.peak});
   std::stable_sort(result.holders.begin(), result.holders.end(),
                    [](const auto& a, const auto& b) { return a.in_use > b.in_use; });
@@ -146,6 +152,7 @@ void CpuAllocator::reset_peak() {
   State& s = state();
   std::lock_guard lock(s.mutex);
   s.peak = s.in_use;
+  s.largest_request = 0;
   for (LabelCount& label : s.labels) label.peak = label.in_use;
 }
 

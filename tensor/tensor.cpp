@@ -1,5 +1,6 @@
 #include "tensor/tensor.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "tensor/allocator.h"
@@ -41,6 +42,15 @@ std::array<int64_t, Shape::kMaxRank> row_major(const Shape& shape) {
   return strides;
 }
 
+// Bytes and offsets are int64: a shape whose size does not fit is refused before anything is computed from it.
+void check_size(const Shape& shape, DType dtype) {
+  int64_t bytes = size_of(dtype);
+  for (const int64_t extent : shape.extents()) {
+    ECHO_CHECK(!__builtin_mul_overflow(bytes, std::max<int64_t>(1, extent), &bytes), "tensor: the size of ", dtype, " ", shape,
+               " overflows");
+  }
+}
+
 // Copies a strided block, dimension by dimension; contiguous tails in one piece.
 void copy_strided(std::byte* to, const int64_t* to_strides, const std::byte* from, const int64_t* from_strides,
                   std::span<const int64_t> extents, int64_t item) {
@@ -60,6 +70,7 @@ void copy_strided(std::byte* to, const int64_t* to_strides, const std::byte* fro
 }  // namespace
 
 Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
+  check_size(shape, dtype);
   Tensor result;
   result.shape_ = shape;
   result.strides_ = row_major(shape);
@@ -100,6 +111,7 @@ void* Tensor::raw_data() const {
 }
 
 bool Tensor::is_contiguous() const {
+  if (elements() == 0) return true;
   int64_t next = 1;
   for (int i = rank() - 1; i >= 0; --i) {
     if (shape_[i] != 1 && strides_[size_t(i)] != next) return false;
@@ -120,8 +132,8 @@ Tensor Tensor::reshape(const Shape& shape) const {
 
 Tensor Tensor::narrow(int dimension, int64_t start, int64_t length) const {
   const int i = shape_.index(dimension);
-  ECHO_CHECK(start >= 0 && length >= 0 && start + length <= shape_[i], "narrow: [", start, ", ", start + length,
-             ") of dimension ", i, " of ", shape_);
+  ECHO_CHECK(start >= 0 && length >= 0 && start <= shape_[i] - length, "narrow: ", length, " from ", start,
+             " of dimension ", i, " of ", shape_);
   Tensor result = *this;
   result.shape_[i] = length;
   result.offset_ += start * strides_[size_t(i)];
