@@ -1,15 +1,21 @@
 #include "autograd/checkpoint.h"
 
 #include "autograd/no_grad.h"
+#include "kernels/cast.h"
 
 namespace echo {
 
 std::vector<Variable> checkpoint(const Block& block, const std::vector<Variable>& inputs) {
   if (NoGrad::is_active()) return block(inputs);
   std::vector<Tensor> results;
+  // The block's parameters become inputs of the node, so that it is recorded although no input requires a gradient, and their
+  // gradient-ready hooks wait for it.
+  std::vector<Variable> recorded_inputs = inputs;
   {
     const NoGrad no_grad;
+    const UsedLeaves used;
     for (const Variable& output : block(inputs)) results.push_back(output.data());
+    recorded_inputs.insert(recorded_inputs.end(), used.leaves().begin(), used.leaves().end());
   }
   std::vector<Tensor> saved;
   std::vector<bool> needed;
@@ -17,23 +23,23 @@ std::vector<Variable> checkpoint(const Block& block, const std::vector<Variable>
     saved.push_back(input.data());
     needed.push_back(input.requires_gradient());
   }
-  // The block's parameters are not among the inputs, so the node is recorded even when no input requires a gradient.
-  std::vector<Variable> recorded_inputs = inputs;
-  recorded_inputs.push_back(Variable(Tensor::zeros({1}, DType::f32), /*requires_gradient=*/true));
   return record_many("checkpoint", recorded_inputs, results,
-                     [block, saved, needed](const std::vector<Tensor>& output_gradients) -> Gradients {
+                     [block, saved, needed, count = recorded_inputs.size()](const std::vector<Tensor>& output_gradients) {
     const Recording recording;
     std::vector<Variable> fresh;
     for (size_t i = 0; i < saved.size(); ++i) fresh.emplace_back(saved[i], needed[i]);
-    const std::vector<Variable> outputs = block(fresh);
     std::vector<std::pair<Variable, Tensor>> roots;
-    for (size_t i = 0; i < outputs.size(); ++i)
-      if (output_gradients[i].defined() && outputs[i].requires_gradient() && !outputs[i].is_leaf())
-        roots.emplace_back(outputs[i], output_gradients[i]);
+    {
+      const std::vector<Variable> outputs = block(fresh);
+      for (size_t i = 0; i < outputs.size(); ++i)
+        if (output_gradients[i].defined() && outputs[i].requires_gradient())
+          roots.emplace_back(outputs[i], output_gradients[i]);
+    }
     backward(std::move(roots));
-    Gradients gradients(saved.size() + 1);
+    Gradients gradients(count);
     for (size_t i = 0; i < saved.size(); ++i)
-      if (needed[i]) gradients[i] = fresh[i].gradient();
+      if (needed[i] && fresh[i].gradient().defined())
+        gradients[i] = kernels::cast(fresh[i].gradient(), saved[i].dtype());
     return gradients;
   });
 }

@@ -1,6 +1,6 @@
 #include "autograd/ops.h"
 #include "kernels/cast.h"
-
+#include "kernels/cross_entropy.h"
 #include "kernels/elementwise.h"
 
 namespace echo {
@@ -39,9 +39,25 @@ Variable distillation_loss(const Variable& student_hidden, const Variable& stude
                                  teacher_head, labels, weights, 1.0);
   return record("distillation_loss", {student_hidden, student_head},
                 scalar(kernels::weighted_loss(terms, weights), student_hidden.dtype()),
-                [d_hidden, d_head](const Tensor& dy) -> Gradients {
+                [d_hidden, d_head, head_dtype = student_head.is_leaf() ? d_head.dtype() : student_head.dtype()](
+                    const Tensor& dy) -> Gradients {
     return {d_hidden.defined() ? scaled(d_hidden, dy.item()) : Tensor(),
-            d_head.defined() ? scaled(d_head, dy.item()) : Tensor()};
+            d_head.defined() ? kernels::cast(scaled(d_head, dy.item()), head_dtype) : Tensor()};
+  });
+}
+
+Variable cross_entropy(const Variable& logits, const Tensor& labels) {
+  // bf16 logits are widened: the loss and its gradient are computed in f32.
+  const DType dtype = accumulator_dtype(logits.dtype());
+  if (!logits.requires_gradient()) {
+    const Tensor wide = kernels::cast(logits.data(), dtype);
+    return Variable(scalar(kernels::cross_entropy(wide, labels).loss, dtype));
+  }
+  Tensor d_logits = Tensor::empty(logits.shape(), dtype, logits.data().device());
+  kernels::cast(d_logits, logits.data());
+  const double loss = kernels::cross_entropy_with_gradient(d_logits, labels, 1.0).loss;
+  return record("cross_entropy", {logits}, scalar(loss, dtype), [d_logits, dtype = logits.dtype()](const Tensor& dy) -> Gradients {
+    return {kernels::cast(scaled(d_logits, dy.item()), dtype)};
   });
 }
 

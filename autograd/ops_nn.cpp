@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "autograd/ops.h"
 #include "kernels/cast.h"
 #include "kernels/elementwise.h"
@@ -16,7 +18,7 @@ namespace {
 Tensor as_rows(const Tensor& x) { return x.reshape({x.elements() / std::max<int64_t>(1, x.dim(-1)), x.dim(-1)}); }
 
 Tensor inverse_rms_for(const Tensor& x) {
-  return Tensor::empty({x.elements() / x.dim(-1)}, accumulator_dtype(x.dtype()), x.device());
+  return Tensor::empty({x.elements() / std::max<int64_t>(1, x.dim(-1))}, accumulator_dtype(x.dtype()), x.device());
 }
 
 }  // namespace

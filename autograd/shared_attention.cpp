@@ -74,11 +74,12 @@ Variable follower_attention(const Variable& v, const AttentionBlock& block) {
   Tensor o = Tensor::empty({batch, tokens, query_heads, head_dim}, v.dtype(), v.data().device());
   kernels::shared_attention_forward(o, shared->q, shared->k, shared->lse, values, shared->first_key, shared->scale);
   return record("follower_attention", {v, block.output}, o.reshape({batch, tokens, query_heads * head_dim}),
-                [shared, values, o](const Tensor& dy) -> Gradients {
+                [shared, values, o, for_leader = !shared->detach && block.output.requires_gradient()](
+                    const Tensor& dy) -> Gradients {
     const Tensor d_o = as_heads(dy, o.dim(2), o.dim(3));
     Tensor dv = Tensor::empty(values.shape(), values.dtype(), values.device());
     kernels::attention_value_backward(dv, d_o, shared->q, shared->k, shared->lse, shared->first_key, shared->scale);
-    if (!shared->detach) {
+    if (for_leader) {
       add_row_sums(*shared, d_o, o);
       shared->uses.push_back({d_o, values});
     }

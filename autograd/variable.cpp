@@ -1,6 +1,7 @@
 #include "autograd/variable.h"
 
 #include <algorithm>
+#include <atomic>
 #include <queue>
 
 #include "autograd/no_grad.h"
@@ -35,28 +36,34 @@ struct Variable::State {
   size_t output_index = 0;
   int64_t open_uses = 0;  // recorded operations that have not yet given a leaf its gradient
   std::function<void()> ready_hook;
+  bool hook_pending = false;  // the running backward pass has reached this leaf and not yet called its hook
 };
 
 namespace {
 
+// One count for all threads: a graph may be built by several, one after the other.
 uint64_t next_sequence() {
-  thread_local uint64_t sequence = 0;
-  return ++sequence;
+  static std::atomic<uint64_t> sequence = 0;
+  return sequence.fetch_add(1, std::memory_order_relaxed) + 1;
 }
 
-// Drops nodes one after the other: by default each destructor would run inside the next one's, and a long chain overflow the stack.
+// Drops nodes one after the other: by default each destructor would run inside the next one's, and a long chain overflow the
+// stack. The list lives in the outermost call: variables in static storage outlast the thread's own objects.
 void release(std::shared_ptr<Node> node) {
-  thread_local std::vector<std::shared_ptr<Node>> waiting;
-  thread_local bool draining = false;
-  waiting.push_back(std::move(node));
-  if (draining) return;
-  draining = true;
-  while (!waiting.empty()) {
-    std::shared_ptr<Node> next = std::move(waiting.back());
-    waiting.pop_back();
-    next.reset();
+  thread_local std::vector<std::shared_ptr<Node>>* outermost = nullptr;
+  if (outermost != nullptr) {
+    outermost->push_back(std::move(node));
+    return;
   }
-  draining = false;
+  std::vector<std::shared_ptr<Node>> waiting;
+  outermost = &waiting;
+  while (node != nullptr) {
+    node.reset();
+    if (waiting.empty()) break;
+    node = std::move(waiting.back());
+    waiting.pop_back();
+  }
+  outermost = nullptr;
 }
 
 }  // namespace
@@ -120,10 +127,21 @@ void Variable::backward() {
 // One backward pass. Nodes run from the last recorded to the first, so each runs after everything that depends on it.
 class Tape {
  public:
+  Tape() : is_outermost_(depth_ == 0) { ++depth_; }
+  ~Tape() {
+    --depth_;
+    // After an exception: what was not run is given up.
+    for (; !queue_.empty(); queue_.pop()) discard(*queue_.top());
+    for (Variable& leaf : reached_) leaf.state_->hook_pending = false;
+  }
+  Tape(const Tape&) = delete;
+  Tape& operator=(const Tape&) = delete;
+
   void add(const Variable& variable, Tensor gradient) {
     if (!variable.requires_gradient()) return;
     Variable::State& state = *variable.state_;
     if (state.node == nullptr) {
+      expect_hook(variable);
       if (gradient.defined()) add_to_leaf(state, std::move(gradient));
       return;
     }
@@ -135,7 +153,7 @@ class Tape {
                      gradient.dtype() == node.output_dtypes[state.output_index],
                  "backward: gradient ", gradient, " for an output of ", node.operation, " that is ",
                  node.output_dtypes[state.output_index], " ", node.output_shapes[state.output_index]);
-      accumulate(node.output_gradients[state.output_index], std::move(gradient));
+      accumulate(node.output_gradients[state.output_index], gradient.contiguous());
     }
     if (!node.queued) {
       node.queued = true;
@@ -149,6 +167,8 @@ class Tape {
       queue_.pop();
       run_node(*node);
     }
+    // Leaves that another recorded pass uses too: this pass has nothing more for them.
+    for (Variable& leaf : reached_) call_hook(*leaf.state_);
   }
 
  private:
@@ -158,27 +178,64 @@ class Tape {
     }
   };
 
+  // The inputs of a node that runs. Leaves that are left when it ends early, by an exception, are counted down all the same.
+  struct Inputs {
+    explicit Inputs(std::vector<Variable> inputs) : variables(std::move(inputs)) {}
+    ~Inputs() {
+      for (; next < variables.size(); ++next) close_use(variables[next]);
+    }
+    Inputs(const Inputs&) = delete;
+    Inputs& operator=(const Inputs&) = delete;
+    std::vector<Variable> variables;
+    size_t next = 0;
+  };
+
+  static void discard(Node& node) {
+    node.release_inputs();
+    node.backward = nullptr;
+    node.output_gradients.clear();
+  }
+
+  // Whether this was the last use of a leaf.
+  static bool close_use(const Variable& input) { return input.is_leaf() && --input.state_->open_uses == 0; }
+
+  // Only the outermost pass calls hooks: a checkpointed block's own pass runs inside a node that uses the same leaves.
+  void expect_hook(const Variable& leaf) {
+    Variable::State& state = *leaf.state_;
+    if (!is_outermost_ || state.hook_pending || !state.ready_hook) return;
+    state.hook_pending = true;
+    reached_.push_back(leaf);
+  }
+
+  static void call_hook(Variable::State& state) {
+    if (!state.hook_pending) return;
+    state.hook_pending = false;
+    if (state.ready_hook) state.ready_hook();
+  }
+
   void run_node(Node& node) {
     // Everything moves out first: saved tensors are freed as soon as their node has run.
-    const BackwardOfMany function = std::move(node.backward);
+    BackwardOfMany function = std::move(node.backward);
     node.backward = nullptr;
     std::vector<Tensor> output_gradients = std::move(node.output_gradients);
-    std::vector<Variable> inputs = std::move(node.inputs);
+    Inputs inputs(std::move(node.inputs));
     node.inputs.clear();
     node.done = true;
     const bool any = std::any_of(output_gradients.begin(), output_gradients.end(),
                                  [](const Tensor& gradient) { return gradient.defined(); });
-    Gradients gradients(inputs.size());
+    Gradients gradients(inputs.variables.size());
     if (any || node.when == RunBackward::always) {
       gradients = function(output_gradients);
-      ECHO_CHECK(gradients.size() == inputs.size(), "backward: ", node.operation, " returned ", gradients.size(),
-                 " gradients for ", inputs.size(), " inputs");
+      ECHO_CHECK(gradients.size() == inputs.variables.size(), "backward: ", node.operation, " returned ", gradients.size(),
+                 " gradients for ", inputs.variables.size(), " inputs");
     }
+    function = nullptr;
     output_gradients.clear();
-    for (size_t i = 0; i < inputs.size(); ++i) {
-      add(inputs[i], std::move(gradients[i]));
-      if (inputs[i].is_leaf() && --inputs[i].state_->open_uses == 0 && inputs[i].state_->ready_hook)
-        inputs[i].state_->ready_hook();
+    while (inputs.next < inputs.variables.size()) {
+      const Variable& input = inputs.variables[inputs.next];
+      add(input, std::move(gradients[inputs.next]));
+      ++inputs.next;
+      if (close_use(input) && is_outermost_) call_hook(*input.state_);
     }
   }
 
@@ -186,10 +243,10 @@ class Tape {
     if (!sum.defined()) {
       sum = std::move(gradient);
     } else if (sum.is_sole_owner() && sum.is_contiguous()) {
-      kernels::add_scaled(sum, gradient.contiguous(), 1.0);
+      kernels::add_scaled(sum, gradient, 1.0);
     } else {
       Tensor total = sum.clone();
-      kernels::add_scaled(total, gradient.contiguous(), 1.0);
+      kernels::add_scaled(total, gradient, 1.0);
       sum = std::move(total);
     }
   }
@@ -208,7 +265,10 @@ class Tape {
     }
   }
 
+  static inline thread_local int depth_ = 0;  // passes inside passes: checkpointed blocks
+  const bool is_outermost_;
   std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, Earlier> queue_;
+  std::vector<Variable> reached_;  // leaves with a hook
 };
 
 void Variable::backward(const Tensor& seed) { echo::backward({{*this, seed}}); }
@@ -216,7 +276,7 @@ void Variable::backward(const Tensor& seed) { echo::backward({{*this, seed}}); }
 void backward(std::vector<std::pair<Variable, Tensor>> roots) {
   Tape tape;
   for (auto& [variable, gradient] : roots) {
-    ECHO_CHECK(variable.requires_gradient() && !variable.is_leaf(),
+    ECHO_CHECK(variable.requires_gradient(),
                "backward: nothing was recorded for this variable (made under NoGrad, or no input requires a gradient)");
     tape.add(variable, std::move(gradient));
   }
@@ -229,6 +289,9 @@ std::vector<Variable> record_many(const char* operation, std::vector<Variable> i
   std::vector<Variable> variables;
   variables.reserve(outputs.size());
   for (Tensor& output : outputs) variables.emplace_back(std::move(output));
+  if (UsedLeaves* const observer = UsedLeaves::current_; observer != nullptr)
+    for (const Variable& input : inputs)
+      if (input.is_leaf() && input.requires_gradient()) observer->add(input);
   const bool needed = !NoGrad::is_active() && std::any_of(inputs.begin(), inputs.end(), [](const Variable& input) {
     return input.requires_gradient();
   });
@@ -258,6 +321,11 @@ Variable record(const char* operation, std::vector<Variable> inputs, Tensor outp
                      [backward = std::move(backward)](const std::vector<Tensor>& gradients) {
                        return backward(gradients[0]);
                      })[0];
+}
+
+void UsedLeaves::add(const Variable& leaf) {
+  const auto same = [&](const Variable& other) { return other.state_ == leaf.state_; };
+  if (std::none_of(leaves_.begin(), leaves_.end(), same)) leaves_.push_back(leaf);
 }
 
 GradientTarget::GradientTarget(const Variable& input) : input_dtype_(input.dtype()) {

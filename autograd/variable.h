@@ -32,7 +32,9 @@ enum class RunBackward { with_gradient, always };
 //   sum(square(w)).backward();
 //   w.gradient();  // 2, 4, 6
 //
-// A leaf (made from a tensor) that requires a gradient accumulates it in f32 (f64 for f64) over backward passes.
+// A leaf (made from a tensor) that requires a gradient accumulates it in f32 (f64 for f64) over backward passes. When a backward
+// function throws, the pass ends: its graph is given up, and gradients of leaves are incomplete until they are cleared.
+// A graph belongs to one thread at a time.
 class Variable {
  public:
   Variable() = default;
@@ -55,7 +57,9 @@ class Variable {
   void backward();
   void backward(const Tensor& seed);
 
-  // Called by backward() when a leaf's gradient of that pass is complete. One hook a leaf; an empty function removes it.
+  // Called once by each backward pass that reaches this leaf, as soon as its gradient of that pass is complete: after the last
+  // operation that uses it, or at the end of the pass when other recorded operations, which this pass does not reach, use it too.
+  // One hook a leaf; an empty function removes it.
   void set_gradient_ready_hook(std::function<void()> hook);
 
   // The same tensor as a leaf without gradient.
@@ -65,6 +69,7 @@ class Variable {
   friend struct Node;
   friend class Tape;
   friend class GradientTarget;
+  friend class UsedLeaves;
   friend std::vector<Variable> record_many(const char*, std::vector<Variable>, std::vector<Tensor>, BackwardOfMany,
                                            RunBackward);
   struct State;
@@ -80,6 +85,26 @@ Variable record(const char* operation, std::vector<Variable> inputs, Tensor outp
 // The same for several outputs.
 std::vector<Variable> record_many(const char* operation, std::vector<Variable> inputs, std::vector<Tensor> outputs,
                                   BackwardOfMany backward, RunBackward when = RunBackward::with_gradient);
+
+// Collects the leaves with gradient that operations of this thread use while it lives, under NoGrad too: what a block that is
+// recomputed later depends on beside its inputs.
+class UsedLeaves {
+ public:
+  UsedLeaves() : previous_(current_) { current_ = this; }
+  ~UsedLeaves() { current_ = previous_; }
+  UsedLeaves(const UsedLeaves&) = delete;
+  UsedLeaves& operator=(const UsedLeaves&) = delete;
+  const std::vector<Variable>& leaves() const { return leaves_; }
+
+ private:
+  friend std::vector<Variable> record_many(const char*, std::vector<Variable>, std::vector<Tensor>, BackwardOfMany,
+                                           RunBackward);
+  void add(const Variable& leaf);
+
+  static inline thread_local UsedLeaves* current_ = nullptr;
+  UsedLeaves* previous_;
+  std::vector<Variable> leaves_;
+};
 
 // Where a backward function may put the gradient of an input itself: the accumulated gradient of a leaf (saving a tensor and a
 // pass), or else a fresh tensor.
