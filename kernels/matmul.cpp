@@ -1,6 +1,6 @@
 #include "kernels/matmul.h"
 
-
+#include <algorithm>
 #include <vector>
 
 #include "kernels/matmul_engine.h"
@@ -33,6 +33,11 @@ void check_operand(const char* name, const Tensor& tensor) {
   ECHO_CHECK(tensor.device().is_cpu(), "matmul: ", name, " is on ", tensor.device(), ", expected cpu");
 }
 
+// The distance between rows. A single row may have any stride, but libraries want one that a row fits into.
+int64_t leading_dimension(const Tensor& matrix) {
+  return matrix.dim(0) <= 1 ? std::max<int64_t>(1, matrix.dim(1)) : matrix.stride(0);
+}
+
 }  // namespace
 
 void matmul(Tensor& c, const Tensor& a, Transpose transpose_a, const Tensor& b, Transpose transpose_b, GradientMode mode) {
@@ -49,7 +54,7 @@ void matmul(Tensor& c, const Tensor& a, Transpose transpose_a, const Tensor& b, 
              " for operands of ", a.dtype());
   if (m == 0 || n == 0) return;
   const bool accumulate = mode == GradientMode::accumulate;
-  const int64_t lda = a.stride(0), ldb = b.stride(0), ldc = c.stride(0);
+  const int64_t lda = leading_dimension(a), ldb = leading_dimension(b), ldc = leading_dimension(c);
   if (k == 0) {
     for (int64_t i = 0; i < m && !accumulate; ++i) c.narrow(0, i, 1).fill_zero();
     return;

@@ -142,7 +142,7 @@ void rms_norm_backward(Tensor& dx, Tensor& dweight, GradientMode weight_mode, co
   check_arguments("rms_norm_backward", dy, x, weight, inverse_rms);
   if (d_sum.defined()) check_arguments("rms_norm_backward", d_sum, x, weight, inverse_rms);
   if (dweight.defined())
-    ECHO_CHECK(dweight.shape() == weight.shape() && dweight.dtype() == accumulator_dtype(x.dtype()),
+    ECHO_CHECK(dweight.shape() == weight.shape() && dweight.dtype() == accumulator_dtype(x.dtype()) && dweight.is_contiguous(),
                "rms_norm_backward: dweight is ", dweight, ", weight is ", weight);
   ECHO_DISPATCH_DEVICE(x, rms_norm_backward, dx, dweight, weight_mode, dy, d_sum, x, weight, inverse_rms);
 }

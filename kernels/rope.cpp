@@ -7,8 +7,11 @@ void rope(Tensor& y, const Tensor& x, const RopeTable& table, int64_t first_posi
              ", expected (B, T, H, Dh) with an even Dh and adjacent elements");
   ECHO_CHECK(y.shape() == x.shape() && y.dtype() == x.dtype() && y.stride(3) == 1, "rope: y is ", y, ", x is ", x);
   const int64_t batch = x.dim(0), tokens = x.dim(1), heads = x.dim(2), half = x.dim(3) / 2;
-  ECHO_CHECK(first_position >= 0 && first_position + tokens <= table.positions(), "rope: positions ", first_position, " to ",
+  ECHO_CHECK(first_position >= 0 && first_position <= table.positions() - tokens, "rope: positions ", first_position, " to ",
              first_position + tokens, ", the table has ", table.positions());
+  ECHO_CHECK(table.cosine.defined() && table.sine.defined() && table.cosine.rank() == 2 &&
+                 table.cosine.shape() == table.sine.shape() && table.cosine.is_contiguous() && table.sine.is_contiguous(),
+             "rope: table is ", table.cosine, " and ", table.sine, ", expected contiguous (positions, Dh / 2) twice");
   ECHO_CHECK(table.cosine.dim(1) == half && table.cosine.dtype() == accumulator_dtype(x.dtype()), "rope: table is ",
              table.cosine, " for x ", x);
   ECHO_CHECK(x.device().is_cpu(), "rope: x is on ", x.device(), ", expected cpu");

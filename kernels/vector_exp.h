@@ -25,8 +25,9 @@ inline float exponential(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
-  // 2^n as 2^(n-1) * 2: n = 128 has no exponent bits of its own.
-  const float result = p * std::bit_cast<float>((n + 126) << 23) * 2.0f;
+  // 2^n in two factors: n goes from -126 to 128, and 128 has no exponent bits of its own.
+  const int32_t half = n >> 1;
+  const float result = p * std::bit_cast<float>((half + 127) << 23) * std::bit_cast<float>((n - half + 127) << 23);
   const float above = x > kHighest ? std::numeric_limits<float>::infinity() : result;
   return x < kLowest ? 0.0f : above;
 }
