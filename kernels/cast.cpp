@@ -12,7 +12,7 @@ namespace {
 template <class To, class From>
 void convert(To* to, const From* from, int64_t count) {
 #pragma omp parallel for simd schedule(static) if (count > kSerialElements)
-  for (int64_t i = 0; i < count; ++i) to[i] = To(static_cast<accumulator<To>>(static_cast<accumulator<From>>(from[i])));
+  for (int64_t i = 0; i < count; ++i) assign(to[i], static_cast<accumulator<To>>(static_cast<accumulator<From>>(from[i])));
 }
 
 }  // namespace

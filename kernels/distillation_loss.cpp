@@ -26,9 +26,14 @@ void check_labels(const Tensor& labels, int64_t vocabulary) {
                ", expected -1 to ", vocabulary - 1);
 }
 
-// Every chunk costs a pass over both heads and over the head's gradient, so chunks are as large as the scratch allows.
-int64_t rows_that_fit(int64_t bytes_per_row, int64_t rows) {
-  return std::clamp<int64_t>(kHeadScratch / std::max<int64_t>(bytes_per_row, 1), 1, std::max<int64_t>(rows, 1));
+// Every chunk costs a pass over both heads and over the head's gradient, so there are as few as the scratch allows; they are of
+// nearly equal size, since a small last one costs as much as a large one.
+int64_t default_chunk_rows(int64_t bytes_per_row, int64_t rows) {
+  constexpr int64_t kStep = 16;
+  const int64_t most = std::max<int64_t>(kHeadScratch / bytes_per_row, 1);
+  if (rows <= most) return rows;
+  const int64_t chunks = (rows + most - 1) / most, even = (rows + chunks - 1) / chunks;
+  return std::min(most, (even + kStep - 1) / kStep * kStep);
 }
 
 }  // namespace
@@ -49,7 +54,7 @@ DistillationTerms distillation_head(Tensor& d_student_hidden, Tensor& d_student_
   constexpr bool kInPlace = std::is_same_v<A, G>;
   const int64_t bytes_per_row = vocabulary * int64_t(sizeof(A) * (with_teacher ? 2 : 1) +
                                                      (with_gradient && !kInPlace ? sizeof(G) : 0));
-  if (chunk_rows == 0) chunk_rows = rows_that_fit(bytes_per_row, rows);
+  if (chunk_rows == 0) chunk_rows = default_chunk_rows(bytes_per_row, rows);
   chunk_rows = std::min(chunk_rows, rows);
 
   const Shape chunk_shape{chunk_rows, vocabulary};

@@ -68,6 +68,6 @@ DistillationTerms distillation_head(Tensor& d_student_hidden, Tensor& d_student_
                                     const DistillationReport& report = {}, int64_t chunk_rows = 0);
 
 // Bytes of logits and their gradients that a chunk may hold when chunk_rows is 0 (one row at the least).
-inline constexpr int64_t kHeadScratch = int64_t{48} << 20;
+inline constexpr int64_t kHeadScratch = int64_t{60} << 20;
 
 }  // namespace echo::kernels

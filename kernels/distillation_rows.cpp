@@ -19,28 +19,32 @@ struct Targets {
 // gradient[i] = at(i), less the one-hot parts. These two elements are formed before anything is rounded to G or, in place,
 // overwritten: where the student is sure of a target, p - 1 is a small difference.
 template <class A, class G, class At>
-void write_gradient(G* gradient, int64_t count, const Targets<A>& targets, At at) {
+[[gnu::flatten]] void write_gradient(G* gradient, int64_t count, const Targets<A>& targets, At at) {
   const bool same = targets.hard == targets.label;
   const A both = targets.hard_weight + targets.label_weight;
   const A hard = at(targets.hard) - (same ? both : targets.hard_weight);
   const A label = at(targets.label) - (same ? both : targets.label_weight);
 #pragma omp simd
-  for (int64_t i = 0; i < count; ++i) gradient[i] = G(at(i));
+  for (int64_t i = 0; i < count; ++i) assign(gradient[i], at(i));
   gradient[targets.hard] = G(hard);
   gradient[targets.label] = G(label);
 }
 
-// at(i) = softmax_factor * exp(s) + share(exp(s'), i), with s at temperature 1 and s' at the pair's. The share is the divergence's.
+// at(i) = softmax_factor * exp(s) + share(exp(s'), s', t'), with s at temperature 1, s' and t' at the pair's. The share is the
+// divergence's. The lambdas hold plain values, not the pair, for the reason that RowPair gives.
 template <class A, class G, class Share>
 void write_pair_gradient(G* gradient, const RowPair<A>& pair, const Targets<A>& targets, A softmax_factor, Share share) {
-  if (pair.beta == A(1)) {
+  const A *student = pair.student, *teacher = pair.teacher;
+  const A student_peak = pair.student_peak, teacher_peak = pair.teacher_peak, beta = pair.beta;
+  if (beta == A(1)) {
     write_gradient(gradient, pair.count, targets, [=](int64_t i) {
-      const A e = exponential(pair.s(i));
-      return softmax_factor * e + share(e, i);
+      const A s = student[i] - student_peak, e = exponential(s);
+      return softmax_factor * e + share(e, s, teacher[i] - teacher_peak);
     });
   } else {
     write_gradient(gradient, pair.count, targets, [=](int64_t i) {
-      return softmax_factor * exponential(pair.student[i] - pair.student_peak) + share(exponential(pair.s(i)), i);
+      const A s = (student[i] - student_peak) * beta, t = (teacher[i] - teacher_peak) * beta;
+      return softmax_factor * exponential(student[i] - student_peak) + share(exponential(s), s, t);
     });
   }
 }
@@ -55,17 +59,15 @@ void write_divergence_gradient(G* gradient, const RowPair<A>& pair, const PairSu
   const A p_factor = A(factor / sums.student_z);
   if (direction == KlDirection::student_teacher) {
     const A mean_d = A(sums.student_d);
-    write_pair_gradient(gradient, pair, targets, softmax_factor,
-                        [=](A e, int64_t i) { return p_factor * e * (pair.s(i) - pair.t(i) - mean_d); });
+    write_pair_gradient(gradient, pair, targets, softmax_factor, [=](A e, A s, A t) { return p_factor * e * (s - t - mean_d); });
   } else if (direction == KlDirection::teacher_student) {
     const A q_factor = A(factor / sums.teacher_z);
     write_pair_gradient(gradient, pair, targets, softmax_factor,
-                        [=](A e, int64_t i) { return p_factor * e - q_factor * exponential(pair.t(i)); });
+                        [=](A e, A, A t) { return p_factor * e - q_factor * exponential(t); });
   } else {
     const A half = p_factor / 2, log_ratio = A(sums.log_ratio()), kl_mean = A(mean_sums.student);
-    write_pair_gradient(gradient, pair, targets, softmax_factor, [=](A e, int64_t i) {
-      return half * e * (log_over_mean(pair.s(i) - pair.t(i) + log_ratio) - kl_mean);
-    });
+    write_pair_gradient(gradient, pair, targets, softmax_factor,
+                        [=](A e, A s, A t) { return half * e * (log_over_mean(s - t + log_ratio) - kl_mean); });
   }
 }
 
@@ -95,10 +97,9 @@ DistillationTerms label_row(G* gradient, const Row<A>& row, double weight) {
   terms.true_label = std::log(z) - double(row.student[row.label] - peak.value);
   terms.correct = peak.index == row.label;
   if (gradient != nullptr) {
-    const A factor = A(weight / z);
+    const A *student = row.student, highest = peak.value, factor = A(weight / z);
     const Targets<A> targets{row.label, row.label, A(0), A(weight)};
-    write_gradient(gradient, row.count, targets,
-                   [=](int64_t i) { return factor * exponential(row.student[i] - peak.value); });
+    write_gradient(gradient, row.count, targets, [=](int64_t i) { return factor * exponential(student[i] - highest); });
   }
   return terms;
 }
@@ -148,7 +149,8 @@ DistillationTerms pair_row(G* gradient, const Row<A>& row, const DistillationWei
     write_divergence_gradient(gradient, pair, sums, mean_sums, targets, softmax_factor, weights.direction,
                               gradient_scale * weights.kl * weights.temperature);
   } else {
-    write_gradient(gradient, row.count, targets, [=](int64_t i) { return softmax_factor * exponential(plain.s(i)); });
+    const A *logits = row.student, highest = student.value;
+    write_gradient(gradient, row.count, targets, [=](int64_t i) { return softmax_factor * exponential(logits[i] - highest); });
   }
   return terms;
 }

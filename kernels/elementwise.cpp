@@ -12,7 +12,7 @@ namespace {
 template <class T, class Function, class... Inputs>
 void map(T* y, int64_t count, Function function, const Inputs*... inputs) {
 #pragma omp parallel for simd schedule(static) if (count > kSerialElements)
-  for (int64_t i = 0; i < count; ++i) y[i] = T(function(static_cast<accumulator<Inputs>>(inputs[i])...));
+  for (int64_t i = 0; i < count; ++i) assign(y[i], function(static_cast<accumulator<Inputs>>(inputs[i])...));
 }
 
 template <class Function>
@@ -31,7 +31,7 @@ void add_bias(T* y, const T* x, const T* bias, int64_t rows, int64_t columns) {
   for (int64_t row = 0; row < rows; ++row) {
 #pragma omp simd
     for (int64_t i = 0; i < columns; ++i)
-      y[row * columns + i] = T(static_cast<accumulator<T>>(x[row * columns + i]) + static_cast<accumulator<T>>(bias[i]));
+      assign(y[row * columns + i], static_cast<accumulator<T>>(x[row * columns + i]) + static_cast<accumulator<T>>(bias[i]));
   }
 }
 

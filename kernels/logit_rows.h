@@ -7,8 +7,8 @@
 #include "kernels/vector_exp.h"
 
 // What the losses do with one row of logits: a few passes over a row that stays in the first- or second-level cache. A: float, with
-// lanes of kBlock elements added up in f64, or double. Nothing here allocates or throws; used by cross_entropy.cpp and
-// distillation_loss.cpp only.
+// lanes of kBlock elements added up in f64, or double. Nothing here allocates or throws; used by distillation_rows.cpp only.
+// `flatten`: a loop vectorises only when every call in it is inlined, which GCC would not do for the larger ones.
 namespace echo::kernels::rows {
 
 // Sums over this many elements are kept in A, sums of these in f64: the error does not grow with the vocabulary.
@@ -55,7 +55,7 @@ Peak<A> find_peak(const A* x, int64_t count) {
 
 // Z = sum exp(x - peak).
 template <class A>
-double sum_exponentials(const A* x, int64_t count, A peak) {
+[[gnu::flatten]] double sum_exponentials(const A* x, int64_t count, A peak) {
   double total = 0;
   for (int64_t begin = 0; begin < count; begin += kBlock) {
     const int64_t end = begin + kBlock < count ? begin + kBlock : count;
@@ -68,16 +68,14 @@ double sum_exponentials(const A* x, int64_t count, A peak) {
 }
 
 // Two rows at inverse temperature beta, with s' = beta (s - max s), t' likewise and d = s' - t'. Shifted by the maxima nothing
-// overflows, and differences are taken before anything is rounded against a large logit.
+// overflows, and differences are taken before anything is rounded against a large logit. Loops copy the fields into locals
+// first: GCC 12 gathers element by element where it has to reload them.
 template <class A>
 struct RowPair {
   const A* student;
   const A* teacher;
   int64_t count;
   A student_peak, teacher_peak, beta;
-
-  A s(int64_t i) const { return (student[i] - student_peak) * beta; }
-  A t(int64_t i) const { return (teacher[i] - teacher_peak) * beta; }
 };
 
 // With p, q the softmax of s', t':  log p - log q = d - log Zs + log Zt.
@@ -92,14 +90,17 @@ struct PairSums {
 };
 
 template <class A>
-PairSums sum_pair(const RowPair<A>& pair) {
+[[gnu::flatten]] PairSums sum_pair(const RowPair<A>& pair) {
+  const A *student = pair.student, *teacher = pair.teacher;
+  const A student_peak = pair.student_peak, teacher_peak = pair.teacher_peak, beta = pair.beta;
+  const int64_t count = pair.count;
   PairSums total;
-  for (int64_t begin = 0; begin < pair.count; begin += kBlock) {
-    const int64_t end = begin + kBlock < pair.count ? begin + kBlock : pair.count;
+  for (int64_t begin = 0; begin < count; begin += kBlock) {
+    const int64_t end = begin + kBlock < count ? begin + kBlock : count;
     A student_z = 0, teacher_z = 0, student_d = 0, teacher_d = 0;
 #pragma omp simd reduction(+ : student_z, teacher_z, student_d, teacher_d)
     for (int64_t i = begin; i < end; ++i) {
-      const A s = pair.s(i), t = pair.t(i), d = s - t;
+      const A s = (student[i] - student_peak) * beta, t = (teacher[i] - teacher_peak) * beta, d = s - t;
       const A es = exponential(s), et = exponential(t);
       student_z += es;
       teacher_z += et;
@@ -143,21 +144,24 @@ struct MeanSums {
 };
 
 template <class A>
-MeanSums sum_against_mean(const RowPair<A>& pair, const PairSums& sums) {
+[[gnu::flatten]] MeanSums sum_against_mean(const RowPair<A>& pair, const PairSums& sums) {
+  const A *student = pair.student, *teacher = pair.teacher;
+  const A student_peak = pair.student_peak, teacher_peak = pair.teacher_peak, beta = pair.beta;
+  const int64_t count = pair.count;
   const A log_ratio = A(sums.log_ratio()), p_scale = A(1 / sums.student_z), q_scale = A(1 / sums.teacher_z);
   MeanSums total;
-  for (int64_t begin = 0; begin < pair.count; begin += kBlock) {
-    const int64_t end = begin + kBlock < pair.count ? begin + kBlock : pair.count;
-    A student = 0, teacher = 0;
-#pragma omp simd reduction(+ : student, teacher)
+  for (int64_t begin = 0; begin < count; begin += kBlock) {
+    const int64_t end = begin + kBlock < count ? begin + kBlock : count;
+    A student_sum = 0, teacher_sum = 0;
+#pragma omp simd reduction(+ : student_sum, teacher_sum)
     for (int64_t i = begin; i < end; ++i) {
-      const A s = pair.s(i), t = pair.t(i), x = s - t + log_ratio;
+      const A s = (student[i] - student_peak) * beta, t = (teacher[i] - teacher_peak) * beta, x = s - t + log_ratio;
       const A p_over_m = log_over_mean(x);
-      student += exponential(s) * p_over_m;
-      teacher += exponential(t) * (p_over_m - x);  // log q - log m = (log p - log m) - (log p - log q)
+      student_sum += exponential(s) * p_over_m;
+      teacher_sum += exponential(t) * (p_over_m - x);  // log q - log m = (log p - log m) - (log p - log q)
     }
-    total.student += double(student * p_scale);
-    total.teacher += double(teacher * q_scale);
+    total.student += double(student_sum * p_scale);
+    total.teacher += double(teacher_sum * q_scale);
   }
   return total;
 }

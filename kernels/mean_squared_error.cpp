@@ -34,10 +34,10 @@ void add_row_gradient(S* gradient, GradientMode mode, const S* student, const T*
   const A a_factor = A(factor);
   if (mode == GradientMode::overwrite) {
 #pragma omp simd
-    for (int64_t i = 0; i < width; ++i) gradient[i] = S(a_factor * (A(student[i]) - A(teacher[i])));
+    for (int64_t i = 0; i < width; ++i) assign(gradient[i], a_factor * (A(student[i]) - A(teacher[i])));
   } else {
 #pragma omp simd
-    for (int64_t i = 0; i < width; ++i) gradient[i] = S(A(gradient[i]) + a_factor * (A(student[i]) - A(teacher[i])));
+    for (int64_t i = 0; i < width; ++i) assign(gradient[i], A(gradient[i]) + a_factor * (A(student[i]) - A(teacher[i])));
   }
 }
 

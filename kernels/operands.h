@@ -9,6 +9,13 @@ namespace echo::kernels {
 // Loops over fewer elements than this stay on one thread: waking a team costs some microseconds.
 inline constexpr int64_t kSerialElements = 1 << 15;
 
+// target = value, rounded. For bf16 the bits are assigned rather than the struct: GCC 12 does not vectorise a loop that copies one.
+template <class T>
+inline void assign(T& target, accumulator<T> value) {
+  target = value;
+}
+inline void assign(bfloat16& target, float value) { target.bits = bfloat16(value).bits; }
+
 // The checks that element-wise kernels share: all tensors defined, contiguous, on one device, of `shape`.
 inline void check_operands(const char* operation, const Shape& shape, std::initializer_list<const Tensor*> tensors) {
   const Tensor& first = **tensors.begin();

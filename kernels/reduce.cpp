@@ -62,7 +62,7 @@ void sum_rows(Y* y, const T* x, int64_t rows, int64_t columns, GradientMode mode
   for (int64_t i = 0; i < columns; ++i) {
     A total = mode == GradientMode::accumulate ? A(y[i]) : A(0);
     for (int64_t piece = 0; piece < pieces; ++piece) total += partial[size_t(piece * columns + i)];
-    y[i] = Y(total);
+    assign(y[i], total);
   }
 }
 
