@@ -8,7 +8,7 @@ namespace echo::kernels::cpu {
 namespace {
 
 // Tiles of one task: enough to make packing of keys and values cheap, few enough to stay in the second cache.
-constexpr int64_t kTilesPerTask = 4;
+constexpr int64_t kTilesPerTask = 8;
 
 template <class A>
 constexpr A kMasked = A(-1e30);  // finite: the difference of two masked scores must not be NaN
@@ -52,25 +52,32 @@ void mask_scores(A* scores, const QueryTile<A>& tile, int64_t key_begin, int64_t
 // exp2 of the scores in place, with running maximum and sum; rescales what the tile has so far when a maximum rises.
 template <class A>
 void exponentials_online(A* scores, QueryTile<A>& tile, int64_t key_begin, int64_t key_rows, int64_t width) {
-  constexpr int N = kLanes<A>;
-  for (int64_t n = 0; n < kTile; n += N) {
+  constexpr int N = kLanes<A>, kVectors = kTile / N;
+  Vector<A> highest[kVectors];
+#pragma GCC unroll 16
+  for (int v = 0; v < kVectors; ++v) highest[v] = load(tile.maximum + v * N);
+  // Rows that all lanes see in one sweep, so that several chains of maxima run side by side.
+  const int64_t full_rows = rows_seen(tile.start, 0, key_begin, key_rows);
+  for (int64_t c = 0; c < full_rows; ++c) {
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) highest[v] = maximum<A>(highest[v], load(scores + c * kTile + v * N));
+  }
+#pragma GCC unroll 16
+  for (int v = 0; v < kVectors; ++v) {
+    const int n = v * N;
     const int64_t end = rows_seen(tile.start, n, key_begin, key_rows);
-    if (end == 0) continue;
+    Vector<A> top = highest[v];
+    for (int64_t c = full_rows; c < end; ++c) top = maximum<A>(top, load(scores + c * kTile + n));
     const Vector<A> before = load(tile.maximum + n);
-    Vector<A> highest = before;
-    for (int64_t c = 0; c < end; ++c) highest = maximum<A>(highest, load(scores + c * kTile + n));
     Vector<A> sum = load(tile.sum + n);
-    const IntegerVector<A> rises = highest > before;
-    bool any = false;
-    for (int lane = 0; lane < N; ++lane) any |= rises[lane] != 0;
-    if (any) {
-      const Vector<A> factor = exp2_of_nonpositive<A>(before - highest);
+    if (any_greater<A>(top, before)) {
+      const Vector<A> factor = exp2_of_nonpositive<A>(before - top);
       sum *= factor;
       for (int64_t d = 0; d < width; ++d) store<A>(tile.output + d * kTile + n, load(tile.output + d * kTile + n) * factor);
-      store<A>(tile.maximum + n, highest);
+      store<A>(tile.maximum + n, top);
     }
     for (int64_t c = 0; c < end; ++c) {
-      const Vector<A> p = exp2_of_nonpositive<A>(load(scores + c * kTile + n) - highest);
+      const Vector<A> p = exp2_of_nonpositive<A>(load(scores + c * kTile + n) - top);
       sum += p;
       store<A>(scores + c * kTile + n, p);
     }

@@ -105,9 +105,7 @@ ECHO_INLINE void pack_transposed(A* target, A* rows, int64_t padded_width, const
   pack_rows(rows, padded_width, source, source_stride, valid, kTile, width, padded_width);
   for (int64_t d = 0; d < padded_width; d += kLanes<A>)
     for (int64_t i = 0; i < kTile; i += kLanes<A>)
-      transpose_square<A>(target + d * kTile + i, kTile, rows + i * padded_width + d, padded_width);
-  if (factor == A(1)) return;
-  for (int64_t i = 0; i < padded_width * kTile; i += kLanes<A>) store<A>(target + i, load(target + i) * factor);
+      transpose_square<A>(target + d * kTile + i, kTile, rows + i * padded_width + d, padded_width, factor);
 }
 
 // The inverse: target row i, column d = factor * source[d][i] for i < valid.
@@ -116,12 +114,12 @@ ECHO_INLINE void unpack_transposed(T* target, int64_t target_stride, A* rows, in
                                    int64_t width, A factor) {
   for (int64_t d = 0; d < padded_width; d += kLanes<A>)
     for (int64_t i = 0; i < kTile; i += kLanes<A>)
-      transpose_square<A>(rows + i * padded_width + d, padded_width, source + d * kTile + i, kTile);
+      transpose_square<A>(rows + i * padded_width + d, padded_width, source + d * kTile + i, kTile, factor);
   for (int64_t i = 0; i < valid; ++i) {
     T* to = target + i * target_stride;
     const A* from = rows + i * padded_width;
 #pragma omp simd
-    for (int64_t j = 0; j < width; ++j) to[j] = T(from[j] * factor);
+    for (int64_t j = 0; j < width; ++j) to[j] = T(from[j]);
   }
 }
 
@@ -140,7 +138,7 @@ ECHO_INLINE void multiply_block(A* c, int64_t c_stride, const A* a, int64_t a_st
   for (int64_t k = 0; k < depth; ++k) {
     Vector<A> row[V];
 #pragma GCC unroll 16
-    for (int v = 0; v < V; ++v) row[v] = load(b + k * b_stride + v * N);
+    for (int v = 0; v < V; ++v) row[v] = in_register<A>(load(b + k * b_stride + v * N));
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const A scalar = kLayout == Layout::by_row ? a[r * a_stride + k] : a[k * a_stride + r];
@@ -157,7 +155,7 @@ ECHO_INLINE void multiply_block(A* c, int64_t c_stride, const A* a, int64_t a_st
 // Register blocks: as many sums as the instruction set has registers for, with a few left for operands.
 inline constexpr int kMostVectors = kVectorBytes == 64 ? 4 : 3;
 constexpr int block_rows(int vectors) {
-  if (kVectorBytes == 64) return vectors == 4 ? 4 : 8;
+  if (kVectorBytes == 64) return vectors >= 3 ? 4 : 8;
   return vectors == 1 ? 8 : 4;
 }
 

@@ -1,5 +1,9 @@
 #pragma once
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -57,6 +61,63 @@ ECHO_INLINE Vector<T> broadcast(T value) {
   return value - Vector<T>{};
 }
 
+// Keeps a value that is used several times in a register; the compiler would rather read it from memory at each use, and loops over
+// tiles are then bound by loads.
+template <class T>
+ECHO_INLINE Vector<T> in_register(Vector<T> value) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(value));
+#elif defined(__x86_64__)
+  asm("" : "+x"(value));
+#endif
+  return value;
+}
+
+// The smaller and the larger, lane by lane; of a NaN and b: b. The compiler makes a comparison and a selection of the plain
+// expression where the machine has one instruction. (The forms with a mask of ones: GCC 12 warns about the others' headers.)
+template <class T>
+ECHO_INLINE Vector<T> minimum(Vector<T> a, Vector<T> b) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>) return _mm512_maskz_min_ps(__mmask16(-1), a, b);
+  else return _mm512_maskz_min_pd(__mmask8(-1), a, b);
+#elif defined(__AVX__)
+  if constexpr (std::is_same_v<T, float>) return _mm256_min_ps(a, b);
+  else return _mm256_min_pd(a, b);
+#else
+  return a < b ? a : b;
+#endif
+}
+
+template <class T>
+ECHO_INLINE Vector<T> maximum(Vector<T> a, Vector<T> b) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>) return _mm512_maskz_max_ps(__mmask16(-1), a, b);
+  else return _mm512_maskz_max_pd(__mmask8(-1), a, b);
+#elif defined(__AVX__)
+  if constexpr (std::is_same_v<T, float>) return _mm256_max_ps(a, b);
+  else return _mm256_max_pd(a, b);
+#else
+  return a > b ? a : b;
+#endif
+}
+
+// Whether a > b in any lane.
+template <class T>
+ECHO_INLINE bool any_greater(Vector<T> a, Vector<T> b) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>) return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0;
+  else return _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ) != 0;
+#elif defined(__AVX__)
+  if constexpr (std::is_same_v<T, float>) return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)) != 0;
+  else return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GT_OQ)) != 0;
+#else
+  const IntegerVector<T> greater = a > b;
+  bool any = false;
+  for (int lane = 0; lane < kLanes<T>; ++lane) any |= greater[lane] != 0;
+  return any;
+#endif
+}
+
 // 0, 1, 2, ... in the lanes.
 template <class T>
 ECHO_INLINE IntegerVector<T> lane_numbers() {
@@ -87,6 +148,27 @@ inline constexpr T kLog2OfE = T(1.4426950408889634073599L);
 template <class T>
 inline constexpr T kLogOf2 = T(0.6931471805599453094172L);
 
+// 2^f for f in [-1/2, 1/2].
+template <class T>
+ECHO_INLINE Vector<T> exp2_polynomial(Vector<T> f) {
+  if constexpr (std::is_same_v<T, float>) {
+    Vector<T> p = f * 1.53458130e-4f + 1.33999312e-3f;
+    p = p * f + 9.61848895e-3f;
+    p = p * f + 5.55032878e-2f;
+    p = p * f + 2.40226469e-1f;
+    p = p * f + 6.93147206e-1f;
+    return p * f + 1.0f;
+  } else {
+    constexpr double kSeries[] = {1.3691488853904128e-12, 2.5678435993488205e-11, 4.4455382718708117e-10, 7.0549116208011234e-09,
+                                  1.0178086009239700e-07, 1.3215486790144309e-06, 1.5252733804059841e-05, 1.5403530393381609e-04,
+                                  1.3333558146428443e-03, 9.6181291076284769e-03, 5.5504108664821583e-02, 2.4022650695910072e-01,
+                                  6.9314718055994531e-01, 1.0};
+    Vector<T> p = f * kSeries[0] + kSeries[1];
+    for (int i = 2; i < 14; ++i) p = p * f + kSeries[i];
+    return p;
+  }
+}
+
 // 2^x for x <= 0; exactly 0 where the result would be below the smallest normal number, for any x down to -max.
 // x = n + f with f in [-1/2, 1/2]: a polynomial for 2^f (f32: minimax of degree 6, 2e-9 relative, so about 1 ulp after rounding;
 // f64: the series to degree 13, 4e-18), then n is added to the exponent bits.
@@ -97,24 +179,15 @@ ECHO_INLINE Vector<T> exp2_of_nonpositive(Vector<T> x) {
   constexpr T kRounder = kSingle ? T(12582912) : T(6755399441055744);
   constexpr T kSmallest = kSingle ? T(-126) : T(-1022);
   constexpr int kExponentShift = kSingle ? 23 : 52;
-  const Vector<T> shifted = x + kRounder;
-  const Vector<T> f = x - (shifted - kRounder);
-  Vector<T> p;
+#if defined(__AVX512F__)
   if constexpr (kSingle) {
-    p = f * 1.53458130e-4f + 1.33999312e-3f;
-    p = p * f + 9.61848895e-3f;
-    p = p * f + 5.55032878e-2f;
-    p = p * f + 2.40226469e-1f;
-    p = p * f + 6.93147206e-1f;
-    p = p * f + 1.0f;
-  } else {
-    constexpr double kSeries[] = {1.3691488853904128e-12, 2.5678435993488205e-11, 4.4455382718708117e-10, 7.0549116208011234e-09,
-                                  1.0178086009239700e-07, 1.3215486790144309e-06, 1.5252733804059841e-05, 1.5403530393381609e-04,
-                                  1.3333558146428443e-03, 9.6181291076284769e-03, 5.5504108664821583e-02, 2.4022650695910072e-01,
-                                  6.9314718055994531e-01, 1.0};
-    p = f * kSeries[0] + kSeries[1];
-    for (int i = 2; i < 14; ++i) p = p * f + kSeries[i];
+    // This instruction set rounds, and scales by a power of two, in one instruction each.
+    const Vector<T> n = _mm512_maskz_roundscale_ps(__mmask16(-1), x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, broadcast(kSmallest), _CMP_GE_OQ), exp2_polynomial<T>(x - n), n);
   }
+#endif
+  const Vector<T> shifted = x + kRounder;
+  const Vector<T> p = exp2_polynomial<T>(x - (shifted - kRounder));
   using I = IntegerVector<T>;
   const Vector<T> result = (Vector<T>)((I)p + ((I)shifted << kExponentShift));
   return x < kSmallest ? Vector<T>{} : result;
@@ -140,25 +213,15 @@ ECHO_INLINE Vector<T> log2_of_positive(Vector<T> x) {
   return __builtin_convertvector(exponent, Vector<T>) + z * series * (2 * kLog2OfE<T>);
 }
 
+// Transposes a square block as large as a vector has lanes: target[j][i] = factor * source[i][j], rows `source_stride` and
+// `target_stride` elements apart. log2(lanes) rounds, in each of which pairs of rows exchange halves of ever smaller blocks.
 template <class T>
-ECHO_INLINE Vector<T> minimum(Vector<T> a, Vector<T> b) {
-  return a < b ? a : b;
-}
-
-template <class T>
-ECHO_INLINE Vector<T> maximum(Vector<T> a, Vector<T> b) {
-  return a > b ? a : b;
-}
-
-// Transposes a square block as large as a vector has lanes: target[j][i] = source[i][j], rows `source_stride` and `target_stride`
-// elements apart. log2(lanes) rounds, in each of which pairs of rows exchange halves of ever smaller blocks.
-template <class T>
-ECHO_INLINE void transpose_square(T* target, int64_t target_stride, const T* source, int64_t source_stride) {
+ECHO_INLINE void transpose_square(T* target, int64_t target_stride, const T* source, int64_t source_stride, T factor = 1) {
   constexpr int N = kLanes<T>;
   using I = IntegerVector<T>;
   Vector<T> rows[N];
 #pragma GCC unroll 16
-  for (int i = 0; i < N; ++i) rows[i] = load(source + i * source_stride);
+  for (int i = 0; i < N; ++i) rows[i] = load(source + i * source_stride) * factor;
 #pragma GCC unroll 4
   for (int half = N / 2; half > 0; half /= 2) {
     I low, high;
