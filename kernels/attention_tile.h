@@ -61,19 +61,21 @@ class ThreadBuffers {
   Tensor memory_;
 };
 
-// Takes consecutive pieces of a buffer; each starts at a multiple of 64 elements.
+// Takes consecutive pieces of a buffer; each starts at a multiple of 64 elements. Without a buffer it only counts.
 template <class A>
 class Pieces {
  public:
-  explicit Pieces(A* begin) : next_(begin) {}
+  explicit Pieces(A* begin) : begin_(begin) {}
   A* take(int64_t elements) {
-    A* piece = next_;
-    next_ += round_up(elements, 64);
+    A* const piece = begin_ == nullptr ? nullptr : begin_ + taken_;
+    taken_ += round_up(elements, 64);
     return piece;
   }
+  int64_t taken() const { return taken_; }
 
  private:
-  A* next_;
+  A* begin_;
+  int64_t taken_ = 0;
 };
 
 // target[i][0..width) = source row i for i < valid; zero in columns up to padded_width and in rows up to `rows`.
