@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "data/document_source.h"
+
+namespace echo {
+
+// A small English story of roughly 150 to 430 words, made from (seed, index) alone. Its characters, their things, colours, places
+// and promises are drawn at the beginning and come back later by name, pronoun and description, so that what was read early tells
+// what comes; the order of events is drawn too. About 350 different words in all.
+std::string make_story(uint64_t seed, uint64_t index);
+
+// The first `documents` stories of a seed, as a document source (nothing on disk).
+class SyntheticSource : public DocumentSource {
+ public:
+  SyntheticSource(uint64_t seed, int64_t documents) : seed_(seed), documents_(documents) {}
+  bool next(Document& document) override;
+  SourcePosition position() const override { return {0, next_}; }
+  void restore(const SourcePosition& position) override { next_ = position.record; }
+  SkipCounts counts() const override;
+
+ private:
+  uint64_t seed_;
+  int64_t documents_, next_ = 0, given_ = 0;
+};
+
+inline constexpr const char* kStorySetName = "RedPajamaStories";
+
+struct StoryCorpus {
+  int64_t training_documents = 0, validation_documents = 0, files = 0;
+  int64_t text_bytes = 0, compressed_bytes = 0;
+};
+
+// Writes `documents` stories below `folder` in SlimPajama's layout, each file atomically:
+//   train/chunk1/example_train_<n>.jsonl.zst (4,096 documents each), validation/chunk1/example_holdout_0.jsonl.zst
+// with lines {"text": ..., "meta": {"redpajama_set_name": kStorySetName}}. One document in twenty, at least one, is held out (at
+// most 4,096). Files that are there already are replaced; others are left alone. Throws Error: config when documents < 2, io.
+StoryCorpus write_story_corpus(const std::filesystem::path& folder, int64_t documents, uint64_t seed);
+
+}  // namespace echo
