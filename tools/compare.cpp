@@ -1,0 +1,149 @@
+// ./compare --teacher DIR --data PATH MODEL_DIR...: how models do on held-out text, side by side.
+#include <fmt/format.h>
+#include <omp.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "analysis/report.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/program.h"
+#include "base/progress.h"
+#include "nn/model_io.h"
+#include "training/config_paths.h"
+#include "training/evaluation.h"
+
+namespace {
+
+using namespace echo;
+
+struct Arguments {
+  std::string teacher, data, tokenizer, output;
+  std::vector<std::string> models, names;
+  int64_t rows = 64, sequence_length = 256, batch_size = 8, repeats = 3;
+  int threads = 0;
+  bool before = false;
+};
+
+struct Entry {
+  std::string name;
+  std::unique_ptr<Llama> model;
+  EvaluationResult result = {};
+};
+
+const WeightOptions kFrozen{.dtype = DType::f32, .requires_gradient = false};
+
+// A folder with validation/ in it is read there; other data is held-out as a whole.
+std::vector<Batch> held_out_text(const Arguments& arguments, const Tokenizer& tokenizer) {
+  const fs::path path = resolve_input(arguments.data, "--data");
+  DataSettings settings;
+  settings.path = path.string();
+  settings.sequence_length = arguments.sequence_length;
+  if (!fs::is_directory(path / "validation")) settings.validation_path = path.string();
+  return held_out_batches(settings, tokenizer, arguments.batch_size, arguments.rows);
+}
+
+// The teacher first. With --before, the teacher's weights under the first student's leader map come second.
+std::vector<Entry> load_models(const Arguments& arguments) {
+  std::vector<Entry> entries;
+  const CheckpointReader teacher(resolve_model(arguments.teacher, "--teacher"));
+  entries.push_back({"teacher", load_model(teacher, kFrozen)});
+  for (size_t i = 0; i < arguments.models.size(); ++i) {
+    const CheckpointReader reader(resolve_model(arguments.models[i], "MODEL_DIR"));
+    if (reader.config().vocab_size != teacher.config().vocab_size)
+      fail(ExitCode::bad_data, reader.folder().string(), ": vocabulary of ", reader.config().vocab_size, ", the teacher has ",
+           teacher.config().vocab_size, "; only models with the same tokenizer can be compared");
+    if (arguments.before && i == 0)
+      entries.push_back({"student, untrained", load_student(teacher, reader.leader_map(), kFrozen)});
+    entries.push_back({i < arguments.names.size() ? arguments.names[i] : arguments.models[i], load_model(reader, kFrozen)});
+  }
+  return entries;
+}
+
+void print_table(const std::vector<Entry>& entries) {
+  size_t width = 5;
+  for (const Entry& entry : entries) width = std::max(width, entry.name.size());
+  fmt::print("{:<{}}  {:>13}  {:>13}  {:>13}  {:>9}  {:>8}  {:>8}\n", "model", width, "parameters", "held-out loss", "KL to teacher",
+             "agreement", "accuracy", "tokens/s");
+  for (const Entry& entry : entries) {
+    const EvaluationResult& result = entry.result;
+    fmt::print("{:<{}}  {:>13}  {:>13.4f}  {:>13.4f}  {:>7.1f} %  {:>6.1f} %  {:>8}\n", entry.name, width, grouped(entry.model->parameter_count()),
+               result.loss, result.kl_teacher_student, 100 * result.agreement, 100 * result.accuracy,
+               grouped(int64_t(result.tokens_per_second)));
+  }
+}
+
+void write_json(const std::vector<Entry>& entries, const fs::path& file) {
+  nlohmann::json rows = nlohmann::json::array();
+  for (const Entry& entry : entries)
+    rows.push_back({{"model", entry.name},
+                    {"parameters", entry.model->parameter_count()},
+                    {"loss", entry.result.loss},
+                    {"kl_teacher_student", entry.result.kl_teacher_student},
+                    {"agreement", entry.result.agreement},
+                    {"accuracy", entry.result.accuracy},
+                    {"tokens", entry.result.tokens},
+                    {"tokens_per_second", entry.result.tokens_per_second}});
+  write_file_atomically(file, rows.dump(1) + "\n");
+}
+
+int compare(const Arguments& arguments) {
+  if (arguments.threads > 0) omp_set_num_threads(arguments.threads);
+  if (arguments.names.size() > arguments.models.size())
+    fail(ExitCode::usage, "--names: ", arguments.names.size(), " names for ", arguments.models.size(), " models");
+  const std::string tokenizer_file = arguments.tokenizer.empty()
+                                         ? (resolve_model(arguments.teacher, "--teacher") / "tokenizer.model").string()
+                                         : arguments.tokenizer;
+  const Tokenizer tokenizer(tokenizer_file);
+  const std::vector<Batch> batches = held_out_text(arguments, tokenizer);
+  std::vector<Entry> entries = load_models(arguments);
+  if (tokenizer.vocabulary_size() != entries[0].model->config().vocab_size)
+    fail(ExitCode::bad_data, tokenizer_file, ": ", tokenizer.vocabulary_size(), " pieces, but the teacher has vocab_size ",
+         entries[0].model->config().vocab_size, "; use the tokenizer that it was trained with");
+
+  const Llama& teacher = *entries[0].model;
+  {
+    Progress bar("comparing", int64_t(entries.size()) * arguments.repeats, /*plain_lines=*/false);
+    int64_t done = 0;
+    // Speeds change with whatever else the machine does: every model is timed in every round, and its best round counts.
+    for (int64_t round = 0; round < arguments.repeats; ++round)
+      for (Entry& entry : entries) {
+        const EvaluationResult result = evaluate(*entry.model, round == 0 ? &teacher : nullptr, batches, DType::f32);
+        if (round == 0) entry.result = result;
+        entry.result.tokens_per_second = std::max(entry.result.tokens_per_second, result.tokens_per_second);
+        bar.update(++done);
+      }
+  }
+  print_table(entries);
+  fmt::print("means over {} held-out tokens; tokens/s of the forward pass, {} thread(s), best of {}\n",
+             grouped(entries[0].result.tokens), omp_get_max_threads(), arguments.repeats);
+  if (!arguments.output.empty()) write_json(entries, arguments.output);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app(
+      "Evaluates models on held-out text and compares them with a teacher: loss on true labels, KL(teacher || model), share of\n"
+      "positions with the same most likely token, speed.\n"
+      "Example: ./compare --teacher models/stories12L --data corpora/tinystories --before runs/stories12L_kd/final");
+  Arguments arguments;
+  app.add_option("--teacher", arguments.teacher, "model folder that the others are compared with")->required();
+  app.add_option("--data", arguments.data, "file, folder or glob of held-out text; of a folder with validation/ in it that part")->required();
+  app.add_option("models", arguments.models, "model folders");
+  app.add_option("--names", arguments.names, "how the table calls them, with commas between")->delimiter(',');
+  app.add_flag("--before", arguments.before, "also the teacher's weights under the first model's leader map: the student untrained");
+  app.add_option("--tokenizer", arguments.tokenizer, "tokenizer.model, by default the teacher's");
+  app.add_option("--rows", arguments.rows, "sequences at most")->check(CLI::Range(int64_t{1}, int64_t{1} << 30))->capture_default_str();
+  app.add_option("--sequence-length", arguments.sequence_length, "tokens of each")
+      ->check(CLI::Range(int64_t{2}, int64_t{1} << 20))->capture_default_str();
+  app.add_option("--batch-size", arguments.batch_size, "sequences at a time")->check(CLI::Range(1, 4096))->capture_default_str();
+  app.add_option("--repeats", arguments.repeats, "rounds of timing")->check(CLI::Range(1, 1000))->capture_default_str();
+  app.add_option("--threads", arguments.threads, "CPU threads; 0: all cores")->check(CLI::Range(0, 4096));
+  app.add_option("--json", arguments.output, "also write the table to this file");
+  return run_program(app, argc, argv, [&] { return compare(arguments); });
+}
