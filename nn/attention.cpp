@@ -24,6 +24,7 @@ Variable SelfAttention::forward(const Variable& x, AttentionContext& context) co
   const Variable qkv = linear(x, qkv_);  // (B, T, (H + 2 Hkv) * Dh)
   const AttentionBlock block = leader_attention(qkv, heads_, context.rope, context.first_key, context.detach_shared);
   if (has_followers_) context.blocks[layer_] = block;
+  if (context.on_attention) context.on_attention(layer_, *block.shared);
   if (context.cache != nullptr) {
     const int64_t batch = x.shape()[0], tokens = x.shape()[1];
     KvCache::Layer& cache = context.cache->layers[size_t(layer_)];

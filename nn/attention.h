@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 
 #include "autograd/shared_attention.h"
@@ -9,6 +10,10 @@
 
 namespace echo {
 
+// Gets each matrix of probabilities that a forward pass computes, once per layer that has one of its own, in order of the layers.
+// The tensors may be kept: they belong to this pass.
+using AttentionObserver = std::function<void(int64_t layer, const SharedProbabilities& probabilities)>;
+
 // What the attention layers of one forward pass hand to each other.
 struct AttentionContext {
   kernels::RopeTable rope;
@@ -16,6 +21,7 @@ struct AttentionContext {
   bool detach_shared = false;
   std::map<int64_t, AttentionBlock> blocks;  // by leader; only leaders that have followers are kept
   KvCache* cache = nullptr;                 // when set, keys and values of this pass are stored from position 0
+  AttentionObserver on_attention;           // may be empty
 };
 
 // One decoding step: a single new position per sequence.

@@ -77,6 +77,7 @@ ForwardResult Llama::forward(const Tensor& ids, const ForwardOptions& options) c
   context.first_key = options.first_key;
   context.detach_shared = options.detach_shared;
   context.cache = options.cache;
+  context.on_attention = options.on_attention;
 
   const Variable embedded = embedding(embedding_, ids.reshape({batch * tokens}), options.compute_dtype);
   Stream stream;

@@ -14,6 +14,7 @@ struct ForwardOptions {
   Tensor first_key;                      // (B, T) i32 or undefined: attention does not cross document borders
   bool detach_shared = false;            // gradients do not flow through a shared matrix to its leader
   bool checkpointing = false;            // keep activations only at the ends of sharing blocks, recompute the rest
+  AttentionObserver on_attention;        // is shown every matrix of probabilities (again when checkpointing recomputes a layer)
   KvCache* cache = nullptr;              // filled with this pass's keys and values (no gradient, no checkpointing)
 };
 

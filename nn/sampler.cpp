@@ -12,8 +12,9 @@ namespace echo {
 int32_t Sampler::choose(const Tensor& logits) {
   ECHO_CHECK(logits.rank() == 1 && logits.elements() > 0, "sampler: logits are ", logits, ", expected (V)");
   const std::vector<double> values = kernels::cast(logits.contiguous(), DType::f64).to_vector<double>();
-  const auto best = std::max_element(values.begin(), values.end(), [](double a, double b) { return !(a >= b); });
-  if (!std::isfinite(*best)) fail(ExitCode::numerical, "the model's logits are not finite: its weights may be damaged");
+  const auto best = std::max_element(values.begin(), values.end());
+  const bool damaged = std::any_of(values.begin(), values.end(), [](double value) { return std::isnan(value); });
+  if (damaged || !std::isfinite(*best)) fail(ExitCode::numerical, "the model's logits are not finite: its weights may be damaged");
   if (options_.temperature <= 0) return int32_t(best - values.begin());
 
   std::vector<int32_t> order(values.size());
@@ -26,7 +27,7 @@ int32_t Sampler::choose(const Tensor& logits) {
     total += weight[i] = std::exp((values[size_t(order[i])] - *best) / options_.temperature);
   double kept = 0;
   size_t count = 0;
-  while (count < order.size() && (count == 0 || kept < options_.top_p * total)) kept += weight[count++];
+  while (count < order.size() && (count == 0 || (kept < options_.top_p * total && weight[count] > 0))) kept += weight[count++];
   double remaining = random_.uniform() * kept;
   for (size_t i = 0; i < count; ++i) {
     remaining -= weight[i];

@@ -16,7 +16,8 @@ struct SamplingOptions {
 class Sampler {
  public:
   explicit Sampler(const SamplingOptions& options) : options_(options), random_(options.seed) {}
-  // logits: (V) f32 or f64. Ties go to the lowest id. Throws Error (numerical) when no logit is finite.
+  // logits: (V) f32 or f64. Ties go to the lowest id. Minus infinity is never chosen.
+  // Throws Error (numerical) when a logit is NaN or plus infinity, or all are minus infinity.
   int32_t choose(const Tensor& logits);
 
  private:
