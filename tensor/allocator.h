@@ -24,6 +24,7 @@ struct MemoryStatistics {
   int64_t in_use = 0;  // bytes held by tensors now
   int64_t peak = 0;    // largest in_use since the last reset_peak()
   int64_t cached = 0;  // bytes kept for reuse
+  int64_t largest_request = 0;  // bytes of the largest single allocation since the last reset_peak()
   struct Holder {
     std::string label;
     int64_t in_use = 0, peak = 0;
