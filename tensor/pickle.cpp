@@ -1,44 +1,53 @@
 #include "tensor/pickle.h"
 
 #include <cstring>
-#include <limits>
 #include <unordered_map>
 #include <utility>
 
 #include "base/error.h"
+#include "tensor/pickle_operations.h"
 
 namespace echo {
 namespace {
+
+using namespace pickle;
 
 // Far above what the largest models need: a state dict has some 20 values per tensor.
 constexpr size_t kMaxValues = 1'000'000;
 constexpr uint64_t kMaxText = 1 << 20;
 
-// Operations, by the names of Python's pickletools.
-enum Operation : uint8_t {
-  kMark = '(', kStop = '.', kBinInt = 'J', kBinInt1 = 'K', kBinInt2 = 'M', kNone = 'N', kBinPersId = 'Q', kReduce = 'R',
-  kBinUnicode = 'X', kAppend = 'a', kBuild = 'b', kGlobal = 'c', kEmptyDict = '}', kAppends = 'e', kBinGet = 'h',
-  kLongBinGet = 'j', kEmptyList = ']', kBinPut = 'q', kLongBinPut = 'r', kSetItem = 's', kTuple = 't', kEmptyTuple = ')',
-  kSetItems = 'u', kBinFloat = 'G', kProto = 0x80, kTuple1 = 0x85, kTuple2 = 0x86, kTuple3 = 0x87, kNewTrue = 0x88,
-  kNewFalse = 0x89, kLong1 = 0x8a, kShortBinUnicode = 0x8c, kBinUnicode8 = 0x8d, kStackGlobal = 0x93, kMemoize = 0x94,
-  kFrame = 0x95,
-};
-
-constexpr std::pair<StoredType, std::string_view> kStorages[] = {
-    {StoredType::f64, "DoubleStorage"}, {StoredType::f32, "FloatStorage"}, {StoredType::f16, "HalfStorage"},
-    {StoredType::bf16, "BFloat16Storage"}, {StoredType::i64, "LongStorage"}, {StoredType::i32, "IntStorage"},
-    {StoredType::i16, "ShortStorage"}, {StoredType::i8, "CharStorage"}, {StoredType::u8, "ByteStorage"},
-    {StoredType::boolean, "BoolStorage"}};
-
 enum class Kind : uint8_t {
-  none, boolean, integer, real, text, tuple, list, dict, storage_type, rebuild_tensor, rebuild_parameter, ordered_dict_type,
-  storage, tensor,
+  none,
+  boolean,
+  integer,
+  real,
+  text,
+  tuple,
+  list,
+  dict,
+  storage_type,
+  rebuild_tensor,
+  rebuild_parameter,
+  ordered_dict_type,
+  storage,
+  tensor,
 };
 
 std::string_view name_of(Kind kind) {
-  constexpr std::string_view names[] = {"None", "a bool", "an int", "a float", "a text", "a tuple", "a list", "a dict",
-                                        "a storage type", "_rebuild_tensor_v2", "_rebuild_parameter", "OrderedDict",
-                                        "a storage", "a tensor"};
+  constexpr std::string_view names[] = {"None",
+                                        "a bool",
+                                        "an int",
+                                        "a float",
+                                        "a text",
+                                        "a tuple",
+                                        "a list",
+                                        "a dict",
+                                        "a storage type",
+                                        "_rebuild_tensor_v2",
+                                        "_rebuild_parameter",
+                                        "OrderedDict",
+                                        "a storage",
+                                        "a tensor"};
   return names[size_t(kind)];
 }
 
@@ -67,9 +76,11 @@ class Machine {
     const std::vector<Value>& items = sequences_[size_t(top.number)];
     std::vector<PickledTensor> result;
     for (size_t i = 0; i < items.size(); i += 2) {
-      if (items[i].kind != Kind::text) refuse("a key of the state dict is ", name_of(items[i].kind), ", expected a text");
+      if (items[i].kind != Kind::text)
+        refuse("a key of the state dict is ", name_of(items[i].kind), ", expected a text");
       const std::string& name = texts_[size_t(items[i].number)];
-      if (items[i + 1].kind != Kind::tensor) refuse("entry ", name, " is ", name_of(items[i + 1].kind), ", expected a tensor");
+      if (items[i + 1].kind != Kind::tensor)
+        refuse("entry ", name, " is ", name_of(items[i + 1].kind), ", expected a tensor");
       PickledTensor tensor = tensors_[size_t(items[i + 1].number)];
       tensor.name = name;
       result.push_back(std::move(tensor));
@@ -179,7 +190,7 @@ class Machine {
     if (module == "torch._utils" && name == "_rebuild_parameter") return push({Kind::rebuild_parameter, 0});
     if (module == "collections" && name == "OrderedDict") return push({Kind::ordered_dict_type, 0});
     if (module == "torch")
-      for (const auto& [type, storage] : kStorages)
+      for (const auto& [type, storage] : kPickleStorages)
         if (name == storage) return push({Kind::storage_type, int64_t(type)});
     refuse("the pickle asks for the global ", module, ".", name,
            ", which a file of weights does not need; it may be hostile, and was not run");
@@ -215,8 +226,10 @@ class Machine {
 
   // arguments: storage, offset, extents, strides, requires_grad, hooks and, from some versions, metadata
   void rebuild_tensor(const std::vector<Value>& arguments) {
-    if (arguments.size() != 6 && arguments.size() != 7) refuse("_rebuild_tensor_v2 with ", arguments.size(), " arguments");
-    const PickledStorage& storage = storages_[size_t(argument(arguments, 0, Kind::storage, "a tensor's storage").number)];
+    if (arguments.size() != 6 && arguments.size() != 7)
+      refuse("_rebuild_tensor_v2 with ", arguments.size(), " arguments");
+    const PickledStorage& storage =
+        storages_[size_t(argument(arguments, 0, Kind::storage, "a tensor's storage").number)];
     PickledTensor tensor;
     tensor.type = storage.type;
     tensor.storage_key = storage.key;
@@ -279,7 +292,10 @@ class Machine {
       case kBinInt1: push({Kind::integer, number<uint8_t>()}); break;
       case kBinInt2: push({Kind::integer, number<uint16_t>()}); break;
       case kLong1: long_integer(); break;
-      case kBinFloat: take(8); push({Kind::real, 0}); break;
+      case kBinFloat:
+        take(8);
+        push({Kind::real, 0});
+        break;
       case kShortBinUnicode: push_text(text(number<uint8_t>())); break;
       case kBinUnicode: push_text(text(number<uint32_t>())); break;
       case kBinUnicode8: push_text(text(number<uint64_t>())); break;
@@ -338,94 +354,10 @@ class Machine {
   std::vector<PickledTensor> tensors_;
 };
 
-// ---- writing
-
-class PickleText {
- public:
-  std::string text;
-
-  void operation(uint8_t code) { text += char(code); }
-  void string(std::string_view value) {
-    operation(kBinUnicode);
-    raw(uint32_t(value.size()));
-    text += value;
-  }
-  void integer(int64_t value) {
-    if (value <= std::numeric_limits<int32_t>::max()) {
-      operation(kBinInt);
-      raw(int32_t(value));
-    } else {
-      operation(kLong1);
-      operation(8);
-      raw(value);
-    }
-  }
-  void integers(const std::vector<int64_t>& values) {
-    operation(kMark);
-    for (const int64_t value : values) integer(value);
-    operation(kTuple);
-  }
-  void global(std::string_view module, std::string_view name) {
-    operation(kGlobal);
-    ((text += module) += '\n') += name;
-    text += '\n';
-  }
-  void ordered_dict() {
-    global("collections", "OrderedDict");
-    operation(kEmptyTuple);
-    operation(kReduce);
-  }
-
- private:
-  template <class T>
-  void raw(T value) {
-    char bytes[sizeof value];
-    std::memcpy(bytes, &value, sizeof value);
-    text.append(bytes, sizeof value);
-  }
-};
-
-std::string_view storage_of(StoredType type) {
-  for (const auto& [stored, name] : kStorages)
-    if (stored == type) return name;
-  ECHO_CHECK(false, "torch archive: no storage for ", type);
-}
-
 }  // namespace
 
 std::vector<PickledTensor> read_pickled_state_dict(std::span<const std::byte> pickle, std::string_view source) {
   return Machine(pickle, source).run();
-}
-
-std::string write_pickled_state_dict(const std::vector<PickledTensor>& tensors) {
-  PickleText out;
-  out.operation(kProto);
-  out.operation(2);
-  out.ordered_dict();
-  out.operation(kMark);
-  for (const PickledTensor& tensor : tensors) {
-    out.string(tensor.name);
-    out.global("torch._utils", "_rebuild_tensor_v2");
-    out.operation(kMark);
-    out.operation(kMark);
-    out.string("storage");
-    out.global("torch", storage_of(tensor.type));
-    out.string(tensor.storage_key);
-    out.string("cpu");
-    out.integer(tensor.storage_elements);
-    out.operation(kTuple);
-    out.operation(kBinPersId);
-    out.integer(tensor.offset);
-    out.integers(tensor.extents);
-    out.integers(tensor.strides);
-    out.operation(kNewFalse);
-    out.ordered_dict();
-    out.operation(kTuple);
-    out.operation(kReduce);
-  }
-  out.operation(kSetItems);
-  out.operation(kStop);
-  return std::move(out.text);
 }
 
 }  // namespace echo

@@ -11,8 +11,8 @@
 
 namespace echo {
 
-// What a pickled state dict says of one tensor: a strided view of a storage. Extents, strides and offset (in elements) are
-// not negative; nothing else about them has been checked.
+// What a pickled state dict says of one tensor: a strided view of a storage. Extents, strides and offset (in elements)
+// are not negative; nothing else about them has been checked.
 struct PickledTensor {
   std::string name;
   StoredType type = StoredType::f32;
@@ -23,11 +23,12 @@ struct PickledTensor {
 };
 
 // Reads the pickle of a state dict, protocols 2 to 4: a dict or OrderedDict from names to tensors, in its order.
-// A pickle is a program for a stack machine. This machine knows the operations that saving a state dict emits and the globals
+// A pickle is a program for a stack machine. This machine knows the operations that saving a state dict emits and the
+// globals
 //   torch._utils._rebuild_tensor_v2, torch._utils._rebuild_parameter, collections.OrderedDict,
 //   torch.{Double,Float,Half,BFloat16,Long,Int,Short,Char,Byte,Bool}Storage
-// each of which makes a plain value here. It has no way to import, call or construct anything else. Stack, memo, number of
-// objects and lengths of texts are limited, and no step recurses.
+// each of which makes a plain value here. It has no way to import, call or construct anything else. Stack, memo, number
+// of objects and lengths of texts are limited, and no step recurses.
 // Throws Error (bad_data): any other global (named), unknown operation, wrong arguments, limits, early end.
 std::vector<PickledTensor> read_pickled_state_dict(std::span<const std::byte> pickle, std::string_view source);
 

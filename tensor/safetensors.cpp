@@ -25,8 +25,8 @@ struct HeaderEntry {
   std::optional<std::vector<uint64_t>> offsets;
 };
 
-// Receives the header's JSON token by token and stops at the first one that has no place there, so that a hostile header
-// costs no more than its own length. Nothing but the expected three levels can be nested.
+// Receives the header's JSON token by token and stops at the first one that has no place there, so that a hostile
+// header costs no more than its own length. Nothing but the expected three levels can be nested.
 class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
  public:
   std::vector<HeaderEntry> entries;
@@ -71,7 +71,8 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
     HeaderEntry& entry = entries.back();
     if (text == "dtype") return entry.type ? refuse("dtype occurs twice") : enter(State::dtype_value);
     if (text == "shape") return entry.shape ? refuse("shape occurs twice") : enter(State::shape_value);
-    if (text == "data_offsets") return entry.offsets ? refuse("data_offsets occurs twice") : enter(State::offsets_value);
+    if (text == "data_offsets")
+      return entry.offsets ? refuse("data_offsets occurs twice") : enter(State::offsets_value);
     return refuse("unknown key \"" + text + "\"");
   }
   bool start_array(size_t) override {
@@ -86,7 +87,8 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
     return refuse("a list where none is expected");
   }
   bool end_array() override {
-    if (state_ == State::offsets && entries.back().offsets->size() != 2) return refuse("data_offsets are not two numbers");
+    if (state_ == State::offsets && entries.back().offsets->size() != 2)
+      return refuse("data_offsets are not two numbers");
     return enter(State::tensor);
   }
   bool string(std::string& text) override {
@@ -125,7 +127,18 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
 
  private:
   enum class State {
-    start, header, header_value, metadata, metadata_value, tensor, dtype_value, shape_value, shape, offsets_value, offsets, end,
+    start,
+    header,
+    header_value,
+    metadata,
+    metadata_value,
+    tensor,
+    dtype_value,
+    shape_value,
+    shape,
+    offsets_value,
+    offsets,
+    end,
   };
 
   bool enter(State state) {
@@ -138,8 +151,11 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
   }
   bool refuse(const std::string& what) {
     switch (state_) {
-      case State::start: case State::header: case State::end: return refuse_text("the header holds " + what);
-      case State::metadata: case State::metadata_value: return refuse_text("the metadata: " + what);
+      case State::start:
+      case State::header:
+      case State::end: return refuse_text("the header holds " + what);
+      case State::metadata:
+      case State::metadata_value: return refuse_text("the metadata: " + what);
       case State::header_value: return refuse_text("tensor " + key_ + ": " + what);
       default: return refuse_text("tensor " + entries.back().name + ": " + what);
     }
@@ -172,7 +188,8 @@ SafetensorsReader::SafetensorsReader(const std::filesystem::path& path) : Tensor
   uint64_t header_bytes;
   std::memcpy(&header_bytes, bytes.data(), 8);
   if (header_bytes > kMaxHeaderBytes)
-    refuse("is not a safetensors file: its header would have ", header_bytes, " bytes, over the limit of ", kMaxHeaderBytes);
+    refuse("is not a safetensors file: its header would have ", header_bytes, " bytes, over the limit of ",
+           kMaxHeaderBytes);
   if (header_bytes > bytes.size() - 8)
     refuse("is truncated: the header has ", header_bytes, " bytes, the file only ", bytes.size());
   const std::string_view text(reinterpret_cast<const char*>(bytes.data() + 8), header_bytes);
@@ -190,7 +207,8 @@ SafetensorsReader::SafetensorsReader(const std::filesystem::path& path) : Tensor
   std::vector<HeaderEntry>& entries = parser.entries;
   std::vector<size_t> order(entries.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return *entries[a].offsets < *entries[b].offsets; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return *entries[a].offsets < *entries[b].offsets; });
   const uint64_t data_begin = 8 + header_bytes, data_bytes = bytes.size() - data_begin;
   uint64_t end = 0;
   std::vector<StoredTensor> tensors;
@@ -201,10 +219,12 @@ SafetensorsReader::SafetensorsReader(const std::filesystem::path& path) : Tensor
     if (!wanted) refuse("tensor ", entry.name, ": its shape is larger than any file");
     if (last < first) refuse("tensor ", entry.name, ": data_offsets [", first, ", ", last, "] go backwards");
     if (last > data_bytes)
-      refuse("is truncated or damaged: tensor ", entry.name, " ends at byte ", last, " of the data, of which there are ", data_bytes);
+      refuse("is truncated or damaged: tensor ", entry.name, " ends at byte ", last,
+             " of the data, of which there are ", data_bytes);
     if (last - first != *wanted)
       refuse("tensor ", entry.name, ": data_offsets span ", last - first, " bytes, shape and dtype need ", *wanted);
-    if (first < end) refuse("tensor ", entry.name, ": overlaps the tensor before it (begins at ", first, ", that ends at ", end, ")");
+    if (first < end)
+      refuse("tensor ", entry.name, ": overlaps the tensor before it (begins at ", first, ", that ends at ", end, ")");
     if (first > end) refuse("tensor ", entry.name, ": leaves a hole of ", first - end, " bytes before it");
     end = last;
     Shape shape;

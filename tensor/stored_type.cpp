@@ -10,8 +10,8 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "files are read without exchanging bytes");
 
 constexpr std::pair<StoredType, std::string_view> kNames[] = {
-    {StoredType::f64, "F64"}, {StoredType::f32, "F32"}, {StoredType::f16, "F16"}, {StoredType::bf16, "BF16"},
-    {StoredType::i64, "I64"}, {StoredType::i32, "I32"}, {StoredType::i16, "I16"}, {StoredType::i8, "I8"},
+    {StoredType::f64, "F64"}, {StoredType::f32, "F32"}, {StoredType::f16, "F16"},     {StoredType::bf16, "BF16"},
+    {StoredType::i64, "I64"}, {StoredType::i32, "I32"}, {StoredType::i16, "I16"},     {StoredType::i8, "I8"},
     {StoredType::u16, "U16"}, {StoredType::u8, "U8"},   {StoredType::boolean, "BOOL"}};
 
 struct Half {  // to tell the three 16-bit types apart
@@ -107,12 +107,16 @@ StoredType stored_type_of(DType dtype) {
 DType native_dtype(StoredType type) {
   switch (type) {
     case StoredType::f64: return DType::f64;
-    case StoredType::f32: case StoredType::f16: return DType::f32;
+    case StoredType::f32:
+    case StoredType::f16: return DType::f32;
     case StoredType::bf16: return DType::bf16;
     case StoredType::i64: return DType::i64;
     case StoredType::u16: return DType::u16;
-    case StoredType::i32: case StoredType::i16: case StoredType::i8: case StoredType::u8: case StoredType::boolean:
-      return DType::i32;
+    case StoredType::i32:
+    case StoredType::i16:
+    case StoredType::i8:
+    case StoredType::u8:
+    case StoredType::boolean: return DType::i32;
   }
   ECHO_CHECK(false, "native_dtype: unknown type");
 }

@@ -31,8 +31,8 @@ struct TensorDescription {
   DType dtype = DType::f32;
 };
 
-// Hands over the tensor of a description when its turn has come, so that a file can be larger than memory. The tensor has
-// the description's shape and dtype.
+// Hands over the tensor of a description when its turn has come, so that a file can be larger than memory. The tensor
+// has the description's shape and dtype.
 using TensorProvider = std::function<Tensor(const TensorDescription&)>;
 
 using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
@@ -54,8 +54,9 @@ class TensorSource {
   // A copy in the dtype that stands for the stored type: native_dtype() of stored_type.h.
   Tensor read(const std::string& name) const;
 
-  // Fills `destination` (CPU, contiguous, the stored shape). Stored floats convert to any float dtype, stored integers to
-  // i32, i64 or their own type. Reads in pieces and gives the pages read back, so that memory does not hold two copies.
+  // Fills `destination` (CPU, contiguous, the stored shape). Stored floats convert to any float dtype, stored integers
+  // to i32, i64 or their own type. Reads in pieces and gives the pages read back, so that memory does not hold two
+  // copies.
   // Throws Error (bad_data) when shapes differ, a float meets an integer, or an integer does not fit.
   void read_into(const std::string& name, Tensor& destination) const;
 

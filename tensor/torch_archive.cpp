@@ -72,7 +72,8 @@ struct TorchArchiveReader::Archive {
   explicit Archive(const std::filesystem::path& file) : path(file) {
     {
       const MappedFile mapped(path);  // refuses a missing file and a folder
-      const std::string_view start(reinterpret_cast<const char*>(mapped.bytes().data()), std::min<size_t>(mapped.bytes().size(), 4));
+      const std::string_view start(reinterpret_cast<const char*>(mapped.bytes().data()),
+                                   std::min<size_t>(mapped.bytes().size(), 4));
       if (start.starts_with("\x80\x02"))
         refuse("was saved in torch's format from before version 1.6; load and save it again with a newer torch");
       if (!start.starts_with("PK")) refuse("is not a file that torch.save wrote (not a zip archive)");
@@ -113,7 +114,8 @@ struct TorchArchiveReader::Archive {
     if (::zip_stat_index(zip.get(), entry, 0, &status) != 0 || (status.valid & kNeeded) != kNeeded)
       refuse("an entry of the zip archive is damaged: ", ::zip_strerror(zip.get()));
     // deflate packs 258 bytes into 2 bits at best
-    if ((status.comp_method == ZIP_CM_STORE && status.size != status.comp_size) || status.size / 1033 > status.comp_size)
+    if ((status.comp_method == ZIP_CM_STORE && status.size != status.comp_size) ||
+        status.size / 1033 > status.comp_size)
       refuse("entry ", status.name, " of the zip archive claims ", status.size, " bytes and stores ", status.comp_size);
     return status.size;
   }
@@ -128,7 +130,8 @@ struct TorchArchiveReader::Archive {
     for (size_t done = 0; done < bytes.size();) {
       const zip_int64_t count = ::zip_fread(opened, bytes.data() + done, bytes.size() - done);
       if (count <= 0)
-        refuse("is truncated or damaged: ", count < 0 ? ::zip_error_strerror(::zip_file_get_error(opened)) : "an entry ends early");
+        refuse("is truncated or damaged: ",
+               count < 0 ? ::zip_error_strerror(::zip_file_get_error(opened)) : "an entry ends early");
       done += size_t(count);
     }
   }
@@ -137,7 +140,8 @@ struct TorchArchiveReader::Archive {
   void expect_end(zip_file_t* opened) const {
     std::byte extra;
     const zip_int64_t count = ::zip_fread(opened, &extra, 1);
-    if (count != 0) refuse("is damaged: ", count < 0 ? ::zip_error_strerror(::zip_file_get_error(opened)) : "an entry is too long");
+    if (count != 0)
+      refuse("is damaged: ", count < 0 ? ::zip_error_strerror(::zip_file_get_error(opened)) : "an entry is too long");
   }
 
   std::string read_small_entry(zip_uint64_t entry, uint64_t limit, std::string_view what) const {
@@ -172,26 +176,30 @@ TorchArchiveReader::TorchArchiveReader(const std::filesystem::path& path)
   std::vector<StoredTensor> tensors;
   for (PickledTensor& tensor : read_pickled_state_dict(std::as_bytes(std::span(pickle)), path.string())) {
     const auto refuse = [&](const auto&... parts) { archive.refuse("tensor ", tensor.name, ": ", parts...); };
-    if (tensor.extents.size() > size_t(Shape::kMaxRank)) refuse("has ", tensor.extents.size(), " dimensions, at most ", Shape::kMaxRank);
+    if (tensor.extents.size() > size_t(Shape::kMaxRank))
+      refuse("has ", tensor.extents.size(), " dimensions, at most ", Shape::kMaxRank);
     const auto entry = archive.find("data/" + tensor.storage_key);
     if (!entry) refuse("its storage ", tensor.storage_key, " is not in the archive");
     const uint64_t stored_bytes = archive.size_of_entry(*entry);
     const uint64_t item = uint64_t(size_of(tensor.type));
     if (uint64_t(tensor.storage_elements) > std::numeric_limits<int64_t>::max() / item ||
         stored_bytes != uint64_t(tensor.storage_elements) * item)
-      refuse("its storage ", tensor.storage_key, " has ", stored_bytes, " bytes, declared are ", tensor.storage_elements, " x ", item);
+      refuse("its storage ", tensor.storage_key, " has ", stored_bytes, " bytes, declared are ",
+             tensor.storage_elements, " x ", item);
 
     Location location{*entry, tensor.offset, tensor.extents, tensor.strides, true};
     const bool empty = std::find(tensor.extents.begin(), tensor.extents.end(), 0) != tensor.extents.end();
     int64_t elements = 1;
     for (const int64_t extent : tensor.extents)
-      if (extent != 0 && __builtin_mul_overflow(elements, extent, &elements)) refuse("its shape is larger than any file");
+      if (extent != 0 && __builtin_mul_overflow(elements, extent, &elements))
+        refuse("its shape is larger than any file");
     if (!empty) {
       const auto last = last_element(location);
       if (!last || *last >= tensor.storage_elements)
         refuse("shape, strides and offset leave its storage of ", tensor.storage_elements, " elements");
       // Repeated elements (stride 0) would let a small file ask for any amount of memory.
-      if (elements > tensor.storage_elements) refuse("has ", elements, " elements, its storage only ", tensor.storage_elements);
+      if (elements > tensor.storage_elements)
+        refuse("has ", elements, " elements, its storage only ", tensor.storage_elements);
       location.contiguous = is_row_major(tensor.extents, tensor.strides);
     }
     tensors.push_back({tensor.name, tensor.type, Shape(std::span<const int64_t>(tensor.extents)), path});
@@ -233,7 +241,8 @@ void TorchArchiveReader::stream(size_t tensor, const ByteSink& sink) const {
     int64_t begin = 0;
     for (size_t i = 0; i < last_dimension; ++i) begin += position[i] * location.strides[i];
     for (int64_t i = 0; i < location.extents[last_dimension]; ++i)
-      std::memcpy(row.data() + size_t(i) * item, span_bytes.data() + size_t(begin + i * location.strides[last_dimension]) * item, item);
+      std::memcpy(row.data() + size_t(i) * item,
+                  span_bytes.data() + size_t(begin + i * location.strides[last_dimension]) * item, item);
     sink(row);
     for (size_t i = last_dimension; i-- > 0;) {
       if (++position[i] < location.extents[i]) break;
@@ -299,9 +308,7 @@ zip_int64_t give_bytes(void* user, void* data, zip_uint64_t length, zip_source_c
     case ZIP_SOURCE_SUPPORTS:
       return ::zip_source_make_command_bitmap(ZIP_SOURCE_OPEN, ZIP_SOURCE_READ, ZIP_SOURCE_CLOSE, ZIP_SOURCE_STAT,
                                               ZIP_SOURCE_ERROR, ZIP_SOURCE_FREE, -1);
-    default:
-      ::zip_error_set(&entry.error, ZIP_ER_OPNOTSUPP, 0);
-      return -1;
+    default: ::zip_error_set(&entry.error, ZIP_ER_OPNOTSUPP, 0); return -1;
   }
 }
 
@@ -315,8 +322,13 @@ void write_torch_archive(const std::filesystem::path& path, const std::vector<Te
   size_t filled = 0;
   for (const TensorDescription& tensor : tensors) {
     const auto extents = tensor.shape.extents();
-    PickledTensor description{tensor.name, stored_type_of(tensor.dtype), std::to_string(filled), tensor.shape.elements(), 0,
-                              {extents.begin(), extents.end()}, std::vector<int64_t>(extents.size())};
+    PickledTensor description{tensor.name,
+                              stored_type_of(tensor.dtype),
+                              std::to_string(filled),
+                              tensor.shape.elements(),
+                              0,
+                              {extents.begin(), extents.end()},
+                              std::vector<int64_t>(extents.size())};
     int64_t next = 1;
     for (size_t i = extents.size(); i-- > 0; next *= std::max<int64_t>(extents[i], 1)) description.strides[i] = next;
     Entry& entry = entries[filled + 1];
