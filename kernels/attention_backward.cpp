@@ -46,7 +46,7 @@ struct BackwardBuffers {
     const int64_t positions = arguments.padded_positions(), width = arguments.width();
     queries = pieces.take(positions * arguments.depth());
     d_outputs = pieces.take(positions * arguments.outputs_width());
-    keys = pieces.take((kScores ? positions : kTile) * width);
+    keys = kScores ? pieces.take(positions * width) : nullptr;
     keys_transposed = pieces.take(positions * width);
     dv = pieces.take(positions * width);
     dq = kScores ? pieces.take(positions * width) : nullptr;
@@ -175,12 +175,16 @@ void backward(Tensor& dq_tensor, Tensor& dk_tensor, Tensor& dv_tensor, const Bac
     const Buffers buffers(Pieces<A>(memory.mine()), arguments);
     for (int64_t key_tile = 0; key_tile < positions; key_tile += kTile) {
       const int64_t valid = std::min<int64_t>(kTile, positions - key_tile);
-      // Leaves the rows in buffers.keys.
-      pack_transposed(buffers.keys_transposed + key_tile * width, buffers.keys + (kScores ? key_tile * width : 0), width,
-                      arguments.k.row(batch, key_tile, key_head), arguments.k.position_stride, valid, head_width,
+      const T* const keys = arguments.k.row(batch, key_tile, key_head);
+      const int64_t stride = arguments.k.position_stride;
+      prefetch_rows(keys, stride, valid, std::min<int64_t>(2 * kTile, positions - key_tile), head_width);
+      pack_transposed(buffers.keys_transposed + key_tile * width, buffers.rows, width, keys, stride, valid, head_width,
                       arguments.scale * kLog2OfE<A>);
+      if constexpr (kScores) pack_rows(buffers.keys + key_tile * width, width, keys, stride, valid, kTile, head_width, width);
       for (size_t j = 0; kScores && j < arguments.uses.size(); ++j) {
         const Heads<T> v(arguments.uses[j].v);
+        prefetch_rows(v.row(batch, key_tile, key_head), v.position_stride, valid, std::min<int64_t>(2 * kTile, positions - key_tile),
+                      head_width);
         pack_transposed(buffers.values_transposed + key_tile * arguments.outputs_width() + int64_t(j) * depth * kTile, buffers.rows, width,
                         v.row(batch, key_tile, key_head), v.position_stride, valid, head_width, A(1));
       }

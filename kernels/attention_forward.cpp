@@ -161,6 +161,9 @@ void forward(Tensor& o_tensor, Tensor& lse_tensor, const Tensor& q_tensor, const
       for (int64_t start = span_begin; start < span_end; start += kTile) {
         QueryTile<A>& tile = tiles[tile_count++];
         const int64_t valid = std::min<int64_t>(kTile, positions - start);
+        if (start + kTile < span_end)
+          prefetch_rows(q.row(batch, start + kTile, head), q.position_stride, 0, std::min<int64_t>(kTile, span_end - start - kTile),
+                        head_width);
         tile = {pieces.take(width * kTile), pieces.take(width * kTile), pieces.take(kTile), pieces.take(kTile), pieces.take(kTile),
                 start, head, first_keys.minimum(batch, start, start + valid), first_keys.maximum(batch, start, start + valid)};
         pack_transposed(tile.queries, rows, width, q.row(batch, start, head), q.position_stride, valid, head_width,
@@ -182,6 +185,13 @@ void forward(Tensor& o_tensor, Tensor& lse_tensor, const Tensor& q_tensor, const
       pack_rows(values, width, v.row(batch, key_tile, key_head), v.position_stride, valid, kTile, head_width, depth);
       for (int64_t t = 0; t < tile_count; ++t) {
         QueryTile<A>& tile = tiles[t];
+        // While this tile computes, its share of the next keys and values arrives.
+        const int64_t next = key_tile + kTile, arriving = std::min<int64_t>(kTile, span_end - next);
+        if (arriving > 0) {
+          const int64_t begin = arriving * t / tile_count, end = arriving * (t + 1) / tile_count;
+          prefetch_rows(k.row(batch, next, key_head), k.position_stride, begin, end, head_width);
+          prefetch_rows(v.row(batch, next, key_head), v.position_stride, begin, end, head_width);
+        }
         const int64_t skipped = std::max<int64_t>(0, tile.smallest_first_key / kChunk * kChunk - key_tile);
         const int64_t end = std::min<int64_t>(kTile, std::min(tile.start + kTile, round_up(positions, kChunk)) - key_tile);
         if (skipped < end)

@@ -99,24 +99,47 @@ ECHO_INLINE void pack_rows(A* target, int64_t target_stride, const T* source, in
   for (int64_t i = valid; i < rows; ++i) std::fill(target + i * target_stride, target + i * target_stride + padded_width, A(0));
 }
 
+// Asks for rows [begin, end) of a strided source ahead of their packing: rows lie on many pages, where the hardware's own prefetching
+// stops at each page's end.
+template <class T>
+ECHO_INLINE void prefetch_rows(const T* source, int64_t source_stride, int64_t begin, int64_t end, int64_t width) {
+  constexpr int64_t kPerLine = 64 / int64_t(sizeof(T));
+  for (int64_t i = begin; i < end; ++i)
+    for (int64_t j = 0; j < width; j += kPerLine) __builtin_prefetch(source + i * source_stride + j, 0, 2);
+}
+
 // target[d][i] = factor * source row i, column d, for kTile rows (zero from `valid` on): the tile's positions become lanes.
 // `rows` is a scratch buffer of kTile * padded_width; padded_width is a multiple of the lanes.
 template <class A, class T>
 ECHO_INLINE void pack_transposed(A* target, A* rows, int64_t padded_width, const T* source, int64_t source_stride, int64_t valid,
                                  int64_t width, A factor) {
+  constexpr int N = kLanes<A>;
+  const auto transpose = [&](const A* from, int64_t stride) {
+    for (int64_t i = 0; i < kTile; i += N)
+      for (int64_t d = 0; d < padded_width; d += N)
+        transpose_square<A>(target + d * kTile + i, kTile, from + i * stride + d, stride, factor);
+  };
+  if constexpr (std::is_same_v<A, T>) {
+    if (valid == kTile && width == padded_width) return transpose(source, source_stride);
+  }
   pack_rows(rows, padded_width, source, source_stride, valid, kTile, width, padded_width);
-  for (int64_t d = 0; d < padded_width; d += kLanes<A>)
-    for (int64_t i = 0; i < kTile; i += kLanes<A>)
-      transpose_square<A>(target + d * kTile + i, kTile, rows + i * padded_width + d, padded_width, factor);
+  transpose(rows, padded_width);
 }
 
 // The inverse: target row i, column d = factor * source[d][i] for i < valid.
 template <class A, class T>
 ECHO_INLINE void unpack_transposed(T* target, int64_t target_stride, A* rows, int64_t padded_width, const A* source, int64_t valid,
                                    int64_t width, A factor) {
-  for (int64_t d = 0; d < padded_width; d += kLanes<A>)
-    for (int64_t i = 0; i < kTile; i += kLanes<A>)
-      transpose_square<A>(rows + i * padded_width + d, padded_width, source + d * kTile + i, kTile, factor);
+  constexpr int N = kLanes<A>;
+  const auto transpose = [&](A* to, int64_t stride) {
+    for (int64_t i = 0; i < kTile; i += N)
+      for (int64_t d = 0; d < padded_width; d += N)
+        transpose_square<A>(to + i * stride + d, stride, source + d * kTile + i, kTile, factor);
+  };
+  if constexpr (std::is_same_v<A, T>) {
+    if (valid == kTile && width == padded_width) return transpose(target, target_stride);
+  }
+  transpose(rows, padded_width);
   for (int64_t i = 0; i < valid; ++i) {
     T* to = target + i * target_stride;
     const A* from = rows + i * padded_width;
