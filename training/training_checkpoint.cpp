@@ -144,6 +144,8 @@ json verified_manifest(const fs::path& checkpoint) {
         damaged(path.filename().string(), " is damaged: it differs from what was saved");
     }
     state_from_manifest(manifest);
+    manifest.at("optimizer_steps").get<int64_t>();
+    if (!manifest.at("config").is_object()) damaged("config is not a mapping");
   } catch (const json::exception& error) {
     damaged("a field is missing or ill-typed: ", error.what());
   }

@@ -1,0 +1,226 @@
+#include "training/training_checkpoint.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "autograd/ops.h"
+#include "base/file.h"
+#include "nn/model_io.h"
+#include "tests/test_support.h"
+
+namespace echo {
+namespace {
+
+using nlohmann::json;
+
+// A model of a few hundred parameters with an optimizer that took one step.
+struct SmallRun {
+  SmallRun() {
+    description.config.vocab_size = 20;
+    description.config.hidden_size = 8;
+    description.config.intermediate_size = 12;
+    description.config.num_hidden_layers = 3;
+    description.config.num_attention_heads = description.config.num_key_value_heads = 2;
+    description.config.head_dim = 4;
+    description.leader_map = LeaderMap({0, 1, 1});
+    model = make_model(description.config, description.leader_map, {});
+    initialize(*model, 0.1, 5);
+    optimizer = std::make_unique<AdamW>(*model, OptimizerSettings{});
+    for (Parameter* parameter : model->parameters()) scale(parameter->variable, 1.0).backward(parameter->variable.data().clone());
+    optimizer->step(0.01, optimizer->gradient_norm());
+    write_file_atomically(folder / "tokenizer.model", "not read here");
+    state.cursor.files = 99;
+  }
+  fs::path save(int64_t step, int64_t keep = 0) {
+    state.step = step;
+    return save_checkpoint(folder.path() / "run", state, *model, *optimizer, description, folder / "tokenizer.model", {{"seed", 1}}, keep);
+  }
+  std::vector<std::string> names() const {
+    std::vector<std::string> found;
+    for (const auto& entry : fs::directory_iterator(folder / "run")) found.push_back(entry.path().filename().string());
+    std::sort(found.begin(), found.end());
+    return found;
+  }
+
+  TemporaryFolder folder;
+  ModelDescription description;
+  std::unique_ptr<Llama> model;
+  std::unique_ptr<AdamW> optimizer;
+  TrainingState state;
+};
+
+void flip_byte(const fs::path& file, size_t at) {
+  std::string content = read_file(file);
+  content.at(at) = char(content.at(at) ^ 1);
+  write_file_atomically(file, content);
+}
+
+TEST(TrainingCheckpointTest, StateGoesThroughTheManifestExactly) {
+  SmallRun run;
+  run.state.stage_index = 1;
+  run.state.stage_step = 4;
+  run.state.tokens = 1234;
+  run.state.skipped = 2;
+  run.state.skipped_in_a_row = 1;
+  run.state.seconds = 1.0 / 3;
+  run.state.cursor = {.epoch = 1, .file = 2, .record = 3, .token = 4, .files = ~uint64_t{0}, .counts = {}};
+  run.state.window.steps = 1;
+  run.state.window.sums.loss = 0.1;
+  const TrainingState back = state_from_manifest(verified_manifest(run.save(7)));
+  EXPECT_EQ(back.step, 7);
+  EXPECT_EQ(back.stage_index, 1);
+  EXPECT_EQ(back.stage_step, 4);
+  EXPECT_EQ(back.tokens, 1234);
+  EXPECT_EQ(back.skipped, 2);
+  EXPECT_EQ(back.skipped_in_a_row, 1);
+  EXPECT_EQ(back.seconds, 1.0 / 3);
+  EXPECT_EQ(back.cursor, run.state.cursor);
+  EXPECT_EQ(back.window.sums.loss, 0.1);
+}
+
+TEST(TrainingCheckpointTest, WeightsAndMomentsComeBackBitForBit) {
+  SmallRun run;
+  const fs::path folder = run.save(3);
+  const auto model = load_model(CheckpointReader(folder), {});
+  AdamW optimizer(*model, {});
+  restore_optimizer(optimizer, folder, verified_manifest(folder));
+  EXPECT_EQ(optimizer.steps(), 1);
+  const auto same = [](const Tensor& a, const Tensor& b) {
+    const Tensor x = a.contiguous(), y = b.contiguous();
+    return x.shape() == y.shape() && std::memcmp(x.data<float>(), y.data<float>(), size_t(x.elements()) * sizeof(float)) == 0;
+  };
+  const auto before = run.model->named_tensors(), after = model->named_tensors();
+  ASSERT_EQ(before.size(), after.size());
+  for (size_t i = 0; i < before.size(); ++i) EXPECT_TRUE(same(before[i].tensor, after[i].tensor)) << before[i].name;
+  const NamedTensors moments = run.optimizer->state(), restored = optimizer.state();
+  ASSERT_EQ(moments.size(), restored.size());
+  for (size_t i = 0; i < moments.size(); ++i) EXPECT_TRUE(same(moments[i].second, restored[i].second)) << moments[i].first;
+}
+
+TEST(TrainingCheckpointTest, EveryKindOfDamageIsSeenAndTheOlderCheckpointTaken) {
+  SmallRun run;
+  const fs::path older = run.save(1);
+  const fs::path newer = run.save(2);
+  std::vector<std::string> files;
+  for (const auto& entry : fs::directory_iterator(newer)) files.push_back(entry.path().filename().string());
+  EXPECT_EQ(files.size(), 6u);  // config, generation_config, model, tokenizer, optimizer, manifest
+  for (const std::string& file : files) {
+    const std::string whole = read_file(newer / file);
+    const auto expect_older = [&](const std::string& damage) {
+      std::vector<std::string> remarks;
+      EXPECT_EQ(newest_checkpoint(run.folder / "run", remarks), older) << file << ": " << damage;
+      ASSERT_EQ(remarks.size(), 1u) << file << ": " << damage;
+      EXPECT_NE(remarks[0].find("passed over"), std::string::npos);
+      EXPECT_NE(remarks[0].find(newer.filename().string()), std::string::npos) << remarks[0];
+      if (file != "manifest.json") {
+        EXPECT_NE(remarks[0].find(file), std::string::npos) << remarks[0];
+      }
+    };
+    fs::remove(newer / file);
+    expect_older("missing");
+    write_file_atomically(newer / file, whole.substr(0, whole.size() / 2));
+    expect_older("truncated");
+    write_file_atomically(newer / file, whole);
+    if (file != "manifest.json") {  // which says nothing of itself: its fields are checked below
+      for (const size_t at : {size_t{0}, whole.size() / 2, whole.size() - 1}) {
+        flip_byte(newer / file, at);
+        expect_older("flipped byte");
+        flip_byte(newer / file, at);
+      }
+    }
+    std::vector<std::string> remarks;
+    EXPECT_EQ(newest_checkpoint(run.folder / "run", remarks), newer) << file << ": restored";
+    EXPECT_TRUE(remarks.empty());
+  }
+}
+
+TEST(TrainingCheckpointTest, AManifestThatIsNotOursIsBadData) {
+  SmallRun run;
+  const fs::path folder = run.save(1);
+  const json whole = json::parse(read_file(folder / "manifest.json"));
+  const auto message_with = [&](const json& manifest) {
+    write_file_atomically(folder / "manifest.json", manifest.dump());
+    return error_message(ExitCode::bad_data, [&] { verified_manifest(folder); });
+  };
+  for (const auto& [key, value] : whole.items()) {
+    json without = whole;
+    without.erase(key);
+    if (key == "leader_map") continue;  // for readers; config.json has it too
+    EXPECT_NE(message_with(without).find("manifest.json"), std::string::npos) << key;
+  }
+  for (const auto& [key, value] : whole["state"].items()) {
+    json changed = whole;
+    changed["state"][key] = "text";
+    message_with(changed);
+    changed["state"].erase(key);
+    message_with(changed);
+  }
+  json other_format = whole;
+  other_format["format"] = 2;
+  EXPECT_NE(message_with(other_format).find("format 2"), std::string::npos);
+  message_with(json::array());
+  message_with(42);
+}
+
+TEST(TrainingCheckpointTest, TheOldestBeyondTheLimitGoAndLeftoversToo) {
+  SmallRun run;
+  for (const int64_t step : {1, 2, 9}) run.save(step);
+  fs::create_directories(run.folder.path() / "run" / "checkpoint-5.tmp-123");
+  fs::create_directories(run.folder.path() / "run" / "checkpoint-x");
+  run.save(10, /*keep=*/2);
+  EXPECT_EQ(run.names(), (std::vector<std::string>{"checkpoint-10", "checkpoint-9", "checkpoint-x"}));
+}
+
+TEST(TrainingCheckpointTest, AnUnfinishedFolderIsNoCheckpoint) {
+  SmallRun run;
+  const fs::path saved = run.save(1);
+  fs::rename(run.save(2), run.folder.path() / "run" / "checkpoint-2.tmp-99");
+  std::vector<std::string> remarks;
+  EXPECT_EQ(newest_checkpoint(run.folder / "run", remarks), saved);
+  EXPECT_TRUE(remarks.empty());
+  EXPECT_EQ(newest_checkpoint(run.folder / "nothing", remarks), std::nullopt);
+}
+
+TEST(TrainingCheckpointTest, ASaveUnderANameThatIsThereReplacesIt) {
+  SmallRun run;
+  run.save(1);
+  run.state.tokens = 77;
+  EXPECT_EQ(state_from_manifest(verified_manifest(run.save(1))).tokens, 77);
+  EXPECT_EQ(run.names(), std::vector<std::string>{"checkpoint-1"});
+}
+
+TEST(TrainingCheckpointTest, AModelFolderIsReplacedAsAWhole) {
+  SmallRun run;
+  const fs::path folder = run.folder / "final";
+  fs::create_directories(folder / "stale");
+  save_model_atomically(folder, *run.model, run.description, run.folder / "tokenizer.model");
+  EXPECT_FALSE(fs::exists(folder / "stale"));
+  EXPECT_EQ(CheckpointReader(folder).leader_map(), run.description.leader_map);
+}
+
+TEST(SameRunTest, ChangedSettingsAreNamedAndThoseOfLoggingMayChange) {
+  const json stored = {{"seed", 1}, {"data", {{"path", "a"}, {"sequence_length", 64}}}, {"logging_steps", 10}, {"threads", 1}};
+  check_same_run(stored, stored, "c");
+  json changed = stored;
+  changed["logging_steps"] = 5;
+  changed["threads"] = 2;
+  check_same_run(stored, changed, "c");
+  changed["data"]["sequence_length"] = 128;
+  changed["seed"] = 2;
+  const std::string message = error_message(ExitCode::config, [&] { check_same_run(stored, changed, "runs/x/checkpoint-1"); });
+  EXPECT_NE(message.find("data.sequence_length (64 -> 128)"), std::string::npos) << message;
+  EXPECT_NE(message.find("seed (1 -> 2)"), std::string::npos) << message;
+  EXPECT_NE(message.find("runs/x/checkpoint-1"), std::string::npos) << message;
+}
+
+TEST(SameRunTest, ListsOfAnotherLengthAreSeen) {
+  const json stored = {{"leader_map", {0, 1, 1}}}, shorter = {{"leader_map", {0, 1}}}, empty = {{"leader_map", json::array()}};
+  EXPECT_NE(error_message(ExitCode::config, [&] { check_same_run(stored, shorter, "c"); }).find("leader_map"), std::string::npos);
+  EXPECT_NE(error_message(ExitCode::config, [&] { check_same_run(shorter, stored, "c"); }).find("leader_map"), std::string::npos);
+  EXPECT_NE(error_message(ExitCode::config, [&] { check_same_run(empty, stored, "c"); }).find("leader_map"), std::string::npos);
+  EXPECT_NE(error_message(ExitCode::config, [&] { check_same_run(stored, empty, "c"); }).find("leader_map"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace echo

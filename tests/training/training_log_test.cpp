@@ -1,0 +1,117 @@
+#include "training/training_log.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <limits>
+
+#include "base/file.h"
+#include "tests/test_support.h"
+
+namespace echo {
+namespace {
+
+using nlohmann::json;
+
+json line_of(int64_t step) { return {{"event", "train"}, {"step", step}, {"loss", 0.1 * double(step)}}; }
+
+TEST(TrainingLogTest, LinesOfStepsAfterTheOneResumedFromAreDropped) {
+  const TemporaryFolder folder;
+  const fs::path file = folder / "log.jsonl";
+  {
+    TrainingLog log(file, -1);
+    for (int64_t step = 1; step <= 6; ++step) log.write(line_of(step));
+  }
+  TrainingLog log(file, 4);
+  log.write(line_of(5));
+  std::vector<int64_t> steps;
+  for (const json& line : TrainingLog::read(file)) steps.push_back(line["step"]);
+  EXPECT_EQ(steps, (std::vector<int64_t>{1, 2, 3, 4, 5}));
+}
+
+TEST(TrainingLogTest, ALastLineThatWasCutOffIsDroppedWhereverItWasCut) {
+  const TemporaryFolder folder;
+  const fs::path file = folder / "log.jsonl";
+  const std::string whole = line_of(1).dump() + "\n", next = line_of(2).dump();
+  for (size_t length = 0; length <= next.size(); ++length) {
+    write_file_atomically(file, whole + next.substr(0, length));
+    TrainingLog log(file, 2);
+    log.write(line_of(2));
+    EXPECT_EQ(read_file(file), whole + next + "\n") << length;
+  }
+}
+
+TEST(TrainingLogTest, AFreshRunStartsAnEmptyLog) {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "log.jsonl", line_of(0).dump() + "\n");
+  TrainingLog log(folder / "log.jsonl", -1);
+  EXPECT_TRUE(TrainingLog::read(folder / "log.jsonl").empty());
+}
+
+TEST(TrainingLogTest, AWriteThatFailsSaysSo) {
+  TrainingLog log("/dev/full", -1);
+  EXPECT_NE(error_message(ExitCode::io, [&] { log.write(line_of(1)); }).find("/dev/full"), std::string::npos);
+}
+
+TEST(TrainingLogTest, AMissingLogIsNamed) {
+  EXPECT_NE(error_message(ExitCode::input_missing, [] { TrainingLog::read("/no/such/log.jsonl"); }).find("log.jsonl"),
+            std::string::npos);
+}
+
+TEST(LogWindowTest, EverySumGoesThroughJsonBitForBit) {
+  LogWindow window;
+  window.steps = 3;
+  window.sums.loss = 0.1 + 0.2;
+  window.sums.tokens = 12345;
+  window.sums.head.kl = 1.0 / 3;
+  window.sums.head.kl_student_teacher = 2.0 / 3;
+  window.sums.head.kl_teacher_student = 1e-300;
+  window.sums.head.jensen_shannon = 1.0 / 7;
+  window.sums.head.hard_label = 1e17 + 2;
+  window.sums.head.true_label = 5.0 / 9;
+  window.sums.head.rows = 7;
+  window.sums.head.agreements = 6;
+  window.sums.head.correct = 5;
+  window.sums.hidden.raw = 1.0 / 11;
+  window.sums.hidden.relative = 1.0 / 13;
+  window.sums.hidden.rows = 4;
+  const json stored = json::parse(to_json(window).dump());
+  const LogWindow back = log_window_from_json(stored);
+  EXPECT_EQ(to_json(back), to_json(window));  // compares f64 exactly
+  EXPECT_EQ(back.sums.loss, window.sums.loss);
+  EXPECT_EQ(back.sums.hidden.relative, window.sums.hidden.relative);
+}
+
+TEST(MeanTermsTest, TermsAreMeansOverTokensAndThoseNotComputedAreLeftOut) {
+  LossSums sums;
+  sums.tokens = 4;
+  sums.loss = 8;
+  sums.head.true_label = 6;
+  sums.head.kl_teacher_student = 2;
+  sums.head.correct = 3;
+  EXPECT_EQ(mean_terms(sums, true_label_loss()), (json{{"loss", 2.0}, {"true_label", 1.5}, {"accuracy", 0.75}}));
+  LossSettings head_only = stage_loss({});
+  head_only.hidden_weight = 0;
+  const json terms = mean_terms(sums, head_only);
+  EXPECT_EQ(terms["kl_teacher_student"], 0.5);
+  EXPECT_FALSE(terms.contains("hidden_mse"));
+  EXPECT_TRUE(mean_terms(sums, stage_loss({})).contains("hidden_mse"));
+}
+
+TEST(ConsoleLineTest, HasTheFieldsOfTheLogWithUnits) {
+  json line = {{"event", "train"}, {"step", 20},         {"stage", 1},           {"loss", 1.23456},    {"kl", 0.5},
+               {"learning_rate", 1e-3}, {"grad_norm", 0.75}, {"tokens_per_second", 1234.5}, {"eta_seconds", 200.0},
+               {"peak_memory_bytes", 3 << 20}, {"data_wait_share", 0.02}, {"tokens", 40960}};
+  EXPECT_EQ(console_line(line, 300),
+            "step 20/300  stage 1  loss 1.2346  kl 0.5000  lr 1.00e-03  grad_norm 0.7500  tokens 40960  1234 tokens/s  "
+            "data wait 2 %  peak 3 MiB  eta 3 min 20 s");
+}
+
+TEST(ConsoleLineTest, NumbersThatAreNotFiniteDoNotStopIt) {
+  json line = {{"event", "train"}, {"step", 1}, {"loss", std::numeric_limits<double>::quiet_NaN()}};
+  EXPECT_NE(console_line(line, 2).find("loss"), std::string::npos);
+  EXPECT_NE(console_line(json::parse(line.dump()), 2).find("loss not finite"), std::string::npos);  // JSON has null instead
+}
+
+}  // namespace
+}  // namespace echo
