@@ -16,8 +16,8 @@
 namespace echo {
 namespace {
 
-constexpr std::array<std::string_view, 4> kWeightFiles = {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
-                                                          "pytorch_model.bin.index.json"};
+constexpr std::array<std::string_view, 4> kWeightFiles = {"model.safetensors", "model.safetensors.index.json",
+                                                          "pytorch_model.bin", "pytorch_model.bin.index.json"};
 constexpr size_t kMaxIndexBytes = 64 << 20;
 
 bool is_there(const fs::path& path) {
@@ -52,7 +52,8 @@ class NameList {
 CheckpointReader::CheckpointReader(fs::path folder) : folder_(std::move(folder)) {
   std::error_code ignored;
   if (!fs::is_directory(folder_, ignored))
-    fail(ExitCode::input_missing, folder_.string(), ": no such folder; a model folder with config.json and weights is expected");
+    fail(ExitCode::input_missing, folder_.string(),
+         ": no such folder; a model folder with config.json and weights is expected");
   if (!is_there(folder_ / "config.json"))
     fail(ExitCode::input_missing, folder_.string(), ": holds no config.json, so it is not a model folder");
   description_ = read_model_description(folder_ / "config.json");
@@ -64,16 +65,18 @@ CheckpointReader::CheckpointReader(fs::path folder) : folder_(std::move(folder))
       open_single(std::string(file));
     return;
   }
-  fail(ExitCode::input_missing, folder_.string(), ": holds no weights; looked for ", kWeightFiles[0], ", ", kWeightFiles[1], ", ",
-       kWeightFiles[2], ", ", kWeightFiles[3]);
+  fail(ExitCode::input_missing, folder_.string(), ": holds no weights; looked for ", kWeightFiles[0], ", ",
+       kWeightFiles[1], ", ", kWeightFiles[2], ", ", kWeightFiles[3]);
 }
 
 std::shared_ptr<TensorSource> CheckpointReader::open_source(const fs::path& file) const {
   constexpr std::string_view kPointer = "version https://git-lfs";
   std::array<char, kPointer.size()> start{};
   std::ifstream stream(file, std::ios::binary);
-  if (stream.read(start.data(), std::streamsize(start.size())) && std::string_view(start.data(), start.size()) == kPointer)
-    fail(ExitCode::bad_data, file.string(), ": is a Git LFS pointer, not the weights themselves; fetch them with git lfs pull");
+  if (stream.read(start.data(), std::streamsize(start.size())) &&
+      std::string_view(start.data(), start.size()) == kPointer)
+    fail(ExitCode::bad_data, file.string(),
+         ": is a Git LFS pointer, not the weights themselves; fetch them with git lfs pull");
   if (file.extension() == ".safetensors") return std::make_shared<SafetensorsReader>(file);
   return std::make_shared<TorchArchiveReader>(file);
 }
@@ -87,9 +90,11 @@ void CheckpointReader::open_shards(const std::string& index_file) {
   const fs::path path = folder_ / index_file;
   const auto refuse = [&](const auto&... parts) { fail(ExitCode::bad_data, path.string(), ": ", parts...); };
   std::error_code ignored;
-  if (const auto size = fs::file_size(path, ignored); !ignored && size > kMaxIndexBytes) refuse("has ", size, " bytes, too many for an index");
+  if (const auto size = fs::file_size(path, ignored); !ignored && size > kMaxIndexBytes)
+    refuse("has ", size, " bytes, too many for an index");
   const nlohmann::json index = parse_strict_json(read_file(path), path.string());
-  if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object() || index["weight_map"].empty())
+  if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object() ||
+      index["weight_map"].empty())
     refuse("has no weight_map");
   const std::string_view extension = index_file.starts_with("model") ? ".safetensors" : ".bin";
   std::map<std::string, std::shared_ptr<TensorSource>> shards;
@@ -101,7 +106,8 @@ void CheckpointReader::open_shards(const std::string& index_file) {
       refuse("tensor ", name, " lies in \"", file.substr(0, 80), "\", which is not the name of a ", extension, " file");
     auto& shard = shards[file];
     if (!shard) {
-      if (!is_there(folder_ / file)) fail(ExitCode::input_missing, (folder_ / file).string(), ": is missing; ", index_file, " lists it");
+      if (!is_there(folder_ / file))
+        fail(ExitCode::input_missing, (folder_ / file).string(), ": is missing; ", index_file, " lists it");
       shard = open_source(folder_ / file);
     }
     if (!shard->has(name)) refuse("tensor ", name, " is not in ", file);
@@ -134,7 +140,9 @@ const TensorSource& CheckpointReader::source_of(const std::string& name) const {
   return *source;
 }
 
-const StoredTensor& CheckpointReader::info(const std::string& name) const { return source_of(name).info(stored_name(name)); }
+const StoredTensor& CheckpointReader::info(const std::string& name) const {
+  return source_of(name).info(stored_name(name));
+}
 Tensor CheckpointReader::read(const std::string& name) const { return source_of(name).read(stored_name(name)); }
 void CheckpointReader::read_into(const std::string& name, Tensor& destination) const {
   source_of(name).read_into(stored_name(name), destination);
@@ -175,8 +183,10 @@ void CheckpointReader::check_tied_copies() const {
   const std::string embedding(kEmbeddingWeight), head(kHeadWeight);
   if (find_exact(embedding) == nullptr || find_exact(head) == nullptr) return;
   const Tensor a = read(embedding), b = read(head);
-  if (a.shape() != b.shape() || a.dtype() != b.dtype() || (a.bytes() > 0 && std::memcmp(a.raw_data(), b.raw_data(), size_t(a.bytes())) != 0))
-    fail(ExitCode::bad_data, folder_.string(), ": config.json says tie_word_embeddings, but ", embedding, " and ", head, " differ");
+  if (a.shape() != b.shape() || a.dtype() != b.dtype() ||
+      (a.bytes() > 0 && std::memcmp(a.raw_data(), b.raw_data(), size_t(a.bytes())) != 0))
+    fail(ExitCode::bad_data, folder_.string(), ": config.json says tie_word_embeddings, but ", embedding, " and ", head,
+         " differ");
 }
 
 }  // namespace echo

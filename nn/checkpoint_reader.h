@@ -41,7 +41,7 @@ class CheckpointReader {
   // In a tied model both names stand for the one that is stored.
   bool has(const std::string& name) const { return find(name) != nullptr; }
   const StoredTensor& info(const std::string& name) const;
-  Tensor read(const std::string& name) const;                           // in the stored precision
+  Tensor read(const std::string& name) const;                          // in the stored precision
   void read_into(const std::string& name, Tensor& destination) const;  // converts to the destination's float dtype
 
  private:

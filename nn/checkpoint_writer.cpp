@@ -29,7 +29,8 @@ std::vector<Shard> split_into_shards(const std::vector<TensorDescription>& tenso
     const int64_t bytes = bytes_of(tensor);
     bool next;
     if (options.shards > 0) {  // by which of the equal parts the tensor's middle falls into
-      const int64_t part = std::min(options.shards - 1, int64_t(double(before + bytes / 2) / double(total) * double(options.shards)));
+      const int64_t part =
+          std::min(options.shards - 1, int64_t(double(before + bytes / 2) / double(total) * double(options.shards)));
       next = part != std::exchange(last_part, part);
     } else {
       next = shards.empty() || in_shard + bytes > options.max_shard_bytes;
@@ -52,7 +53,9 @@ void write_file(const fs::path& path, std::string_view content) {
 }
 
 // Prints like transformers does: two spaces, a line break at the end.
-std::string printed(const nlohmann::json& json) { return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"; }
+std::string printed(const nlohmann::json& json) {
+  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
 
 nlohmann::json generation_config(const nlohmann::json& config) {
   nlohmann::json result = {{"_from_model_config", true}};
@@ -61,19 +64,9 @@ nlohmann::json generation_config(const nlohmann::json& config) {
   return result;
 }
 
-}  // namespace
-
-void save_model_folder(const fs::path& folder, const ModelDescription& description, const TensorProvider& provider,
-                       const SaveOptions& options) {
-  ECHO_CHECK(options.max_shard_bytes > 0 && options.shards >= 0, "save_model_folder: shards of ", options.max_shard_bytes, " bytes");
+void write_model(const fs::path& folder, const ModelDescription& description, const TensorProvider& provider,
+                 const SaveOptions& options) {
   const DType dtype = description.config.dtype;
-  ECHO_CHECK(is_float(dtype), "save_model_folder: weights cannot be stored as ", dtype);
-  std::error_code error;
-  fs::create_directory(folder, error);
-  if (error) fail(ExitCode::io, folder.string(), ": cannot be created: ", error.message());
-  const bool empty = fs::is_empty(folder, error);
-  if (error) fail(ExitCode::io, folder.string(), ": cannot be listed: ", error.message());
-  if (!empty) fail(ExitCode::usage, folder.string(), ": holds files already; a new or empty folder is needed");
   const std::string tokenizer = options.tokenizer ? read_file(*options.tokenizer) : std::string();
 
   const nlohmann::json config = to_json(description);
@@ -112,6 +105,34 @@ void save_model_folder(const fs::path& folder, const ModelDescription& descripti
     write_file(folder / (stem + extension + ".index.json"), printed(index));
   }
   sync_folder(folder);
+}
+
+}  // namespace
+
+void save_model_folder(const fs::path& folder, const ModelDescription& description, const TensorProvider& provider,
+                       const SaveOptions& options) {
+  ECHO_CHECK(options.max_shard_bytes > 0 && options.shards >= 0, "save_model_folder: shards of ",
+             options.max_shard_bytes, " bytes");
+  ECHO_CHECK(is_float(description.config.dtype), "save_model_folder: weights cannot be stored as ",
+             description.config.dtype);
+  std::error_code error;
+  const bool created = fs::create_directory(folder, error);
+  if (error) fail(ExitCode::io, folder.string(), ": cannot be created: ", error.message());
+  const bool empty = fs::is_empty(folder, error);
+  if (error) fail(ExitCode::io, folder.string(), ": cannot be listed: ", error.message());
+  if (!empty) fail(ExitCode::usage, folder.string(), ": holds files already; a new or empty folder is needed");
+  try {
+    write_model(folder, description, provider, options);
+  } catch (...) {  // half a model is of no use; the folder becomes what it was
+    if (created)
+      fs::remove_all(folder, error);
+    else
+      for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+        std::error_code ignored;
+        fs::remove(entry->path(), ignored);
+      }
+    throw;
+  }
 }
 
 void save_model_folder(const fs::path& folder, const ModelDescription& description, const NamedTensors& tensors,

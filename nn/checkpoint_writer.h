@@ -21,7 +21,8 @@ struct SaveOptions {
 // Writes a model folder that CheckpointReader and transformers read: config.json, generation_config.json, the weights
 // (model.safetensors, or model-00001-of-00003.safetensors ... with model.safetensors.index.json; pytorch_model.bin
 // likewise) and tokenizer.model. Weights are stored in description.config.dtype, f32, bf16 or f64.
-// `folder` is created when it is not there (not its parents) and must be empty. Everything is on the disk on return.
+// `folder` is created when it is not there (not its parents) and must be empty. Everything is on the disk on return;
+// after an error the folder is as it was.
 // The provider is asked for every tensor of weight_shapes(config, leader_map), in that order, and may answer in any
 // float dtype: one tensor at a time is converted and held.
 // Throws Error: io when writing fails, the file named; usage when the folder holds something; input_missing for the

@@ -90,8 +90,14 @@ std::string_view name_of(RopeType type) {
 // One of the two places: rope_scaling, or rope_parameters, which also holds rope_theta.
 RopeSettings read_rope(const Fields& model, std::string_view place) {
   const Fields fields(*model.find(place), concat(model.source(), ": ", place));
-  static const std::set<std::string> known = {"type", "rope_type", "rope_theta", "factor", "low_freq_factor", "high_freq_factor",
-                                              "original_max_position_embeddings", "partial_rotary_factor"};
+  static const std::set<std::string> known = {"type",
+                                              "rope_type",
+                                              "rope_theta",
+                                              "factor",
+                                              "low_freq_factor",
+                                              "high_freq_factor",
+                                              "original_max_position_embeddings",
+                                              "partial_rotary_factor"};
   for (const auto& [key, value] : fields.json().items())
     if (!known.contains(key) && !value.is_null())
       fields.refuse("the key ", key, " is not supported; RoPE types default, linear and llama3 are");
@@ -100,7 +106,8 @@ RopeSettings read_rope(const Fields& model, std::string_view place) {
     fields.refuse("type is ", fields.text("type", ""), " and rope_type is ", type);
   RopeSettings result;
   if (fields.has("rope_theta")) result.theta = fields.number("rope_theta", 0);
-  if (fields.number("partial_rotary_factor", 1.0) != 1.0) fields.refuse("partial_rotary_factor other than 1 is not supported");
+  if (fields.number("partial_rotary_factor", 1.0) != 1.0)
+    fields.refuse("partial_rotary_factor other than 1 is not supported");
   RopeScaling& scaling = result.scaling;
   if (type == "default" || type == "none") return result;
   const auto required = [&](std::string_view key) {
@@ -143,11 +150,13 @@ void read_rope_settings(const Fields& fields, LlamaConfig& config) {
     if (theta && found.theta && *theta != *found.theta)
       fields.refuse("rope_theta is given twice and differs: ", *theta, " and, in ", place, ", ", *found.theta);
     if (scaling && *scaling != found.scaling)
-      fields.refuse("rope_scaling (", describe(*scaling), ") and rope_parameters (", describe(found.scaling), ") disagree");
+      fields.refuse("rope_scaling (", describe(*scaling), ") and rope_parameters (", describe(found.scaling),
+                    ") disagree");
     if (found.theta) theta = found.theta;
     scaling = found.scaling;
   }
-  if (fields.number("partial_rotary_factor", 1.0) != 1.0) fields.refuse("partial_rotary_factor other than 1 is not supported");
+  if (fields.number("partial_rotary_factor", 1.0) != 1.0)
+    fields.refuse("partial_rotary_factor other than 1 is not supported");
   config.rope_theta = theta.value_or(kDefaultTheta);
   config.rope_scaling = scaling.value_or(RopeScaling{});
 }
@@ -175,12 +184,14 @@ bool read_architecture(const Fields& fields) {
       fields.refuse("architectures is ", list->dump().substr(0, 80), ", expected a list of one name");
     architecture = list->front().get<std::string>();
   }
-  if (model_type.empty() && architecture.empty()) fields.refuse("has neither model_type nor architectures: not a model's config.json");
+  if (model_type.empty() && architecture.empty())
+    fields.refuse("has neither model_type nor architectures: not a model's config.json");
   if (!model_type.empty() && model_type != "llama" && model_type != kSharedModelType)
     fields.refuse("model_type \"", model_type, "\" is not supported; llama and ", kSharedModelType, " are");
   if (!architecture.empty() && architecture != "LlamaForCausalLM" && architecture != "LLaMAForCausalLM" &&
       architecture != kSharedArchitecture)
-    fields.refuse("the architecture ", architecture, " is not supported; LlamaForCausalLM and ", kSharedArchitecture, " are");
+    fields.refuse("the architecture ", architecture, " is not supported; LlamaForCausalLM and ", kSharedArchitecture,
+                  " are");
   return model_type == kSharedModelType || architecture == kSharedArchitecture;
 }
 
@@ -208,23 +219,28 @@ void validate(const LlamaConfig& config, std::string_view source, ExitCode code)
   expect("head_dim", config.head_dim, 2048);
   expect("max_position_embeddings", config.max_position_embeddings, int64_t{1} << 30);
   if (config.num_attention_heads % config.num_key_value_heads != 0)
-    refuse("num_attention_heads ", config.num_attention_heads, " is not a multiple of num_key_value_heads ", config.num_key_value_heads);
+    refuse("num_attention_heads ", config.num_attention_heads, " is not a multiple of num_key_value_heads ",
+           config.num_key_value_heads);
   if (config.head_dim % 2 != 0) refuse("head_dim ", config.head_dim, " is odd; rotary positions turn pairs");
-  if (!(config.rms_norm_eps > 0 && config.rms_norm_eps < 1)) refuse("rms_norm_eps is ", config.rms_norm_eps, ", expected a small positive number");
+  if (!(config.rms_norm_eps > 0 && config.rms_norm_eps < 1))
+    refuse("rms_norm_eps is ", config.rms_norm_eps, ", expected a small positive number");
   if (!(config.initializer_range > 0 && config.initializer_range < 100))
     refuse("initializer_range is ", config.initializer_range, ", expected a positive number");
-  if (!(config.rope_theta > 1 && std::isfinite(config.rope_theta))) refuse("rope_theta is ", config.rope_theta, ", expected a number over 1");
+  if (!(config.rope_theta > 1 && std::isfinite(config.rope_theta)))
+    refuse("rope_theta is ", config.rope_theta, ", expected a number over 1");
   const RopeScaling& scaling = config.rope_scaling;
   if (scaling.type != RopeType::none && !(scaling.factor >= 1 && std::isfinite(scaling.factor)))
     refuse("the RoPE factor is ", scaling.factor, ", expected 1 or more");
   if (scaling.type == RopeType::llama3) {
-    if (!(scaling.low_freq_factor > 0 && scaling.high_freq_factor > scaling.low_freq_factor && std::isfinite(scaling.high_freq_factor)))
-      refuse("the RoPE factors low_freq_factor ", scaling.low_freq_factor, " and high_freq_factor ", scaling.high_freq_factor,
-             " must be positive and increasing");
+    if (!(scaling.low_freq_factor > 0 && scaling.high_freq_factor > scaling.low_freq_factor &&
+          std::isfinite(scaling.high_freq_factor)))
+      refuse("the RoPE factors low_freq_factor ", scaling.low_freq_factor, " and high_freq_factor ",
+             scaling.high_freq_factor, " must be positive and increasing");
     expect("original_max_position_embeddings", scaling.original_max_position_embeddings, int64_t{1} << 30);
   }
   const auto expect_token = [&](std::string_view name, int64_t token) {
-    if (token < 0 || token >= config.vocab_size) refuse(name, " ", token, " is outside the vocabulary of ", config.vocab_size);
+    if (token < 0 || token >= config.vocab_size)
+      refuse(name, " ", token, " is outside the vocabulary of ", config.vocab_size);
   };
   if (config.bos_token_id) expect_token("bos_token_id", *config.bos_token_id);
   for (const int64_t token : config.eos_token_id) expect_token("eos_token_id", token);
@@ -245,7 +261,8 @@ ModelDescription model_description_from_json(const nlohmann::json& json, std::st
     config.head_dim = fields.integer("head_dim");
   } else {
     if (config.num_attention_heads < 1 || config.hidden_size % config.num_attention_heads != 0)
-      fields.refuse("hidden_size ", config.hidden_size, " is not a multiple of num_attention_heads ", config.num_attention_heads);
+      fields.refuse("hidden_size ", config.hidden_size, " is not a multiple of num_attention_heads ",
+                    config.num_attention_heads);
     config.head_dim = config.hidden_size / config.num_attention_heads;
   }
   config.max_position_embeddings = fields.integer("max_position_embeddings", config.max_position_embeddings);
@@ -259,7 +276,8 @@ ModelDescription model_description_from_json(const nlohmann::json& json, std::st
     fields.refuse("hidden_act \"", activation, "\" is not supported; silu is");
   for (const std::string_view key : {"attention_bias", "mlp_bias"})
     if (fields.flag(key, false)) fields.refuse(key, " is true; models with biases are not supported");
-  if (fields.has("quantization_config")) fields.refuse("holds quantised weights (quantization_config), which are not supported");
+  if (fields.has("quantization_config"))
+    fields.refuse("holds quantised weights (quantization_config), which are not supported");
 
   if (fields.has("bos_token_id")) config.bos_token_id = fields.integer("bos_token_id");
   if (const Json* eos = fields.find("eos_token_id")) {
@@ -269,14 +287,16 @@ ModelDescription model_description_from_json(const nlohmann::json& json, std::st
       config.eos_token_id.push_back(fields.integer("eos_token_id"));
   }
   // Some files write -1 for "none".
-  if (fields.has("pad_token_id") && fields.integer("pad_token_id") >= 0) config.pad_token_id = fields.integer("pad_token_id");
+  if (fields.has("pad_token_id") && fields.integer("pad_token_id") >= 0)
+    config.pad_token_id = fields.integer("pad_token_id");
   validate(config, source);
 
   ModelDescription result{config, LeaderMap::own(config.num_hidden_layers), read_teacher(fields)};
   if (const Json* map = fields.find("leader_map")) {
     result.leader_map = LeaderMap::from_json(*map, concat(source, ": leader_map"));
     if (result.leader_map.layers() != config.num_hidden_layers)
-      fields.refuse("leader_map has ", result.leader_map.layers(), " entries, num_hidden_layers is ", config.num_hidden_layers);
+      fields.refuse("leader_map has ", result.leader_map.layers(), " entries, num_hidden_layers is ",
+                    config.num_hidden_layers);
   } else if (shared) {
     fields.refuse("is a model with shared attention and has no leader_map");
   }
@@ -287,7 +307,8 @@ ModelDescription read_model_description(const std::filesystem::path& config_file
   std::error_code ignored;
   if (const auto size = std::filesystem::file_size(config_file, ignored); !ignored && size > kMaxConfigBytes)
     fail(ExitCode::bad_data, config_file.string(), ": has ", size, " bytes, too many for a config.json");
-  return model_description_from_json(parse_strict_json(read_file(config_file), config_file.string()), config_file.string());
+  return model_description_from_json(parse_strict_json(read_file(config_file), config_file.string()),
+                                     config_file.string());
 }
 
 nlohmann::json to_json(const ModelDescription& description) {
@@ -340,14 +361,16 @@ nlohmann::json to_json(const ModelDescription& description) {
   if (shared) json["leader_map"] = description.leader_map.to_json();
   if (description.teacher) {
     json["echo_teacher"] = {{"name", description.teacher->name}, {"config_xxh3", description.teacher->config_xxh3}};
-    if (!description.teacher->weights_xxh3.empty()) json["echo_teacher"]["weights_xxh3"] = description.teacher->weights_xxh3;
+    if (!description.teacher->weights_xxh3.empty())
+      json["echo_teacher"]["weights_xxh3"] = description.teacher->weights_xxh3;
   }
   return json;
 }
 
 int64_t parameter_count(const LlamaConfig& config, const LeaderMap& leader_map) {
   const int64_t hidden = config.hidden_size;
-  const int64_t query = config.num_attention_heads * config.head_dim, key = config.num_key_value_heads * config.head_dim;
+  const int64_t query = config.num_attention_heads * config.head_dim,
+                key = config.num_key_value_heads * config.head_dim;
   // q and o, k and v, the three of the MLP, two norms
   const int64_t layer = 2 * query * hidden + 2 * key * hidden + 3 * config.intermediate_size * hidden + 2 * hidden;
   const int64_t embeddings = (config.tie_word_embeddings ? 1 : 2) * config.vocab_size * hidden;

@@ -32,22 +32,22 @@ struct RopeScaling {
 // The shape of a Llama, in the field names of Hugging Face's config.json.
 struct LlamaConfig {
   int64_t vocab_size = 0;
-  int64_t hidden_size = 0;              // D, width of the residual stream
-  int64_t intermediate_size = 0;        // width inside the MLP
-  int64_t num_hidden_layers = 0;        // L
-  int64_t num_attention_heads = 0;      // H, query heads
-  int64_t num_key_value_heads = 0;      // Hkv, divides H
-  int64_t head_dim = 0;                 // Dh; H * Dh is D in all published models, but need not be
+  int64_t hidden_size = 0;                 // D, width of the residual stream
+  int64_t intermediate_size = 0;           // width inside the MLP
+  int64_t num_hidden_layers = 0;           // L
+  int64_t num_attention_heads = 0;         // H, query heads
+  int64_t num_key_value_heads = 0;         // Hkv, divides H
+  int64_t head_dim = 0;                    // Dh; H * Dh is D in all published models, but need not be
   int64_t max_position_embeddings = 2048;  // tokens that the model was trained for
   double rms_norm_eps = 1e-6;
-  double rope_theta = 10000.0;          // base of the rotary frequencies
+  double rope_theta = 10000.0;  // base of the rotary frequencies
   RopeScaling rope_scaling;
-  bool tie_word_embeddings = false;     // the head uses the embedding's matrix
-  double initializer_range = 0.02;      // standard deviation of initial weights
+  bool tie_word_embeddings = false;  // the head uses the embedding's matrix
+  double initializer_range = 0.02;   // standard deviation of initial weights
   std::optional<int64_t> bos_token_id;
-  std::vector<int64_t> eos_token_id;    // any of them ends a text; empty: none
+  std::vector<int64_t> eos_token_id;  // any of them ends a text; empty: none
   std::optional<int64_t> pad_token_id;
-  DType dtype = DType::f32;             // of the stored weights; float16 reads as f32
+  DType dtype = DType::f32;  // of the stored weights; float16 reads as f32
   bool operator==(const LlamaConfig&) const = default;
 };
 

@@ -48,13 +48,15 @@ void TensorSource::read_into(const std::string& name, Tensor& destination) const
            " and its values do not fit ", destination.dtype());
     done += int64_t(bytes.size()) / size_of(stored.type);
   });
-  ECHO_CHECK(done == destination.elements(), "read_into: ", done, " of ", destination.elements(), " elements of ", name);
+  ECHO_CHECK(done == destination.elements(), "read_into: ", done, " of ", destination.elements(), " elements of ",
+             name);
 }
 
 Tensor provided(const TensorProvider& provider, const TensorDescription& description) {
   const Tensor tensor = provider(description);
   ECHO_CHECK(tensor.defined() && tensor.shape() == description.shape && tensor.dtype() == description.dtype,
-             "writing tensor ", description.name, ": expected ", description.dtype, ' ', description.shape, ", got ", tensor);
+             "writing tensor ", description.name, ": expected ", description.dtype, ' ', description.shape, ", got ",
+             tensor);
   return tensor.contiguous();
 }
 

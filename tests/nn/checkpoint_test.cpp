@@ -216,6 +216,26 @@ TEST(CheckpointTest, AFolderThatHoldsSomethingIsNotWrittenInto) {
   error_message(ExitCode::io, [&] { save_model_folder(folder / "no" / "parent", model, random_weights(model)); });
 }
 
+TEST(CheckpointTest, AnErrorWhileSavingLeavesNoFilesBehind) {
+  const ModelDescription model = tiny_model();
+  const TensorProvider failing = [](const TensorDescription& tensor) {
+    if (tensor.name == kFinalNormWeight) fail(ExitCode::io, "disk full");
+    return Tensor::zeros(tensor.shape, tensor.dtype);
+  };
+  const TemporaryFolder parent;
+  fs::create_directory(parent / "empty");
+  for (const WeightFormat format : {WeightFormat::safetensors, WeightFormat::torch_archive}) {
+    SaveOptions options;
+    options.format = format;
+    EXPECT_EQ(error_message(ExitCode::io, [&] { save_model_folder(parent / "new", model, failing, options); }),
+              "disk full");
+    EXPECT_EQ(error_message(ExitCode::io, [&] { save_model_folder(parent / "empty", model, failing, options); }),
+              "disk full");
+    EXPECT_FALSE(fs::exists(parent / "new"));
+    EXPECT_TRUE(fs::is_empty(parent / "empty"));
+  }
+}
+
 TEST(CheckpointTest, ATiedModelMayStoreEitherNameOrBothIfEqual) {
   const ModelDescription model = tiny_model({0, 1}, true);
   const NamedTensors weights = random_weights(model);
