@@ -1,0 +1,160 @@
+#include "autograd/shared_attention.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/gradient_check.h"
+#include "tests/test_support.h"
+
+namespace echo {
+namespace {
+
+using Inputs = std::vector<Variable>;
+
+constexpr double kTolerance = 1e-7;  // see gradient_check.h
+constexpr int64_t kBatch = 2, kTokens = 5, kHeadDim = 4;
+
+struct BlockCase {
+  AttentionHeads heads;
+  int64_t layers;  // the leader and its followers
+  bool documents;  // attention stops at document borders
+  bool detach = false;
+};
+
+kernels::RopeTable rope_table() {
+  std::vector<double> cosine, sine;
+  for (int64_t i = 0; i < kTokens * kHeadDim / 2; ++i) {
+    cosine.push_back(std::cos(0.4 * double(i)));
+    sine.push_back(std::sin(0.4 * double(i)));
+  }
+  return {Tensor::from(cosine, {kTokens, kHeadDim / 2}), Tensor::from(sine, {kTokens, kHeadDim / 2})};
+}
+
+Tensor first_keys(const BlockCase& block) {
+  if (!block.documents) return {};
+  return Tensor::from(std::vector<int32_t>{0, 0, 2, 2, 2, 0, 1, 1, 1, 4}, {kBatch, kTokens});
+}
+
+// The leader's fused projection, and for each follower a projection of the output before it.
+std::vector<Tensor> inputs_of(const BlockCase& block) {
+  const auto [heads, kv_heads, head_dim] = block.heads;
+  std::vector<Tensor> inputs = {random_tensor({kBatch, kTokens, (heads + 2 * kv_heads) * head_dim}, DType::f64, 1)};
+  for (int64_t i = 1; i < block.layers; ++i)
+    inputs.push_back(random_tensor({kv_heads * head_dim, heads * head_dim}, DType::f64, uint64_t(i) + 1, 0.7));
+  return inputs;
+}
+
+// A block as in a transformer: the values of each follower are computed from the output before it, and all outputs count.
+Variable run_block(const Inputs& x, const AttentionBlock& own, const AttentionBlock& for_followers) {
+  Variable last = own.output, total = own.output;
+  for (size_t i = 1; i < x.size(); ++i) {
+    last = follower_attention(tanh(linear(last, x[i])), for_followers);
+    total = add(multiply(total, last), last);
+  }
+  return total;
+}
+
+DifferentiableFunction function_of(const BlockCase& block) {
+  return [block](const Inputs& x) {
+    const AttentionBlock leader = leader_attention(x[0], block.heads, rope_table(), first_keys(block), block.detach);
+    return run_block(x, leader, leader);
+  };
+}
+
+TEST(SharedAttentionTest, GradientsOfBlocksOfOneToFiveLayersMatchFiniteDifferences) {
+  for (const AttentionHeads& heads : {AttentionHeads{2, 2, kHeadDim}, AttentionHeads{4, 2, kHeadDim}, AttentionHeads{8, 1, kHeadDim}})
+    for (int64_t layers = 1; layers <= 5; ++layers)
+      for (const bool documents : {false, true}) {
+        SCOPED_TRACE(concat(heads.heads, ":", heads.kv_heads, " heads, ", layers, " layers, documents ", documents));
+        const BlockCase block{heads, layers, documents};
+        expect_gradients_match(function_of(block), inputs_of(block), kTolerance, /*entries=*/12);
+      }
+}
+
+TEST(SharedAttentionTest, EveryEntryOfABlockOfThreeMatchesFiniteDifferences) {
+  const BlockCase block{{4, 2, kHeadDim}, 3, true};
+  expect_gradients_match(function_of(block), inputs_of(block), kTolerance);
+}
+
+// With detach_shared the gradient is that of a graph in which followers see the matrix of the unmoved inputs, a constant.
+TEST(SharedAttentionTest, DetachedFollowersSeeAConstantMatrix) {
+  for (int64_t layers = 1; layers <= 4; ++layers) {
+    SCOPED_TRACE(layers);
+    const BlockCase block{{4, 2, kHeadDim}, layers, true, /*detach=*/true};
+    const std::vector<Tensor> inputs = inputs_of(block);
+    const AttentionBlock fixed = leader_attention(Variable(inputs[0]), block.heads, rope_table(), first_keys(block));
+    const DifferentiableFunction reference = [&](const Inputs& x) {
+      return run_block(x, leader_attention(x[0], block.heads, rope_table(), first_keys(block)), fixed);
+    };
+    expect_gradients_match(function_of(block), reference, inputs, kTolerance, /*entries=*/40);
+  }
+}
+
+TEST(SharedAttentionTest, ALeaderWhoseOwnOutputIsUnusedStillGetsItsFollowersGradient) {
+  const AttentionHeads heads{4, 2, kHeadDim};
+  const auto function = [&](const Inputs& x) {
+    const AttentionBlock block = leader_attention(x[0], heads, rope_table());
+    const Variable first = follower_attention(x[1], block), second = follower_attention(tanh(x[1]), block);
+    return multiply(first, second);
+  };
+  expect_gradients_match(function,
+                         {random_tensor({kBatch, kTokens, 8 * kHeadDim}, DType::f64, 1),
+                          random_tensor({kBatch, kTokens, 2 * kHeadDim}, DType::f64, 2)},
+                         kTolerance, 60);
+}
+
+TEST(SharedAttentionTest, AFollowerOutsideTheLossContributesNothing) {
+  const BlockCase block{{4, 2, kHeadDim}, 1, false};
+  const auto function = [&](const Inputs& x) {
+    const AttentionBlock leader = leader_attention(x[0], block.heads, rope_table());
+    const Variable unused = follower_attention(Variable(random_tensor({kBatch, kTokens, 2 * kHeadDim}, DType::f64, 3), true), leader);
+    return leader.output;
+  };
+  expect_gradients_match(function, inputs_of(block), kTolerance, 40);
+}
+
+TEST(SharedAttentionTest, FollowersOfAFrozenLeaderLeaveNothingBehind) {
+  const AttentionHeads heads{4, 2, kHeadDim};
+  const AttentionBlock block =
+      leader_attention(Variable(random_tensor({kBatch, kTokens, 8 * kHeadDim}, DType::f64, 1)), heads, rope_table());
+  expect_gradients_match([&](const Inputs& x) { return follower_attention(x[0], block); },
+                         {random_tensor({kBatch, kTokens, 2 * kHeadDim}, DType::f64, 2)}, kTolerance);
+  EXPECT_TRUE(block.shared->uses.empty());
+}
+
+TEST(SharedAttentionTest, TheStateIsFreedWithTheGraph) {
+  std::weak_ptr<SharedProbabilities> watch;
+  {
+    const BlockCase block{{2, 2, kHeadDim}, 3, false};
+    Inputs leaves;
+    for (const Tensor& input : inputs_of(block)) leaves.emplace_back(input, true);
+    AttentionBlock leader = leader_attention(leaves[0], block.heads, rope_table());
+    watch = leader.shared;
+    Variable loss = sum(run_block(leaves, leader, leader));
+    leader = AttentionBlock();
+    EXPECT_FALSE(watch.expired());
+    loss.backward();
+    EXPECT_TRUE(watch.expired());  // during the pass, while `loss` still lives
+  }
+}
+
+TEST(SharedAttentionTest, WhatDoesNotFitIsRefused) {
+  const auto has = [](const char* part, auto body) {
+    const std::string text = error_message(ExitCode::internal, body);
+    EXPECT_NE(text.find(part), std::string::npos) << text;
+  };
+  const AttentionHeads heads{4, 2, kHeadDim};
+  const auto qkv = [](const Shape& shape, DType dtype = DType::f64) { return Variable(Tensor::zeros(shape, dtype)); };
+  has("qkv is (2, 5, 30), expected (B, T, 32)", [&] { leader_attention(qkv({2, 5, 30}), heads, rope_table()); });
+  has("qkv is (10, 32)", [&] { leader_attention(qkv({10, 32}), heads, rope_table()); });
+  has("the table has 5", [&] { leader_attention(qkv({2, 6, 32}), heads, rope_table()); });
+  has("3 heads are not a multiple of 2", [&] { leader_attention(qkv({2, 5, 28}), {3, 2, kHeadDim}, rope_table()); });
+  has("first_key", [&] {
+    leader_attention(qkv({2, 5, 32}), heads, rope_table(), Tensor::from(std::vector<int32_t>(10, 1), {2, 5}));
+  });
+  const AttentionBlock block = leader_attention(qkv({2, 5, 32}), heads, rope_table());
+  has("v is (2, 5, 16), expected (2, 5, 8)", [&] { follower_attention(qkv({2, 5, 16}), block); });
+  has("must be f64 on cpu, got f32", [&] { follower_attention(qkv({2, 5, 8}, DType::f32), block); });
+}
+
+}  // namespace
+}  // namespace echo
