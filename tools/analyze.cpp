@@ -56,7 +56,9 @@ int main(int argc, char** argv) {
   Arguments arguments;
   app.add_option("--model", arguments.measure.model, "folder of the model (config.json, weights, tokenizer.model)");
   app.add_option("--data", arguments.measure.data, "file or folder of documents: .jsonl, .jsonl.zst, .txt");
-  app.add_option("--samples", arguments.measure.samples, "documents to measure on")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--samples", arguments.measure.samples, "documents to measure on")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   app.add_option("--sequence-length", arguments.measure.sequence_length, "tokens per document; shorter ones are passed over")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
@@ -72,7 +74,8 @@ int main(int argc, char** argv) {
       ->check(CLI::PositiveNumber)
       ->group("More plans");
   list("--plan-list", arguments.plans.list, "these layers follow the nearest layer before them that is not listed");
-  app.add_flag("--lend", arguments.plans.lend, "--plan-list names layers that lend to the next one instead")->group("More plans");
+  app.add_flag("--lend", arguments.plans.lend, "--plan-list names layers that lend to the next one instead")
+      ->group("More plans");
   list("--plan-uniform", arguments.plans.uniform, "OWN,BLOCKS,SIZE: layers on their own first, then so many blocks");
   list("--plan-map", arguments.plans.leader_map, "one leader per layer");
   return echo::run_program(app, argc, argv, [&] { return analyze(arguments, argc, argv); });

@@ -1,4 +1,4 @@
-// ./compare --teacher DIR --data PATH MODEL_DIR...: how models do on held-out text, side by side.
+// ./compare_models --teacher DIR --data PATH MODEL_DIR...: how models do on held-out text, side by side.
 #include <fmt/format.h>
 #include <omp.h>
 
@@ -130,7 +130,7 @@ int main(int argc, char** argv) {
   CLI::App app(
       "Evaluates models on held-out text and compares them with a teacher: loss on true labels, KL(teacher || model), share of\n"
       "positions with the same most likely token, speed.\n"
-      "Example: ./compare --teacher models/stories12L --data corpora/tinystories --before runs/stories12L_kd/final");
+      "Example: ./compare_models --teacher models/stories12L --data corpora/tinystories --before runs/stories12L_kd/final");
   Arguments arguments;
   app.add_option("--teacher", arguments.teacher, "model folder that the others are compared with")->required();
   app.add_option("--data", arguments.data, "file, folder or glob of held-out text; of a folder with validation/ in it that part")->required();
