@@ -99,8 +99,7 @@ class AnalysisReader {
         for (const double value : {a, b})
           if (std::abs(value) > 1.0 + kRounding)
             refuse(where, ": layers ", i, " and ", j, " have the similarity ", value, "; a cosine lies between -1 and 1");
-        if (std::abs(a - b) > kRounding)
-          refuse(where, " is not symmetric: layers ", i, " and ", j, " have ", a, " and ", b);
+        if (std::abs(a - b) > kRounding) refuse(where, " is not symmetric: layers ", i, " and ", j, " have ", a, " and ", b);
         if (i == j && std::abs(a - 1.0) > kRounding)
           refuse(where, ": layer ", i, " has the similarity ", a, " to itself; the diagonal must be 1");
         result(i, j) = result(j, i) = std::clamp(0.5 * (a + b), -1.0, 1.0);

@@ -34,13 +34,13 @@ struct SimilarityEstimate {
 
 // All that is known about how alike a model's layers are, and what follows from it. The content of analysis.json.
 struct Analysis {
-  std::string model;                 // the teacher as the user named it, or the file that the matrix came from
-  std::string data;                  // where the samples came from; empty when not recorded
-  std::vector<std::string> command;  // the program's arguments, for the record
+  std::string model;                               // the teacher as the user named it, or the file that the matrix came from
+  std::string data;                                // where the samples came from; empty when not recorded
+  std::vector<std::string> command;                // the program's arguments, for the record
   std::optional<int64_t> parameters;               // of the whole model
   std::optional<int64_t> parameters_per_follower;  // that a follower does without
   std::optional<AttentionShape> attention;
-  std::optional<int64_t> samples, tokens_per_sample;  // empty when not recorded
+  std::optional<int64_t> samples, tokens_per_sample;            // empty when not recorded
   std::array<std::optional<SimilarityEstimate>, 4> similarity;  // by variant; flat is always there
 
   // What make_plans() derives from the flat similarity.

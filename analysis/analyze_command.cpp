@@ -15,9 +15,9 @@ namespace {
 
 Budget budget_from(const std::string& text, int64_t tokens) {
   constexpr std::array<std::pair<std::string_view, Budget::Unit>, 4> kUnits = {{{"followers", Budget::Unit::followers},
-                                                                               {"parameters", Budget::Unit::parameters},
-                                                                               {"flops", Budget::Unit::flops},
-                                                                               {"cache_bytes", Budget::Unit::cache_bytes}}};
+                                                                                {"parameters", Budget::Unit::parameters},
+                                                                                {"flops", Budget::Unit::flops},
+                                                                                {"cache_bytes", Budget::Unit::cache_bytes}}};
   const size_t colon = text.find(':');
   for (const auto& [name, unit] : kUnits) {
     if (colon == std::string::npos || text.substr(0, colon) != name) continue;

@@ -34,8 +34,7 @@ LayerRanking rank_layers(const SquareMatrix& similarity) {
                    [&](int64_t a, int64_t b) { return rounded[size_t(a)] > rounded[size_t(b)]; });
 
   for (size_t kept = result.ranking.size() - 1; kept >= 1; --kept) {
-    const double gap =
-        result.layer_mean[size_t(result.ranking[kept - 1])] - result.layer_mean[size_t(result.ranking[kept])];
+    const double gap = result.layer_mean[size_t(result.ranking[kept - 1])] - result.layer_mean[size_t(result.ranking[kept])];
     result.largest_gap = std::max(result.largest_gap, gap);
     std::vector<int64_t> below(result.ranking.begin() + int64_t(kept), result.ranking.end());
     std::sort(below.begin(), below.end());

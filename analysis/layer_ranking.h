@@ -9,11 +9,11 @@ namespace echo {
 
 // How alike each layer is to all others, and which layers are too different to take part in sharing.
 struct LayerRanking {
-  std::vector<double> layer_mean;    // by layer: mean of its row of the similarity matrix, the diagonal included
-  std::vector<int64_t> ranking;      // layers by falling mean; equal means (to 1e-10): the lower layer first
-  double largest_gap = 0.0;          // the largest step down between neighbours of the ranking
-  double unchanged_gap = 0.0;        // the step above the unchanged layers; 0 when there are none. Usually the largest one
-  std::vector<int64_t> unchanged;    // layers below that step, increasing
+  std::vector<double> layer_mean;  // by layer: mean of its row of the similarity matrix, the diagonal included
+  std::vector<int64_t> ranking;    // layers by falling mean; equal means (to 1e-10): the lower layer first
+  double largest_gap = 0.0;        // the largest step down between neighbours of the ranking
+  double unchanged_gap = 0.0;      // the step above the unchanged layers; 0 when there are none. Usually the largest one
+  std::vector<int64_t> unchanged;  // layers below that step, increasing
   bool operator==(const LayerRanking&) const = default;
 };
 

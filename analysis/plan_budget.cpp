@@ -28,8 +28,7 @@ int64_t followers_for(const Budget& budget, int64_t layers, const std::optional<
   double each = 1.0;
   if (budget.unit == Budget::Unit::parameters) each = double(parameters_per_follower(*shape));
   if (budget.unit == Budget::Unit::flops) each = flops_per_follower(*shape, budget.tokens);
-  if (budget.unit == Budget::Unit::cache_bytes)
-    each = cache_bytes_per_follower(*shape, budget.tokens, budget.bytes_per_value);
+  if (budget.unit == Budget::Unit::cache_bytes) each = cache_bytes_per_follower(*shape, budget.tokens, budget.bytes_per_value);
   ECHO_CHECK(each > 0.0, "plan: a follower saves nothing in a model of this shape");
   const double followers = std::ceil(budget.amount / each);
   if (followers > double(layers - 1))

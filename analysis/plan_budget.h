@@ -40,8 +40,8 @@ struct Budget {
 };
 
 // The fewest followers that save at least the budget. All layers have the same shape, so every budget is a number of
-// followers. Throws Error (config): an amount that is negative or not finite, more than `layers` - 1 followers needed, or a unit
-// other than followers without a shape.
+// followers. Throws Error (config): an amount that is negative or not finite, more than `layers` - 1 followers
+// needed, or a unit other than followers without a shape.
 int64_t followers_for(const Budget& budget, int64_t layers, const std::optional<AttentionShape>& shape);
 
 }  // namespace echo

@@ -149,8 +149,8 @@ std::vector<Plan> propose_plans(const SquareMatrix& similarity, std::optional<in
                                     similarity, parameters_per_follower));
   for (const auto& [followers, percent] : all_budgets)
     if (has_room(followers))
-      plans.push_back(optimal_plan(fmt::format("optimal_{}", percent), cost, followers, ranking, similarity,
-                                   parameters_per_follower));
+      plans.push_back(
+          optimal_plan(fmt::format("optimal_{}", percent), cost, followers, ranking, similarity, parameters_per_follower));
   return plans;
 }
 

@@ -30,12 +30,13 @@ inline constexpr double kDoubtfulSimilarity = 0.5;
 Plan evaluate_plan(std::string name, LeaderMap map, const SquareMatrix& similarity,
                    std::optional<int64_t> parameters_per_follower);
 
-// The cost of a link, [leader][follower]: any finite numbers, lower is better, only leader < follower is read. From similarity it
-// is 1 - similarity; a measured rise of the loss per link can take its place.
+// The cost of a link, [leader][follower]: any finite numbers, lower is better, only leader < follower is read. From
+// similarity it is 1 - similarity; a measured rise of the loss per link can take its place.
 SquareMatrix link_cost(const SquareMatrix& similarity);
 
-// The map with exactly `followers` followers in contiguous blocks led by their first layer whose links cost least in sum, by dynamic
-// programming. Unchanged layers neither follow nor lead. Of equally good maps the one with the shorter first block.
+// The map with exactly `followers` followers in contiguous blocks led by their first layer whose links cost least in
+// sum, by dynamic programming. Unchanged layers neither follow nor lead. Of equally good maps the one with the
+// shorter first block.
 //   best(i, n) = min over block sizes s of sum(cost[i][i+1 .. i+s-1]) + best(i + s, n - s + 1)
 // O(L^2 n) time. Throws Error (config) when there is no room for that many.
 LeaderMap optimal_blocks(const SquareMatrix& cost, int64_t followers, const std::vector<int64_t>& unchanged);

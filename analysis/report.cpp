@@ -17,9 +17,12 @@ struct VariantText {
 
 VariantText text_of(SimilarityVariant variant) {
   switch (variant) {
-    case SimilarityVariant::flat: return {"flat", "Cosine of two layers' attention matrices, all heads and rows as one vector"};
-    case SimilarityVariant::per_head: return {"per head", "Cosine head by head, then averaged over heads"};
-    case SimilarityVariant::per_row: return {"per row", "Cosine row by row of every head, then averaged: every token counts the same"};
+    case SimilarityVariant::flat:
+      return {"flat", "Cosine of two layers' attention matrices, all heads and rows as one vector"};
+    case SimilarityVariant::per_head:
+      return {"per head", "Cosine head by head, then averaged over heads"};
+    case SimilarityVariant::per_row:
+      return {"per row", "Cosine row by row of every head, then averaged: every token counts the same"};
     case SimilarityVariant::no_first_column:
       return {"without first column",
               "As flat, without the first token's column: many heads rest on that token, which makes layers look more alike"};
@@ -59,8 +62,8 @@ std::string heat_map_section(const Analysis& analysis) {
   for (const SimilarityVariant variant : kSimilarityVariants) {
     if (!analysis[variant]) continue;
     const std::string_view name = variant_name(variant);
-    html += fmt::format("<input type=\"radio\" name=\"variant\" id=\"choose-{0}\"{1}/><label for=\"choose-{0}\">{2}</label>\n", name,
-                        variant == SimilarityVariant::flat ? " checked=\"checked\"" : "", text_of(variant).label);
+    html += fmt::format("<input type=\"radio\" name=\"variant\" id=\"choose-{0}\"{1}/><label for=\"choose-{0}\">{2}</label>\n",
+                        name, variant == SimilarityVariant::flat ? " checked=\"checked\"" : "", text_of(variant).label);
   }
   for (const SimilarityVariant variant : kSimilarityVariants) {
     if (!analysis[variant]) continue;
@@ -71,11 +74,12 @@ std::string heat_map_section(const Analysis& analysis) {
             "</div>\n";
     html += "<p class=\"readout\">Point at a cell to read its value.</p>\n</div>\n";
   }
-  html += "</div>\n<script>document.querySelectorAll('.map').forEach(function (map) {\n"
-          "  var out = map.querySelector('.readout');\n"
-          "  map.addEventListener('mouseover', function (event) {\n"
-          "    if (event.target.classList.contains('cell')) out.textContent = event.target.querySelector('title').textContent;\n"
-          "  });\n});</script>\n";
+  html +=
+      "</div>\n<script>document.querySelectorAll('.map').forEach(function (map) {\n"
+      "  var out = map.querySelector('.readout');\n"
+      "  map.addEventListener('mouseover', function (event) {\n"
+      "    if (event.target.classList.contains('cell')) out.textContent = event.target.querySelector('title').textContent;\n"
+      "  });\n});</script>\n";
   return html;
 }
 
@@ -110,7 +114,9 @@ std::string layer_mean_section(const Analysis& analysis) {
   }
 
   std::string html = "<h2>Mean similarity of each layer</h2>\n";
-  html += "<p class=\"soft\">Average of a layer's row of the matrix, itself included. The gap is that of the flat similarity.</p>\n";
+  html +=
+      "<p class=\"soft\">Average of a layer's row of the matrix, itself included. The gap is that of the flat "
+      "similarity.</p>\n";
   html += "<div class=\"wide\">" + svg_line_chart(chart) + "</div>\n";
   html += fmt::format("<p>Ranking, most alike first: {}.</p>\n", fmt::join(ranking.ranking, ", "));
   html += fmt::format("<p>Largest gap between neighbours of the ranking: {:.4f}. ", ranking.largest_gap);
@@ -128,7 +134,9 @@ std::string layer_mean_section(const Analysis& analysis) {
 
 std::string plan_section(const Analysis& analysis) {
   const auto& without_sink = analysis[SimilarityVariant::no_first_column];
-  const auto number = [](const std::optional<double>& value) { return value ? fmt::format("{:.3f}", *value) : std::string("-"); };
+  const auto number = [](const std::optional<double>& value) {
+    return value ? fmt::format("{:.3f}", *value) : std::string("-");
+  };
   HtmlTable table;
   table.headers = {"plan", "followers", "of layers", "parameters removed", "of model", "mean", "minimum"};
   if (without_sink) table.headers.insert(table.headers.end(), {"mean, no first column", "minimum"});
@@ -148,14 +156,17 @@ std::string plan_section(const Analysis& analysis) {
       table.rows.back().push_back(number(other.min_similarity));
     }
   }
-  std::string html = "<h2>Proposed plans</h2>\n<p class=\"soft\">Mean and minimum are similarities of followers to the leader whose "
-                     "attention they would use, measured in the unshared model. They say which plan disturbs the model least, not how "
-                     "good the trained student will be. paper_a: the highest ranked layers follow the nearest layer before them that "
-                     "does not follow. optimal: contiguous blocks led by their first layer with the highest summed similarity for the "
-                     "same number of followers; unchanged layers take no part.</p>\n";
+  std::string html =
+      "<h2>Proposed plans</h2>\n<p class=\"soft\">Mean and minimum are similarities of followers to the leader whose "
+      "attention they would use, measured in the unshared model. They say which plan disturbs the model least, not how "
+      "good the trained student will be. paper_a: the highest ranked layers follow the nearest layer before them that "
+      "does not follow. optimal: contiguous blocks led by their first layer with the highest summed similarity for the "
+      "same number of followers; unchanged layers take no part.</p>\n";
   html += html_table(table);
-  html += "<p class=\"soft\">Strips: a coloured block is a leader (full colour, bold) with its followers (\u2190 leader); plain layers "
-          "compute their own attention.</p>\n";
+  html +=
+      "<p class=\"soft\">Strips: a coloured block is a leader (full colour, bold) with its followers (\u2190 leader); plain "
+      "layers "
+      "compute their own attention.</p>\n";
   for (const Plan& plan : analysis.plans) {
     std::vector<std::string> hover;
     for (int64_t i = 0; i < plan.leader_map.layers(); ++i) {
@@ -168,8 +179,8 @@ std::string plan_section(const Analysis& analysis) {
       else
         hover.push_back(fmt::format("layer {} computes its own attention", i));
     }
-    html += fmt::format("<h3>{}</h3>\n<p>{} of {} layers follow: {}.</p>\n<div class=\"wide\">{}</div>\n", escape_html(plan.name),
-                        plan.followers, plan.leader_map.layers(), plan.leader_map.describe(),
+    html += fmt::format("<h3>{}</h3>\n<p>{} of {} layers follow: {}.</p>\n<div class=\"wide\">{}</div>\n",
+                        escape_html(plan.name), plan.followers, plan.leader_map.layers(), plan.leader_map.describe(),
                         svg_plan_strip(plan.leader_map.leaders(), hover));
     html += fmt::format("<p class=\"soft\"><code>leader_map: {}</code></p>\n", plan.leader_map.to_string());
     html += html_warnings(plan.warnings);
@@ -180,8 +191,10 @@ std::string plan_section(const Analysis& analysis) {
 // Which heat-map shows is decided by the checked radio button alone: it works without scripts.
 std::string variant_style() {
   std::string style =
-      ".maps input { margin: 0 6px 0 0; } .maps label { margin-right: 20px; white-space: nowrap; } .map { display: none; margin-top: 8px; }\n"
-      ".readout { min-height: 1.5em; font-variant-numeric: tabular-nums; } .cell:hover { stroke: var(--mark); stroke-width: 2; }\n";
+      ".maps input { margin: 0 6px 0 0; } .maps label { margin-right: 20px; white-space: nowrap; } .map { display: none; "
+      "margin-top: 8px; }\n"
+      ".readout { min-height: 1.5em; font-variant-numeric: tabular-nums; } .cell:hover { stroke: var(--mark); stroke-width: 2; "
+      "}\n";
   for (const SimilarityVariant variant : kSimilarityVariants)
     style += fmt::format("#choose-{0}:checked ~ #map-{0} {{ display: block; }}\n", variant_name(variant));
   return style;

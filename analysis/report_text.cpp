@@ -41,8 +41,9 @@ std::string grouped(int64_t value) {
 }
 
 std::string evidence(const Analysis& analysis) {
-  std::string text = analysis.samples ? fmt::format("{} sample{}", grouped(*analysis.samples), *analysis.samples == 1 ? "" : "s")
-                                      : "number of samples not recorded";
+  std::string text = analysis.samples
+                         ? fmt::format("{} sample{}", grouped(*analysis.samples), *analysis.samples == 1 ? "" : "s")
+                         : "number of samples not recorded";
   if (analysis.tokens_per_sample) text += fmt::format(" of {} tokens", grouped(*analysis.tokens_per_sample));
   const auto& error = analysis[SimilarityVariant::flat]->standard_error;
   if (!error) return text + (analysis.samples == 1 ? "; one sample has no standard error" : "; standard errors not recorded");

@@ -21,8 +21,7 @@ std::optional<SquareMatrix> SimilarityStatistics::standard_error() const {
   if (count_ < 2) return std::nullopt;
   SquareMatrix error(mean_.size());
   for (int64_t i = 0; i < mean_.size(); ++i)
-    for (int64_t j = 0; j < mean_.size(); ++j)
-      error(i, j) = std::sqrt(squares_(i, j) / double(count_ - 1) / double(count_));
+    for (int64_t j = 0; j < mean_.size(); ++j) error(i, j) = std::sqrt(squares_(i, j) / double(count_ - 1) / double(count_));
   return error;
 }
 

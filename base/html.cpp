@@ -33,8 +33,8 @@ constexpr std::string_view kStyle = R"(
   --shade: #e8eaef; --mark: #b5460f; --warn-paper: #fff4e5; --warn-ink: #6b3d00; --warn-line: #e0902f;
   --s0: #0b62a8; --s1: #c65102; --s2: #157a5b; --s3: #a0427f; --s4: #7a6a00; --s5: #3f8fc4; --s6: #5b4fb3; --s7: #6d6d6d; }
 @media (prefers-color-scheme: dark) {
-  :root { --paper: #14171d; --panel: #1c2028; --ink: #e7eaf0; --soft: #a3adbd; --line: #3a414d; --shade: #262c37; --mark: #ff9a5c;
-    --warn-paper: #33260f; --warn-ink: #ffd9a3; --warn-line: #b97a26;
+  :root { --paper: #14171d; --panel: #1c2028; --ink: #e7eaf0; --soft: #a3adbd; --line: #3a414d; --shade: #262c37;
+    --mark: #ff9a5c; --warn-paper: #33260f; --warn-ink: #ffd9a3; --warn-line: #b97a26;
     --s0: #6cb6f2; --s1: #ff9a4d; --s2: #52c9a1; --s3: #e28fc4; --s4: #d6c44a; --s5: #a5d8f7; --s6: #aba1f5; --s7: #b4b4b4; } }
 body { margin: 0 auto; max-width: 1080px; padding: 24px 20px 64px; background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
@@ -53,13 +53,16 @@ pre { background: var(--panel); padding: 12px; overflow-x: auto; overflow-wrap: 
 svg { max-width: 100%; height: auto; display: block; font-family: inherit; }
 .wide svg { max-width: max(100%, 720px); } /* scrolled rather than shrunk until unreadable */
 .ink { fill: var(--ink); } .soft-ink { fill: var(--soft); } .mark-ink { fill: var(--mark); }
-.grid { stroke: var(--line); fill: none; } .axis { stroke: var(--soft); fill: none; } .mark { stroke: var(--mark); fill: none; }
-.band { fill: var(--shade); } .mark-band { fill: var(--mark); fill-opacity: 0.16; } .plain { fill: var(--panel); stroke: var(--line); }
+.grid { stroke: var(--line); fill: none; } .axis { stroke: var(--soft); fill: none; }
+.mark { stroke: var(--mark); fill: none; }
+.band { fill: var(--shade); } .mark-band { fill: var(--mark); fill-opacity: 0.16; }
+.plain { fill: var(--panel); stroke: var(--line); }
 .f0 { fill: var(--s0); } .f1 { fill: var(--s1); } .f2 { fill: var(--s2); } .f3 { fill: var(--s3); }
 .f4 { fill: var(--s4); } .f5 { fill: var(--s5); } .f6 { fill: var(--s6); } .f7 { fill: var(--s7); }
 .l0 { stroke: var(--s0); } .l1 { stroke: var(--s1); } .l2 { stroke: var(--s2); } .l3 { stroke: var(--s3); }
 .l4 { stroke: var(--s4); } .l5 { stroke: var(--s5); } .l6 { stroke: var(--s6); } .l7 { stroke: var(--s7); }
-.series { fill: none; stroke-width: 2; stroke-linejoin: round; } .thin { stroke-width: 1.1; } .faint { fill-opacity: 0.28; } .on { fill: var(--paper); }
+.series { fill: none; stroke-width: 2; stroke-linejoin: round; } .thin { stroke-width: 1.1; }
+.faint { fill-opacity: 0.28; } .on { fill: var(--paper); }
 )";
 
 }  // namespace
@@ -124,7 +127,12 @@ std::string html_page(std::string_view title, std::string_view body, std::string
       "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; script-src "
       "'unsafe-inline'\"/>\n"
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n";
-  html.append("<title>").append(safe_title).append("</title>\n<style>").append(kStyle).append(style).append("</style>\n</head>\n<body>\n");
+  html.append("<title>")
+      .append(safe_title)
+      .append("</title>\n<style>")
+      .append(kStyle)
+      .append(style)
+      .append("</style>\n</head>\n<body>\n");
   html.append("<h1>").append(safe_title).append("</h1>\n").append(body).append("\n</body>\n</html>\n");
   return html;
 }

@@ -44,8 +44,7 @@ double relative_luminance(const Color& color) {
 
 std::string sequential_color(double fraction) {
   const Color color = color_at(fraction);
-  return fmt::format("#{:02x}{:02x}{:02x}", int(std::lround(color[0])), int(std::lround(color[1])),
-                     int(std::lround(color[2])));
+  return fmt::format("#{:02x}{:02x}{:02x}", int(std::lround(color[0])), int(std::lround(color[1])), int(std::lround(color[2])));
 }
 
 bool needs_white_text(double fraction) { return relative_luminance(color_at(fraction)) < 0.179; }
@@ -65,7 +64,8 @@ std::string short_number(double value) {
 
 std::string svg_heat_map(const SvgHeatMap& map, SvgUse use) {
   const int64_t size = int64_t(std::llround(std::sqrt(double(map.values.size()))));
-  ECHO_CHECK(size > 0 && size * size == int64_t(map.values.size()), "heat map: ", map.values.size(), " values are not a square");
+  ECHO_CHECK(size > 0 && size * size == int64_t(map.values.size()), "heat map: ", map.values.size(),
+             " values are not a square");
   ECHO_CHECK(map.hover.empty() || map.hover.size() == map.values.size(), "heat map: ", map.hover.size(), " hover texts");
   const double cell = std::clamp(std::floor(760.0 / double(size)), 3.0, 44.0);
   const double side = cell * double(size), left = 56.0, top = 44.0;
@@ -82,13 +82,16 @@ std::string svg_heat_map(const SvgHeatMap& map, SvgUse use) {
       const std::string hover =
           map.hover.empty() ? fmt::format("{} and {}: {}", row, column, short_number(value)) : map.hover[at];
       // A hair wider than the cell: neighbours overlap and no background shines through between them.
-      canvas.add("<rect class=\"cell\" x=\"{:.0f}\" y=\"{:.0f}\" width=\"{:.1f}\" height=\"{:.1f}\" fill=\"{}\"><title>{}</title></rect>\n", x, y,
-                 cell + 0.4, cell + 0.4, sequential_color(fraction), escape_html(hover));
+      canvas.add(
+          "<rect class=\"cell\" x=\"{:.0f}\" y=\"{:.0f}\" width=\"{:.1f}\" height=\"{:.1f}\" "
+          "fill=\"{}\"><title>{}</title></rect>\n",
+          x, y, cell + 0.4, cell + 0.4, sequential_color(fraction), escape_html(hover));
       if (written && std::isfinite(value))
         canvas.add(
-            "<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\" font-size=\"{:.1f}\" fill=\"{}\" pointer-events=\"none\">{:.2f}</text>\n",
-            x + cell / 2, y + cell * 0.62, std::clamp(cell * 0.34, 9.0, 13.0), needs_white_text(fraction) ? "#ffffff" : "#10131a",
-            value);
+            "<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\" font-size=\"{:.1f}\" fill=\"{}\" "
+            "pointer-events=\"none\">{:.2f}</text>\n",
+            x + cell / 2, y + cell * 0.62, std::clamp(cell * 0.34, 9.0, 13.0),
+            needs_white_text(fraction) ? "#ffffff" : "#10131a", value);
     }
   }
   for (int64_t i = 0; i < size; i += label_step) {
@@ -103,8 +106,8 @@ std::string svg_heat_map(const SvgHeatMap& map, SvgUse use) {
   constexpr int kSteps = 48;  // of the colour bar
   const double bar = left + side + 26, bar_height = std::max(side, 120.0), step = bar_height / kSteps;
   for (int i = 0; i < kSteps; ++i)
-    canvas.add("<rect x=\"{:.1f}\" y=\"{:.2f}\" width=\"16\" height=\"{:.2f}\" fill=\"{}\"/>\n", bar, top + step * i, step + 0.4,
-               sequential_color(1.0 - (i + 0.5) / kSteps));
+    canvas.add("<rect x=\"{:.1f}\" y=\"{:.2f}\" width=\"16\" height=\"{:.2f}\" fill=\"{}\"/>\n", bar, top + step * i,
+               step + 0.4, sequential_color(1.0 - (i + 0.5) / kSteps));
   for (int i = 0; i <= 4; ++i)
     canvas.text(bar + 22, top + bar_height * i / 4 + 4, "start", "soft-ink", 12,
                 fmt::format("{:.2f}", map.high - span * i / 4));

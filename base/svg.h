@@ -11,8 +11,8 @@ namespace echo {
 // brings its own (light) colours and background.
 enum class SvgUse { inside_page, standalone };
 
-// A colour "#rrggbb" for a value from 0 (lightest) to 1 (darkest); others are clamped. Lightness falls steadily along the scale, so
-// it reads the same with any colour vision and in grey. svg_heat_map uses it.
+// A colour "#rrggbb" for a value from 0 (lightest) to 1 (darkest); others are clamped. Lightness falls steadily along
+// the scale, so it reads the same with any colour vision and in grey. svg_heat_map uses it.
 std::string sequential_color(double fraction);
 
 // Whether text on that colour should be white rather than black (the higher contrast by WCAG's relative luminance).
@@ -49,16 +49,16 @@ std::string svg_line_chart(const SvgLineChart& chart, SvgUse use = SvgUse::insid
 // A square table in colours: rows downwards, columns to the right, both numbered from 0, with a colour bar. The values are also
 // written into the cells up to 24 rows.
 struct SvgHeatMap {
-  std::string title;                // as for the line chart
-  std::string axis_label;           // e.g. "layer"
-  std::vector<double> values;       // row-major, size x size
-  std::vector<std::string> hover;   // one text per cell, or empty: then the value
-  double low = 0.0, high = 1.0;     // the ends of the colour scale
+  std::string title;               // as for the line chart
+  std::string axis_label;          // e.g. "layer"
+  std::vector<double> values;      // row-major, size x size
+  std::vector<std::string> hover;  // one text per cell, or empty: then the value
+  double low = 0.0, high = 1.0;    // the ends of the colour scale
 };
 std::string svg_heat_map(const SvgHeatMap& map, SvgUse use = SvgUse::inside_page);
 
-// A leader map as a strip of numbered cells: a leader and its followers share a colour, the leader's is full and its number bold;
-// a layer on its own is plain. `hover`: one text per layer, or empty: then who uses whose matrix.
+// A leader map as a strip of numbered cells: a leader and its followers share a colour, the leader's is full and its
+// number bold; a layer on its own is plain. `hover`: one text per layer, or empty: then who uses whose matrix.
 std::string svg_plan_strip(const std::vector<int64_t>& leaders, const std::vector<std::string>& hover = {},
                            SvgUse use = SvgUse::inside_page);
 

@@ -14,20 +14,22 @@ constexpr std::string_view kStandaloneStyle =
     ".f3 { fill: #a0427f; } .f4 { fill: #7a6a00; } .f5 { fill: #3f8fc4; } .f6 { fill: #5b4fb3; } .f7 { fill: #6d6d6d; } "
     ".l0 { stroke: #0b62a8; } .l1 { stroke: #c65102; } .l2 { stroke: #157a5b; } .l3 { stroke: #a0427f; } "
     ".l4 { stroke: #7a6a00; } .l5 { stroke: #3f8fc4; } .l6 { stroke: #5b4fb3; } .l7 { stroke: #6d6d6d; } "
-    ".series { fill: none; stroke-width: 2; stroke-linejoin: round; } .thin { stroke-width: 1.1; } .faint { fill-opacity: 0.28; } .on { fill: #ffffff; }";
+    ".series { fill: none; stroke-width: 2; stroke-linejoin: round; } .thin { stroke-width: 1.1; } "
+    ".faint { fill-opacity: 0.28; } .on { fill: #ffffff; }";
 
 }  // namespace
 
 std::string SvgCanvas::finish(double width, double height, std::string_view title, SvgUse use) const {
   const bool standalone = use == SvgUse::standalone;
   if (standalone) width = std::max(width, 9.6 * double(title.size()) + 32);  // a small picture must not cut its title off
-  const double shift = standalone && !title.empty() ? 34.0 : 0.0;  // room for the title
+  const double shift = standalone && !title.empty() ? 34.0 : 0.0;            // room for the title
   const std::string safe_title = escape_html(title);
   std::string svg = standalone ? "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n" : "";
-  fmt::format_to(std::back_inserter(svg),
-                 "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"0 0 {0:.0f} {1:.0f}\" "
-                 "role=\"img\" aria-label=\"{2}\">\n",
-                 width, height + shift, safe_title);
+  fmt::format_to(
+      std::back_inserter(svg),
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"0 0 {0:.0f} {1:.0f}\" "
+      "role=\"img\" aria-label=\"{2}\">\n",
+      width, height + shift, safe_title);
   if (standalone) {
     fmt::format_to(std::back_inserter(svg), "<title>{}</title>\n<style>{}</style>\n", safe_title, kStandaloneStyle);
     fmt::format_to(std::back_inserter(svg), "<rect width=\"{:.0f}\" height=\"{:.0f}\" fill=\"#ffffff\"/>\n", width,

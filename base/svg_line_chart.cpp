@@ -132,8 +132,8 @@ std::string svg_line_chart(const SvgLineChart& chart, SvgUse use) {
     for (size_t i = 0; i < chart.series.size(); ++i) {
       const double needed = 44 + 7.6 * double(chart.series[i].name.size());
       if (at > left && at + needed > right) at = left, top += 22;
-      canvas.add("<line x1=\"{:.1f}\" x2=\"{:.1f}\" y1=\"{:.1f}\" y2=\"{:.1f}\" class=\"series l{}\"{}/>\n", at, at + 24, top, top,
-                 i % 8, chart.series[i].dashed ? " stroke-dasharray=\"6 4\"" : "");
+      canvas.add("<line x1=\"{:.1f}\" x2=\"{:.1f}\" y1=\"{:.1f}\" y2=\"{:.1f}\" class=\"series l{}\"{}/>\n", at, at + 24, top,
+                 top, i % 8, chart.series[i].dashed ? " stroke-dasharray=\"6 4\"" : "");
       canvas.text(at + 30, top + 4, "start", "ink", 13, chart.series[i].name);
       at += needed;
     }
@@ -146,15 +146,18 @@ std::string svg_line_chart(const SvgLineChart& chart, SvgUse use) {
 
   for (const SvgBand& band : chart.x_bands) {
     const double from = clamp_x(std::min(band.from, band.to)), to = clamp_x(std::max(band.from, band.to));
-    canvas.add("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" class=\"band\"><title>{}</title></rect>\n", from,
-               top, to - from, bottom - top, escape_html(band.label));
+    canvas.add("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" class=\"band\"><title>{}</title></rect>\n",
+               from, top, to - from, bottom - top, escape_html(band.label));
   }
   for (const double tick : chart.log_y ? logarithmic_ticks(ys.low, ys.high) : linear_ticks(ys.low, ys.high, 6, false)) {
-    canvas.add("<line x1=\"{:.1f}\" x2=\"{:.1f}\" y1=\"{:.1f}\" y2=\"{:.1f}\" class=\"grid\"/>\n", left, right, y(tick), y(tick));
+    canvas.add("<line x1=\"{:.1f}\" x2=\"{:.1f}\" y1=\"{:.1f}\" y2=\"{:.1f}\" class=\"grid\"/>\n", left, right, y(tick),
+               y(tick));
     canvas.text(left - 8, y(tick) + 4, "end", "soft-ink", 12, short_number(tick));
   }
-  for (const double tick : linear_ticks(xs.low, xs.high, xs.high - xs.low <= 24 && chart.integer_x ? 24 : 10, chart.integer_x)) {
-    canvas.add("<line x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1:.1f}\" y2=\"{2:.1f}\" class=\"axis\"/>\n", x(tick), bottom, bottom + 5);
+  for (const double tick :
+       linear_ticks(xs.low, xs.high, xs.high - xs.low <= 24 && chart.integer_x ? 24 : 10, chart.integer_x)) {
+    canvas.add("<line x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1:.1f}\" y2=\"{2:.1f}\" class=\"axis\"/>\n", x(tick), bottom,
+               bottom + 5);
     canvas.text(x(tick), bottom + 19, "middle", "soft-ink", 12, short_number(tick));
   }
   for (const SvgBand& band : chart.x_bands) {
@@ -194,10 +197,10 @@ std::string svg_line_chart(const SvgLineChart& chart, SvgUse use) {
     const bool lonely = points.size() == 1;
     for (const Point& point : points)
       if (std::isfinite(point.y))
-        canvas.add("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\" class=\"f{}\"{}><title>{}{}{}: {}</title></circle>\n", x(point.x),
-                   y(point.y), series.markers || lonely ? 3.5 : 6.0, i % 8,
-                   series.markers || lonely ? "" : " fill-opacity=\"0\"", escape_html(series.name), series.name.empty() ? "" : ", ",
-                   short_number(point.x), short_number(point.y));
+        canvas.add("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\" class=\"f{}\"{}><title>{}{}{}: {}</title></circle>\n",
+                   x(point.x), y(point.y), series.markers || lonely ? 3.5 : 6.0, i % 8,
+                   series.markers || lonely ? "" : " fill-opacity=\"0\"", escape_html(series.name),
+                   series.name.empty() ? "" : ", ", short_number(point.x), short_number(point.y));
   }
   return canvas.finish(chart.width, bottom + 50, chart.title, use);
 }

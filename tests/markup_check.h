@@ -7,9 +7,9 @@
 
 namespace echo {
 
-// What keeps `text` from being one well-formed XML element (after an optional declaration), or "": tags balance, attributes are quoted
-// and distinct, & begins one of the entities that XML knows, < appears in tags only. The content of script and style must not hold
-// < or &. Enough to catch a forgotten escape; no validation of names.
+// What keeps `text` from being one well-formed XML element (after an optional declaration), or "": tags balance,
+// attributes are quoted and distinct, & begins one of the entities that XML knows, < appears in tags only. The
+// content of script and style must not hold < or &. Enough to catch a forgotten escape; no validation of names.
 inline std::string markup_problem(std::string_view text) {
   std::vector<std::string> open;
   bool root_seen = false;

@@ -121,14 +121,16 @@ TEST(AnalysisFileTest, RefusesBadMatricesNamingFileAndFault) {
   EXPECT_EQ(refused("[]"), "m.json: the matrix has 0 rows; a model of 2 to 256 layers is expected");
   EXPECT_EQ(refused("{}"), "m.json: holds no key that begins with \"similarity\"; its value should be a matrix");
   EXPECT_EQ(refused("3"), "m.json: holds no similarity matrix");
-  EXPECT_EQ(refused(R"({"similarity": "x"})"), "m.json: similarity is not a matrix; a list of L lists of L numbers is expected");
+  EXPECT_EQ(refused(R"({"similarity": "x"})"),
+            "m.json: similarity is not a matrix; a list of L lists of L numbers is expected");
   EXPECT_EQ(refused(R"({"similarity": {"per_head": {"mean": [[1, 0], [0, 1]]}}})"), "m.json: similarity.flat is missing");
   EXPECT_NE(refused(R"({"similarity_a": [], "similarity_b": []})").find("several keys"), std::string::npos);
 }
 
 TEST(AnalysisFileTest, RefusesMalformedAndHostileFiles) {
-  for (const std::string& text : {std::string(), std::string("{"), std::string("[[1, NaN], [NaN, 1]]"), std::string("[[1, 1e999], [1e999, 1]]"),
-                                  std::string("\x89PNG\0\0", 6), std::string("{\"similarity\": \"\xFF\"}")})
+  for (const std::string& text :
+       {std::string(), std::string("{"), std::string("[[1, NaN], [NaN, 1]]"), std::string("[[1, 1e999], [1e999, 1]]"),
+        std::string("\x89PNG\0\0", 6), std::string("{\"similarity\": \"\xFF\"}")})
     EXPECT_TRUE(refused(text).starts_with("m.json: is not valid JSON: ")) << text.substr(0, 20);
   EXPECT_EQ(refused(std::string(1'000'000, '[')), "m.json: is nested deeper than 32 levels");
   EXPECT_LT(refused("\"" + std::string(100'000, 'x')).size(), 300u) << "the message must not repeat the file";
@@ -145,9 +147,10 @@ TEST(AnalysisFileTest, RefusesMalformedAndHostileFiles) {
   EXPECT_EQ(refused_with("/attention/heads", 0), "m.json: attention.heads is missing or out of range");
   EXPECT_EQ(refused_with("/plans", 1), "m.json: plans is not a list");
   EXPECT_EQ(refused_with("/plans/0", 1), "m.json: plans[0] has no leader_map");
-  EXPECT_EQ(refused_with("/plans/0/leader_map", {0, 2, 2, 3}),
-            "m.json: plans[0]: plans[0].leader_map: layer 1 points forward to layer 2; a matrix can only come from an earlier layer: "
-            "use a value from 0 to 1");
+  EXPECT_EQ(
+      refused_with("/plans/0/leader_map", {0, 2, 2, 3}),
+      "m.json: plans[0]: plans[0].leader_map: layer 1 points forward to layer 2; a matrix can only come from an earlier layer: "
+      "use a value from 0 to 1");
   EXPECT_NE(refused_with("/plans/0/leader_map", {0, 1}).find("does not fit"), std::string::npos);
   EXPECT_EQ(refused_with("/plans/0/name", 3), "m.json: name is not a text");
   EXPECT_EQ(refused_with("/model", 3), "m.json: model is not a text");
@@ -162,9 +165,10 @@ TEST(AnalysisFileTest, RefusesMalformedAndHostileFiles) {
 TEST(AnalysisFileTest, PlansAreFoundByName) {
   const Analysis analysis = full_analysis(12);
   EXPECT_EQ(find_plan(analysis, "optimal_41").followers, 5);
-  EXPECT_EQ(error_message(ExitCode::config, [&] { find_plan(analysis, "best"); }),
-            "there is no plan best; there are: paper_a_23, paper_a_41, paper_a_77, optimal_10, optimal_23, optimal_41, optimal_60, "
-            "optimal_77");
+  EXPECT_EQ(
+      error_message(ExitCode::config, [&] { find_plan(analysis, "best"); }),
+      "there is no plan best; there are: paper_a_23, paper_a_41, paper_a_77, optimal_10, optimal_23, optimal_41, optimal_60, "
+      "optimal_77");
 }
 
 TEST(AnalysisReportTest, PageAndPictureAreWellFormedAndEscapeNames) {
@@ -181,7 +185,8 @@ TEST(AnalysisReportTest, PageAndPictureAreWellFormedAndEscapeNames) {
     EXPECT_EQ(html.find("<img"), std::string::npos);
     for (const char* outside : {"http://", "https://", "src=", "href=", "@import", "url("}) {
       std::string searched = html;  // the only address is the name of SVG's format
-      for (size_t at; (at = searched.find("xmlns=\"http://www.w3.org/2000/svg\"")) != std::string::npos;) searched.erase(at, 34);
+      for (size_t at; (at = searched.find("xmlns=\"http://www.w3.org/2000/svg\"")) != std::string::npos;)
+        searched.erase(at, 34);
       for (size_t at; (at = searched.find("&lt;img src=x&gt;")) != std::string::npos;) searched.erase(at, 17);
       EXPECT_EQ(searched.find(outside), std::string::npos) << outside;
     }
@@ -234,9 +239,10 @@ TEST(AnalyzeCommandTest, AddsThePlansThatWereAskedFor) {
   add_plans(analysis, requests);
   std::vector<std::string> names;
   for (size_t i = before; i < analysis.plans.size(); ++i) names.push_back(analysis.plans[i].name);
-  EXPECT_EQ(names, (std::vector<std::string>{"paper_a_3_followers", "paper_b_3_followers", "optimal_3_followers",
-                                             "optimal_followers_2", "optimal_parameters_6144", "optimal_parameters_6145",
-                                             "optimal_flops_1", "optimal_cache_bytes_1", "list_a", "uniform_3_4_2", "explicit"}));
+  EXPECT_EQ(names,
+            (std::vector<std::string>{"paper_a_3_followers", "paper_b_3_followers", "optimal_3_followers",
+                                      "optimal_followers_2", "optimal_parameters_6144", "optimal_parameters_6145",
+                                      "optimal_flops_1", "optimal_cache_bytes_1", "list_a", "uniform_3_4_2", "explicit"}));
   EXPECT_EQ(find_plan(analysis, "optimal_parameters_6144").followers, 1);
   EXPECT_EQ(find_plan(analysis, "optimal_parameters_6145").followers, 2);
   EXPECT_EQ(find_plan(analysis, "paper_b_3_followers").followers, 3);

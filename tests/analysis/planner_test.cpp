@@ -50,8 +50,7 @@ class PaperTest : public testing::Test {
     EXPECT_EQ(plan.followers, golden["followers"].get<int64_t>());
     EXPECT_EQ(rounded(*plan.mean_similarity), golden["mean_similarity"].get<double>()) << plan.name;
     EXPECT_EQ(*plan.min_similarity, golden["min_similarity"].get<double>()) << plan.name;
-    EXPECT_EQ(*plan.parameters_removed,
-              paper_["parameters"]["removed"][std::to_string(plan.followers)].get<int64_t>());
+    EXPECT_EQ(*plan.parameters_removed, paper_["parameters"]["removed"][std::to_string(plan.followers)].get<int64_t>());
   }
 
   nlohmann::json paper_;
@@ -90,8 +89,8 @@ TEST_F(PaperTest, ProposedPlansHoldThePublishedAndTheOptimalOnes) {
   const std::vector<Plan> plans = propose_plans(similarity_, kTinyLlamaPerFollower);
   std::vector<std::string> names;
   for (const Plan& plan : plans) names.push_back(plan.name);
-  ASSERT_EQ(names, (std::vector<std::string>{"paper_a_23", "paper_a_41", "paper_a_77", "optimal_10", "optimal_23",
-                                             "optimal_41", "optimal_60", "optimal_77"}));
+  ASSERT_EQ(names, (std::vector<std::string>{"paper_a_23", "paper_a_41", "paper_a_77", "optimal_10", "optimal_23", "optimal_41",
+                                             "optimal_60", "optimal_77"}));
   expect_equals(plans[0], paper_["paper_mode_plans"]["23"]);
   expect_equals(plans[1], paper_["paper_mode_plans"]["41"]);
   expect_equals(plans[2], paper_["paper_mode_plans"]["77"]);
@@ -99,7 +98,8 @@ TEST_F(PaperTest, ProposedPlansHoldThePublishedAndTheOptimalOnes) {
   expect_equals(plans[5], paper_["optimal_contiguous_plans"]["9"]);
   expect_equals(plans[7], paper_["optimal_contiguous_plans"]["17"]);
   ASSERT_EQ(plans[2].warnings.size(), 1u);
-  EXPECT_EQ(plans[2].warnings[0], "layers 1-14 follow a leader with a similarity under 0.5 (lowest: layer 5 follows layer 0 at 0.07)");
+  EXPECT_EQ(plans[2].warnings[0],
+            "layers 1-14 follow a leader with a similarity under 0.5 (lowest: layer 5 follows layer 0 at 0.07)");
   for (const size_t i : {0u, 1u, 3u, 4u, 5u, 6u, 7u}) EXPECT_TRUE(plans[i].warnings.empty()) << plans[i].name;
 }
 
@@ -178,8 +178,9 @@ TEST(PlannerTest, OptimalBlocksEqualEnumeration) {
           << layers << " layers, " << followers << " followers, seed " << seed;
     }
     EXPECT_TRUE(std::isinf(cheapest_by_enumeration(cost, room + 1, unchanged))) << "room was counted too low";
-    EXPECT_NE(error_message(ExitCode::config, [&] { optimal_blocks(cost, room + 1, unchanged); }).find("there is room for 0 to"),
-              std::string::npos);
+    EXPECT_NE(
+        error_message(ExitCode::config, [&] { optimal_blocks(cost, room + 1, unchanged); }).find("there is room for 0 to"),
+        std::string::npos);
   }
 }
 

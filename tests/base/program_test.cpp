@@ -32,7 +32,8 @@ std::pair<int, std::string> run_with(std::vector<const char*> arguments) {
 
 TEST(ProgramTest, EveryExceptionBecomesOneLineAndItsCode) {
   EXPECT_EQ(run([] { return 3; }), std::make_pair(3, std::string()));
-  EXPECT_EQ(run([]() -> int { fail(ExitCode::bad_data, "a.json: is empty"); }), std::make_pair(65, std::string("error: a.json: is empty\n")));
+  EXPECT_EQ(run([]() -> int { fail(ExitCode::bad_data, "a.json: is empty"); }),
+            std::make_pair(65, std::string("error: a.json: is empty\n")));
   EXPECT_EQ(run([]() -> int { fail(ExitCode::config, "first\nsecond\r\nthird\n"); }),
             std::make_pair(78, std::string("error: first; second; third\n")));
   EXPECT_EQ(run([]() -> int { throw std::bad_alloc(); }).first, 71);
@@ -47,7 +48,8 @@ TEST(ProgramTest, CommandLineErrorsAre64AndHelpIs0) {
   EXPECT_EQ(status, 0);
   EXPECT_NE(text.find("--count"), std::string::npos);
   EXPECT_TRUE(text.ends_with("|")) << "help goes to stdout";
-  for (const std::vector<const char*>& wrong : {std::vector<const char*>{}, {"--count"}, {"--count", "x"}, {"--count", "1", "--other"}}) {
+  for (const std::vector<const char*>& wrong :
+       {std::vector<const char*>{}, {"--count"}, {"--count", "x"}, {"--count", "1", "--other"}}) {
     const auto [code, message] = run_with(wrong);
     EXPECT_EQ(code, 64);
     EXPECT_TRUE(message.starts_with("|error: ")) << message;

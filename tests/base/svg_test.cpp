@@ -56,7 +56,8 @@ TEST(HtmlTest, PageIsWellFormedSelfContainedAndEscapesItsTitle) {
 
 TEST(MarkupCheckTest, FindsWhatIsNotWellFormed) {  // the check itself can fail
   EXPECT_EQ(markup_problem("<a><b/></a>"), "");
-  for (const char* wrong : {"<a><b></a>", "<a>", "</a>", "<a x=1></a>", "<a>&</a>", "<a>&nbsp;</a>", "<a x=\"<\"/>", "<a", "<a/><b/>", "<a x=\"1\" x=\"2\"/>"})
+  for (const char* wrong : {"<a><b></a>", "<a>", "</a>", "<a x=1></a>", "<a>&</a>", "<a>&nbsp;</a>", "<a x=\"<\"/>", "<a",
+                            "<a/><b/>", "<a x=\"1\" x=\"2\"/>"})
     EXPECT_NE(markup_problem(wrong), "") << wrong;
 }
 
@@ -111,8 +112,15 @@ TEST(SvgTest, LineChartDrawsAnythingWithoutNonNumbers) {
   chart.x_label = "step";
   chart.y_label = "loss <nats>";
   for (const bool log_y : {false, true}) {
-    for (const std::vector<double>& y : {std::vector<double>{}, {1.0}, {0.0, 0.0}, {kNan, kNan}, {-1.0, 2.0, kNan, 3.0, kInfinity},
-                                         {1e308, -1e308}, {1e-300, 1e-310, 5.0}, {1e15, 1e15 + 1}, {3.0, 3.0 + 1e-15}}) {
+    for (const std::vector<double>& y : {std::vector<double>{},
+                                         {1.0},
+                                         {0.0, 0.0},
+                                         {kNan, kNan},
+                                         {-1.0, 2.0, kNan, 3.0, kInfinity},
+                                         {1e308, -1e308},
+                                         {1e-300, 1e-310, 5.0},
+                                         {1e15, 1e15 + 1},
+                                         {3.0, 3.0 + 1e-15}}) {
       chart.log_y = log_y;
       SvgSeries series{"<s>", {}, y, false, false};
       for (size_t i = 0; i < y.size(); ++i) series.x.push_back(double(i) * 100);

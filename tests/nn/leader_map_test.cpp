@@ -42,13 +42,16 @@ TEST(LeaderMapTest, BlockEndsEqualTheGoldenOnes) {
 }
 
 TEST(LeaderMapTest, RefusesWrongMapsNamingLayerValueAndRemedy) {
-  expect_refused({0, 2, 2}, "leader map: layer 1 points forward to layer 2; a matrix can only come from an earlier layer: use a "
-                            "value from 0 to 1");
+  expect_refused({0, 2, 2},
+                 "leader map: layer 1 points forward to layer 2; a matrix can only come from an earlier layer: use a "
+                 "value from 0 to 1");
   expect_refused({0, 0, 1}, "leader map: layer 2 points to layer 1, which itself follows layer 0; point layer 2 to 0");
-  expect_refused({0, 1, 3}, "leader map: layer 2 points to 3, which is no layer; the layers are 0 to 2, and 2 itself means its own "
-                            "attention");
-  expect_refused({-1}, "leader map: layer 0 points to -1, which is no layer; the layers are 0 to 0, and 0 itself means its own "
-                       "attention");
+  expect_refused({0, 1, 3},
+                 "leader map: layer 2 points to 3, which is no layer; the layers are 0 to 2, and 2 itself means its own "
+                 "attention");
+  expect_refused({-1},
+                 "leader map: layer 0 points to -1, which is no layer; the layers are 0 to 0, and 0 itself means its own "
+                 "attention");
   expect_refused({}, "leader map: is empty; give one leader per layer");
 }
 
@@ -68,7 +71,10 @@ TEST(LeaderMapTest, ListLendsToTheNextLayerAndPassesOnWhatItReceived) {
 TEST(LeaderMapTest, ListsWithUnknownOrRepeatedLayersAreRefused) {
   EXPECT_EQ(error_message(ExitCode::config, [] { LeaderMap::from_list(4, {4}); }),
             "leader map: listed layer 4 does not exist; the layers are 0 to 3");
-  EXPECT_EQ(error_message(ExitCode::config, [] { LeaderMap::from_list(4, {2, 2}); }),
+  EXPECT_EQ(error_message(ExitCode::config,
+                          [] {
+                            LeaderMap::from_list(4, {2, 2});
+                          }),
             "leader map: layer 2 is listed twice; name it once");
 }
 
@@ -100,7 +106,8 @@ TEST(LeaderMapTest, JsonRoundTripAndRefusals) {
   EXPECT_EQ(map.to_json().dump(), "[0,1,1,0]");
   EXPECT_EQ(LeaderMap::from_json(nlohmann::json::parse(map.to_string())), map);
   const auto refused = [](const char* text) {
-    return error_message(ExitCode::config, [&] { LeaderMap::from_json(nlohmann::json::parse(text), "m/config.json: leader_map"); });
+    return error_message(ExitCode::config,
+                         [&] { LeaderMap::from_json(nlohmann::json::parse(text), "m/config.json: leader_map"); });
   };
   EXPECT_EQ(refused("[0, 1.5]"), "m/config.json: leader_map: the entry of layer 1 is not the number of a layer");
   EXPECT_EQ(refused("[0, true]"), "m/config.json: leader_map: the entry of layer 1 is not the number of a layer");
