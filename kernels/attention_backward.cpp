@@ -24,8 +24,8 @@ struct BackwardArguments {
   bool wants_dv;
 
   int64_t group() const { return heads / key_heads; }
-  int64_t width() const { return round_up(head_width, kLanes<A>); }  // of rows that are added to as vectors
-  int64_t depth() const { return round_up(head_width, 8); }          // of rows that are spread over lanes
+  int64_t width() const { return vector_width<A>(head_width); }     // of rows that are added to as vectors
+  int64_t depth() const { return round_up(head_width, kRowBlock); }  // of rows that are spread over lanes
   int64_t outputs_width() const { return depth() * int64_t(uses.size()); }
   int64_t padded_positions() const { return round_up(positions, kTile); }
 };

@@ -131,7 +131,7 @@ void forward(Tensor& o_tensor, Tensor& lse_tensor, const Tensor& q_tensor, const
   const int64_t batches = q_tensor.dim(0), positions = q_tensor.dim(1), heads = q_tensor.dim(2), head_width = q_tensor.dim(3);
   const int64_t key_heads = k_tensor.dim(2), group = heads / key_heads;
   const FirstKeys first_keys(first_key, positions);
-  const int64_t width = round_up(head_width, kLanes<A>), depth = round_up(head_width, 8);
+  const int64_t width = vector_width<A>(head_width), depth = round_up(head_width, kRowBlock);
 
   const int64_t heads_per_task = std::min(group, kTilesPerTask), parts = (group + heads_per_task - 1) / heads_per_task;
   const int64_t tiles_per_head = std::max<int64_t>(1, kTilesPerTask / heads_per_task);

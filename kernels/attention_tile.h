@@ -17,6 +17,15 @@ inline constexpr int kChunk = 16;
 
 constexpr int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
+// Products of tiles come in multiples of this many rows.
+inline constexpr int kRowBlock = 8;
+
+// Dh rounded up to whole vectors, and to kRowBlock.
+template <class A>
+constexpr int64_t vector_width(int64_t head_width) {
+  return round_up(head_width, std::max(kLanes<A>, kRowBlock));
+}
+
 // A (B, T, H, Dh) tensor with rows of stride 1.
 template <class T>
 struct Heads {
@@ -192,7 +201,7 @@ void multiply_columns(A* c, int64_t c_stride, const A* a, int64_t a_stride, cons
                                                   a_stride, b, b_stride, depth);
 }
 
-// c[rows][columns] (+)= a[rows][depth] b[depth][columns]; rows a multiple of 8, columns of the lanes. By column, a is stored as
+// c[rows][columns] (+)= a[rows][depth] b[depth][columns]; rows a multiple of kRowBlock, columns of the lanes. By column, a is stored as
 // [depth][rows].
 template <Layout kLayout, bool kAccumulate, class A>
 ECHO_INLINE void multiply(A* c, int64_t c_stride, const A* a, int64_t a_stride, const A* b, int64_t b_stride, int64_t rows,
