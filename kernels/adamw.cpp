@@ -10,7 +10,8 @@ namespace echo::kernels {
 namespace cpu {
 namespace {
 
-// 512 KiB of f32 in the four arrays: enough to run at memory speed, small enough to balance a few tensors over many threads.
+// 512 KiB of f32 in the four arrays: enough to run at memory speed, small enough to balance a few tensors over many
+// threads.
 constexpr int64_t kPiece = 1 << 15;
 
 struct Piece {
@@ -40,11 +41,16 @@ void update(T* __restrict parameter, const T* __restrict gradient, T* __restrict
 template <class T>
 void update_piece(const AdamWSpan& span, const Piece& piece, const AdamWSettings& s) {
   const double correction1 = 1 - std::pow(s.beta1, double(s.step)), correction2 = 1 - std::pow(s.beta2, double(s.step));
-  const Factors<T> factors = {T(s.gradient_scale),          T(1 - s.learning_rate * span.weight_decay),
-                              T(1 - s.beta1),               T(s.beta2),
-                              T(1 - s.beta2),               T(s.learning_rate / correction1),
-                              T(1 / std::sqrt(correction2)), T(s.epsilon)};
-  update(static_cast<T*>(span.parameter.raw_data()) + piece.begin, static_cast<const T*>(span.gradient.raw_data()) + piece.begin,
+  const Factors<T> factors = {T(s.gradient_scale),
+                              T(1 - s.learning_rate * span.weight_decay),
+                              T(1 - s.beta1),
+                              T(s.beta2),
+                              T(1 - s.beta2),
+                              T(s.learning_rate / correction1),
+                              T(1 / std::sqrt(correction2)),
+                              T(s.epsilon)};
+  update(static_cast<T*>(span.parameter.raw_data()) + piece.begin,
+         static_cast<const T*>(span.gradient.raw_data()) + piece.begin,
          static_cast<T*>(span.first_moment.raw_data()) + piece.begin,
          static_cast<T*>(span.second_moment.raw_data()) + piece.begin, piece.count, factors);
 }
@@ -72,8 +78,7 @@ void adamw(std::span<const AdamWSpan> spans, const AdamWSettings& settings) {
 void adamw(std::span<const AdamWSpan> spans, const AdamWSettings& settings) {
   ECHO_CHECK(settings.step >= 1, "adamw: step ", settings.step, ", the first is 1");
   for (const AdamWSpan& span : spans) {
-    check_operands("adamw", span.parameter.shape(),
-                   {&span.parameter, &span.gradient, &span.first_moment, &span.second_moment});
+    check_operands("adamw", span.parameter.shape(), {&span.parameter, &span.gradient, &span.first_moment, &span.second_moment});
     check_same_dtype("adamw", {&span.parameter, &span.gradient, &span.first_moment, &span.second_moment});
     ECHO_CHECK(span.parameter.dtype() == DType::f32 || span.parameter.dtype() == DType::f64, "adamw: parameter is ",
                span.parameter, ", expected f32 or f64");

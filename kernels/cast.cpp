@@ -33,8 +33,8 @@ void cast(Tensor& destination, const Tensor& source) {
 
 void cast(Tensor& destination, const Tensor& source) {
   check_operands("cast", source.shape(), {&source, &destination});
-  ECHO_CHECK(is_float(source.dtype()) && is_float(destination.dtype()), "cast: ", source.dtype(), " to ",
-             destination.dtype(), ", expected floating dtypes");
+  ECHO_CHECK(is_float(source.dtype()) && is_float(destination.dtype()), "cast: ", source.dtype(), " to ", destination.dtype(),
+             ", expected floating dtypes");
   require_cpu("cast", source);
   cpu::cast(destination, source);
 }

@@ -4,7 +4,8 @@
 
 namespace echo::kernels {
 
-// destination = source, each value rounded to the destination's dtype (nearest, ties to even; f64 goes to bf16 by way of f32).
+// destination = source, each value rounded to the destination's dtype (nearest, ties to even; f64 goes to bf16 by way
+// of f32).
 //   The same shape, both contiguous, any floating dtypes.
 // Throws Error when shapes or devices differ, or a dtype is not a floating one.
 void cast(Tensor& destination, const Tensor& source);

@@ -11,8 +11,7 @@ constexpr DistillationWeights kTrueLabelOnly{.kl = 0, .hard_label = 0, .true_lab
 
 CrossEntropyTerms from_distillation(const DistillationTerms& terms) { return {terms.true_label, terms.rows, terms.correct}; }
 
-CrossEntropyTerms checked_cross_entropy(const Tensor& logits, const Tensor& labels, bool with_gradient,
-                                        double gradient_scale) {
+CrossEntropyTerms checked_cross_entropy(const Tensor& logits, const Tensor& labels, bool with_gradient, double gradient_scale) {
   check_operands("cross_entropy", logits.shape(), {&logits});
   ECHO_CHECK(logits.rank() >= 1 && logits.dim(-1) > 0 && (logits.dtype() == DType::f32 || logits.dtype() == DType::f64),
              "cross_entropy: logits ", logits, ", expected f32 or f64 (..., V)");

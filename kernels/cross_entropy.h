@@ -19,7 +19,8 @@ struct CrossEntropyTerms {
   }
 };
 
-// From logits. logits: (..., V) f32 or f64, contiguous; labels: one i32 per row, rows with -1 are padding and count nowhere.
+// From logits. logits: (..., V) f32 or f64, contiguous; labels: one i32 per row, rows with -1 are padding and count
+// nowhere.
 // A row with a logit that is not finite makes the loss (and its gradient) NaN.
 // Throws Error when shapes, dtypes or devices do not fit, or a label is not in [-1, V).
 CrossEntropyTerms cross_entropy(const Tensor& logits, const Tensor& labels);
@@ -27,7 +28,8 @@ CrossEntropyTerms cross_entropy(const Tensor& logits, const Tensor& labels);
 // The same, and replaces the logits by gradient_scale * (softmax(logits) - one_hot(label)), 0 in padding.
 CrossEntropyTerms cross_entropy_with_gradient(Tensor& logits, const Tensor& labels, double gradient_scale);
 
-// From hidden states and the head, in chunks of rows: distillation_head (see there for shapes and dtypes) with true labels only.
+// From hidden states and the head, in chunks of rows: distillation_head (see there for shapes and dtypes) with true
+// labels only.
 CrossEntropyTerms cross_entropy_head(Tensor& d_hidden, Tensor& d_head, GradientMode head_mode, const Tensor& hidden,
                                      const Tensor& head, const Tensor& labels, double gradient_scale, int64_t chunk_rows = 0);
 

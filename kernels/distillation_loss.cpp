@@ -26,8 +26,8 @@ void check_labels(const Tensor& labels, int64_t vocabulary) {
                ", expected -1 to ", vocabulary - 1);
 }
 
-// Every chunk costs a pass over both heads and over the head's gradient, so there are as few as the scratch allows; they are of
-// nearly equal size, since a small last one costs as much as a large one.
+// Every chunk costs a pass over both heads and over the head's gradient, so there are as few as the scratch allows;
+// they are of nearly equal size, since a small last one costs as much as a large one.
 int64_t default_chunk_rows(int64_t bytes_per_row, int64_t rows) {
   constexpr int64_t kStep = 16;
   const int64_t most = std::max<int64_t>(kHeadScratch / bytes_per_row, 1);
@@ -44,16 +44,15 @@ namespace {
 // A: the type of logits; G: of their gradient, which is the operands'.
 template <class A, class G>
 DistillationTerms distillation_head(Tensor& d_student_hidden, Tensor& d_student_head, GradientMode head_mode,
-                                    const Tensor& student_hidden, const Tensor& student_head,
-                                    const Tensor& teacher_hidden, const Tensor& teacher_head, const Tensor& labels,
-                                    const DistillationWeights& weights, double gradient_scale,
-                                    const DistillationReport& report, int64_t chunk_rows) {
+                                    const Tensor& student_hidden, const Tensor& student_head, const Tensor& teacher_hidden,
+                                    const Tensor& teacher_head, const Tensor& labels, const DistillationWeights& weights,
+                                    double gradient_scale, const DistillationReport& report, int64_t chunk_rows) {
   const int64_t rows = student_hidden.dim(0), vocabulary = student_head.dim(0);
   const bool with_teacher = teacher_hidden.defined();
   const bool with_gradient = d_student_hidden.defined() || d_student_head.defined();
   constexpr bool kInPlace = std::is_same_v<A, G>;
-  const int64_t bytes_per_row = vocabulary * int64_t(sizeof(A) * (with_teacher ? 2 : 1) +
-                                                     (with_gradient && !kInPlace ? sizeof(G) : 0));
+  const int64_t bytes_per_row =
+      vocabulary * int64_t(sizeof(A) * (with_teacher ? 2 : 1) + (with_gradient && !kInPlace ? sizeof(G) : 0));
   if (chunk_rows == 0) chunk_rows = default_chunk_rows(bytes_per_row, rows);
   chunk_rows = std::min(chunk_rows, rows);
 
@@ -73,8 +72,8 @@ DistillationTerms distillation_head(Tensor& d_student_hidden, Tensor& d_student_
       matmul(teacher_logits, teacher_hidden.narrow(0, begin, count), Transpose::no, teacher_head, Transpose::yes);
     }
     total += rows::distillation_rows<A, G>(with_gradient ? gradient_scratch.data<G>() : nullptr, student_logits.data<A>(),
-                                           with_teacher ? teacher_scratch.data<A>() : nullptr,
-                                           labels.data<int32_t>() + begin, count, vocabulary, weights, gradient_scale, report);
+                                           with_teacher ? teacher_scratch.data<A>() : nullptr, labels.data<int32_t>() + begin,
+                                           count, vocabulary, weights, gradient_scale, report);
     if (!with_gradient) continue;
     const Tensor d_logits = gradient_scratch.narrow(0, 0, count);
     if (d_student_hidden.defined()) {
@@ -110,10 +109,9 @@ double weighted_loss(const DistillationTerms& terms, const DistillationWeights& 
 }
 
 DistillationTerms distillation_head(Tensor& d_student_hidden, Tensor& d_student_head, GradientMode head_mode,
-                                    const Tensor& student_hidden, const Tensor& student_head,
-                                    const Tensor& teacher_hidden, const Tensor& teacher_head, const Tensor& labels,
-                                    const DistillationWeights& weights, double gradient_scale,
-                                    const DistillationReport& report, int64_t chunk_rows) {
+                                    const Tensor& student_hidden, const Tensor& student_head, const Tensor& teacher_hidden,
+                                    const Tensor& teacher_head, const Tensor& labels, const DistillationWeights& weights,
+                                    double gradient_scale, const DistillationReport& report, int64_t chunk_rows) {
   ECHO_CHECK(labels.defined() && labels.dtype() == DType::i32 && labels.is_contiguous(), "distillation_head: labels ", labels,
              ", expected contiguous i32");
   const int64_t rows = labels.elements();

@@ -13,8 +13,10 @@ enum class KlDirection {
 };
 
 // The loss of a token is  kl * K + hard_label * H + true_label * C  with
-//   K = temperature^2 * divergence of softmax(logits / temperature), so that its gradient keeps its size at any temperature;
-//   H = cross-entropy of the student against the teacher's most likely token;  C = the same against the token that follows.
+//   K = temperature^2 * divergence of softmax(logits / temperature), so that its gradient keeps its size at any
+//       temperature;
+//   H = cross-entropy of the student against the teacher's most likely token;
+//   C = the same against the token that follows.
 struct DistillationWeights {
   double kl = 0.25;
   double hard_label = 0.5;
@@ -28,8 +30,8 @@ struct DistillationReport {
   bool jensen_shannon = false;  // costs another pass over the logits
 };
 
-// Sums over the rows that count (divide by the global number of tokens for means), in nats. All but `kl` are at temperature 1,
-// and those that need a teacher are 0 without one.
+// Sums over the rows that count (divide by the global number of tokens for means), in nats. All but `kl` are at
+// temperature 1, and those that need a teacher are 0 without one.
 struct DistillationTerms {
   double kl = 0;  // K of the trained direction: what `weights.kl` multiplies; 0 when that weight is 0
   double kl_student_teacher = 0;
@@ -49,23 +51,23 @@ double weighted_loss(const DistillationTerms& terms, const DistillationWeights& 
 
 // Head and loss in one: logits = hidden * head^T of student and teacher, the terms, and the gradient of
 //   gradient_scale * sum over rows of (kl * K + hard_label * H + true_label * C)
-// with respect to the student's hidden states and head. Rows are taken `chunk_rows` at a time (0: as many as fit kHeadScratch
-// bytes), so that no tensor of N x V exists; inside a chunk one fused pass per row goes from logits to their gradient in log space.
+// with respect to the student's hidden states and head. Rows are taken `chunk_rows` at a time (0: as many as fit
+// kHeadScratch bytes), so that no tensor of N x V exists; inside a chunk one fused pass per row goes from logits to
+// their gradient in log space.
 //   d_student_hidden: (N, D), the dtype of student_hidden, overwritten; undefined: not wanted.
 //   d_student_head:   (V, D), f32 (f64 for f64), overwritten or added to as head_mode says; undefined: not wanted.
-//   student_hidden: (N, D), student_head: (V, D), of one dtype. teacher_hidden: (N, Dt), teacher_head: (V, Dt), likewise; f64 goes
-//   with f64 only. Both undefined: no teacher, and weights.kl and weights.hard_label must be 0.
+//   student_hidden: (N, D), student_head: (V, D), of one dtype. teacher_hidden: (N, Dt), teacher_head: (V, Dt),
+//   likewise; f64 goes with f64 only. Both undefined: no teacher, and weights.kl and weights.hard_label must be 0.
 //   labels: (N) i32, the token that follows; rows with -1 are padding: they count in no term and their gradient is 0.
-// Logits and row arithmetic are f32 (f64 for f64), sums over rows f64; for bf16 operands the logits' gradient is rounded to bf16
-// before the two products. Contiguous, but hidden states may be strided over rows.
+// Logits and row arithmetic are f32 (f64 for f64), sums over rows f64; for bf16 operands the logits' gradient is
+// rounded to bf16 before the two products. Contiguous, but hidden states may be strided over rows.
 // A row with a logit that is not finite makes every sum NaN (and its gradient), so that a caller sees it in the loss.
 // Results do not depend on the number of threads, and on chunk_rows only by the order of sums in d_student_head.
 // Throws Error when shapes, dtypes or devices do not fit, a label is not in [-1, V), or temperature is not positive.
 DistillationTerms distillation_head(Tensor& d_student_hidden, Tensor& d_student_head, GradientMode head_mode,
-                                    const Tensor& student_hidden, const Tensor& student_head,
-                                    const Tensor& teacher_hidden, const Tensor& teacher_head, const Tensor& labels,
-                                    const DistillationWeights& weights, double gradient_scale,
-                                    const DistillationReport& report = {}, int64_t chunk_rows = 0);
+                                    const Tensor& student_hidden, const Tensor& student_head, const Tensor& teacher_hidden,
+                                    const Tensor& teacher_head, const Tensor& labels, const DistillationWeights& weights,
+                                    double gradient_scale, const DistillationReport& report = {}, int64_t chunk_rows = 0);
 
 // Bytes of logits and their gradients that a chunk may hold when chunk_rows is 0 (one row at the least).
 inline constexpr int64_t kHeadScratch = int64_t{60} << 20;

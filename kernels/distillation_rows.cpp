@@ -16,8 +16,8 @@ struct Targets {
   A hard_weight, label_weight;
 };
 
-// gradient[i] = at(i), less the one-hot parts. These two elements are formed before anything is rounded to G or, in place,
-// overwritten: where the student is sure of a target, p - 1 is a small difference.
+// gradient[i] = at(i), less the one-hot parts. These two elements are formed before anything is rounded to G or, in
+// place, overwritten: where the student is sure of a target, p - 1 is a small difference.
 template <class A, class G, class At>
 [[gnu::flatten]] void write_gradient(G* gradient, int64_t count, const Targets<A>& targets, At at) {
   const bool same = targets.hard == targets.label;
@@ -30,8 +30,8 @@ template <class A, class G, class At>
   gradient[targets.label] = G(label);
 }
 
-// at(i) = softmax_factor * exp(s) + share(exp(s'), s', t'), with s at temperature 1, s' and t' at the pair's. The share is the
-// divergence's. The lambdas hold plain values, not the pair, for the reason that RowPair gives.
+// at(i) = softmax_factor * exp(s) + share(exp(s'), s', t'), with s at temperature 1, s' and t' at the pair's. The share
+// is the divergence's. The lambdas hold plain values, not the pair, for the reason that RowPair gives.
 template <class A, class G, class Share>
 void write_pair_gradient(G* gradient, const RowPair<A>& pair, const Targets<A>& targets, A softmax_factor, Share share) {
   const A *student = pair.student, *teacher = pair.teacher;
@@ -59,7 +59,8 @@ void write_divergence_gradient(G* gradient, const RowPair<A>& pair, const PairSu
   const A p_factor = A(factor / sums.student_z);
   if (direction == KlDirection::student_teacher) {
     const A mean_d = A(sums.student_d);
-    write_pair_gradient(gradient, pair, targets, softmax_factor, [=](A e, A s, A t) { return p_factor * e * (s - t - mean_d); });
+    write_pair_gradient(gradient, pair, targets, softmax_factor,
+                        [=](A e, A s, A t) { return p_factor * e * (s - t - mean_d); });
   } else if (direction == KlDirection::teacher_student) {
     const A q_factor = A(factor / sums.teacher_z);
     write_pair_gradient(gradient, pair, targets, softmax_factor,
@@ -84,8 +85,13 @@ template <class G>
 DistillationTerms poisoned_row(G* gradient, int64_t count) {
   constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   if (gradient != nullptr) std::fill(gradient, gradient + count, G(accumulator<G>(kNan)));
-  return {.kl = kNan, .kl_student_teacher = kNan, .kl_teacher_student = kNan, .jensen_shannon = kNan, .hard_label = kNan,
-          .true_label = kNan, .rows = 1};
+  return {.kl = kNan,
+          .kl_student_teacher = kNan,
+          .kl_teacher_student = kNan,
+          .jensen_shannon = kNan,
+          .hard_label = kNan,
+          .true_label = kNan,
+          .rows = 1};
 }
 
 template <class A, class G>
@@ -159,8 +165,8 @@ DistillationTerms pair_row(G* gradient, const Row<A>& row, const DistillationWei
 
 template <class A, class G>
 DistillationTerms distillation_rows(G* gradient, const A* student_logits, const A* teacher_logits, const int32_t* labels,
-                                    int64_t rows, int64_t vocabulary, const DistillationWeights& weights,
-                                    double gradient_scale, const DistillationReport& report) {
+                                    int64_t rows, int64_t vocabulary, const DistillationWeights& weights, double gradient_scale,
+                                    const DistillationReport& report) {
   std::vector<DistillationTerms> results(static_cast<size_t>(rows));
 #pragma omp parallel for schedule(static) if (rows * vocabulary > kSerialElements)
   for (int64_t i = 0; i < rows; ++i) {

@@ -8,7 +8,8 @@ namespace echo::kernels {
 namespace cpu {
 namespace {
 
-// y[i] = function(values of the inputs at i, in the accumulator's type). Same-index aliasing is allowed, so `omp simd` holds.
+// y[i] = function(values of the inputs at i, in the accumulator's type). Same-index aliasing is allowed, so `omp simd`
+// holds.
 template <class T, class Function, class... Inputs>
 void map(T* y, int64_t count, Function function, const Inputs*... inputs) {
 #pragma omp parallel for simd schedule(static) if (count > kSerialElements)
@@ -76,8 +77,8 @@ void multiply_add(Tensor& y, const Tensor& a, const Tensor& b) {
   check_same_dtype("multiply_add", {&y, &a, &b});
   require_cpu("multiply_add", y);
   dispatch_float(y.dtype(), [&]<class T>() {
-    cpu::map(y.data<T>(), y.elements(), [](auto sum, auto p, auto q) { return sum + p * q; }, y.data<T>(), a.data<T>(),
-             b.data<T>());
+    cpu::map(
+        y.data<T>(), y.elements(), [](auto sum, auto p, auto q) { return sum + p * q; }, y.data<T>(), a.data<T>(), b.data<T>());
   });
 }
 
@@ -102,23 +103,23 @@ void add_scaled(Tensor& y, const Tensor& x, double factor) {
     dispatch_float(x.dtype(), [&]<class X>() {
       using A = accumulator<Y>;
       const A a_factor = A(factor);
-      cpu::map(y.data<Y>(), y.elements(), [a_factor](auto sum, auto value) { return sum + a_factor * A(value); },
-               y.data<Y>(), x.data<X>());
+      cpu::map(
+          y.data<Y>(), y.elements(), [a_factor](auto sum, auto value) { return sum + a_factor * A(value); }, y.data<Y>(),
+          x.data<X>());
     });
   });
 }
 
 void add_bias(Tensor& y, const Tensor& x, const Tensor& bias) {
   check_operands("add_bias", y.shape(), {&y, &x});
-  ECHO_CHECK(x.rank() >= 1 && bias.defined() && bias.shape() == Shape{x.dim(-1)} && bias.is_contiguous(),
-             "add_bias: x ", x, ", bias ", bias, ", expected one value per column");
+  ECHO_CHECK(x.rank() >= 1 && bias.defined() && bias.shape() == Shape{x.dim(-1)} && bias.is_contiguous(), "add_bias: x ", x,
+             ", bias ", bias, ", expected one value per column");
   check_same_dtype("add_bias", {&y, &x, &bias});
   require_cpu("add_bias", y);
   const int64_t columns = x.dim(-1);
   if (x.elements() == 0) return;
-  dispatch_float(y.dtype(), [&]<class T>() {
-    cpu::add_bias(y.data<T>(), x.data<T>(), bias.data<T>(), x.elements() / columns, columns);
-  });
+  dispatch_float(y.dtype(),
+                 [&]<class T>() { cpu::add_bias(y.data<T>(), x.data<T>(), bias.data<T>(), x.elements() / columns, columns); });
 }
 
 void tanh_forward(Tensor& y, const Tensor& x) {

@@ -2,9 +2,9 @@
 
 #include "tensor/tensor.h"
 
-// Element by element. Unless said otherwise all tensors of a call have one shape, one floating dtype and one device, and are
-// contiguous; the output may be one of the inputs. bf16 is computed in f32 and rounded once. Each throws Error when shapes,
-// dtypes or devices do not fit.
+// Element by element. Unless said otherwise all tensors of a call have one shape, one floating dtype and one device,
+// and are contiguous; the output may be one of the inputs. bf16 is computed in f32 and rounded once. Each throws Error
+// when shapes, dtypes or devices do not fit.
 namespace echo::kernels {
 
 void add(Tensor& y, const Tensor& a, const Tensor& b);           // y = a + b

@@ -6,12 +6,14 @@
 
 namespace echo::kernels {
 
-// The Euclidean norm of all elements of all tensors together. Contiguous floating tensors, any mix of dtypes; undefined ones count
-// as zero. Squares are summed in f64 in fixed pieces and a fixed order: the result does not depend on the number of threads.
+// The Euclidean norm of all elements of all tensors together. Contiguous floating tensors, any mix of dtypes; undefined
+// ones count as zero. Squares are summed in f64 in fixed pieces and a fixed order: the result does not depend on the
+// number of threads.
 double gradient_norm(std::span<const Tensor> gradients);
 
-// What gradients are multiplied by so that their norm is at most `max_norm`: min(1, max_norm / (norm + 1e-6)), as PyTorch's
-// clip_grad_norm_ does it. 1 when max_norm <= 0 (no clipping). NaN when the norm is not finite: the step must not be taken.
+// What gradients are multiplied by so that their norm is at most `max_norm`: min(1, max_norm / (norm + 1e-6)), as
+// PyTorch's clip_grad_norm_ does it. 1 when max_norm <= 0 (no clipping). NaN when the norm is not finite: the step must
+// not be taken.
 double clip_coefficient(double norm, double max_norm);
 
 }  // namespace echo::kernels

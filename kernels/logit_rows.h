@@ -6,8 +6,9 @@
 
 #include "kernels/vector_exp.h"
 
-// What the losses do with one row of logits: a few passes over a row that stays in the first- or second-level cache. A: float, with
-// lanes of kBlock elements added up in f64, or double. Nothing here allocates or throws; used by distillation_rows.cpp only.
+// What the losses do with one row of logits: a few passes over a row that stays in the first- or second-level cache. A:
+// float, with lanes of kBlock elements added up in f64, or double. Nothing here allocates or throws; used by
+// distillation_rows.cpp only.
 // `flatten`: a loop vectorises only when every call in it is inlined, which GCC would not do for the larger ones.
 namespace echo::kernels::rows {
 
@@ -67,8 +68,9 @@ template <class A>
   return total;
 }
 
-// Two rows at inverse temperature beta, with s' = beta (s - max s), t' likewise and d = s' - t'. Shifted by the maxima nothing
-// overflows, and differences are taken before anything is rounded against a large logit. Loops copy the fields into locals
+// Two rows at inverse temperature beta, with s' = beta (s - max s), t' likewise and d = s' - t'. Shifted by the maxima
+// nothing overflows, and differences are taken before anything is rounded against a large logit. Loops copy the fields
+// into locals
 // first: GCC 12 gathers element by element where it has to reload them.
 template <class A>
 struct RowPair {
@@ -80,13 +82,13 @@ struct RowPair {
 
 // With p, q the softmax of s', t':  log p - log q = d - log Zs + log Zt.
 struct PairSums {
-  double student_z = 0;   // Zs = sum exp(s')
-  double teacher_z = 0;   // Zt = sum exp(t')
-  double student_d = 0;   // sum p d
-  double teacher_d = 0;   // sum q d
-  double log_ratio() const { return std::log(teacher_z) - std::log(student_z); }        // log Zt - log Zs
-  double kl_student_teacher() const { return student_d + log_ratio(); }                 // sum p (log p - log q)
-  double kl_teacher_student() const { return -teacher_d - log_ratio(); }                // sum q (log q - log p)
+  double student_z = 0;                                                           // Zs = sum exp(s')
+  double teacher_z = 0;                                                           // Zt = sum exp(t')
+  double student_d = 0;                                                           // sum p d
+  double teacher_d = 0;                                                           // sum q d
+  double log_ratio() const { return std::log(teacher_z) - std::log(student_z); }  // log Zt - log Zs
+  double kl_student_teacher() const { return student_d + log_ratio(); }           // sum p (log p - log q)
+  double kl_teacher_student() const { return -teacher_d - log_ratio(); }          // sum q (log q - log p)
 };
 
 template <class A>
@@ -130,7 +132,8 @@ inline float log_one_plus(float y) {
 }
 inline double log_one_plus(double y) { return std::log1p(y); }
 
-// With m = (p + q) / 2 and x = log p - log q:  log p - log m = log 2 - log(1 + e^-x), which never forms m (p and q may both be 0).
+// With m = (p + q) / 2 and x = log p - log q:  log p - log m = log 2 - log(1 + e^-x), which never forms m (p and q may
+// both be 0).
 template <class A>
 A log_over_mean(A x) {
   const A tail = log_one_plus(exponential(x < 0 ? x : -x));

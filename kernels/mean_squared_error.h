@@ -5,8 +5,8 @@
 
 namespace echo::kernels {
 
-// What a row's squared difference is divided by before it counts. `teacher_power` serves residual streams in which a few huge
-// activations would swamp every other term.
+// What a row's squared difference is divided by before it counts. `teacher_power` serves residual streams in which a
+// few huge activations would swamp every other term.
 enum class HiddenNormalization { none, teacher_power };
 
 // Sums over the rows that count; divide by the global number of tokens for a mean.
@@ -26,13 +26,14 @@ struct HiddenError {
 // Keeps a teacher row of zeros from dividing by zero.
 inline constexpr double kTeacherPowerFloor = 1e-6;
 
-// The distance between hidden states of student and teacher, row by row, and the gradient of gradient_scale * (the sum that
-// `normalization` names) with respect to the student's.
+// The distance between hidden states of student and teacher, row by row, and the gradient of gradient_scale * (the sum
+// that `normalization` names) with respect to the student's.
 //   student, teacher: (..., D), any floating dtypes with the same accumulator (f64 goes with f64 only), contiguous.
-//   labels: as many i32 as there are rows; rows with -1 are padding, count nowhere and get the gradient 0. Undefined: all count.
+//   labels: as many i32 as there are rows; rows with -1 are padding, count nowhere and get the gradient 0. Undefined:
+//   all count.
 //   d_student: the student's shape and dtype; undefined: no gradient is wanted.
-// The power is that of the teacher's own row, not of the batch: the term then is a sum over tokens that comes out the same however
-// a global batch is split into micro-batches.
+// The power is that of the teacher's own row, not of the batch: the term then is a sum over tokens that comes out the
+// same however a global batch is split into micro-batches.
 // Sums of a row in f32 (f64 for f64), over rows in f64, independent of the number of threads.
 // Throws Error when shapes, dtypes or devices do not fit.
 HiddenError mean_squared_error(Tensor& d_student, GradientMode mode, const Tensor& student, const Tensor& teacher,

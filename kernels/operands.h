@@ -9,7 +9,8 @@ namespace echo::kernels {
 // Loops over fewer elements than this stay on one thread: waking a team costs some microseconds.
 inline constexpr int64_t kSerialElements = 1 << 15;
 
-// target = value, rounded. For bf16 the bits are assigned rather than the struct: GCC 12 does not vectorise a loop that copies one.
+// target = value, rounded. For bf16 the bits are assigned rather than the struct: GCC 12 does not vectorise a loop that
+// copies one.
 template <class T>
 inline void assign(T& target, accumulator<T> value) {
   target = value;

@@ -3,7 +3,8 @@
 #include "kernels/gradient_mode.h"
 #include "tensor/tensor.h"
 
-// Sums that do not depend on the number of threads: fixed pieces, added in order. Contiguous floating tensors of any shape.
+// Sums that do not depend on the number of threads: fixed pieces, added in order. Contiguous floating tensors of any
+// shape.
 namespace echo::kernels {
 
 // In f64 whatever the dtype. Empty tensors: 0 (mean: throws Error).

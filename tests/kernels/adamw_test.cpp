@@ -57,9 +57,10 @@ TEST(AdamWTest, MatchesTheNaiveLoopOverTensorsOfVeryDifferentSize) {
 }
 
 TEST(AdamWTest, FirstStepsAreThoseWorkedOutByHand) {
-  // p = 1, lr 0.1, betas 0.9 and 0.999, weight decay 0.01.  Step 1, g = 0.5: p -> 1 * (1 - 0.001) = 0.999, m = 0.05, v = 2.5e-4;
-  // corrected 0.5 and 0.25, so p -> 0.999 - 0.1 * 0.5 / (0.5 + 1e-8) = 0.899000002.  Step 2, g = -1: p -> 0.899000002 * 0.999 =
-  // 0.898101001998; m = 0.045 - 0.1 = -0.055, v = 2.4975e-4 + 1e-3 = 1.24975e-3; corrected -0.055 / 0.19 and 1.24975e-3 / 1.999e-3.
+  // p = 1, lr 0.1, betas 0.9 and 0.999, weight decay 0.01.  Step 1, g = 0.5: p -> 1 * (1 - 0.001) = 0.999, m = 0.05, v
+  // = 2.5e-4; corrected 0.5 and 0.25, so p -> 0.999 - 0.1 * 0.5 / (0.5 + 1e-8) = 0.899000002.  Step 2, g = -1: p ->
+  // 0.899000002 * 0.999 = 0.898101001998; m = 0.045 - 0.1 = -0.055, v = 2.4975e-4 + 1e-3 = 1.24975e-3; corrected -0.055
+  // / 0.19 and 1.24975e-3 / 1.999e-3.
   std::array spans = {AdamWSpan{Tensor::full({1}, 1, DType::f64), Tensor::full({1}, 0.5, DType::f64),
                                 Tensor::zeros({1}, DType::f64), Tensor::zeros({1}, DType::f64), 0.01}};
   kernels::adamw(spans, {.learning_rate = 0.1, .step = 1});

@@ -15,8 +15,8 @@ TEST(CastTest, RoundsToTheNearestAndKeepsWhatIsNotFinite) {
   EXPECT_EQ(f32[3], double(-0.1f));
   EXPECT_EQ(f32[4], INFINITY);
   EXPECT_EQ(bf16[0], 1);
-  EXPECT_EQ(bf16[1], 1);             // a quarter of a unit: down
-  EXPECT_EQ(bf16[2], 1 + 0x1p-6);    // half-way: to even
+  EXPECT_EQ(bf16[1], 1);           // a quarter of a unit: down
+  EXPECT_EQ(bf16[2], 1 + 0x1p-6);  // half-way: to even
   EXPECT_EQ(bf16[4], INFINITY);
   EXPECT_EQ(bf16[5], -INFINITY);
   EXPECT_TRUE(std::isnan(bf16[6]));

@@ -19,8 +19,7 @@ using kernels::DistillationWeights;
 using kernels::KlDirection;
 using kernels::Transpose;
 
-constexpr KlDirection kDirections[] = {KlDirection::student_teacher, KlDirection::teacher_student,
-                                       KlDirection::jensen_shannon};
+constexpr KlDirection kDirections[] = {KlDirection::student_teacher, KlDirection::teacher_student, KlDirection::jensen_shannon};
 
 struct Problem {
   Tensor student_hidden, student_head, teacher_hidden, teacher_head, labels;
@@ -50,9 +49,9 @@ Outcome run(const Problem& p, const DistillationReport& report = {}, int64_t chu
   Outcome result;
   result.d_hidden = Tensor::empty_like(p.student_hidden);
   result.d_head = Tensor::zeros(p.student_head.shape(), accumulator_dtype(p.student_head.dtype()));
-  result.terms = kernels::distillation_head(result.d_hidden, result.d_head, GradientMode::overwrite, p.student_hidden,
-                                            p.student_head, p.teacher_hidden, p.teacher_head, p.labels, p.weights,
-                                            p.gradient_scale, report, chunk_rows);
+  result.terms =
+      kernels::distillation_head(result.d_hidden, result.d_head, GradientMode::overwrite, p.student_hidden, p.student_head,
+                                 p.teacher_hidden, p.teacher_head, p.labels, p.weights, p.gradient_scale, report, chunk_rows);
   return result;
 }
 
@@ -236,7 +235,8 @@ TEST(DistillationLossTest, SinglePrecisionGradientsAreCloseToDouble) {
     Problem p = make_problem(20, 16, 16, 700, DType::f32, 3);
     p.weights.direction = direction;
     Problem reference = p;
-    for (Tensor* tensor : {&reference.student_hidden, &reference.student_head, &reference.teacher_hidden, &reference.teacher_head})
+    for (Tensor* tensor :
+         {&reference.student_hidden, &reference.student_head, &reference.teacher_hidden, &reference.teacher_head})
       *tensor = kernels::cast(*tensor, DType::f64);
     const Outcome f32 = run(p), f64 = run(reference);
     // f32 arithmetic: some ten roundings of 6e-8 per logit, logits of size 10.
@@ -251,7 +251,8 @@ TEST(DistillationLossTest, Bfloat16ErrorIsAtMostTwiceThatOfRoundingTheLogitGradi
     Problem p = make_problem(20, 16, 16, 300, DType::bf16, 3);
     p.weights.direction = direction;
     Problem reference = p;
-    for (Tensor* tensor : {&reference.student_hidden, &reference.student_head, &reference.teacher_hidden, &reference.teacher_head})
+    for (Tensor* tensor :
+         {&reference.student_hidden, &reference.student_head, &reference.teacher_hidden, &reference.teacher_head})
       *tensor = kernels::cast(*tensor, DType::f64);
     const Outcome bf16 = run(p), f64 = run(reference);
     // With the logits as hidden states and the identity as head, d_hidden is the gradient of the logits.

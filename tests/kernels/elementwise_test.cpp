@@ -26,7 +26,8 @@ TEST(ElementwiseTest, OperationsMatchTheirFormulas) {
   for (const DType dtype : kFloats) {
     for (const int64_t count : {1, 37, 70'001}) {  // one vector's rest, and enough for several threads
       SCOPED_TRACE(concat(dtype, ' ', count));
-      const Tensor a = random_tensor({count}, dtype, 1), b = random_tensor({count}, dtype, 2), c = random_tensor({count}, dtype, 3);
+      const Tensor a = random_tensor({count}, dtype, 1), b = random_tensor({count}, dtype, 2),
+                   c = random_tensor({count}, dtype, 3);
       const std::vector<double> p = values_of(a), q = values_of(b), r = values_of(c);
       Tensor y = Tensor::empty({count}, dtype);
       kernels::add(y, a, b);
