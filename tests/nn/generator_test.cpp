@@ -1,0 +1,115 @@
+#include "nn/generator.h"
+
+#include "autograd/no_grad.h"
+#include "nn/model_io.h"
+#include "tests/kernels/random_tensor.h"
+#include "tests/test_support.h"
+
+namespace echo {
+namespace {
+
+LlamaConfig small_config() {
+  LlamaConfig config;
+  config.vocab_size = 30, config.hidden_size = 16, config.intermediate_size = 20, config.num_hidden_layers = 3;
+  config.num_attention_heads = 4, config.num_key_value_heads = 2, config.head_dim = 4, config.max_position_embeddings = 64;
+  return config;
+}
+
+std::unique_ptr<Llama> small_model(LlamaConfig config = small_config()) {
+  auto model = make_model(config, LeaderMap({0, 1, 1}), {DType::f64, false});
+  initialize(*model, 0.5, 5);
+  return model;
+}
+
+GenerationOptions options_of(int64_t max_new_tokens, const SamplingOptions& sampling = {}) {
+  GenerationOptions options;
+  options.max_new_tokens = max_new_tokens;
+  options.sampling = sampling;
+  options.compute_dtype = DType::f64;
+  return options;
+}
+
+std::vector<int32_t> generated(const Llama& model, const std::vector<int32_t>& prompt, const GenerationOptions& options,
+                               GenerationStatistics* statistics = nullptr) {
+  std::vector<int32_t> ids;
+  const GenerationStatistics result = generate(model, prompt, options, [&](int32_t id) { ids.push_back(id); });
+  if (statistics != nullptr) *statistics = result;
+  return ids;
+}
+
+TEST(GeneratorTest, CachedStepsChooseWhatWholePassesChoose) {
+  const auto model = small_model();
+  const std::vector<int32_t> prompt = {1, 7, 4};
+  for (const SamplingOptions& sampling : {SamplingOptions{}, SamplingOptions{.temperature = 1, .top_k = 10, .top_p = 0.9, .seed = 3}}) {
+    const NoGrad no_grad;
+    std::vector<int32_t> ids = prompt;
+    Sampler sampler(sampling);
+    ForwardOptions forward;
+    forward.compute_dtype = DType::f64;
+    for (int i = 0; i < 20; ++i) {
+      const Tensor hidden = model->forward(Tensor::from(ids, {1, int64_t(ids.size())}), forward).hidden.data();
+      ids.push_back(sampler.choose(model->logits(hidden.select(1, int64_t(ids.size()) - 1).contiguous()).reshape({30})));
+    }
+    EXPECT_EQ(generated(*model, prompt, options_of(20, sampling)), std::vector<int32_t>(ids.begin() + 3, ids.end()));
+  }
+}
+
+TEST(GeneratorTest, TheSeedDecidesTheText) {
+  const auto model = small_model();
+  const auto text = [&](uint64_t seed) { return generated(*model, {1}, options_of(30, {.temperature = 1.5, .seed = seed})); };
+  EXPECT_EQ(text(1), text(1));
+  EXPECT_NE(text(1), text(2));
+}
+
+TEST(GeneratorTest, StopsAtAnEndTokenWithoutHandingItOut) {
+  const std::vector<int32_t> free_text = generated(*small_model(), {1, 7, 4}, options_of(20));
+  LlamaConfig config = small_config();
+  config.eos_token_id = {29, free_text[5]};  // any of several
+  size_t first = 0;
+  while (free_text[first] != free_text[5] && free_text[first] != 29) ++first;
+  GenerationStatistics statistics;
+  const std::vector<int32_t> text = generated(*small_model(config), {1, 7, 4}, options_of(20), &statistics);
+  EXPECT_TRUE(statistics.ended);
+  EXPECT_EQ(text, std::vector<int32_t>(free_text.begin(), free_text.begin() + int64_t(first)));
+  EXPECT_EQ(statistics.new_tokens, int64_t(first));
+}
+
+TEST(GeneratorTest, CountsTokensAndSteps) {
+  const auto model = small_model();
+  GenerationStatistics statistics;
+  EXPECT_EQ(generated(*model, {1, 7, 4}, options_of(6), &statistics).size(), 6u);
+  EXPECT_EQ(statistics.prompt_tokens, 3);
+  EXPECT_EQ(statistics.new_tokens, 6);
+  EXPECT_EQ(statistics.decode_steps, 5);  // the prompt's pass chose the first
+  EXPECT_FALSE(statistics.ended);
+  EXPECT_GT(statistics.prefill_seconds, 0);
+  EXPECT_TRUE(generated(*model, {1, 7, 4}, options_of(0)).empty());
+}
+
+TEST(GeneratorTest, AnEmptyPromptIsRefused) {
+  const auto model = small_model();
+  EXPECT_NE(error_message(ExitCode::usage, [&] { generated(*model, {}, options_of(3)); }).find("empty"), std::string::npos);
+}
+
+TEST(KvCacheTest, FollowersCacheNoKeys) {
+  const auto model = small_model();
+  const KvCache cache = model->make_cache(2, 10, DType::f32);
+  ASSERT_EQ(cache.layers.size(), 3u);
+  EXPECT_TRUE(cache.layers[1].k.defined());
+  EXPECT_FALSE(cache.layers[2].k.defined());
+  EXPECT_EQ(cache.bytes(), (3 + 2) * 2 * 10 * 2 * 4 * 4);
+}
+
+TEST(KvCacheTest, AFullCacheIsRefused) {
+  const NoGrad no_grad;
+  const auto model = small_model();
+  KvCache cache = model->make_cache(1, 2, DType::f64);
+  ForwardOptions options;
+  options.compute_dtype = DType::f64;
+  options.cache = &cache;
+  model->forward(Tensor::from(std::vector<int32_t>{1, 2}, {1, 2}), options);
+  error_message(ExitCode::internal, [&] { model->decode(Tensor::from(std::vector<int32_t>{3}), cache, DType::f64); });
+}
+
+}  // namespace
+}  // namespace echo

@@ -1,0 +1,119 @@
+// ./generate: continues a text with a Llama, teacher or student, and streams what it writes.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <string>
+#include <string_view>
+
+#include "base/program.h"
+#include "data/tokenizer.h"
+#include "nn/generator.h"
+#include "nn/model_io.h"
+#include "training/config_paths.h"
+
+namespace {
+
+using namespace echo;
+
+struct Arguments {
+  std::string model, prompt, dtype = "float32";
+  GenerationOptions generation;
+};
+
+void print(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
+    fail(ExitCode::io, "standard output: writing failed");
+}
+
+// The beginning token, when there is one, and the prompt. Throws Error (usage) when nothing is left to continue.
+std::vector<int32_t> ids_of_prompt(const Arguments& arguments, const LlamaConfig& config, const Tokenizer& tokenizer) {
+  std::vector<int32_t> ids;
+  if (config.bos_token_id.has_value())
+    ids.push_back(int32_t(*config.bos_token_id));
+  else if (tokenizer.bos_id() >= 0)
+    ids.push_back(tokenizer.bos_id());
+  const std::vector<int32_t> text = tokenizer.encode(arguments.prompt);
+  ids.insert(ids.end(), text.begin(), text.end());
+  if (ids.empty()) fail(ExitCode::usage, "--prompt: is empty, and this model has no token to begin a text with; give a text");
+  if (int64_t(ids.size()) >= config.max_position_embeddings)
+    fail(ExitCode::usage, "--prompt: has ", ids.size(), " tokens, but the model reads texts of at most ",
+         config.max_position_embeddings, "; shorten it");
+  return ids;
+}
+
+std::string rate(int64_t tokens, double seconds) {
+  return tokens > 0 && seconds > 0 ? fmt::format("{} tokens, {:.0f} tokens/s", tokens, double(tokens) / seconds)
+                                   : fmt::format("{} tokens", tokens);
+}
+
+int generate_text(const Arguments& arguments) {
+  const auto start = std::chrono::steady_clock::now();
+  const std::filesystem::path folder = resolve_model(arguments.model, "--model");
+  const Tokenizer tokenizer(folder / "tokenizer.model");
+  const CheckpointReader checkpoint(folder);
+  const LlamaConfig& config = checkpoint.config();
+  if (tokenizer.vocabulary_size() != config.vocab_size)
+    fail(ExitCode::bad_data, folder.string(), ": tokenizer.model has ", tokenizer.vocabulary_size(),
+         " pieces, but config.json says vocab_size ", config.vocab_size, "; use the tokenizer that the model was trained with");
+  GenerationOptions options = arguments.generation;
+  options.compute_dtype = arguments.dtype == "bfloat16" ? DType::bf16 : DType::f32;
+  const std::vector<int32_t> prompt = ids_of_prompt(arguments, config, tokenizer);
+  const int64_t room = config.max_position_embeddings - int64_t(prompt.size());
+  const bool limited = options.max_new_tokens > room;
+  if (limited) options.max_new_tokens = room;
+  const auto model = load_model(checkpoint, {options.compute_dtype, /*requires_gradient=*/false});
+  const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+
+  StreamingDecoder decoder(tokenizer);
+  for (const int32_t id : prompt) decoder.push(id);
+  print(arguments.prompt);
+  const GenerationStatistics statistics =
+      generate(*model, prompt, options, [&](int32_t id) { print(decoder.push(id)); });
+  print(decoder.finish() + "\n");
+
+  if (limited && !statistics.ended)
+    fmt::print(stderr, "note: stopped at the {} positions that the model was trained for\n", config.max_position_embeddings);
+  fmt::print(stderr, "load {:.2f} s | prefill {} | decode {}\n", load_seconds,
+             rate(statistics.prompt_tokens, statistics.prefill_seconds), rate(statistics.decode_steps, statistics.decode_seconds));
+  return 0;
+}
+
+// A number in a range that has an open end or none, and no NaN: more than CLI::Range can say.
+CLI::Validator number_where(const std::string& description, const std::function<bool(double)>& accepts) {
+  return CLI::Validator(
+      [=](std::string& text) {
+        double value = 0;
+        return CLI::detail::lexical_cast(text, value) && accepts(value) ? "" : text + ": expected " + description;
+      },
+      description);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Continues a text. Prompt and continuation go to standard output, timings to standard error.\n", "generate");
+  Arguments arguments;
+  SamplingOptions& sampling = arguments.generation.sampling;
+  app.add_option("--model", arguments.model, "folder of the model (config.json, weights, tokenizer.model)")->required();
+  app.add_option("--prompt", arguments.prompt, "text to continue (--prompt=-x for one that begins with a dash)");
+  app.add_option("--max-new-tokens", arguments.generation.max_new_tokens, "length of the continuation, at most")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--temperature", sampling.temperature, "0: always the most likely token; higher: more varied")
+      ->capture_default_str()
+      ->check(number_where("a number from 0", [](double value) { return value >= 0 && std::isfinite(value); }));
+  app.add_option("--top-k", sampling.top_k, "choose among the K most likely tokens; 0: among all")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--top-p", sampling.top_p, "choose among the most likely tokens that together have probability P")
+      ->capture_default_str()
+      ->check(number_where("a number above 0, up to 1", [](double value) { return value > 0 && value <= 1; }));
+  app.add_option("--seed", sampling.seed, "of the choices")->capture_default_str();
+  app.add_option("--dtype", arguments.dtype, "precision of the computation")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"float32", "bfloat16"}));
+  return run_program(app, argc, argv, [&] { return generate_text(arguments); });
+}
