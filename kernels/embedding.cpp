@@ -4,6 +4,8 @@
 #include <numeric>
 #include <vector>
 
+#include "kernels/operands.h"
+
 namespace echo::kernels {
 
 namespace {
@@ -31,7 +33,7 @@ void embedding_forward(Tensor& y, const Tensor& ids, const Tensor& table) {
       T* target = y.data<T>();
       for (int64_t i = 0; i < ids.dim(0); ++i)
         for (int64_t j = 0; j < width; ++j)
-          target[i * width + j] = T(static_cast<accumulator<T>>(source[id[i] * width + j]));
+          assign(target[i * width + j], static_cast<accumulator<T>>(source[id[i] * width + j]));
     });
   });
 }

@@ -4,7 +4,9 @@
 #include <vector>
 
 #include "kernels/dispatch.h"
+#include "kernels/operands.h"
 #include "kernels/row_chunks.h"
+
 
 namespace echo::kernels {
 namespace {
@@ -54,7 +56,7 @@ void rms_norm_forward(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Tensor&
       if (delta_data != nullptr) {
         const T* addend = delta_data + row * width;
         T* total = sum_data + row * width;
-        for (int64_t i = 0; i < width; ++i) total[i] = T(A(input[i]) + A(addend[i]));
+        for (int64_t i = 0; i < width; ++i) assign(total[i], A(input[i]) + A(addend[i]));
         input = total;
       }
       A squares = 0;
@@ -65,7 +67,7 @@ void rms_norm_forward(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Tensor&
       T* output = y_data + row * width;
       const A* w = scale.data();
 #pragma omp simd
-      for (int64_t i = 0; i < width; ++i) output[i] = T(A(input[i]) * inverse * w[i]);
+      for (int64_t i = 0; i < width; ++i) assign(output[i], A(input[i]) * inverse * w[i]);
     }
   });
 }
@@ -99,10 +101,10 @@ void rms_norm_backward(Tensor& dx, Tensor& dweight, GradientMode weight_mode, co
         if (passed != nullptr) {
 #pragma omp simd
           for (int64_t i = 0; i < width; ++i)
-            output[i] = T(inverse * (A(gradient[i]) * w[i] - A(input[i]) * factor) + A(passed[i]));
+            assign(output[i], inverse * (A(gradient[i]) * w[i] - A(input[i]) * factor) + A(passed[i]));
         } else {
 #pragma omp simd
-          for (int64_t i = 0; i < width; ++i) output[i] = T(inverse * (A(gradient[i]) * w[i] - A(input[i]) * factor));
+          for (int64_t i = 0; i < width; ++i) assign(output[i], inverse * (A(gradient[i]) * w[i] - A(input[i]) * factor));
         }
         if (own != nullptr) {
 #pragma omp simd

@@ -1,5 +1,7 @@
 #include "kernels/rope.h"
 
+#include "kernels/operands.h"
+
 namespace echo::kernels {
 
 void rope(Tensor& y, const Tensor& x, const RopeTable& table, int64_t first_position, RopeDirection direction) {
@@ -33,8 +35,8 @@ void rope(Tensor& y, const Tensor& x, const RopeTable& table, int64_t first_posi
 #pragma omp simd
         for (int64_t i = 0; i < half; ++i) {
           const A first = A(source[i]), second = A(source[i + half]), turn = sign * sine[i];
-          target[i] = T(first * cosine[i] - second * turn);
-          target[i + half] = T(second * cosine[i] + first * turn);
+          assign(target[i], first * cosine[i] - second * turn);
+          assign(target[i + half], second * cosine[i] + first * turn);
         }
       }
     }

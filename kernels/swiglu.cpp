@@ -1,6 +1,8 @@
 #include "kernels/swiglu.h"
 
+#include "kernels/operands.h"
 #include "kernels/vector_exp.h"
+
 
 namespace echo::kernels {
 namespace {
@@ -30,7 +32,7 @@ void swiglu_forward(Tensor& y, const Tensor& gate_up) {
 #pragma omp simd
       for (int64_t i = 0; i < width; ++i) {
         const A z = A(gate[i]);
-        target[i] = T(z / (A(1) + exponential(-z)) * A(up[i]));
+        assign(target[i], z / (A(1) + exponential(-z)) * A(up[i]));
       }
     }
   });
@@ -53,8 +55,8 @@ void swiglu_backward(Tensor& d_gate_up, const Tensor& dy, const Tensor& gate_up)
       for (int64_t i = 0; i < width; ++i) {
         const A z = A(gate[i]), g = A(incoming[i]);
         const A s = A(1) / (A(1) + exponential(-z));
-        d_gate[i] = T(g * A(up[i]) * s * (A(1) + z * (A(1) - s)));
-        d_up[i] = T(g * z * s);
+        assign(d_gate[i], g * A(up[i]) * s * (A(1) + z * (A(1) - s)));
+        assign(d_up[i], g * z * s);
       }
     }
   });
