@@ -8,6 +8,12 @@ CXX   ?= g++
 SM    ?= 80 90#   GPU architectures to compile for
 Q     ?= @#       Q= shows each command
 
+# Every core, unless the command line says otherwise (make -j1).
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+  MAKEFLAGS += -j$(shell nproc)
+endif
+MAKEFLAGS += --no-print-directory
+
 PACKAGES := g++ make pkg-config zstd libdnnl-dev libopenblas-dev libsentencepiece-dev libyaml-cpp-dev libgtest-dev \
             libfmt-dev libzstd-dev libzip-dev libxxhash-dev nlohmann-json3-dev libcli11-dev
 
@@ -113,11 +119,11 @@ tests: $(BUILD)/bin/run_tests programs examples
 
 # One test or a group: make test FILTER='SoftmaxTest.*'
 test: packages
-	@$(MAKE) --no-print-directory summary tests
+	@$(MAKE) summary tests
 	@ECHOATT_PROGRAMS=$(BUILD)/bin $(BUILD)/bin/run_tests --gtest_brief=1 $(if $(FILTER),--gtest_filter='$(FILTER)')
 
 demo: packages
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) all
 	@ECHOATT_PROGRAMS=$(BUILD)/bin scripts/demo.sh
 
 packages:
