@@ -13,7 +13,8 @@ std::vector<std::vector<int32_t>> analysis_samples(const std::string& path, cons
                                                    double max_bad_fraction) {
   if (samples < 1 || sequence_length < 1)
     fail(ExitCode::usage, "analysis needs at least one sample of one token, not ", samples, " of ", sequence_length);
-  if (tokenizer.bos_id() < 0) fail(ExitCode::config, "the tokenizer has no begin token, which analysis puts before each document");
+  if (tokenizer.bos_id() < 0)
+    fail(ExitCode::config, "the tokenizer has no begin token, which analysis puts before each document");
   CorpusSource source(path, find_data_files(path), SetFilter(set_names), max_bad_fraction);
   std::vector<std::vector<int32_t>> rows;
   Document document;
@@ -27,10 +28,12 @@ std::vector<std::vector<int32_t>> analysis_samples(const std::string& path, cons
     row.resize(size_t(sequence_length));
     rows.push_back(std::move(row));
   }
-  if (rows.empty() && source.counts().documents == 0) fail(ExitCode::bad_data, path, ": no documents: ", source.counts().describe());
+  if (rows.empty() && source.counts().documents == 0)
+    fail(ExitCode::bad_data, path, ": no documents: ", source.counts().describe());
   if (rows.empty())
     fail(ExitCode::bad_data, path, ": no document has ", sequence_length, " tokens: ", source.counts().documents,
-         " were read, the longest has ", longest, " (begin token counted); choose a shorter sequence length or longer documents");
+         " were read, the longest has ", longest,
+         " (begin token counted); choose a shorter sequence length or longer documents");
   return rows;
 }
 

@@ -11,7 +11,8 @@
 
 namespace echo {
 
-FileReader::FileReader(const std::filesystem::path& path) : path_(path), descriptor_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+FileReader::FileReader(const std::filesystem::path& path)
+    : path_(path), descriptor_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
   if (descriptor_ < 0) fail(ExitCode::input_missing, path.string(), ": cannot be opened: ", std::strerror(errno));
 }
 

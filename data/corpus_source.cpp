@@ -10,7 +10,8 @@ constexpr int64_t kFewestRecords = 100;  // a fraction of fewer says little
 
 }  // namespace
 
-CorpusSource::CorpusSource(std::string name, std::vector<std::filesystem::path> files, SetFilter filter, double max_bad_fraction)
+CorpusSource::CorpusSource(std::string name, std::vector<std::filesystem::path> files, SetFilter filter,
+                           double max_bad_fraction)
     : name_(std::move(name)), files_(std::move(files)), filter_(std::move(filter)), max_bad_fraction_(max_bad_fraction) {}
 
 void CorpusSource::check_bad_fraction(int64_t fewest_records) const {

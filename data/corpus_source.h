@@ -9,8 +9,8 @@
 namespace echo {
 
 // The documents of many files, one file open at a time, in the order given.
-//   next() throws Error (bad_data) with the counts by reason once more than `max_bad_fraction` of the records are bad: judged from
-//   the 100th record on, and at the end of the files however few they were.
+//   next() throws Error (bad_data) with the counts by reason once more than `max_bad_fraction` of the records are bad: judged
+//   from the 100th record on, and at the end of the files however few they were.
 class CorpusSource : public DocumentSource {
  public:
   // name: what to call the data in errors (the path that the user gave).

@@ -18,14 +18,15 @@ namespace echo {
 // Rows of token ids, one after the other: element (r, t) is at r * sequence_length + t.
 struct Batch {
   int64_t rows = 0, sequence_length = 0;
-  std::vector<int32_t> inputs, labels;  // (rows, sequence_length); a label is kIgnoredLabel (-1) where nothing is to be predicted
-  std::vector<int32_t> first_key;       // the same shape, index within the row; empty unless reset_attention
-  int64_t valid_tokens = 0;             // labels that count
-  DataCursor cursor;                    // after this batch: a loader started here goes on with the next (training batches only)
+  std::vector<int32_t> inputs,
+      labels;                      // (rows, sequence_length); a label is kIgnoredLabel (-1) where nothing is to be predicted
+  std::vector<int32_t> first_key;  // the same shape, index within the row; empty unless reset_attention
+  int64_t valid_tokens = 0;        // labels that count
+  DataCursor cursor;               // after this batch: a loader started here goes on with the next (training batches only)
 };
 
-// Training batches without end. A thread of its own reads and tokenizes ahead, up to about a million tokens; what comes depends on
-// settings and start alone, not on timing. Destroying it at any moment ends the thread.
+// Training batches without end. A thread of its own reads and tokenizes ahead, up to about a million tokens; what comes
+// depends on settings and start alone, not on timing. Destroying it at any moment ends the thread.
 // One thread at a time may call next_batch.
 class DataLoader {
  public:
@@ -44,19 +45,19 @@ class DataLoader {
   void read_ahead(const std::stop_token& stop);
 
   int64_t sequence_length_;
-  TrainingPacker packer_;   // the thread's, once it runs
-  size_t capacity_;         // rows
+  TrainingPacker packer_;  // the thread's, once it runs
+  size_t capacity_;        // rows
   double wait_seconds_ = 0;
 
   std::mutex mutex_;
   std::condition_variable_any has_rows_, has_room_;
-  std::deque<Row> rows_;           // guarded by mutex_, as the next
+  std::deque<Row> rows_;  // guarded by mutex_, as the next
   std::exception_ptr failure_;
-  std::jthread reader_;            // last: it is joined before what it uses goes
+  std::jthread reader_;  // last: it is joined before what it uses goes
 };
 
-// The held-out documents (rule: data_settings.h) in batches of `rows_per_batch` rows, the last with fewer; at most `max_rows` rows
-// (0: all). Empty when validation_fraction is 0 and there is no separate held-out data.
+// The held-out documents (rule: data_settings.h) in batches of `rows_per_batch` rows, the last with fewer; at most `max_rows`
+// rows (0: all). Empty when validation_fraction is 0 and there is no separate held-out data.
 // Throws Error (bad_data) when there should be held-out documents and none is found, and as DataLoader does.
 std::vector<Batch> held_out_batches(const DataSettings& settings, const Tokenizer& tokenizer, int64_t rows_per_batch,
                                     int64_t max_rows);
@@ -64,8 +65,8 @@ std::vector<Batch> held_out_batches(const DataSettings& settings, const Tokenize
 // Where training and held-out documents come from, by the rule in data_settings.h.
 struct DataPaths {
   std::string training;
-  std::string validation;       // empty: none
-  double held_out_fraction = 0; // > 0: validation is the same data, split by hash
+  std::string validation;        // empty: none
+  double held_out_fraction = 0;  // > 0: validation is the same data, split by hash
 };
 DataPaths resolve_data_paths(const DataSettings& settings);
 

@@ -28,13 +28,11 @@ SkipCounts& SkipCounts::operator+=(const SkipCounts& other) {
 }
 
 std::string SkipCounts::describe() const {
-  std::string text = std::to_string(bad()) + " of " + std::to_string(records) + (records == 1 ? " record is bad" : " records are bad");
-  const std::pair<int64_t, const char*> reasons[] = {{damaged_json, "damaged JSON"},
-                                                     {missing_text, "without a text field"},
-                                                     {invalid_utf8, "invalid UTF-8"},
-                                                     {too_long, "over 64 MiB"},
-                                                     {other_sets, "of other sets (not bad)"},
-                                                     {empty_text, "with an empty text (not bad)"}};
+  std::string text =
+      std::to_string(bad()) + " of " + std::to_string(records) + (records == 1 ? " record is bad" : " records are bad");
+  const std::pair<int64_t, const char*> reasons[] = {
+      {damaged_json, "damaged JSON"}, {missing_text, "without a text field"},  {invalid_utf8, "invalid UTF-8"},
+      {too_long, "over 64 MiB"},      {other_sets, "of other sets (not bad)"}, {empty_text, "with an empty text (not bad)"}};
   const char* separator = ": ";
   for (const auto& [count, reason] : reasons) {
     if (count == 0) continue;

@@ -12,9 +12,9 @@ inline constexpr size_t kLongestRecord = size_t{64} << 20;  // bytes
 
 struct Document {
   std::string text;
-  std::string set_name;        // meta.redpajama_set_name, empty when absent
+  std::string set_name;  // meta.redpajama_set_name, empty when absent
   std::filesystem::path file;
-  int64_t record = 0;          // number of the line in the file, from 0
+  int64_t record = 0;  // number of the line in the file, from 0
 };
 
 // What became of the records read so far.

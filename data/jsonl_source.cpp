@@ -77,7 +77,9 @@ class FieldPicker : public nlohmann::json_sax<nlohmann::json> {
 
 }  // namespace
 
-JsonlSource::JsonlSource(const std::filesystem::path& file, SetFilter filter) : file_(file), filter_(std::move(filter)) { open(); }
+JsonlSource::JsonlSource(const std::filesystem::path& file, SetFilter filter) : file_(file), filter_(std::move(filter)) {
+  open();
+}
 
 void JsonlSource::open() {
   std::unique_ptr<ByteReader> bytes;

@@ -8,8 +8,8 @@
 namespace echo {
 
 // Documents of one .jsonl or .jsonl.zst file: each line an object with a string `text` and, optionally, a string
-// `meta.redpajama_set_name`; everything else in it is ignored. Blank lines are passed over. A line that is not valid JSON, has no
-// text, is not valid UTF-8 or is longer than kLongestRecord is skipped and counted.
+// `meta.redpajama_set_name`; everything else in it is ignored. Blank lines are passed over. A line that is not valid JSON,
+// has no text, is not valid UTF-8 or is longer than kLongestRecord is skipped and counted.
 class JsonlSource : public DocumentSource {
  public:
   JsonlSource(const std::filesystem::path& file, SetFilter filter);

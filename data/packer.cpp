@@ -153,8 +153,8 @@ TrainingPacker::TrainingPacker(const DataSettings& settings, std::string name, s
   while (pending_.empty() && epoch_ == start.epoch) read_document();
   if (pending_.empty() || pending_.front().start.record != start.record || pending_.front().start.file != start.file ||
       start.token >= int64_t(pending_.front().tokens.size()))
-    fail(ExitCode::bad_data, name_, ": the saved position (file ", start.file, ", record ", start.record, ", token ", start.token,
-         ") is not in the data");
+    fail(ExitCode::bad_data, name_, ": the saved position (file ", start.file, ", record ", start.record, ", token ",
+         start.token, ") is not in the data");
   offset_ = size_t(start.token);
   pending_tokens_ -= offset_;
 }
@@ -163,8 +163,10 @@ void TrainingPacker::begin_epoch(int64_t epoch) {
   const SkipCounts counts = source_ ? source_->counts() : SkipCounts{};
   std::vector<std::filesystem::path> ordered;
   ordered.reserve(files_.size());
-  for (const int64_t index : file_order(int64_t(files_.size()), settings_.seed, epoch)) ordered.push_back(files_[size_t(index)]);
-  source_ = std::make_unique<CorpusSource>(name_, std::move(ordered), SetFilter(settings_.set_names), settings_.max_bad_fraction);
+  for (const int64_t index : file_order(int64_t(files_.size()), settings_.seed, epoch))
+    ordered.push_back(files_[size_t(index)]);
+  source_ =
+      std::make_unique<CorpusSource>(name_, std::move(ordered), SetFilter(settings_.set_names), settings_.max_bad_fraction);
   source_->set_counts(counts);
   epoch_ = epoch;
   epoch_read_from_start_ = true;

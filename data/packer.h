@@ -17,11 +17,11 @@ namespace echo {
 // A position in the endless training stream: the token that the next row begins with.
 struct DataCursor {
   int64_t epoch = 0;
-  int64_t file = 0;           // place in the epoch's order of the files
-  int64_t record = 0;         // line of that file
-  int64_t token = 0;          // of that document's tokens, begin and end tokens counted
-  uint64_t files = 0;         // fingerprint of the files it belongs to; 0: a fresh start
-  SkipCounts counts;          // of the records before it, over all epochs
+  int64_t file = 0;    // place in the epoch's order of the files
+  int64_t record = 0;  // line of that file
+  int64_t token = 0;   // of that document's tokens, begin and end tokens counted
+  uint64_t files = 0;  // fingerprint of the files it belongs to; 0: a fresh start
+  SkipCounts counts;   // of the records before it, over all epochs
   bool operator==(const DataCursor&) const = default;
 };
 
@@ -31,12 +31,13 @@ DataCursor data_cursor_from_json(const nlohmann::json& json);
 
 // One row: inputs (T), labels (T), and first_key (T) when asked for, else empty.
 //   label[t] is the token after input[t] in the stream, or kIgnoredLabel.
-//   first_key[t] is the index in the row of the first token of the document that input[t] is in (0 when it began in an earlier row).
+//   first_key[t] is the index in the row of the first token of the document that input[t] is in (0 when it began in an
+//   earlier row).
 inline constexpr int32_t kIgnoredLabel = -1;
 struct Row {
   std::vector<int32_t> inputs, labels, first_key;
-  int64_t valid_tokens = 0;   // labels that count
-  DataCursor next;            // where the row after this one begins (training rows only)
+  int64_t valid_tokens = 0;  // labels that count
+  DataCursor next;           // where the row after this one begins (training rows only)
 };
 
 // Whether held-out selection by hash takes this text: a share `fraction` of all texts, the same ones always.
@@ -55,8 +56,8 @@ class TrainingPacker {
  public:
   // files: sorted (find_data_files); held_out_fraction: documents left out by is_held_out. Throws Error: config when the
   // tokenizer has no end token (or no begin token where one is asked for), bad_data when `start` belongs to other files.
-  TrainingPacker(const DataSettings& settings, std::string name, std::vector<std::filesystem::path> files, double held_out_fraction,
-                 Tokenizer tokenizer, const DataCursor& start);
+  TrainingPacker(const DataSettings& settings, std::string name, std::vector<std::filesystem::path> files,
+                 double held_out_fraction, Tokenizer tokenizer, const DataCursor& start);
 
   // Throws Error (bad_data) when a whole epoch has no document, or too many records are bad.
   // Returns false when `stop` was requested meanwhile.
@@ -65,7 +66,7 @@ class TrainingPacker {
  private:
   struct PendingDocument {
     std::vector<int32_t> tokens;
-    DataCursor start;   // its first token
+    DataCursor start;  // its first token
   };
 
   void begin_epoch(int64_t epoch);

@@ -37,8 +37,12 @@ bool ProtobufReader::next() {
       type_ = WireType::varint;
       scalar_ = read_varint();
       return true;
-    case 1: length = 8; break;
-    case 5: length = 4; break;
+    case 1:
+      length = 8;
+      break;
+    case 5:
+      length = 4;
+      break;
     case 2: {
       const uint64_t declared = read_varint();
       if (declared > message_.size() - position_)
@@ -46,7 +50,8 @@ bool ProtobufReader::next() {
       length = declared;
       break;
     }
-    default: refuse(concat("field ", number, " has the unsupported wire type ", tag & 7));
+    default:
+      refuse(concat("field ", number, " has the unsupported wire type ", tag & 7));
   }
   if (length > message_.size() - position_) refuse(concat("field ", number, " is cut off"));
   type_ = static_cast<WireType>(tag & 7);

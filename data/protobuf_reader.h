@@ -6,26 +6,27 @@
 
 namespace echo {
 
-// Walks the fields of one message in protobuf's wire format without knowing its schema. Groups are refused: nothing here uses them.
+// Walks the fields of one message in protobuf's wire format without knowing its schema. Groups are refused:
+// nothing here uses them.
 //   ProtobufReader reader(bytes, "file: the piece table");
 //   while (reader.next()) switch (reader.number()) ...
-// Throws Error (bad_data), whose text begins with `where`, when a field is cut off, has no valid tag or number, or when a value is
-// asked for in a form the field does not have. Source: protobuf.dev/programming-guides/encoding.
+// Throws Error (bad_data), whose text begins with `where`, when a field is cut off, has no valid tag or number, or when a
+// value is asked for in a form the field does not have. Source: protobuf.dev/programming-guides/encoding.
 class ProtobufReader {
  public:
   enum class WireType { varint = 0, fixed64 = 1, bytes = 2, fixed32 = 5 };
 
   ProtobufReader(std::string_view message, std::string where) : message_(message), where_(std::move(where)) {}
 
-  bool next();                                     // reads one field; false at the end of the message
-  uint32_t number() const { return number_; }      // 1 to 2^29 - 1
+  bool next();                                 // reads one field; false at the end of the message
+  uint32_t number() const { return number_; }  // 1 to 2^29 - 1
   WireType wire_type() const { return type_; }
-  size_t offset() const { return field_start_; }   // of the field in the message, in bytes
+  size_t offset() const { return field_start_; }  // of the field in the message, in bytes
 
   uint64_t varint() const;
-  bool boolean() const;           // a varint that is 0 or 1
-  int32_t int32() const;          // a varint in the range of int32_t
-  float float32() const;          // four bytes
+  bool boolean() const;   // a varint that is 0 or 1
+  int32_t int32() const;  // a varint in the range of int32_t
+  float float32() const;  // four bytes
   std::string_view bytes() const;
 
  private:

@@ -58,8 +58,7 @@ void add_folder(const fs::path& folder, std::vector<fs::path>& files) {
 std::vector<fs::path> glob_matches(const std::string& pattern) {
   glob_t found{};
   std::vector<fs::path> paths;
-  if (::glob(pattern.c_str(), GLOB_NOSORT, nullptr, &found) == 0)
-    paths.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
+  if (::glob(pattern.c_str(), GLOB_NOSORT, nullptr, &found) == 0) paths.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
   ::globfree(&found);
   return paths;
 }
@@ -114,7 +113,8 @@ uint64_t fingerprint_of_files(const std::vector<fs::path>& files) {
   std::string description;
   for (const fs::path& file : files) {
     std::error_code ignored;
-    description += file.lexically_relative(common).generic_string() + '\0' + std::to_string(fs::file_size(file, ignored)) + '\0';
+    description +=
+        file.lexically_relative(common).generic_string() + '\0' + std::to_string(fs::file_size(file, ignored)) + '\0';
   }
   return XXH3_64bits(description.data(), description.size());
 }

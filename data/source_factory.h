@@ -17,8 +17,8 @@ std::vector<std::filesystem::path> find_data_files(const std::string& path);
 // The source that reads this kind of file.
 std::unique_ptr<DocumentSource> open_document_source(const std::filesystem::path& file, const SetFilter& filter);
 
-// A number that changes when names (relative to their common folder), sizes or the number of the files do: a saved position in the
-// files is meaningless then.
+// A number that changes when names (relative to their common folder), sizes or the number of the files do: a saved position
+// in the files is meaningless then.
 uint64_t fingerprint_of_files(const std::vector<std::filesystem::path>& files);
 
 }  // namespace echo

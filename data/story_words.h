@@ -5,8 +5,8 @@
 
 namespace echo::story {
 
-// The small world that stories are made of. Everything in a story refers to entries of these tables, so that a reader who has met
-// "Mia the baker" and "her red kite" can tell what comes later.
+// The small world that stories are made of. Everything in a story refers to entries of these tables, so that a reader who has
+// met "Mia the baker" and "her red kite" can tell what comes later.
 
 enum class Pronoun { she, he };
 
@@ -46,7 +46,7 @@ std::span<const Feeling> sorry_feelings();
 std::span<const std::string_view> colours();
 std::span<const std::string_view> animal_colours();
 std::span<const std::string_view> sizes();
-std::span<const std::string_view> weathers();   // "It was a windy morning"
+std::span<const std::string_view> weathers();  // "It was a windy morning"
 std::span<const std::string_view> foods();
 std::span<const std::string_view> hiding_places();
 std::span<const std::string_view> lessons();

@@ -62,19 +62,31 @@ std::string StoryWriter::write() {
 void StoryWriter::opening() {
   const Character& h = hero_;
   switch (random_.below(4)) {
-    case 0: say("Once upon a time there was a ", h.trade.trade, " named ", h.name.name); break;
-    case 1: say("In a ", pick(sizes()), " house near ", place_.place, " lived ", h.name.name, " the ", h.trade.trade); break;
-    case 2: say(h.name.name, " was a ", h.trade.trade, " and worked at ", h.trade.place); break;
-    default: say("One day, ", h.name.name, " the ", h.trade.trade, " woke up early"); break;
+    case 0:
+      say("Once upon a time there was a ", h.trade.trade, " named ", h.name.name);
+      break;
+    case 1:
+      say("In a ", pick(sizes()), " house near ", place_.place, " lived ", h.name.name, " the ", h.trade.trade);
+      break;
+    case 2:
+      say(h.name.name, " was a ", h.trade.trade, " and worked at ", h.trade.place);
+      break;
+    default:
+      say("One day, ", h.name.name, " the ", h.trade.trade, " woke up early");
+      break;
   }
   say(weather_);
   say("Every day ", he(h), " ", h.trade.past, " at ", h.trade.place);
-  if (random_.below(2)) say("But most of all ", h.name.name, " loved ", his(h), " ", h.colour, " ", h.thing.thing);
-  else say(h.name.name, " had a ", h.colour, " ", h.thing.thing, " and liked to ", h.thing.use);
+  if (random_.below(2))
+    say("But most of all ", h.name.name, " loved ", his(h), " ", h.colour, " ", h.thing.thing);
+  else
+    say(h.name.name, " had a ", h.colour, " ", h.thing.thing, " and liked to ", h.thing.use);
   say(his(h), " best friend was ", friend_.name.name, " the ", friend_.trade.trade, ", who worked at ", friend_.trade.place);
   say(friend_.name.name, " had a ", friend_.colour, " ", friend_.thing.thing);
-  if (random_.below(2)) say("They both knew a ", animal_colour_, " ", animal_.animal, " called ", animal_name_);
-  else say("A ", animal_colour_, " ", animal_.animal, " called ", animal_name_, " lived near ", place_.place);
+  if (random_.below(2))
+    say("They both knew a ", animal_colour_, " ", animal_.animal, " called ", animal_name_);
+  else
+    say("A ", animal_colour_, " ", animal_.animal, " called ", animal_name_, " lived near ", place_.place);
 }
 
 void StoryWriter::lose_the_thing() {
@@ -106,8 +118,8 @@ void StoryWriter::help_the_animal() {
   say("It was ", animal_name_, " the ", animal_.animal, ", and ", animal_name_, " was stuck ", pick(hiding_places()));
   say("The ", animal_colour_, " ", animal_.animal, " ", animal_.sound, " and could not move");
   say("\"Do not be afraid, ", animal_name_, ",\" said ", helper.name.name, ". \"I will help you.\"");
-  say(helper.name.name, " used ", his(helper), " ", helper.colour, " ", helper.thing.thing, " and pulled with all ", his(helper),
-      " strength");
+  say(helper.name.name, " used ", his(helper), " ", helper.colour, " ", helper.thing.thing, " and pulled with all ",
+      his(helper), " strength");
   say("At last ", animal_name_, " was free and ", animal_.walk, " around ", him(helper));
   say(helper.name.name, " was ", gladness.feeling, " and ", gladness.sign);
 }
@@ -119,8 +131,8 @@ void StoryWriter::make_a_promise() {
   if (random_.below(2)) {
     say("\"Yes,\" said ", giver.name.name, ". \"But please bring it back before the sun goes down.\"");
     say(taker.name.name, " took the ", giver.thing.thing, " and went off to ", giver.thing.use);
-    say("When the sky turned dark, ", he(taker), " ran back to ", giver.trade.place, " and gave the ", giver.thing.thing, " to ",
-        giver.name.name);
+    say("When the sky turned dark, ", he(taker), " ran back to ", giver.trade.place, " and gave the ", giver.thing.thing,
+        " to ", giver.name.name);
     say("\"Thank you, ", giver.name.name, ",\" said ", taker.name.name, ". \"I kept my promise.\"");
   } else {
     say("\"Only if I may use your ", taker.colour, " ", taker.thing.thing, ",\" said ", giver.name.name, ".");
@@ -149,8 +161,8 @@ void StoryWriter::ask_three_times() {
   const Character &asker = hero_, &asked = friend_;
   say(asker.name.name, " wanted to ", asked.trade.infinitive, " like ", asked.name.name);
   say("\"Can you show me how?\" ", he(asker), " asked.");
-  say("\"It is not easy to ", asked.trade.infinitive, ",\" said ", asked.name.name, ". \"But you can try at ", asked.trade.place,
-      ".\"");
+  say("\"It is not easy to ", asked.trade.infinitive, ",\" said ", asked.name.name, ". \"But you can try at ",
+      asked.trade.place, ".\"");
   say("The first time, it went wrong. The second time, it went wrong again, and ", asker.name.name, " was ",
       pick(sorry_feelings()).feeling);
   say("The third time, ", asker.name.name, " ", asked.trade.past, " as well as ", asked.name.name, " the ", asked.trade.trade);
@@ -158,20 +170,24 @@ void StoryWriter::ask_three_times() {
 }
 
 void StoryWriter::walk_home() {
-  say("On the way home from ", other_place_.place, " they met ", animal_name_, ", and the ", animal_colour_, " ", animal_.animal, " ",
-      animal_.walk, " beside them");
-  if (random_.below(2)) say(hero_.name.name, " carried ", his(hero_), " ", hero_.thing.thing, " and ", friend_.name.name, " sang a song");
+  say("On the way home from ", other_place_.place, " they met ", animal_name_, ", and the ", animal_colour_, " ",
+      animal_.animal, " ", animal_.walk, " beside them");
+  if (random_.below(2))
+    say(hero_.name.name, " carried ", his(hero_), " ", hero_.thing.thing, " and ", friend_.name.name, " sang a song");
 }
 
 void StoryWriter::ending() {
   const auto gladness = pick(glad_feelings());
-  say("In the evening ", hero_.name.name, ", ", friend_.name.name, " and ", animal_name_, " the ", animal_.animal, " ate ", food_,
-      " together at ", random_.below(2) ? hero_.trade.place : friend_.trade.place);
-  if (random_.below(2)) say("\"This was a good day,\" said ", friend_.name.name, " and put the ", friend_.colour, " ", friend_.thing.thing,
-                            " on the table.");
+  say("In the evening ", hero_.name.name, ", ", friend_.name.name, " and ", animal_name_, " the ", animal_.animal, " ate ",
+      food_, " together at ", random_.below(2) ? hero_.trade.place : friend_.trade.place);
+  if (random_.below(2))
+    say("\"This was a good day,\" said ", friend_.name.name, " and put the ", friend_.colour, " ", friend_.thing.thing,
+        " on the table.");
   say(hero_.name.name, " the ", hero_.trade.trade, " was ", gladness.feeling, " and ", gladness.sign);
-  if (random_.below(2)) say("From that day on they knew that ", pick(lessons()));
-  else say("Then ", he(hero_), " took the ", hero_.colour, " ", hero_.thing.thing, " and went to bed");
+  if (random_.below(2))
+    say("From that day on they knew that ", pick(lessons()));
+  else
+    say("Then ", he(hero_), " took the ", hero_.colour, " ", hero_.thing.thing, " and went to bed");
   if (random_.below(3) == 0) say("The end");
 }
 

@@ -28,7 +28,9 @@ class StoryWriter {
   auto pick(const Table& table) {
     return table[random_.below(table.size())];
   }
-  std::string_view one_of(std::initializer_list<std::string_view> choices) { return choices.begin()[random_.below(choices.size())]; }
+  std::string_view one_of(std::initializer_list<std::string_view> choices) {
+    return choices.begin()[random_.below(choices.size())];
+  }
 
   // Sentences: `say` adds one, with a capital letter and a full stop unless it ends in a mark already.
   template <class... Parts>

@@ -33,11 +33,13 @@ SkipCounts SyntheticSource::counts() const {
 }
 
 StoryCorpus write_story_corpus(const std::filesystem::path& folder, int64_t documents, uint64_t seed) {
-  if (documents < 2) fail(ExitCode::config, "a story corpus of ", documents, " documents: at least 2 are needed, one to train on, one held out");
+  if (documents < 2)
+    fail(ExitCode::config, "a story corpus of ", documents, " documents: at least 2 are needed, one to train on, one held out");
   const fs::path train = folder / "train" / "chunk1", validation = folder / "validation" / "chunk1";
   std::error_code failure;
   for (const fs::path& path : {train, validation})
-    if (fs::create_directories(path, failure); failure) fail(ExitCode::io, path.string(), ": cannot be created: ", failure.message());
+    if (fs::create_directories(path, failure); failure)
+      fail(ExitCode::io, path.string(), ": cannot be created: ", failure.message());
 
   StoryCorpus corpus;
   const auto write_file = [&](const fs::path& path, int64_t first, int64_t count) {

@@ -5,7 +5,8 @@
 namespace echo {
 
 // A .txt file is one document: plain text has no agreed mark between documents, and blank lines stand inside them too. For many
-// documents use one file each, or .jsonl. A byte order mark is dropped. Not valid UTF-8, or longer than kLongestRecord: a bad record.
+// documents use one file each, or .jsonl. A byte order mark is dropped. Not valid UTF-8, or longer than kLongestRecord: a bad
+// record.
 class TextSource : public DocumentSource {
  public:
   TextSource(const std::filesystem::path& file, SetFilter filter) : file_(file), filter_(std::move(filter)) {}

@@ -23,7 +23,7 @@ namespace {
 constexpr size_t kLargestModel = size_t{256} << 20;  // bytes; the largest public ones have about 5 MB
 constexpr size_t kLargestText = size_t{1} << 30;     // the library counts in int, with up to three bytes for one of ours
 
-constexpr std::string_view kSpace = "\xE2\x96\x81";      // U+2581, what the library writes for a space
+constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, what the library writes for a space
 
 // Position of the first space at or after `from` with a letter or digit of ASCII on both sides; the end when there is none.
 size_t cut_between_words(std::string_view text, size_t from) {

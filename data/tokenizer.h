@@ -14,16 +14,17 @@ class SentencePieceProcessor;
 
 namespace echo {
 
-// Text to token ids and back, by libsentencepiece. Copies share the loaded model; const calls may run on several threads at once.
+// Text to token ids and back, by libsentencepiece. Copies share the loaded model; const calls may run on several threads at
+// once.
 class Tokenizer {
  public:
-  // Loads `tokenizer.model` after checking it (tokenizer_model_check.h). Throws Error: input_missing when the file cannot be read,
-  // bad_data when it is damaged, with the file's name and what is wrong.
+  // Loads `tokenizer.model` after checking it (tokenizer_model_check.h). Throws Error: input_missing when the file cannot be
+  // read, bad_data when it is damaged, with the file's name and what is wrong.
   explicit Tokenizer(const std::filesystem::path& path);
 
   // Ids of `text`, without begin and end tokens. Bytes that are no valid UTF-8 become U+FFFD, as the library does.
-  // A text longer than `chunk_bytes` goes through the library in parts, cut at a space between two words, with the same ids as in
-  // one: the library needs some 80 bytes of memory per byte of text. (Models whose pieces reach across spaces: in one.)
+  // A text longer than `chunk_bytes` goes through the library in parts, cut at a space between two words, with the same ids
+  // as in one: the library needs about 100 bytes of memory per byte of text. (Models whose pieces reach across spaces: in one.)
   // Throws Error (bad_data) for a text above 1 GiB.
   std::vector<int32_t> encode(std::string_view text, size_t chunk_bytes = size_t{256} << 10) const;
   // Text of `ids`; control tokens give nothing, bytes that form no character give U+FFFD. Throws Error when an id is not in the
@@ -31,8 +32,8 @@ class Tokenizer {
   std::string decode(std::span<const int32_t> ids) const;
 
   int32_t vocabulary_size() const { return vocabulary_size_; }
-  int32_t bos_id() const { return bos_id_; }          // -1 when the model has none
-  int32_t eos_id() const { return eos_id_; }          // -1 when the model has none
+  int32_t bos_id() const { return bos_id_; }  // -1 when the model has none
+  int32_t eos_id() const { return eos_id_; }  // -1 when the model has none
   int32_t unknown_id() const { return unknown_id_; }
 
   bool is_byte(int32_t id) const;     // one of the pieces <0x00> to <0xFF>
@@ -55,9 +56,9 @@ class StreamingDecoder {
 
  private:
   Tokenizer tokenizer_;
-  std::vector<int32_t> window_;   // the ids that the next text depends on: one that is out, or the beginning, and those after
-  std::string pending_bytes_;     // values of the byte tokens from 0x80 on at the end of window_
-  size_t emitted_ = 0;            // bytes of decode(window_) that are out
+  std::vector<int32_t> window_;  // the ids that the next text depends on: one that is out, or the beginning, and those after
+  std::string pending_bytes_;    // values of the byte tokens from 0x80 on at the end of window_
+  size_t emitted_ = 0;           // bytes of decode(window_) that are out
 };
 
 }  // namespace echo

@@ -18,8 +18,8 @@
 namespace echo {
 namespace {
 
-constexpr size_t kLongestPiece = 8000;      // bytes; the library's own limit in later versions
-constexpr uint32_t kFirstExtension = 200;   // the schema leaves field numbers from here on to others
+constexpr size_t kLongestPiece = 8000;     // bytes; the library's own limit in later versions
+constexpr uint32_t kFirstExtension = 200;  // the schema leaves field numbers from here on to others
 constexpr size_t kMostNestedSymbols = 32;
 
 enum class PieceType { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
@@ -64,7 +64,9 @@ Piece read_piece(std::string_view message, const std::string& where) {
   while (reader.next()) {
     require_first(seen, reader.number(), where);
     switch (reader.number()) {
-      case 1: piece.text = reader.bytes(); break;
+      case 1:
+        piece.text = reader.bytes();
+        break;
       case 2:
         if (!std::isfinite(reader.float32())) fail(ExitCode::bad_data, where, ": its score is not finite");
         break;
@@ -107,25 +109,56 @@ TrainerFacts read_trainer_spec(std::string_view message, const std::string& wher
     if (!kRepeated.contains(number)) require_first(seen, number, where);
     if (const auto form = kForms.find(number); form != kForms.end()) {
       switch (form->second) {
-        case Form::boolean: reader.boolean(); break;
-        case Form::int32: reader.int32(); break;
-        case Form::uint64: reader.varint(); break;
-        case Form::float32: reader.float32(); break;
-        case Form::text: reader.bytes(); break;
+        case Form::boolean:
+          reader.boolean();
+          break;
+        case Form::int32:
+          reader.int32();
+          break;
+        case Form::uint64:
+          reader.varint();
+          break;
+        case Form::float32:
+          reader.float32();
+          break;
+        case Form::text:
+          reader.bytes();
+          break;
       }
     }
     switch (number) {
-      case 3: facts.model_type = reader.varint(); break;
-      case 35: facts.byte_fallback = reader.boolean(); break;
-      case 40: facts.unknown_id = reader.int32(); break;
-      case 41: facts.begin_id = reader.int32(); break;
-      case 42: facts.end_id = reader.int32(); break;
-      case 43: facts.padding_id = reader.int32(); break;
-      case 45: facts.unknown_piece = reader.bytes(); break;
-      case 46: facts.begin_piece = reader.bytes(); break;
-      case 47: facts.end_piece = reader.bytes(); break;
-      case 48: facts.padding_piece = reader.bytes(); break;
-      default: break;
+      case 3:
+        facts.model_type = reader.varint();
+        break;
+      case 35:
+        facts.byte_fallback = reader.boolean();
+        break;
+      case 40:
+        facts.unknown_id = reader.int32();
+        break;
+      case 41:
+        facts.begin_id = reader.int32();
+        break;
+      case 42:
+        facts.end_id = reader.int32();
+        break;
+      case 43:
+        facts.padding_id = reader.int32();
+        break;
+      case 45:
+        facts.unknown_piece = reader.bytes();
+        break;
+      case 46:
+        facts.begin_piece = reader.bytes();
+        break;
+      case 47:
+        facts.end_piece = reader.bytes();
+        break;
+      case 48:
+        facts.padding_piece = reader.bytes();
+        break;
+      default:
+        break;
     }
   }
   if (facts.model_type != 1 && facts.model_type != 2)
@@ -140,7 +173,9 @@ void read_normalizer_spec(std::string_view message, bool rules_allowed, const st
     require_first(seen, reader.number(), where);
     switch (reader.number()) {
       case 1:
-      case 6: reader.bytes(); break;
+      case 6:
+        reader.bytes();
+        break;
       case 2:
         if (!rules_allowed && !reader.bytes().empty())
           fail(ExitCode::bad_data, where, ": denormalisation rules are not supported");
@@ -148,8 +183,11 @@ void read_normalizer_spec(std::string_view message, bool rules_allowed, const st
         break;
       case 3:
       case 4:
-      case 5: reader.boolean(); break;
-      default: break;
+      case 5:
+        reader.boolean();
+        break;
+      default:
+        break;
     }
   }
 }
@@ -168,13 +206,13 @@ void check_byte_pieces(const std::vector<Piece>& pieces, bool byte_fallback, con
   std::array<bool, 256> found{};
   for (const Piece& piece : pieces) {
     if (piece.type != PieceType::byte) continue;
-    if (!byte_fallback)
-      fail(ExitCode::bad_data, name, ": byte piece ", quoted(piece.text), " although byte_fallback is off");
+    if (!byte_fallback) fail(ExitCode::bad_data, name, ": byte piece ", quoted(piece.text), " although byte_fallback is off");
     unsigned value = 0;
     char canonical[8] = "";
     if (piece.text.size() == 6 && std::sscanf(std::string(piece.text).c_str(), "<0x%2X>", &value) == 1)
       std::snprintf(canonical, sizeof canonical, "<0x%02X>", value & 0xFFu);
-    if (piece.text != canonical) fail(ExitCode::bad_data, name, ": byte piece ", quoted(piece.text), " is not <0x00> to <0xFF>");
+    if (piece.text != canonical)
+      fail(ExitCode::bad_data, name, ": byte piece ", quoted(piece.text), " is not <0x00> to <0xFF>");
     found[value] = true;
   }
   if (!byte_fallback) return;
@@ -192,7 +230,8 @@ void check_user_defined(const std::vector<Piece>& pieces, const std::string& nam
     while (!prefixes.empty() && !symbol.starts_with(prefixes.back())) prefixes.pop_back();
     prefixes.push_back(symbol);
     if (prefixes.size() > kMostNestedSymbols)
-      fail(ExitCode::bad_data, name, ": more than ", kMostNestedSymbols, " user-defined pieces are prefixes of ", quoted(symbol));
+      fail(ExitCode::bad_data, name, ": more than ", kMostNestedSymbols, " user-defined pieces are prefixes of ",
+           quoted(symbol));
   }
 }
 
@@ -225,12 +264,21 @@ void check_tokenizer_model(std::string_view model, const std::string& name) {
         pieces.push_back(piece);
         break;
       }
-      case 2: trainer = read_trainer_spec(reader.bytes(), name + ": the trainer settings are damaged"); break;
-      case 3: read_normalizer_spec(reader.bytes(), true, name + ": the normaliser settings are damaged"); break;
-      case 4: check_self_tests(reader.bytes(), name + ": the self-test data is damaged"); break;
-      case 5: read_normalizer_spec(reader.bytes(), false, name + ": the denormaliser settings cannot be used"); break;
+      case 2:
+        trainer = read_trainer_spec(reader.bytes(), name + ": the trainer settings are damaged");
+        break;
+      case 3:
+        read_normalizer_spec(reader.bytes(), true, name + ": the normaliser settings are damaged");
+        break;
+      case 4:
+        check_self_tests(reader.bytes(), name + ": the self-test data is damaged");
+        break;
+      case 5:
+        read_normalizer_spec(reader.bytes(), false, name + ": the denormaliser settings cannot be used");
+        break;
       default:
-        if (reader.number() < kFirstExtension) fail(ExitCode::bad_data, name, ": not a SentencePiece model: unknown field ", reader.number());
+        if (reader.number() < kFirstExtension)
+          fail(ExitCode::bad_data, name, ": not a SentencePiece model: unknown field ", reader.number());
     }
   }
   if (pieces.empty()) fail(ExitCode::bad_data, name, ": not a SentencePiece model: it has no pieces");
@@ -238,8 +286,7 @@ void check_tokenizer_model(std::string_view model, const std::string& name) {
 
   const auto unknown = std::count_if(pieces.begin(), pieces.end(), [](const Piece& p) { return p.type == PieceType::unknown; });
   if (unknown != 1) fail(ExitCode::bad_data, name, ": there are ", unknown, " unknown pieces, one is needed");
-  const bool any_text =
-      std::any_of(pieces.begin(), pieces.end(), [](const Piece& p) { return p.type == PieceType::normal; });
+  const bool any_text = std::any_of(pieces.begin(), pieces.end(), [](const Piece& p) { return p.type == PieceType::normal; });
   if (trainer->model_type == 1 && !any_text) fail(ExitCode::bad_data, name, ": a unigram model needs ordinary pieces");
   check_byte_pieces(pieces, trainer->byte_fallback, name);
   check_user_defined(pieces, name);

@@ -92,8 +92,8 @@ void train_tokenizer(const std::function<bool(std::string&)>& next_text, int32_t
   try {
     const auto status = sentencepiece::SentencePieceTrainer::Train(settings, &lines, &model);
     if (!status.ok())
-      fail(ExitCode::config, "a tokenizer of ", vocabulary_size, " pieces cannot be trained on these texts: ",
-           readable(status.message()));
+      fail(ExitCode::config, "a tokenizer of ", vocabulary_size,
+           " pieces cannot be trained on these texts: ", readable(status.message()));
   } catch (const Error&) {
     throw;
   } catch (const std::exception& error) {

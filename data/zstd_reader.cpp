@@ -33,7 +33,8 @@ size_t ZstdReader::read(char* buffer, size_t capacity) {
            " of the compressed file: ", ZSTD_getErrorName(status));
     within_frame_ = status != 0;
     if (at_end && output.pos == 0)
-      fail(ExitCode::bad_data, path_.string(), ": truncated: the file ends at byte ", buffer_offset_, " within a compressed frame");
+      fail(ExitCode::bad_data, path_.string(), ": truncated: the file ends at byte ", buffer_offset_,
+           " within a compressed frame");
   }
   return output.pos;
 }

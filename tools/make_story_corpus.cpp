@@ -1,6 +1,5 @@
 // Writes a corpus of small generated stories in SlimPajama's layout: ./make_story_corpus --output DIR --documents N --seed S
 #include <CLI/CLI.hpp>
-
 #include <cstdint>
 #include <exception>
 #include <iostream>

@@ -1,6 +1,5 @@
 // Trains a Llama-like SentencePiece tokenizer: ./train_tokenizer --data PATH --vocabulary-size N --output FILE
 #include <CLI/CLI.hpp>
-
 #include <cstdint>
 #include <exception>
 #include <filesystem>
@@ -19,7 +18,7 @@ namespace {
 struct Options {
   std::string data, output;
   int32_t vocabulary_size = 4096;
-  double max_megabytes = 100;   // training holds its text in memory, several times over
+  double max_megabytes = 100;  // training holds its text in memory, several times over
 };
 
 // A folder with train/ in it is read there, as training does: held-out text stays out of the tokenizer too.

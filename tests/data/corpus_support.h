@@ -1,9 +1,8 @@
 #pragma once
 
-#include <nlohmann/json.hpp>
-
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -40,7 +39,8 @@ inline std::vector<std::string> all_texts(DocumentSource& source) {
 
 // `count` texts of one to `longest` words; each is different.
 inline std::vector<std::string> made_up_texts(int count, uint64_t longest, uint64_t seed) {
-  const std::vector<std::string> words = {"river", "moon", "cold", "sings", "under", "glass", "seven", "walks", "amber", "quiet"};
+  const std::vector<std::string> words = {"river", "moon",  "cold",  "sings", "under",
+                                          "glass", "seven", "walks", "amber", "quiet"};
   std::vector<std::string> texts;
   RandomSequence random(seed);
   for (int i = 0; i < count; ++i) {

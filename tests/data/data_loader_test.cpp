@@ -16,7 +16,8 @@ class DataLoaderTest : public ::testing::Test {
  protected:
   void SetUp() override {
     for (int f = 0; f < 3; ++f)
-      write_corpus_file(folder_ / ("train/" + std::to_string(f) + ".jsonl.zst"), json_lines(made_up_texts(30, 20, uint64_t(f))));
+      write_corpus_file(folder_ / ("train/" + std::to_string(f) + ".jsonl.zst"),
+                        json_lines(made_up_texts(30, 20, uint64_t(f))));
     write_corpus_file(folder_ / "validation/v.jsonl.zst", json_lines(made_up_texts(10, 20, 77)));
     write_corpus_file(folder_ / "test/t.jsonl.zst", "damaged\n");
     settings_.path = folder_.path().string();
@@ -83,21 +84,26 @@ TEST_F(DataLoaderTest, ErrorOfTheReadingThreadComesAfterTheRowsBeforeIt) {
   DataLoader loader(settings_, tokenizer_);
   EXPECT_EQ(loader.next_batch(20).rows, 20);
   for (int again = 0; again < 2; ++again) {
-    const std::string message = error_message(ExitCode::bad_data, [&] { while (true) loader.next_batch(20); });
+    const std::string message = error_message(ExitCode::bad_data, [&] {
+      while (true) loader.next_batch(20);
+    });
     EXPECT_NE(message.find("b.jsonl.zst: truncated: the file ends at byte "), std::string::npos) << message;
   }
 }
 
 TEST_F(DataLoaderTest, MissingEmptyAndBadDataAreErrorsWithTheirCodes) {
   settings_.path = (folder_ / "nowhere").string();
-  EXPECT_NE(error_message(ExitCode::input_missing, [&] { DataLoader(settings_, tokenizer_); }).find("nowhere"), std::string::npos);
+  EXPECT_NE(error_message(ExitCode::input_missing, [&] { DataLoader(settings_, tokenizer_); }).find("nowhere"),
+            std::string::npos);
   write_corpus_file(folder_ / "empty.jsonl", "");
   settings_.path = (folder_ / "empty.jsonl").string();
-  EXPECT_NE(error_message(ExitCode::bad_data, [&] { DataLoader(settings_, tokenizer_).next_batch(1); }).find("empty.jsonl: no documents"),
+  EXPECT_NE(error_message(ExitCode::bad_data, [&] { DataLoader(settings_, tokenizer_).next_batch(1); })
+                .find("empty.jsonl: no documents"),
             std::string::npos);
   write_corpus_file(folder_ / "bad.jsonl", "damaged\n" + json_lines(made_up_texts(20, 9, 1)));
   settings_.path = (folder_ / "bad.jsonl").string();
-  EXPECT_NE(error_message(ExitCode::bad_data, [&] { DataLoader(settings_, tokenizer_).next_batch(100); }).find("1 of 21 records are bad"),
+  EXPECT_NE(error_message(ExitCode::bad_data, [&] { DataLoader(settings_, tokenizer_).next_batch(100); })
+                .find("1 of 21 records are bad"),
             std::string::npos);
   settings_.validation_fraction = 1;
   EXPECT_NE(error_message(ExitCode::config, [&] { DataLoader(settings_, tokenizer_); }).find("validation_fraction is 1"),
@@ -143,8 +149,9 @@ TEST_F(DataLoaderTest, HeldOutBatchesAreCappedAndTheLastIsShorter) {
 
   settings_.path = (folder_ / "train/0.jsonl.zst").string();
   settings_.validation_fraction = 1e-9;
-  EXPECT_NE(error_message(ExitCode::bad_data, [&] { held_out_batches(settings_, tokenizer_, 4, 0); }).find("no held-out documents"),
-            std::string::npos);
+  EXPECT_NE(
+      error_message(ExitCode::bad_data, [&] { held_out_batches(settings_, tokenizer_, 4, 0); }).find("no held-out documents"),
+      std::string::npos);
 }
 
 TEST_F(DataLoaderTest, RealCorpusIsReadFilteredBySet) {

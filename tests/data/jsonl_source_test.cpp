@@ -15,11 +15,12 @@ constexpr double kAnyFraction = 1.0;
 
 TEST(JsonlSourceTest, SkipsAndCountsBadRecordsByReason) {
   TemporaryFolder folder;
-  const std::string lines = json_line("one") + "{\"text\": \"cut off\n" + "\n   \n" + "{\"meta\": {}}\n" + "{\"text\": 3}\n" +
-                            "{\"text\": \"bad \xFF byte\"}\n" + "[1, 2]\n" + "{\"text\": \"\"}\n" + "{\"text\": \"\\ud800\"}\n" +
-                            "{\"meta\": {\"text\": \"not this\"}, \"other\": [{\"text\": \"nor this\"}]}\n" +
-                            "{\"text\": \"two\", \"x\": {\"redpajama_set_name\": \"no\"}}\r\n" + "{\"text\": \"three\"} trailing\n" +
-                            std::string(100000, '[') + "\n" + "{\"text\": \"last, without a newline\"}";
+  const std::string lines =
+      json_line("one") + "{\"text\": \"cut off\n" + "\n   \n" + "{\"meta\": {}}\n" + "{\"text\": 3}\n" +
+      "{\"text\": \"bad \xFF byte\"}\n" + "[1, 2]\n" + "{\"text\": \"\"}\n" + "{\"text\": \"\\ud800\"}\n" +
+      "{\"meta\": {\"text\": \"not this\"}, \"other\": [{\"text\": \"nor this\"}]}\n" +
+      "{\"text\": \"two\", \"x\": {\"redpajama_set_name\": \"no\"}}\r\n" + "{\"text\": \"three\"} trailing\n" +
+      std::string(100000, '[') + "\n" + "{\"text\": \"last, without a newline\"}";
   for (const char* name : {"a.jsonl", "a.jsonl.zst"}) {
     write_corpus_file(folder / name, lines);
     JsonlSource source(folder / name, SetFilter());
@@ -31,14 +32,16 @@ TEST(JsonlSourceTest, SkipsAndCountsBadRecordsByReason) {
     EXPECT_EQ(counts.missing_text, 4);  // no text, a number, an array, text elsewhere
     EXPECT_EQ(counts.invalid_utf8, 1);
     EXPECT_EQ(counts.empty_text, 1);
-    EXPECT_EQ(counts.describe(),
-              "9 of 13 records are bad: 4 damaged JSON, 4 without a text field, 1 invalid UTF-8, 1 with an empty text (not bad)");
+    EXPECT_EQ(
+        counts.describe(),
+        "9 of 13 records are bad: 4 damaged JSON, 4 without a text field, 1 invalid UTF-8, 1 with an empty text (not bad)");
   }
 }
 
 TEST(JsonlSourceTest, FiltersOnTheSetNameWithAndWithoutPrefix) {
   TemporaryFolder folder;
-  write_corpus_file(folder / "a.jsonl", json_line("book", "RedPajamaBook") + json_line("web", "RedPajamaC4") + "{\"text\": \"none\"}\n");
+  write_corpus_file(folder / "a.jsonl",
+                    json_line("book", "RedPajamaBook") + json_line("web", "RedPajamaC4") + "{\"text\": \"none\"}\n");
   for (const char* wanted : {"Book", "RedPajamaBook"}) {
     JsonlSource source(folder / "a.jsonl", SetFilter({wanted}));
     Document document;
@@ -83,7 +86,8 @@ TEST(ZstdReaderTest, ReadsSeveralFramesAsOneStream) {
   TemporaryFolder folder;
   const auto texts = made_up_texts(3000, 40, 2);
   const std::string lines = json_lines(texts), half = lines.substr(0, lines.size() / 2);
-  write_file_atomically(folder / "a.jsonl.zst", compress_zstd(half) + compress_zstd("") + compress_zstd(lines.substr(half.size())));
+  write_file_atomically(folder / "a.jsonl.zst",
+                        compress_zstd(half) + compress_zstd("") + compress_zstd(lines.substr(half.size())));
   JsonlSource source(folder / "a.jsonl.zst", SetFilter());
   EXPECT_EQ(all_texts(source), texts);
 }
@@ -100,7 +104,8 @@ TEST(ZstdReaderTest, TruncationAndDamageNameTheFileAndTheOffset) {
   };
   for (const size_t size : {size_t{1}, size_t{5}, whole.size() / 2, whole.size() - 1}) {
     const std::string message = message_for(whole.substr(0, size));
-    EXPECT_NE(message.find("a.jsonl.zst: truncated: the file ends at byte " + std::to_string(size)), std::string::npos) << message;
+    EXPECT_NE(message.find("a.jsonl.zst: truncated: the file ends at byte " + std::to_string(size)), std::string::npos)
+        << message;
   }
   std::string damaged = whole;
   damaged[damaged.size() / 2] = char(damaged[damaged.size() / 2] ^ 0x55);  // found by the block decoder or the frame's checksum

@@ -116,7 +116,8 @@ TEST_F(PackerTest, HeldOutAndTrainingDocumentsPartTheCorpus) {
   std::set<std::string> held_out;
   int64_t training_documents = 0;
   for (const auto& texts : texts_)
-    for (const std::string& text : texts) is_held_out(text, fraction) ? void(held_out.insert(text)) : void(++training_documents);
+    for (const std::string& text : texts)
+      is_held_out(text, fraction) ? void(held_out.insert(text)) : void(++training_documents);
   ASSERT_GT(held_out.size(), 2u);
   ASSERT_GT(training_documents, 10);
 
@@ -194,7 +195,8 @@ TEST_F(PackerTest, PositionOfOtherDataOrADamagedOneIsRefused) {
   ASSERT_TRUE(rows.next(row));
   DataCursor cursor = row.next;
   cursor.token = 1000;
-  EXPECT_NE(error_message(ExitCode::bad_data, [&] { packer(cursor); }).find("token 1000) is not in the data"), std::string::npos);
+  EXPECT_NE(error_message(ExitCode::bad_data, [&] { packer(cursor); }).find("token 1000) is not in the data"),
+            std::string::npos);
   write_corpus_file(file(0), json_lines({"other"}));
   EXPECT_NE(error_message(ExitCode::bad_data, [&] { packer(row.next); }).find("not the data files the saved run was reading"),
             std::string::npos);

@@ -16,7 +16,8 @@ std::vector<std::string> names(const fs::path& folder, const std::string& path) 
 
 TEST(SourceFactoryTest, FindsFilesFoldersAndPatternsInSortedOrder) {
   TemporaryFolder folder;
-  for (const char* name : {"b/two.jsonl", "a/one.jsonl.zst", "a/notes.txt", "a/readme.md", "a/.hidden.jsonl", ".cache/x.jsonl", "c.txt"})
+  for (const char* name :
+       {"b/two.jsonl", "a/one.jsonl.zst", "a/notes.txt", "a/readme.md", "a/.hidden.jsonl", ".cache/x.jsonl", "c.txt"})
     write_corpus_file(folder / name, json_line("x"));
   const std::string root = folder.path().string();
   EXPECT_EQ(names(folder.path(), root), (std::vector<std::string>{"a/notes.txt", "a/one.jsonl.zst", "b/two.jsonl", "c.txt"}));
@@ -29,13 +30,18 @@ TEST(SourceFactoryTest, NothingThereIsInputMissingAndOtherKindsAreBadData) {
   TemporaryFolder folder;
   write_corpus_file(folder / "table.csv", "a,b\n");
   const std::string root = folder.path().string();
-  const auto message = [](ExitCode code, const std::string& path) { return error_message(code, [&] { find_data_files(path); }); };
-  EXPECT_NE(message(ExitCode::input_missing, root + "/nowhere").find("nowhere: there is no such file or folder"), std::string::npos);
-  EXPECT_NE(message(ExitCode::input_missing, root + "/*.jsonl").find("*.jsonl: no data file matches"), std::string::npos);
-  EXPECT_NE(message(ExitCode::input_missing, root).find("no data file in this folder (files ending in .jsonl, .jsonl.zst, .txt)"),
+  const auto message = [](ExitCode code, const std::string& path) {
+    return error_message(code, [&] { find_data_files(path); });
+  };
+  EXPECT_NE(message(ExitCode::input_missing, root + "/nowhere").find("nowhere: there is no such file or folder"),
             std::string::npos);
+  EXPECT_NE(message(ExitCode::input_missing, root + "/*.jsonl").find("*.jsonl: no data file matches"), std::string::npos);
+  EXPECT_NE(
+      message(ExitCode::input_missing, root).find("no data file in this folder (files ending in .jsonl, .jsonl.zst, .txt)"),
+      std::string::npos);
   EXPECT_NE(message(ExitCode::input_missing, "").find("no such file"), std::string::npos);
-  EXPECT_NE(message(ExitCode::bad_data, root + "/table.csv").find("table.csv: this kind of data file is not known"), std::string::npos);
+  EXPECT_NE(message(ExitCode::bad_data, root + "/table.csv").find("table.csv: this kind of data file is not known"),
+            std::string::npos);
 }
 
 TEST(SourceFactoryTest, TextFileIsOneDocument) {
@@ -55,7 +61,9 @@ TEST(SourceFactoryTest, FingerprintFollowsNamesAndSizesButNotTheFolder) {
     write_corpus_file(*folder / "x/a.jsonl", "1\n");
     write_corpus_file(*folder / "b.jsonl", "22\n");
   }
-  const auto fingerprint = [](const TemporaryFolder& folder) { return fingerprint_of_files(find_data_files(folder.path().string())); };
+  const auto fingerprint = [](const TemporaryFolder& folder) {
+    return fingerprint_of_files(find_data_files(folder.path().string()));
+  };
   const uint64_t before = fingerprint(first);
   EXPECT_EQ(before, fingerprint(second));
   write_corpus_file(second / "b.jsonl", "333\n");

@@ -92,7 +92,8 @@ TEST(SyntheticSourceTest, CorpusHasTheLayoutThatTrainingExpects) {
   EXPECT_TRUE(fs::exists(folder / "train/chunk1/example_train_1.jsonl.zst"));
   EXPECT_TRUE(fs::exists(folder / "validation/chunk1/example_holdout_0.jsonl.zst"));
   for (const std::string& text : held_out) EXPECT_FALSE(training.contains(text));
-  EXPECT_NE(error_message(ExitCode::config, [&] { write_story_corpus(folder.path(), 1, 9); }).find("at least 2"), std::string::npos);
+  EXPECT_NE(error_message(ExitCode::config, [&] { write_story_corpus(folder.path(), 1, 9); }).find("at least 2"),
+            std::string::npos);
   std::ofstream(folder / "file") << "x";
   EXPECT_NE(error_message(ExitCode::io, [&] { write_story_corpus(folder / "file", 10, 9); }).find("cannot be created"),
             std::string::npos);

@@ -113,8 +113,7 @@ TEST(CharsmapCheckTest, RefusesACyclicTrieAndTooManyNestedRules) {
   std::string cyclic = one_rule(0, "");
   const uint32_t node = uint32_t('A') << 10 | 'A';  // its base is 0, the root's: "A" leads to itself
   std::memcpy(cyclic.data() + 4 + 4 * 'A', &node, 4);
-  const std::string message =
-      error_message(ExitCode::bad_data, [&] { check_charsmap(cyclic + std::string("a\0", 2), "x"); });
+  const std::string message = error_message(ExitCode::bad_data, [&] { check_charsmap(cyclic + std::string("a\0", 2), "x"); });
   EXPECT_NE(message.find("cycle"), std::string::npos) << message;
 
   // A chain: the rules "\1", "\1\1", ... 40 of them; node k's base is the aligned block k, where value and next node lie.

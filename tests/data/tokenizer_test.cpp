@@ -14,7 +14,7 @@ namespace echo {
 namespace {
 
 struct RealTokenizer {
-  const char* model;   // below the shared folder
+  const char* model;  // below the shared folder
   const char* golden;
 };
 constexpr RealTokenizer kLlama = {"tokenizers/llama_tokenizer.model", "golden/tokenizer/llama.json"};
@@ -89,7 +89,8 @@ TEST_P(RealTokenizerTest, StreamsACharacterOnlyWhenItsLastByteHasCome) {
 TEST_P(RealTokenizerTest, LongTextInPartsHasTheIdsOfTheWhole) {
   const Tokenizer tokenizer(model_);
   std::string text;
-  for (const auto& row : nlohmann::json::parse(read_file(golden_)).at("rows")) text += row.at("text").get<std::string>() + "  and ";
+  for (const auto& row : nlohmann::json::parse(read_file(golden_)).at("rows"))
+    text += row.at("text").get<std::string>() + "  and ";
   const auto whole = tokenizer.encode(text, text.size());
   for (const size_t chunk : {1, 7, 100, 3000}) EXPECT_EQ(tokenizer.encode(text, chunk), whole) << chunk;
 }
@@ -127,11 +128,21 @@ TEST_P(RealTokenizerTest, DamagedModelsGiveAnErrorOrAWorkingTokenizer) {
       const uint64_t range = random.below(2) ? model.size() : std::min<uint64_t>(model.size(), 256);
       const size_t at = model.size() - 1 - random.below(range);
       switch (random.below(5)) {
-        case 0: model[at] = char(model[at] ^ (1u << random.below(8))); break;
-        case 1: model[at] = char(random.below(256)); break;
-        case 2: model.resize(at + 1); break;
-        case 3: model.insert(at, model.substr(at / 2, random.below(20))); break;
-        default: model.erase(at, random.below(12)); break;
+        case 0:
+          model[at] = char(model[at] ^ (1u << random.below(8)));
+          break;
+        case 1:
+          model[at] = char(random.below(256));
+          break;
+        case 2:
+          model.resize(at + 1);
+          break;
+        case 3:
+          model.insert(at, model.substr(at / 2, random.below(20)));
+          break;
+        default:
+          model.erase(at, random.below(12));
+          break;
       }
       if (model.empty()) model.push_back('x');
     }

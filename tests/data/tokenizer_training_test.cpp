@@ -1,7 +1,6 @@
 #include "data/tokenizer_training.h"
 
 #include <gtest/gtest.h>
-
 #include <sentencepiece_trainer.h>
 
 #include <fstream>
@@ -53,7 +52,11 @@ TEST(TokenizerTrainingTest, ImpossibleSizesAndEmptyTextsAreErrors) {
             std::string::npos);
   EXPECT_NE(error_message(ExitCode::config, [&] { train_tokenizer(some_texts(), 30000, output); }).find("30000 pieces"),
             std::string::npos);
-  EXPECT_NE(error_message(ExitCode::bad_data, [&] { train_tokenizer({"", " \n "}, 300, output); }).find("no text"),
+  EXPECT_NE(error_message(ExitCode::bad_data,
+                          [&] {
+                            train_tokenizer({"", " \n "}, 300, output);
+                          })
+                .find("no text"),
             std::string::npos);
   EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 0);
 }
@@ -72,12 +75,11 @@ TEST(TokenizerTrainingTest, RealNormalisationRulesPassTheCheckAndDamagedOnesNeve
     size_t at_ = 0;
   } lines;
   std::string model;
-  ASSERT_TRUE(sentencepiece::SentencePieceTrainer::Train({{"model_type", "unigram"},
-                                                          {"vocab_size", "60"},
-                                                          {"normalization_rule_name", "nmt_nfkc"},
-                                                          {"minloglevel", "3"}},
-                                                         &lines, &model)
-                  .ok());
+  ASSERT_TRUE(
+      sentencepiece::SentencePieceTrainer::Train(
+          {{"model_type", "unigram"}, {"vocab_size", "60"}, {"normalization_rule_name", "nmt_nfkc"}, {"minloglevel", "3"}},
+          &lines, &model)
+          .ok());
   ASSERT_GT(model.size(), 100'000u);
   check_tokenizer_model(model, "nfkc");
   TemporaryFolder folder;
@@ -92,7 +94,8 @@ TEST(TokenizerTrainingTest, RealNormalisationRulesPassTheCheckAndDamagedOnesNeve
     std::ofstream(folder / "damaged.model", std::ios::binary) << damaged;
     try {
       const Tokenizer tokenizer(folder / "damaged.model");
-      for (const char* text : {"The \xEF\xAC\x81sh \xE2\x91\xA0 \xEF\xBC\xA1\xCC\x81 \xE3\x8E\x8F \xEA\xB0\x80", "\xFF\x80 plain"})
+      for (const char* text :
+           {"The \xEF\xAC\x81sh \xE2\x91\xA0 \xEF\xBC\xA1\xCC\x81 \xE3\x8E\x8F \xEA\xB0\x80", "\xFF\x80 plain"})
         tokenizer.decode(tokenizer.encode(text));
     } catch (const Error& error) {
       ++refused;

@@ -22,8 +22,9 @@ TEST(Utf8Test, AcceptsExactlyTheUnicodeScalarValues) {
 }
 
 TEST(Utf8Test, RefusesOverlongFormsAndStrayBytes) {
-  for (const char* text : {"\xC0\x80", "\xC1\xBF", "\xE0\x80\x80", "\xE0\x9F\xBF", "\xF0\x80\x80\x80", "\xF0\x8F\xBF\xBF", "\x80",
-                           "abcdefgh\xBF", "\xC3", "\xE2\x82", "\xF5\x80\x80\x80", "\xFF", "a\xC3(", "12345678\xE2\x28\xA1"})
+  for (const char* text :
+       {"\xC0\x80", "\xC1\xBF", "\xE0\x80\x80", "\xE0\x9F\xBF", "\xF0\x80\x80\x80", "\xF0\x8F\xBF\xBF", "\x80", "abcdefgh\xBF",
+        "\xC3", "\xE2\x82", "\xF5\x80\x80\x80", "\xFF", "a\xC3(", "12345678\xE2\x28\xA1"})
     EXPECT_FALSE(is_valid_utf8(text)) << text;
   EXPECT_TRUE(is_valid_utf8("plain ascii, long enough for words; caf\xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80"));
   EXPECT_TRUE(is_valid_utf8(""));
