@@ -122,7 +122,7 @@ void row_sums(Tensor& row_sum, const Tensor& d_o_tensor, const Tensor& o_tensor)
   const Heads<T> d_o(d_o_tensor), o(o_tensor);
   A* const result = row_sum.data<A>();
   const int64_t positions = o_tensor.dim(1), heads = o_tensor.dim(2), width = o_tensor.dim(3);
-#pragma omp parallel for
+#pragma omp parallel for if (o_tensor.elements() > 65536)
   for (int64_t task = 0; task < o_tensor.dim(0) * positions; ++task) {
     const int64_t batch = task / positions, t = task % positions;
     for (int64_t head = 0; head < heads; ++head) {

@@ -169,7 +169,9 @@ void backward(Tensor& dq_tensor, Tensor& dk_tensor, Tensor& dv_tensor, const Bac
   const Heads<T> dv(arguments.wants_dv ? dv_tensor : dk_tensor), dk(kScores ? dk_tensor : dv_tensor);
   const Heads<T> dq(kScores ? dq_tensor : dv_tensor);
   const ThreadBuffers<A> memory(Buffers(Pieces<A>(nullptr), arguments).elements);
-#pragma omp parallel for schedule(dynamic, 1)
+  const bool parallel = worth_threads(arguments.batches, arguments.heads, positions, head_width);
+  // Which thread takes a task changes no result.
+#pragma omp parallel for schedule(dynamic, 1) if (parallel)
   for (int64_t task = 0; task < arguments.batches * arguments.key_heads; ++task) {
     const int64_t batch = task / arguments.key_heads, key_head = task % arguments.key_heads;
     const Buffers buffers(Pieces<A>(memory.mine()), arguments);

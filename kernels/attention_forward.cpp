@@ -7,8 +7,26 @@
 namespace echo::kernels::cpu {
 namespace {
 
-// Tiles of one task: enough to make packing of keys and values cheap, few enough to stay in the second cache.
+// Most tiles of one task: enough to make packing of keys and values cheap, few enough to stay in the second cache.
 constexpr int64_t kTilesPerTask = 8;
+
+// How the tiles of one key head are dealt out: a task is `heads` heads of the group times `tiles` tiles of each. A tile's result does not
+// depend on it, so it may depend on the number of threads: several tasks for each, to even out what the diagonal makes uneven.
+struct Grouping {
+  Grouping(int64_t sequences, int64_t group, int64_t positions) {
+    const int64_t tiles_per_head = (positions + kTile - 1) / kTile;
+    const int64_t wanted = 4 * omp_get_max_threads();
+    for (int64_t most = kTilesPerTask; most > 0; most /= 2) {
+      heads = std::min(group, most);
+      tiles = std::min(tiles_per_head, std::max<int64_t>(1, most / heads));
+      parts = (group + heads - 1) / heads;
+      spans = (tiles_per_head + tiles - 1) / tiles;
+      if (sequences * parts * spans >= wanted) break;
+    }
+  }
+  int64_t heads, tiles;   // of one task
+  int64_t parts, spans;   // of one group, of one head
+};
 
 template <class A>
 constexpr A kMasked = A(-1e30);  // finite: the difference of two masked scores must not be NaN
@@ -133,21 +151,21 @@ void forward(Tensor& o_tensor, Tensor& lse_tensor, const Tensor& q_tensor, const
   const FirstKeys first_keys(first_key, positions);
   const int64_t width = vector_width<A>(head_width), depth = round_up(head_width, kRowBlock);
 
-  const int64_t heads_per_task = std::min(group, kTilesPerTask), parts = (group + heads_per_task - 1) / heads_per_task;
-  const int64_t tiles_per_head = std::max<int64_t>(1, kTilesPerTask / heads_per_task);
-  const int64_t span = tiles_per_head * kTile, spans = (positions + span - 1) / span;
+  const Grouping grouping(batches * key_heads, group, positions);
+  const int64_t parts = grouping.parts, spans = grouping.spans, span = grouping.tiles * kTile;
   const int64_t tasks = batches * key_heads * parts * spans;
   const int64_t per_tile = 2 * width * kTile + 3 * kTile;
-  const ThreadBuffers<A> buffers(kTilesPerTask * per_tile + 3 * kTile * width + kTile * kTile);
+  const ThreadBuffers<A> buffers(grouping.heads * grouping.tiles * per_tile + 3 * kTile * width + kTile * kTile);
 
   // Which thread takes a task changes no result; later positions see more keys, so they go first.
-#pragma omp parallel for schedule(dynamic, 1)
+  const bool parallel = worth_threads(batches, heads, positions, head_width);
+#pragma omp parallel for schedule(dynamic, 1) if (parallel)
   for (int64_t task = 0; task < tasks; ++task) {
     const int64_t span_begin = (spans - 1 - task / (batches * key_heads * parts)) * span;
     const int64_t rest = task % (batches * key_heads * parts);
     const int64_t part = rest % parts, key_head = rest / parts % key_heads, batch = rest / parts / key_heads;
-    const int64_t first_head = key_head * group + part * heads_per_task;
-    const int64_t last_head = std::min(first_head + heads_per_task, (key_head + 1) * group);
+    const int64_t first_head = key_head * group + part * grouping.heads;
+    const int64_t last_head = std::min(first_head + grouping.heads, (key_head + 1) * group);
     const int64_t span_end = std::min(span_begin + span, positions);
 
     Pieces<A> pieces(buffers.mine());

@@ -26,6 +26,11 @@ constexpr int64_t vector_width(int64_t head_width) {
   return round_up(head_width, std::max(kLanes<A>, kRowBlock));
 }
 
+// Whether a pass over B * H heads of T x T / 2 positions is worth waking other threads, which takes some microseconds.
+constexpr bool worth_threads(int64_t batches, int64_t heads, int64_t positions, int64_t head_width) {
+  return batches * heads * positions * positions * head_width > 500'000;
+}
+
 // A (B, T, H, Dh) tensor with rows of stride 1.
 template <class T>
 struct Heads {
