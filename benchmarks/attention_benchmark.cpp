@@ -86,8 +86,11 @@ int main(int argc, char** argv) {
   using namespace echo;
   const bool bf16 = argc > 1 && std::strcmp(argv[1], "bf16") == 0;
   const double seconds = argc > 2 ? std::atof(argv[2]) : 0.3;
-  for (const Sizes& sizes : {Sizes{8, 256, 8, 4, 16}, Sizes{2, 256, 12, 12, 64}, Sizes{1, 1024, 32, 4, 64}, Sizes{1, 2048, 32, 4, 64}}) {
-    if (bf16) measure<bfloat16>(sizes, seconds);
-    else measure<float>(sizes, seconds);
+  for (const Sizes& sizes :
+       {Sizes{8, 256, 8, 4, 16}, Sizes{2, 256, 12, 12, 64}, Sizes{1, 1024, 32, 4, 64}, Sizes{1, 2048, 32, 4, 64}}) {
+    if (bf16)
+      measure<bfloat16>(sizes, seconds);
+    else
+      measure<float>(sizes, seconds);
   }
 }

@@ -13,12 +13,13 @@ void check_device(const char* operation, const Tensor& tensor) {
 class Checks {
  public:
   Checks(const char* operation, const Tensor& q, const Tensor& k) : operation_(operation), q_(q), k_(k) {
-    ECHO_CHECK(q.defined() && q.rank() == 4 && is_float(q.dtype()), operation, ": q must be (B, T, H, Dh) of a floating dtype, got ", q);
+    ECHO_CHECK(q.defined() && q.rank() == 4 && is_float(q.dtype()), operation,
+               ": q must be (B, T, H, Dh) of a floating dtype, got ", q);
     ECHO_CHECK(k.defined() && k.rank() == 4, operation, ": k must be (B, T, Hkv, Dh), got ", k);
     check_device(operation, q);
     ECHO_CHECK(q.elements() > 0, operation, ": q is empty: ", q.shape());
-    ECHO_CHECK(k.dim(0) == q.dim(0) && k.dim(1) == q.dim(1) && k.dim(3) == q.dim(3), operation, ": q and k differ: ", q.shape(), ", ",
-               k.shape());
+    ECHO_CHECK(k.dim(0) == q.dim(0) && k.dim(1) == q.dim(1) && k.dim(3) == q.dim(3), operation, ": q and k differ: ", q.shape(),
+               ", ", k.shape());
     ECHO_CHECK(k.dim(2) > 0 && q.dim(2) % k.dim(2) == 0, operation, ": ", q.dim(2), " heads are not a multiple of ", k.dim(2),
                " key heads");
     same_kind("q", q);
@@ -35,18 +36,21 @@ class Checks {
   void first_key(const Tensor& tensor) const {
     if (!tensor.defined()) return;
     const Shape shape{q_.dim(0), q_.dim(1)};
-    ECHO_CHECK(tensor.shape() == shape && tensor.dtype() == DType::i32 && tensor.is_contiguous() && tensor.device() == q_.device(),
-               operation_, ": first_key must be contiguous i32 ", shape, ", got ", tensor);
+    ECHO_CHECK(
+        tensor.shape() == shape && tensor.dtype() == DType::i32 && tensor.is_contiguous() && tensor.device() == q_.device(),
+        operation_, ": first_key must be contiguous i32 ", shape, ", got ", tensor);
     const int32_t* first = tensor.data<int32_t>();
     for (int64_t i = 0; i < tensor.elements(); ++i)
-      ECHO_CHECK(first[i] >= 0 && first[i] <= i % shape[1], operation_, ": first_key of position ", i % shape[1], " is ", first[i]);
+      ECHO_CHECK(first[i] >= 0 && first[i] <= i % shape[1], operation_, ": first_key of position ", i % shape[1], " is ",
+                 first[i]);
   }
 
  private:
   void same_kind(const char* name, const Tensor& tensor) const {
-    ECHO_CHECK(tensor.dtype() == q_.dtype() && tensor.device() == q_.device(), operation_, ": ", name, " must be ", q_.dtype(), " on ",
-               q_.device(), ", got ", tensor);
-    ECHO_CHECK(tensor.stride(-1) == 1 || tensor.dim(-1) == 1, operation_, ": the last dimension of ", name, " must have stride 1");
+    ECHO_CHECK(tensor.dtype() == q_.dtype() && tensor.device() == q_.device(), operation_, ": ", name, " must be ", q_.dtype(),
+               " on ", q_.device(), ", got ", tensor);
+    ECHO_CHECK(tensor.stride(-1) == 1 || tensor.dim(-1) == 1, operation_, ": the last dimension of ", name,
+               " must have stride 1");
   }
   void like(const char* name, const Tensor& tensor, const Shape& shape) const {
     ECHO_CHECK(tensor.defined() && tensor.shape() == shape, operation_, ": ", name, " must be ", shape, ", got ", tensor);

@@ -24,7 +24,7 @@ struct BackwardArguments {
   bool wants_dv;
 
   int64_t group() const { return heads / key_heads; }
-  int64_t width() const { return vector_width<A>(head_width); }     // of rows that are added to as vectors
+  int64_t width() const { return vector_width<A>(head_width); }      // of rows that are added to as vectors
   int64_t depth() const { return round_up(head_width, kRowBlock); }  // of rows that are spread over lanes
   int64_t outputs_width() const { return depth() * int64_t(uses.size()); }
   int64_t padded_positions() const { return round_up(positions, kTile); }
@@ -33,13 +33,13 @@ struct BackwardArguments {
 // Memory of one thread; P is padded_positions(). kScores: also what only the leader's pass needs.
 template <bool kScores, class A>
 struct BackwardBuffers {
-  A *queries, *d_outputs;          // [P][depth], [P][outputs_width]; of the current head
-  A *keys, *dq;                    // [P][width]; kScores. dq of the current head
-  A *keys_transposed, *dk, *dv;    // per tile [width][kTile]; dk: kScores
-  A* values_transposed;            // per tile [outputs_width][kTile]; kScores
-  A *normaliser, *row_sum;         // [P] of the current head
-  A *p, *ds;                       // [kTile][kTile]
-  A* rows;                         // [kTile][width], for transposition
+  A *queries, *d_outputs;        // [P][depth], [P][outputs_width]; of the current head
+  A *keys, *dq;                  // [P][width]; kScores. dq of the current head
+  A *keys_transposed, *dk, *dv;  // per tile [width][kTile]; dk: kScores
+  A* values_transposed;          // per tile [outputs_width][kTile]; kScores
+  A *normaliser, *row_sum;       // [P] of the current head
+  A *p, *ds;                     // [kTile][kTile]
+  A* rows;                       // [kTile][width], for transposition
 
   template <class T>
   BackwardBuffers(Pieces<A> pieces, const BackwardArguments<T>& arguments) {
@@ -66,8 +66,8 @@ struct BackwardBuffers {
 // Probabilities of `rows` rows from `row` on, from their scores (in place), over the first `columns` keys of the tile: exp2(score - lse),
 // zero where masked. With kScores also ds = p * (dp - row_sum), in place of dp.
 template <bool kScores, class A>
-void probabilities(A* p, A* ds, const A* normalisers, const A* row_sums, const FirstKeys& first_keys, int64_t batch, int64_t row,
-                   int64_t rows, int64_t positions, int64_t key_tile, int64_t columns) {
+void probabilities(A* p, A* ds, const A* normalisers, const A* row_sums, const FirstKeys& first_keys, int64_t batch,
+                   int64_t row, int64_t rows, int64_t positions, int64_t key_tile, int64_t columns) {
   constexpr int N = kLanes<A>;
   const Vector<A> lanes = __builtin_convertvector(lane_numbers<A>(), Vector<A>);
   const bool masked = row < key_tile + kTile || first_keys.maximum(batch, row, std::min(row + rows, positions)) > key_tile;
@@ -100,13 +100,13 @@ void probabilities(A* p, A* ds, const A* normalisers, const A* row_sums, const F
 
 // `rows` rows from `row` on against the first `columns` keys of the tile that starts at key_tile.
 template <bool kScores, class T, class A = accumulator<T>>
-void backward_part(const BackwardArguments<T>& arguments, const BackwardBuffers<kScores, A>& buffers, int64_t batch, int64_t row,
-                   int64_t rows, int64_t key_tile, int64_t columns) {
+void backward_part(const BackwardArguments<T>& arguments, const BackwardBuffers<kScores, A>& buffers, int64_t batch,
+                   int64_t row, int64_t rows, int64_t key_tile, int64_t columns) {
   const int64_t width = arguments.width(), depth = arguments.depth(), outputs_width = arguments.outputs_width();
   const A* const queries = buffers.queries + row * depth;
   const A* const d_outputs = buffers.d_outputs + row * outputs_width;
-  multiply<Layout::by_row, false>(buffers.p, kTile, queries, depth, buffers.keys_transposed + key_tile * width, kTile, rows, columns,
-                                  depth);
+  multiply<Layout::by_row, false>(buffers.p, kTile, queries, depth, buffers.keys_transposed + key_tile * width, kTile, rows,
+                                  columns, depth);
   if constexpr (kScores) {
     const A* const values = buffers.values_transposed + key_tile * outputs_width;
     const int64_t step = std::max<int64_t>(1, kOutputColumns / depth) * depth;
@@ -115,32 +115,34 @@ void backward_part(const BackwardArguments<T>& arguments, const BackwardBuffers<
       if (begin == 0)
         multiply<Layout::by_row, false>(buffers.ds, kTile, d_outputs, outputs_width, values, kTile, rows, columns, count);
       else
-        multiply<Layout::by_row, true>(buffers.ds, kTile, d_outputs + begin, outputs_width, values + begin * kTile, kTile, rows, columns,
-                                       count);
+        multiply<Layout::by_row, true>(buffers.ds, kTile, d_outputs + begin, outputs_width, values + begin * kTile, kTile, rows,
+                                       columns, count);
     }
   }
   probabilities<kScores>(buffers.p, buffers.ds, buffers.normaliser, buffers.row_sum, arguments.first_keys, batch, row, rows,
                          arguments.positions, key_tile, columns);
   if (arguments.wants_dv)
-    multiply<Layout::by_column, true>(buffers.dv + key_tile * width, kTile, d_outputs, outputs_width, buffers.p, kTile, depth, columns,
-                                      rows);
+    multiply<Layout::by_column, true>(buffers.dv + key_tile * width, kTile, d_outputs, outputs_width, buffers.p, kTile, depth,
+                                      columns, rows);
   if constexpr (kScores) {
-    multiply<Layout::by_column, true>(buffers.dk + key_tile * width, kTile, queries, depth, buffers.ds, kTile, depth, columns, rows);
-    multiply<Layout::by_row, true>(buffers.dq + row * width, width, buffers.ds, kTile, buffers.keys + key_tile * width, width, rows, width,
-                                   columns);
+    multiply<Layout::by_column, true>(buffers.dk + key_tile * width, kTile, queries, depth, buffers.ds, kTile, depth, columns,
+                                      rows);
+    multiply<Layout::by_row, true>(buffers.dq + row * width, width, buffers.ds, kTile, buffers.keys + key_tile * width, width,
+                                   rows, width, columns);
   }
 }
 
 // Everything of one query head.
 template <bool kScores, class T, class A = accumulator<T>>
-void backward_head(const BackwardArguments<T>& arguments, const BackwardBuffers<kScores, A>& buffers, int64_t batch, int64_t head) {
+void backward_head(const BackwardArguments<T>& arguments, const BackwardBuffers<kScores, A>& buffers, int64_t batch,
+                   int64_t head) {
   const int64_t positions = arguments.positions, padded = arguments.padded_positions(), depth = arguments.depth();
   const Heads<T>& q = arguments.q;
   pack_rows(buffers.queries, depth, q.row(batch, 0, head), q.position_stride, positions, padded, arguments.head_width, depth);
   for (size_t j = 0; j < arguments.uses.size(); ++j) {
     const Heads<T> d_o(arguments.uses[j].d_o);
-    pack_rows(buffers.d_outputs + int64_t(j) * depth, arguments.outputs_width(), d_o.row(batch, 0, head), d_o.position_stride, positions,
-              padded, arguments.head_width, depth);
+    pack_rows(buffers.d_outputs + int64_t(j) * depth, arguments.outputs_width(), d_o.row(batch, 0, head), d_o.position_stride,
+              positions, padded, arguments.head_width, depth);
   }
   const int64_t statistics = (batch * arguments.heads + head) * positions;
   for (int64_t t = 0; t < padded; ++t) {
@@ -185,10 +187,10 @@ void backward(Tensor& dq_tensor, Tensor& dk_tensor, Tensor& dv_tensor, const Bac
       if constexpr (kScores) pack_rows(buffers.keys + key_tile * width, width, keys, stride, valid, kTile, head_width, width);
       for (size_t j = 0; kScores && j < arguments.uses.size(); ++j) {
         const Heads<T> v(arguments.uses[j].v);
-        prefetch_rows(v.row(batch, key_tile, key_head), v.position_stride, valid, std::min<int64_t>(2 * kTile, positions - key_tile),
-                      head_width);
-        pack_transposed(buffers.values_transposed + key_tile * arguments.outputs_width() + int64_t(j) * depth * kTile, buffers.rows, width,
-                        v.row(batch, key_tile, key_head), v.position_stride, valid, head_width, A(1));
+        prefetch_rows(v.row(batch, key_tile, key_head), v.position_stride, valid,
+                      std::min<int64_t>(2 * kTile, positions - key_tile), head_width);
+        pack_transposed(buffers.values_transposed + key_tile * arguments.outputs_width() + int64_t(j) * depth * kTile,
+                        buffers.rows, width, v.row(batch, key_tile, key_head), v.position_stride, valid, head_width, A(1));
       }
     }
     std::fill(buffers.dv, buffers.dv + arguments.padded_positions() * width, A(0));
@@ -205,11 +207,11 @@ void backward(Tensor& dq_tensor, Tensor& dk_tensor, Tensor& dv_tensor, const Bac
     for (int64_t key_tile = 0; key_tile < positions; key_tile += kTile) {
       const int64_t valid = std::min<int64_t>(kTile, positions - key_tile);
       if constexpr (kScores)
-        unpack_transposed(dk.row(batch, key_tile, key_head), dk.position_stride, buffers.rows, width, buffers.dk + key_tile * width, valid,
-                          head_width, arguments.scale);
+        unpack_transposed(dk.row(batch, key_tile, key_head), dk.position_stride, buffers.rows, width,
+                          buffers.dk + key_tile * width, valid, head_width, arguments.scale);
       if (arguments.wants_dv)
-        unpack_transposed(dv.row(batch, key_tile, key_head), dv.position_stride, buffers.rows, width, buffers.dv + key_tile * width, valid,
-                          head_width, A(1));
+        unpack_transposed(dv.row(batch, key_tile, key_head), dv.position_stride, buffers.rows, width,
+                          buffers.dv + key_tile * width, valid, head_width, A(1));
     }
   }
 }
@@ -218,8 +220,13 @@ template <class T>
 BackwardArguments<T> backward_arguments(std::span<const AttentionUse> uses, const Tensor& q, const Tensor& k, const Tensor& lse,
                                         const Tensor& row_sum, const Tensor& first_key, double scale, bool wants_dv) {
   using A = accumulator<T>;
-  return {Heads<T>(q), Heads<T>(k), lse.data<A>(), row_sum.defined() ? row_sum.data<A>() : nullptr, uses, FirstKeys(first_key, q.dim(1)),
-          q.dim(0), q.dim(1), q.dim(2), k.dim(2), q.dim(3), A(scale), wants_dv};
+  return {Heads<T>(q),   Heads<T>(k),
+          lse.data<A>(), row_sum.defined() ? row_sum.data<A>() : nullptr,
+          uses,          FirstKeys(first_key, q.dim(1)),
+          q.dim(0),      q.dim(1),
+          q.dim(2),      k.dim(2),
+          q.dim(3),      A(scale),
+          wants_dv};
 }
 
 }  // namespace

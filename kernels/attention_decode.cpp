@@ -7,15 +7,18 @@ namespace {
 
 void check_decode(const char* operation, const Tensor& o, const Tensor& probabilities, const Tensor& v_cache,
                   std::span<const int64_t> lengths) {
-  ECHO_CHECK(o.defined() && o.rank() == 3 && is_float(o.dtype()) && o.elements() > 0, operation, ": o must be (B, H, Dh), got ", o);
+  ECHO_CHECK(o.defined() && o.rank() == 3 && is_float(o.dtype()) && o.elements() > 0, operation, ": o must be (B, H, Dh), got ",
+             o);
   ECHO_CHECK(o.device().is_cpu(), operation, ": no implementation for device ", o.device());
   ECHO_CHECK(v_cache.defined() && v_cache.rank() == 4 && v_cache.dtype() == o.dtype() && v_cache.device() == o.device() &&
-                 v_cache.dim(0) == o.dim(0) && v_cache.dim(3) == o.dim(2) && v_cache.dim(2) > 0 && o.dim(1) % v_cache.dim(2) == 0,
+                 v_cache.dim(0) == o.dim(0) && v_cache.dim(3) == o.dim(2) && v_cache.dim(2) > 0 &&
+                 o.dim(1) % v_cache.dim(2) == 0,
              operation, ": o and v_cache do not fit: ", o, ", ", v_cache);
   const Shape shape{o.dim(0), o.dim(1), v_cache.dim(1)};
-  ECHO_CHECK(probabilities.defined() && probabilities.shape() == shape && probabilities.dtype() == accumulator_dtype(o.dtype()) &&
-                 probabilities.is_contiguous() && probabilities.device() == o.device(),
-             operation, ": probabilities must be contiguous ", accumulator_dtype(o.dtype()), " ", shape, ", got ", probabilities);
+  ECHO_CHECK(
+      probabilities.defined() && probabilities.shape() == shape && probabilities.dtype() == accumulator_dtype(o.dtype()) &&
+          probabilities.is_contiguous() && probabilities.device() == o.device(),
+      operation, ": probabilities must be contiguous ", accumulator_dtype(o.dtype()), " ", shape, ", got ", probabilities);
   ECHO_CHECK(o.stride(-1) == 1 && v_cache.stride(-1) == 1, operation, ": the last dimensions must have stride 1");
   ECHO_CHECK(int64_t(lengths.size()) == o.dim(0), operation, ": ", lengths.size(), " lengths for ", o.dim(0), " sequences");
   for (const int64_t length : lengths)
@@ -92,7 +95,8 @@ void decode(Tensor& o, const Tensor& probabilities, const Tensor* q, const Tenso
             std::span<const int64_t> lengths, double scale) {
   using A = accumulator<T>;
   const Heads<T> values(v_cache), keys(kLeader ? *k_cache : v_cache);
-  const int64_t heads = o.dim(1), width = o.dim(2), capacity = v_cache.dim(1), key_heads = v_cache.dim(2), group = heads / key_heads;
+  const int64_t heads = o.dim(1), width = o.dim(2), capacity = v_cache.dim(1), key_heads = v_cache.dim(2),
+                group = heads / key_heads;
   const ThreadBuffers<A> buffers(width);
 #pragma omp parallel for schedule(dynamic, 1) if (capacity * heads > 64)
   for (int64_t task = 0; task < o.dim(0) * key_heads; ++task) {
@@ -102,8 +106,8 @@ void decode(Tensor& o, const Tensor& probabilities, const Tensor* q, const Tenso
       if constexpr (kLeader)
         decode_probabilities<T>(p, q->data<T>() + batch * q->stride(0) + head * q->stride(1), keys.row(batch, 0, key_head),
                                 keys.position_stride, length, width, A(scale) * kLog2OfE<A>);
-      decode_values<T>(o.data<T>() + batch * o.stride(0) + head * o.stride(1), buffers.mine(), p, values.row(batch, 0, key_head),
-                       values.position_stride, length, width);
+      decode_values<T>(o.data<T>() + batch * o.stride(0) + head * o.stride(1), buffers.mine(), p,
+                       values.row(batch, 0, key_head), values.position_stride, length, width);
     }
   }
 }

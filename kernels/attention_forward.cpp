@@ -24,8 +24,8 @@ struct Grouping {
       if (sequences * parts * spans >= wanted) break;
     }
   }
-  int64_t heads, tiles;   // of one task
-  int64_t parts, spans;   // of one group, of one head
+  int64_t heads, tiles;  // of one task
+  int64_t parts, spans;  // of one group, of one head
 };
 
 template <class A>
@@ -127,15 +127,17 @@ void attend(QueryTile<A>& tile, A* scores, const A* keys, const A* values, int64
     for (int64_t row = full_rows; row < key_rows; row += kChunk) body(row, int64_t{kChunk}, key_begin + row - tile.start);
   };
   for_each_part([&](int64_t row, int64_t rows, int64_t lane) {
-    multiply<Layout::by_row, false>(scores + row * kTile + lane, kTile, keys + row * width, width, tile.queries + lane, kTile, rows,
-                                    kTile - lane, depth);
+    multiply<Layout::by_row, false>(scores + row * kTile + lane, kTile, keys + row * width, width, tile.queries + lane, kTile,
+                                    rows, kTile - lane, depth);
   });
   if (key_begin + key_rows > tile.start || tile.largest_first_key > key_begin) mask_scores(scores, tile, key_begin, key_rows);
-  if constexpr (kOnline) exponentials_online(scores, tile, key_begin, key_rows, depth);
-  else exponentials_given(scores, tile, key_begin, key_rows);
+  if constexpr (kOnline)
+    exponentials_online(scores, tile, key_begin, key_rows, depth);
+  else
+    exponentials_given(scores, tile, key_begin, key_rows);
   for_each_part([&](int64_t row, int64_t rows, int64_t lane) {
-    multiply<Layout::by_column, true>(tile.output + lane, kTile, values + row * width, width, scores + row * kTile + lane, kTile,
-                                      depth, kTile - lane, rows);
+    multiply<Layout::by_column, true>(tile.output + lane, kTile, values + row * width, width, scores + row * kTile + lane,
+                                      kTile, depth, kTile - lane, rows);
   });
 }
 
@@ -180,10 +182,17 @@ void forward(Tensor& o_tensor, Tensor& lse_tensor, const Tensor& q_tensor, const
         QueryTile<A>& tile = tiles[tile_count++];
         const int64_t valid = std::min<int64_t>(kTile, positions - start);
         if (start + kTile < span_end)
-          prefetch_rows(q.row(batch, start + kTile, head), q.position_stride, 0, std::min<int64_t>(kTile, span_end - start - kTile),
-                        head_width);
-        tile = {pieces.take(width * kTile), pieces.take(width * kTile), pieces.take(kTile), pieces.take(kTile), pieces.take(kTile),
-                start, head, first_keys.minimum(batch, start, start + valid), first_keys.maximum(batch, start, start + valid)};
+          prefetch_rows(q.row(batch, start + kTile, head), q.position_stride, 0,
+                        std::min<int64_t>(kTile, span_end - start - kTile), head_width);
+        tile = {pieces.take(width * kTile),
+                pieces.take(width * kTile),
+                pieces.take(kTile),
+                pieces.take(kTile),
+                pieces.take(kTile),
+                start,
+                head,
+                first_keys.minimum(batch, start, start + valid),
+                first_keys.maximum(batch, start, start + valid)};
         pack_transposed(tile.queries, rows, width, q.row(batch, start, head), q.position_stride, valid, head_width,
                         A(scale) * kLog2OfE<A>);
         std::fill(tile.output, tile.output + width * kTile, A(0));
@@ -191,7 +200,9 @@ void forward(Tensor& o_tensor, Tensor& lse_tensor, const Tensor& q_tensor, const
           const bool used = i < valid;
           tile.first_keys[i] = used ? A(first_keys.at(batch, start + i)) : A(0);
           tile.sum[i] = 0;
-          tile.maximum[i] = kOnline ? kMasked<A> : used ? lse[(batch * heads + head) * positions + start + i] * kLog2OfE<A> : A(0);
+          tile.maximum[i] = kOnline ? kMasked<A>
+                            : used  ? lse[(batch * heads + head) * positions + start + i] * kLog2OfE<A>
+                                    : A(0);
         }
       }
     }
@@ -213,8 +224,8 @@ void forward(Tensor& o_tensor, Tensor& lse_tensor, const Tensor& q_tensor, const
         const int64_t skipped = std::max<int64_t>(0, tile.smallest_first_key / kChunk * kChunk - key_tile);
         const int64_t end = std::min<int64_t>(kTile, std::min(tile.start + kTile, round_up(positions, kChunk)) - key_tile);
         if (skipped < end)
-          attend<kOnline>(tile, scores, keys + skipped * width, values + skipped * width, key_tile + skipped, end - skipped, width,
-                          depth);
+          attend<kOnline>(tile, scores, keys + skipped * width, values + skipped * width, key_tile + skipped, end - skipped,
+                          width, depth);
       }
     }
 
@@ -225,12 +236,14 @@ void forward(Tensor& o_tensor, Tensor& lse_tensor, const Tensor& q_tensor, const
         for (int64_t n = 0; n < kTile; n += N) {
           const Vector<A> sum = load(tile.sum + n);
           const Vector<A> inverse = A(1) / sum;
-          for (int64_t d = 0; d < depth; ++d) store<A>(tile.output + d * kTile + n, load(tile.output + d * kTile + n) * inverse);
+          for (int64_t d = 0; d < depth; ++d)
+            store<A>(tile.output + d * kTile + n, load(tile.output + d * kTile + n) * inverse);
           store<A>(tile.sum + n, (load(tile.maximum + n) + log2_of_positive<A>(sum)) * kLogOf2<A>);
         }
         std::copy(tile.sum, tile.sum + valid, lse + (batch * heads + tile.head) * positions + tile.start);
       }
-      unpack_transposed(o.row(batch, tile.start, tile.head), o.position_stride, rows, width, tile.output, valid, head_width, A(1));
+      unpack_transposed(o.row(batch, tile.start, tile.head), o.position_stride, rows, width, tile.output, valid, head_width,
+                        A(1));
     }
   }
 }

@@ -35,7 +35,10 @@ constexpr bool worth_threads(int64_t batches, int64_t heads, int64_t positions, 
 template <class T>
 struct Heads {
   explicit Heads(const Tensor& tensor)
-      : data(tensor.data<T>()), batch_stride(tensor.stride(0)), position_stride(tensor.stride(1)), head_stride(tensor.stride(2)) {}
+      : data(tensor.data<T>()),
+        batch_stride(tensor.stride(0)),
+        position_stride(tensor.stride(1)),
+        head_stride(tensor.stride(2)) {}
   T* row(int64_t batch, int64_t position, int64_t head) const {
     return data + batch * batch_stride + position * position_stride + head * head_stride;
   }
@@ -47,7 +50,9 @@ struct Heads {
 struct FirstKeys {
   FirstKeys(const Tensor& first_key, int64_t positions)
       : data(first_key.defined() ? first_key.data<int32_t>() : nullptr), positions_per_batch(positions) {}
-  int32_t at(int64_t batch, int64_t position) const { return data == nullptr ? 0 : data[batch * positions_per_batch + position]; }
+  int32_t at(int64_t batch, int64_t position) const {
+    return data == nullptr ? 0 : data[batch * positions_per_batch + position];
+  }
   // Over positions [begin, end).
   int32_t minimum(int64_t batch, int64_t begin, int64_t end) const {
     if (data == nullptr || begin >= end) return 0;
@@ -94,8 +99,8 @@ class Pieces {
 
 // target[i][0..width) = source row i for i < valid; zero in columns up to padded_width and in rows up to `rows`.
 template <class A, class T>
-ECHO_INLINE void pack_rows(A* target, int64_t target_stride, const T* source, int64_t source_stride, int64_t valid, int64_t rows,
-                           int64_t width, int64_t padded_width) {
+ECHO_INLINE void pack_rows(A* target, int64_t target_stride, const T* source, int64_t source_stride, int64_t valid,
+                           int64_t rows, int64_t width, int64_t padded_width) {
   for (int64_t i = 0; i < valid; ++i) {
     A* to = target + i * target_stride;
     const T* from = source + i * source_stride;
@@ -125,8 +130,8 @@ ECHO_INLINE void prefetch_rows(const T* source, int64_t source_stride, int64_t b
 // target[d][i] = factor * source row i, column d, for kTile rows (zero from `valid` on): the tile's positions become lanes.
 // `rows` is a scratch buffer of kTile * padded_width; padded_width is a multiple of the lanes.
 template <class A, class T>
-ECHO_INLINE void pack_transposed(A* target, A* rows, int64_t padded_width, const T* source, int64_t source_stride, int64_t valid,
-                                 int64_t width, A factor) {
+ECHO_INLINE void pack_transposed(A* target, A* rows, int64_t padded_width, const T* source, int64_t source_stride,
+                                 int64_t valid, int64_t width, A factor) {
   constexpr int N = kLanes<A>;
   const auto transpose = [&](const A* from, int64_t stride) {
     for (int64_t i = 0; i < kTile; i += N)
@@ -142,8 +147,8 @@ ECHO_INLINE void pack_transposed(A* target, A* rows, int64_t padded_width, const
 
 // The inverse: target row i, column d = factor * source[d][i] for i < valid.
 template <class A, class T>
-ECHO_INLINE void unpack_transposed(T* target, int64_t target_stride, A* rows, int64_t padded_width, const A* source, int64_t valid,
-                                   int64_t width, A factor) {
+ECHO_INLINE void unpack_transposed(T* target, int64_t target_stride, A* rows, int64_t padded_width, const A* source,
+                                   int64_t valid, int64_t width, A factor) {
   constexpr int N = kLanes<A>;
   const auto transpose = [&](A* to, int64_t stride) {
     for (int64_t i = 0; i < kTile; i += N)
@@ -167,7 +172,8 @@ enum class Layout { by_row, by_column };  // which index of the left operand is 
 // c[R][V vectors] (+)= a b: R * V sums stay in registers while one row of b after the other is read once and each element of a is
 // spread over the lanes.
 template <class A, int R, int V, Layout kLayout, bool kAccumulate>
-ECHO_INLINE void multiply_block(A* c, int64_t c_stride, const A* a, int64_t a_stride, const A* b, int64_t b_stride, int64_t depth) {
+ECHO_INLINE void multiply_block(A* c, int64_t c_stride, const A* a, int64_t a_stride, const A* b, int64_t b_stride,
+                                int64_t depth) {
   constexpr int N = kLanes<A>;
   Vector<A> sums[R][V];
 #pragma GCC unroll 16
@@ -199,11 +205,12 @@ constexpr int block_rows(int vectors) {
 }
 
 template <class A, int V, Layout kLayout, bool kAccumulate>
-void multiply_columns(A* c, int64_t c_stride, const A* a, int64_t a_stride, const A* b, int64_t b_stride, int64_t rows, int64_t depth) {
+void multiply_columns(A* c, int64_t c_stride, const A* a, int64_t a_stride, const A* b, int64_t b_stride, int64_t rows,
+                      int64_t depth) {
   constexpr int R = block_rows(V);
   for (int64_t r = 0; r < rows; r += R)
-    multiply_block<A, R, V, kLayout, kAccumulate>(c + r * c_stride, c_stride, a + (kLayout == Layout::by_row ? r * a_stride : r),
-                                                  a_stride, b, b_stride, depth);
+    multiply_block<A, R, V, kLayout, kAccumulate>(
+        c + r * c_stride, c_stride, a + (kLayout == Layout::by_row ? r * a_stride : r), a_stride, b, b_stride, depth);
 }
 
 // c[rows][columns] (+)= a[rows][depth] b[depth][columns]; rows a multiple of kRowBlock, columns of the lanes. By column, a is stored as
@@ -214,11 +221,18 @@ ECHO_INLINE void multiply(A* c, int64_t c_stride, const A* a, int64_t a_stride, 
   int64_t vectors = columns / kLanes<A>;
   while (vectors > 0) {
     // Five vectors are better split as three and two than as four and one.
-    const int64_t step = vectors > kMostVectors && vectors < 2 * kMostVectors ? (vectors + 1) / 2 : std::min<int64_t>(vectors, kMostVectors);
+    const int64_t step =
+        vectors > kMostVectors && vectors < 2 * kMostVectors ? (vectors + 1) / 2 : std::min<int64_t>(vectors, kMostVectors);
     switch (step) {
-      case 1: multiply_columns<A, 1, kLayout, kAccumulate>(c, c_stride, a, a_stride, b, b_stride, rows, depth); break;
-      case 2: multiply_columns<A, 2, kLayout, kAccumulate>(c, c_stride, a, a_stride, b, b_stride, rows, depth); break;
-      case 3: multiply_columns<A, 3, kLayout, kAccumulate>(c, c_stride, a, a_stride, b, b_stride, rows, depth); break;
+      case 1:
+        multiply_columns<A, 1, kLayout, kAccumulate>(c, c_stride, a, a_stride, b, b_stride, rows, depth);
+        break;
+      case 2:
+        multiply_columns<A, 2, kLayout, kAccumulate>(c, c_stride, a, a_stride, b, b_stride, rows, depth);
+        break;
+      case 3:
+        multiply_columns<A, 3, kLayout, kAccumulate>(c, c_stride, a, a_stride, b, b_stride, rows, depth);
+        break;
       default:
         multiply_columns<A, kMostVectors, kLayout, kAccumulate>(c, c_stride, a, a_stride, b, b_stride, rows, depth);
     }

@@ -5,7 +5,8 @@
 namespace echo::kernels {
 
 void softmax_forward(Tensor& y, const Tensor& x, double scale) {
-  ECHO_CHECK(x.defined() && x.rank() >= 1 && is_float(x.dtype()), "softmax_forward: x must be (..., N) of a floating dtype, got ", x);
+  ECHO_CHECK(x.defined() && x.rank() >= 1 && is_float(x.dtype()),
+             "softmax_forward: x must be (..., N) of a floating dtype, got ", x);
   ECHO_CHECK(y.defined() && y.shape() == x.shape() && y.dtype() == x.dtype() && y.device() == x.device(),
              "softmax_forward: y must be like x: ", y, ", ", x);
   ECHO_CHECK(x.is_contiguous() && y.is_contiguous(), "softmax_forward: x and y must be contiguous");
@@ -14,10 +15,12 @@ void softmax_forward(Tensor& y, const Tensor& x, double scale) {
 }
 
 void softmax_backward(Tensor& dx, const Tensor& dy, const Tensor& y, double scale) {
-  ECHO_CHECK(y.defined() && y.rank() >= 1 && is_float(y.dtype()), "softmax_backward: y must be (..., N) of a floating dtype, got ", y);
+  ECHO_CHECK(y.defined() && y.rank() >= 1 && is_float(y.dtype()),
+             "softmax_backward: y must be (..., N) of a floating dtype, got ", y);
   for (const Tensor* tensor : std::initializer_list<const Tensor*>{&dx, &dy}) {
-    ECHO_CHECK(tensor->defined() && tensor->shape() == y.shape() && tensor->dtype() == y.dtype() && tensor->device() == y.device(),
-               "softmax_backward: dx and dy must be like y: ", *tensor, ", ", y);
+    ECHO_CHECK(
+        tensor->defined() && tensor->shape() == y.shape() && tensor->dtype() == y.dtype() && tensor->device() == y.device(),
+        "softmax_backward: dx and dy must be like y: ", *tensor, ", ", y);
     ECHO_CHECK(tensor->is_contiguous() && y.is_contiguous(), "softmax_backward: dx, dy and y must be contiguous");
   }
   ECHO_CHECK(y.device().is_cpu(), "softmax_backward: no implementation for device ", y.device());
@@ -91,8 +94,10 @@ void softmax_rows(T* y, const T* x, int64_t rows, int64_t columns, accumulator<T
     A rest = 0;
     for_each_vector(from, columns, padding, [&](Vector<A> v, int64_t, int64_t elements) {
       const Vector<A> p = exponential(v);
-      if (elements == kLanes<A>) sums += p;
-      else for (int64_t lane = 0; lane < elements; ++lane) rest += p[lane];
+      if (elements == kLanes<A>)
+        sums += p;
+      else
+        for (int64_t lane = 0; lane < elements; ++lane) rest += p[lane];
     });
     const A inverse = A(1) / (sum_of_lanes<A>(sums) + rest);
     for_each_vector(from, columns, padding,
@@ -119,7 +124,8 @@ void softmax_backward_rows(T* dx, const T* dy, const T* y, int64_t rows, int64_t
 void softmax_forward(Tensor& y, const Tensor& x, double scale) {
   if (x.elements() == 0) return;
   const int64_t columns = x.dim(-1), rows = x.elements() / columns;
-  dispatch_float(x.dtype(), [&]<class T>() { softmax_rows<T>(y.data<T>(), x.data<T>(), rows, columns, accumulator<T>(scale)); });
+  dispatch_float(x.dtype(),
+                 [&]<class T>() { softmax_rows<T>(y.data<T>(), x.data<T>(), rows, columns, accumulator<T>(scale)); });
 }
 
 void softmax_backward(Tensor& dx, const Tensor& dy, const Tensor& y, double scale) {

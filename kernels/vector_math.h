@@ -78,11 +78,15 @@ ECHO_INLINE Vector<T> in_register(Vector<T> value) {
 template <class T>
 ECHO_INLINE Vector<T> minimum(Vector<T> a, Vector<T> b) {
 #if defined(__AVX512F__)
-  if constexpr (std::is_same_v<T, float>) return _mm512_maskz_min_ps(__mmask16(-1), a, b);
-  else return _mm512_maskz_min_pd(__mmask8(-1), a, b);
+  if constexpr (std::is_same_v<T, float>)
+    return _mm512_maskz_min_ps(__mmask16(-1), a, b);
+  else
+    return _mm512_maskz_min_pd(__mmask8(-1), a, b);
 #elif defined(__AVX__)
-  if constexpr (std::is_same_v<T, float>) return _mm256_min_ps(a, b);
-  else return _mm256_min_pd(a, b);
+  if constexpr (std::is_same_v<T, float>)
+    return _mm256_min_ps(a, b);
+  else
+    return _mm256_min_pd(a, b);
 #else
   return a < b ? a : b;
 #endif
@@ -91,11 +95,15 @@ ECHO_INLINE Vector<T> minimum(Vector<T> a, Vector<T> b) {
 template <class T>
 ECHO_INLINE Vector<T> maximum(Vector<T> a, Vector<T> b) {
 #if defined(__AVX512F__)
-  if constexpr (std::is_same_v<T, float>) return _mm512_maskz_max_ps(__mmask16(-1), a, b);
-  else return _mm512_maskz_max_pd(__mmask8(-1), a, b);
+  if constexpr (std::is_same_v<T, float>)
+    return _mm512_maskz_max_ps(__mmask16(-1), a, b);
+  else
+    return _mm512_maskz_max_pd(__mmask8(-1), a, b);
 #elif defined(__AVX__)
-  if constexpr (std::is_same_v<T, float>) return _mm256_max_ps(a, b);
-  else return _mm256_max_pd(a, b);
+  if constexpr (std::is_same_v<T, float>)
+    return _mm256_max_ps(a, b);
+  else
+    return _mm256_max_pd(a, b);
 #else
   return a > b ? a : b;
 #endif
@@ -105,11 +113,15 @@ ECHO_INLINE Vector<T> maximum(Vector<T> a, Vector<T> b) {
 template <class T>
 ECHO_INLINE bool any_greater(Vector<T> a, Vector<T> b) {
 #if defined(__AVX512F__)
-  if constexpr (std::is_same_v<T, float>) return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0;
-  else return _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ) != 0;
+  if constexpr (std::is_same_v<T, float>)
+    return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0;
+  else
+    return _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ) != 0;
 #elif defined(__AVX__)
-  if constexpr (std::is_same_v<T, float>) return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)) != 0;
-  else return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GT_OQ)) != 0;
+  if constexpr (std::is_same_v<T, float>)
+    return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)) != 0;
+  else
+    return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GT_OQ)) != 0;
 #else
   const IntegerVector<T> greater = a > b;
   bool any = false;
@@ -159,9 +171,12 @@ ECHO_INLINE Vector<T> exp2_polynomial(Vector<T> f) {
     p = p * f + 6.93147206e-1f;
     return p * f + 1.0f;
   } else {
-    constexpr double kSeries[] = {1.3691488853904128e-12, 2.5678435993488205e-11, 4.4455382718708117e-10, 7.0549116208011234e-09,
-                                  1.0178086009239700e-07, 1.3215486790144309e-06, 1.5252733804059841e-05, 1.5403530393381609e-04,
-                                  1.3333558146428443e-03, 9.6181291076284769e-03, 5.5504108664821583e-02, 2.4022650695910072e-01,
+    constexpr double kSeries[] = {1.3691488853904128e-12, 2.5678435993488205e-11,
+                                  4.4455382718708117e-10, 7.0549116208011234e-09,
+                                  1.0178086009239700e-07, 1.3215486790144309e-06,
+                                  1.5252733804059841e-05, 1.5403530393381609e-04,
+                                  1.3333558146428443e-03, 9.6181291076284769e-03,
+                                  5.5504108664821583e-02, 2.4022650695910072e-01,
                                   6.9314718055994531e-01, 1.0};
     Vector<T> p = f * kSeries[0] + kSeries[1];
     for (int i = 2; i < 14; ++i) p = p * f + kSeries[i];
@@ -201,8 +216,10 @@ ECHO_INLINE Vector<T> log2_of_positive(Vector<T> x) {
   using I = IntegerVector<T>;
   // Subtracting the bits of 1/sqrt 2 makes the exponent field count from there.
   I half_root;
-  if constexpr (kSingle) half_root = I{} + 0x3f3504f3;
-  else half_root = I{} + 0x3fe6a09e667f3bcdLL;
+  if constexpr (kSingle)
+    half_root = I{} + 0x3f3504f3;
+  else
+    half_root = I{} + 0x3fe6a09e667f3bcdLL;
   const I exponent = ((I)x - half_root) >> kExponentShift;
   const Vector<T> m = (Vector<T>)((I)x - (exponent << kExponentShift));
   const Vector<T> z = (m - T(1)) / (m + T(1));

@@ -23,13 +23,15 @@ void expect_decoding_matches_forward(int64_t heads, int64_t key_heads, int64_t w
   const int64_t positions = 37, capacity = 40;
   const double scale = 1 / std::sqrt(double(width));
   const Tensor q = random_tensor<T>({2, positions, heads, width}, 1);
-  const Tensor k = random_tensor<T>({2, capacity, key_heads, width}, 2), v = random_tensor<T>({2, capacity, key_heads, width}, 3);
+  const Tensor k = random_tensor<T>({2, capacity, key_heads, width}, 2),
+               v = random_tensor<T>({2, capacity, key_heads, width}, 3);
   const Tensor other_v = random_tensor<T>({2, capacity, key_heads, width}, 4);
   Tensor o = Tensor::zeros_like(q), other_o = Tensor::zeros_like(q);
   Tensor lse = Tensor::zeros({2, heads, positions}, dtype_of<A>);
   kernels::attention_forward(o, lse, q, k.narrow(1, 0, positions), v.narrow(1, 0, positions), {}, scale);
   kernels::shared_attention_forward(other_o, q, k.narrow(1, 0, positions), lse, other_v.narrow(1, 0, positions), {}, scale);
-  Tensor step = Tensor::zeros({2, heads, width}, dtype_of<T>), probabilities = Tensor::full({2, heads, capacity}, -1, dtype_of<A>);
+  Tensor step = Tensor::zeros({2, heads, width}, dtype_of<T>),
+         probabilities = Tensor::full({2, heads, capacity}, -1, dtype_of<A>);
   for (int64_t t = 0; t < positions; ++t) {
     // The two sequences are at different lengths.
     const int64_t lengths[] = {t + 1, positions - t};
@@ -39,12 +41,15 @@ void expect_decoding_matches_forward(int64_t heads, int64_t key_heads, int64_t w
       row.copy_from(q.select(0, b).select(0, lengths[b] - 1));
     }
     for (const bool follower : {false, true}) {
-      if (follower) kernels::shared_attention_decode(step, probabilities, other_v, lengths);
-      else kernels::attention_decode(step, probabilities, queries, k, v, lengths, scale);
+      if (follower)
+        kernels::shared_attention_decode(step, probabilities, other_v, lengths);
+      else
+        kernels::attention_decode(step, probabilities, queries, k, v, lengths, scale);
       for (int64_t b = 0; b < 2; ++b) {
         const std::vector<T> actual = step.select(0, b).to_vector<T>();
         const std::vector<T> expected = (follower ? other_o : o).select(0, b).select(0, lengths[b] - 1).template to_vector<T>();
-        for (size_t i = 0; i < actual.size(); ++i) ASSERT_NEAR(double(actual[i]), double(expected[i]), tolerance) << dtype_of<T> << ' ' << t;
+        for (size_t i = 0; i < actual.size(); ++i)
+          ASSERT_NEAR(double(actual[i]), double(expected[i]), tolerance) << dtype_of<T> << ' ' << t;
       }
     }
     const std::vector<A> row = probabilities.select(0, 1).select(0, 0).template to_vector<A>();

@@ -17,8 +17,9 @@ struct AttentionCase {
 };
 
 std::ostream& operator<<(std::ostream& out, const AttentionCase& c) {
-  return out << "B " << c.batches << " T " << c.positions << " H " << c.heads << " Hkv " << c.key_heads << " Dh " << c.width << " layers "
-             << c.layers << (c.strided ? " strided" : "") << (c.documents ? " documents" : "") << " magnitude " << c.magnitude;
+  return out << "B " << c.batches << " T " << c.positions << " H " << c.heads << " Hkv " << c.key_heads << " Dh " << c.width
+             << " layers " << c.layers << (c.strided ? " strided" : "") << (c.documents ? " documents" : "") << " magnitude "
+             << c.magnitude;
 }
 
 std::vector<double> to_doubles(const Tensor& tensor) {
@@ -46,7 +47,8 @@ struct Block {
           for (int64_t t = 0; t < tensor.dim(1); ++t)
             for (int64_t h = 0; h < tensor.dim(2); ++h)
               for (int64_t d = 0; d < tensor.dim(3); ++d)
-                data[b * tensor.stride(0) + t * tensor.stride(1) + h * tensor.stride(2) + d] = E(float(magnitude * random.normal()));
+                data[b * tensor.stride(0) + t * tensor.stride(1) + h * tensor.stride(2) + d] =
+                    E(float(magnitude * random.normal()));
       });
     };
     // Strided: slices of one projection's output for q, k, v; heads before positions for the rest.
@@ -153,20 +155,23 @@ void expect_block_matches(const AttentionCase& shape, DType dtype, double tolera
   block.run();
   ReferenceAttention expected = block.reference();
   expected.run();
-  for (const NamedDistance& d : distances(block, expected)) EXPECT_LE(d.value, tolerance) << d.name << ", " << dtype << ' ' << shape;
+  for (const NamedDistance& d : distances(block, expected))
+    EXPECT_LE(d.value, tolerance) << d.name << ", " << dtype << ' ' << shape;
 }
 
 std::vector<AttentionCase> cases() {
   std::vector<AttentionCase> result;
   for (const int64_t positions : {1, 2, 15, 16, 17, 63, 64, 65, 130}) result.push_back({.positions = positions});
-  for (const int64_t width : {8, 16, 20, 64, 80, 128}) result.push_back({.positions = 70, .heads = 2, .key_heads = 1, .width = width});
+  for (const int64_t width : {8, 16, 20, 64, 80, 128})
+    result.push_back({.positions = 70, .heads = 2, .key_heads = 1, .width = width});
   result.push_back({.batches = 2, .positions = 130, .heads = 8, .key_heads = 1, .width = 8});
   result.push_back({.batches = 2, .positions = 65, .heads = 6, .key_heads = 2, .width = 16});
   for (int layers = 2; layers <= 5; ++layers)
     result.push_back({.positions = 33 + 20 * layers, .heads = 4, .key_heads = 2, .width = 8 * layers, .layers = layers});
   result.push_back({.batches = 2, .positions = 130, .heads = 4, .key_heads = 2, .width = 20, .layers = 2, .strided = true});
   result.push_back({.batches = 2, .positions = 200, .heads = 2, .key_heads = 1, .width = 16, .layers = 2, .documents = true});
-  result.push_back({.batches = 3, .positions = 130, .heads = 2, .key_heads = 2, .width = 8, .strided = true, .documents = true});
+  result.push_back(
+      {.batches = 3, .positions = 130, .heads = 2, .key_heads = 2, .width = 8, .strided = true, .documents = true});
   return result;
 }
 
@@ -228,7 +233,8 @@ TEST(AttentionTest, SharpScoresMatchTheFormula) {
 TEST(AttentionTest, ResultsDoNotDependOnTheNumberOfThreads) {
   const int threads = omp_get_max_threads();
   for (const DType dtype : {DType::f32, DType::bf16}) {
-    const AttentionCase shape{.batches = 2, .positions = 200, .heads = 8, .key_heads = 2, .width = 16, .layers = 3, .documents = true};
+    const AttentionCase shape{
+        .batches = 2, .positions = 200, .heads = 8, .key_heads = 2, .width = 16, .layers = 3, .documents = true};
     Block one(shape, dtype, 11), several(shape, dtype, 11);
     omp_set_num_threads(1);
     one.run();
@@ -302,7 +308,8 @@ TEST(AttentionTest, ValueGradientOfTheLeaderMayBeLeftOut) {
   kernels::attention_row_sums(other.row_sum, other.d_o[0], other.o[0]);
   Tensor none;
   const std::vector<kernels::AttentionUse> uses = {{other.d_o[0], other.v[0]}};
-  kernels::attention_backward(other.dq, other.dk, none, uses, other.q, other.k, other.lse, other.row_sum, other.first_key, other.scale);
+  kernels::attention_backward(other.dq, other.dk, none, uses, other.q, other.k, other.lse, other.row_sum, other.first_key,
+                              other.scale);
   EXPECT_EQ(to_doubles(block.dq), to_doubles(other.dq));
 }
 
@@ -317,14 +324,17 @@ TEST(AttentionTest, ArgumentsThatDoNotFitAreNamed) {
     return "";
   };
   Tensor wrong = Tensor::zeros({1, 8, 3, 16}, DType::f32);
-  EXPECT_NE(message([&] { kernels::attention_forward(block.o[0], block.lse, block.q, wrong, block.v[0], {}, 1); })
-                .find("4 heads are not a multiple of 3"),
+  EXPECT_NE(message([&] {
+              kernels::attention_forward(block.o[0], block.lse, block.q, wrong, block.v[0], {}, 1);
+            }).find("4 heads are not a multiple of 3"),
             std::string::npos);
-  EXPECT_NE(message([&] { kernels::attention_forward(block.o[0], block.lse, block.q, block.k, wrong, {}, 1); }).find("v must be"),
-            std::string::npos);
+  EXPECT_NE(
+      message([&] { kernels::attention_forward(block.o[0], block.lse, block.q, block.k, wrong, {}, 1); }).find("v must be"),
+      std::string::npos);
   const Tensor late = Tensor::from(std::vector<int32_t>{0, 2, 0, 0, 0, 0, 0, 0}, {1, 8});
-  EXPECT_NE(message([&] { kernels::attention_forward(block.o[0], block.lse, block.q, block.k, block.v[0], late, 1); })
-                .find("first_key of position 1 is 2"),
+  EXPECT_NE(message([&] {
+              kernels::attention_forward(block.o[0], block.lse, block.q, block.k, block.v[0], late, 1);
+            }).find("first_key of position 1 is 2"),
             std::string::npos);
 }
 

@@ -31,7 +31,8 @@ void expect_softmax_matches_formula(double tolerance) {
       for (int64_t i = r * columns; i < (r + 1) * columns; ++i) {
         const size_t j = size_t(i);
         ASSERT_NEAR(double(actual[j]), std::exp(scale * double(x[j])) / sum, tolerance) << dtype_of<T> << ' ' << columns;
-        ASSERT_NEAR(double(gradient[j]), scale * double(actual[j]) * (double(dy[j]) - dot), tolerance) << dtype_of<T> << ' ' << columns;
+        ASSERT_NEAR(double(gradient[j]), scale * double(actual[j]) * (double(dy[j]) - dot), tolerance)
+            << dtype_of<T> << ' ' << columns;
       }
     }
   }
@@ -39,7 +40,7 @@ void expect_softmax_matches_formula(double tolerance) {
 
 TEST(SoftmaxTest, ForwardAndBackwardMatchTheFormula) {
   expect_softmax_matches_formula<double>(1e-14);
-  expect_softmax_matches_formula<float>(2e-6);       // exponents up to 15, rounded to 2^-24 of themselves
+  expect_softmax_matches_formula<float>(2e-6);          // exponents up to 15, rounded to 2^-24 of themselves
   expect_softmax_matches_formula<bfloat16>(1.0 / 200);  // storing a value near 1 costs 1 / 512
 }
 
@@ -96,12 +97,14 @@ TEST(VectorMathTest, Exp2IsAccurateToTwoUnitsInTheLastPlaceAndExactAtItsEnds) {
   EXPECT_LE(largest_relative_error_of_exp2<float>(-125), 2 * 0x1p-23);
   EXPECT_LE(largest_relative_error_of_exp2<double>(-1000), 2 * 0x1p-52);
   EXPECT_EQ(kernels::exp2_of_nonpositive<float>(kernels::broadcast(0.0f))[0], 1.0f);
-  for (const float x : {-127.0f, -200.0f, -1e10f, -3e38f}) EXPECT_EQ(kernels::exp2_of_nonpositive<float>(kernels::broadcast(x))[0], 0.0f);
+  for (const float x : {-127.0f, -200.0f, -1e10f, -3e38f})
+    EXPECT_EQ(kernels::exp2_of_nonpositive<float>(kernels::broadcast(x))[0], 0.0f);
 }
 
 TEST(VectorMathTest, Log2MatchesTheLibrary) {
   for (double x = 1e-3; x < 1e6; x *= 1.01) {
-    EXPECT_NEAR(kernels::log2_of_positive<double>(kernels::broadcast(x))[0], std::log2(x), 4e-15 * std::max(1.0, std::abs(std::log2(x))));
+    EXPECT_NEAR(kernels::log2_of_positive<double>(kernels::broadcast(x))[0], std::log2(x),
+                4e-15 * std::max(1.0, std::abs(std::log2(x))));
     EXPECT_NEAR(kernels::log2_of_positive<float>(kernels::broadcast(float(x)))[0], std::log2(double(float(x))),
                 2e-7 * std::max(1.0, std::abs(std::log2(x))));
   }
