@@ -77,9 +77,8 @@ void Trainer::train() {
     }
     finish_stage(size_t(state_.stage_index));
   }
-  const std::filesystem::path final_folder = output_dir_ / "final";
-  if (!std::filesystem::exists(final_folder) || saved_step_ != state_.step)
-    save_model_atomically(final_folder, *run_.student, run_.description, run_.tokenizer_file);
+  // Written again when a finished run is started again: what lies there may be of an earlier run in this folder.
+  save_model_atomically(output_dir_ / "final", *run_.student, run_.description, run_.tokenizer_file);
   if (callbacks_.report) callbacks_.report(output_dir_);
 }
 

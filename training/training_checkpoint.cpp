@@ -1,10 +1,14 @@
 #include "training/training_checkpoint.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 #include <xxhash.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -67,15 +71,12 @@ void write_folder_atomically(const fs::path& folder, const std::function<void(co
   try {
     write(temporary);
     sync_folder(temporary);
-    // An older folder of that name stands in the way of a rename: it steps aside first.
-    const fs::path previous = folder.string() + kUnfinished + "previous";
-    fs::remove_all(previous, ignored);
-    std::error_code error;
-    if (fs::exists(folder)) fs::rename(folder, previous, error);
-    if (!error) fs::rename(temporary, folder, error);
-    if (error) fail(ExitCode::io, folder.string(), ": cannot be put in place: ", error.message());
+    // An older folder of that name trades places with the new one: there is no moment without either.
+    const bool replaces = fs::exists(folder);
+    if (::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, folder.c_str(), replaces ? RENAME_EXCHANGE : 0) != 0)
+      fail(ExitCode::io, folder.string(), ": cannot be put in place: ", std::strerror(errno));
     sync_folder(folder.parent_path());
-    fs::remove_all(previous, ignored);
+    if (replaces) fs::remove_all(temporary, ignored);
   } catch (...) {
     fs::remove_all(temporary, ignored);
     throw;

@@ -30,6 +30,7 @@ struct SmallRun {
     for (Parameter* parameter : model->parameters()) scale(parameter->variable, 1.0).backward(parameter->variable.data().clone());
     optimizer->step(0.01, optimizer->gradient_norm());
     write_file_atomically(folder / "tokenizer.model", "not read here");
+    fs::create_directory(folder / "run");
     state.cursor.files = 99;
   }
   fs::path save(int64_t step, int64_t keep = 0) {
