@@ -34,7 +34,8 @@ HAS_MPI    := $(if $(shell command -v mpicxx 2>/dev/null),yes,no)
 # ---- flags -------------------------------------------------------------------------------------------------------
 VARIANT  := $(MODE)-$(if $(NVCC),cuda,cpu)$(if $(filter native,$(MARCH)),,-$(MARCH))
 BUILD    := build/$(VARIANT)
-CPPFLAGS += -I. -DECHO_WITH_CUDA=$(if $(NVCC),1,0) -DECHO_WITH_ONEDNN=$(if $(filter yes,$(HAS_ONEDNN)),1,0)
+# -iquote, not -I: a program here would hide a system header of its name.
+CPPFLAGS += -iquote . -DECHO_WITH_CUDA=$(if $(NVCC),1,0) -DECHO_WITH_ONEDNN=$(if $(filter yes,$(HAS_ONEDNN)),1,0)
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wno-unknown-pragmas -Wno-maybe-uninitialized -Werror
 MODE_FLAGS_release := -O3 -DNDEBUG
 MODE_FLAGS_debug   := -O0 -g
