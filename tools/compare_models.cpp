@@ -4,7 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <fstream>
+#include <sstream>
 #include <nlohmann/json.hpp>
 
 #include "analysis/report.h"
@@ -21,8 +21,8 @@ namespace {
 using namespace echo;
 
 struct Arguments {
-  std::string teacher, data, tokenizer, output;
-  std::vector<std::string> models, names;
+  std::string teacher, data, names, tokenizer, output;
+  std::vector<std::string> models;
   int64_t rows = 64, sequence_length = 256, batch_size = 8, repeats = 3;
   int threads = 0;
   bool before = false;
@@ -46,9 +46,21 @@ std::vector<Batch> held_out_text(const Arguments& arguments, const Tokenizer& to
   return held_out_batches(settings, tokenizer, arguments.batch_size, arguments.rows);
 }
 
+// What the table calls the models: the names given, then the folders.
+std::vector<std::string> names_of(const Arguments& arguments) {
+  std::vector<std::string> names;
+  std::istringstream given(arguments.names);
+  for (std::string name; std::getline(given, name, ',');) names.push_back(name);
+  if (names.size() > arguments.models.size())
+    fail(ExitCode::usage, "--names: ", names.size(), " names for ", arguments.models.size(), " models");
+  names.insert(names.end(), arguments.models.begin() + ptrdiff_t(names.size()), arguments.models.end());
+  return names;
+}
+
 // The teacher first. With --before, the teacher's weights under the first student's leader map come second.
 std::vector<Entry> load_models(const Arguments& arguments) {
   std::vector<Entry> entries;
+  const std::vector<std::string> names = names_of(arguments);
   const CheckpointReader teacher(resolve_model(arguments.teacher, "--teacher"));
   entries.push_back({"teacher", load_model(teacher, kFrozen)});
   for (size_t i = 0; i < arguments.models.size(); ++i) {
@@ -58,7 +70,7 @@ std::vector<Entry> load_models(const Arguments& arguments) {
            teacher.config().vocab_size, "; only models with the same tokenizer can be compared");
     if (arguments.before && i == 0)
       entries.push_back({"student, untrained", load_student(teacher, reader.leader_map(), kFrozen)});
-    entries.push_back({i < arguments.names.size() ? arguments.names[i] : arguments.models[i], load_model(reader, kFrozen)});
+    entries.push_back({names[i], load_model(reader, kFrozen)});
   }
   return entries;
 }
@@ -92,8 +104,6 @@ void write_json(const std::vector<Entry>& entries, const fs::path& file) {
 
 int compare(const Arguments& arguments) {
   if (arguments.threads > 0) omp_set_num_threads(arguments.threads);
-  if (arguments.names.size() > arguments.models.size())
-    fail(ExitCode::usage, "--names: ", arguments.names.size(), " names for ", arguments.models.size(), " models");
   const std::string tokenizer_file = arguments.tokenizer.empty()
                                          ? (resolve_model(arguments.teacher, "--teacher") / "tokenizer.model").string()
                                          : arguments.tokenizer;
@@ -135,7 +145,7 @@ int main(int argc, char** argv) {
   app.add_option("--teacher", arguments.teacher, "model folder that the others are compared with")->required();
   app.add_option("--data", arguments.data, "file, folder or glob of held-out text; of a folder with validation/ in it that part")->required();
   app.add_option("models", arguments.models, "model folders");
-  app.add_option("--names", arguments.names, "how the table calls them, with commas between")->delimiter(',');
+  app.add_option("--names", arguments.names, "how the table calls them, with commas between");
   app.add_flag("--before", arguments.before, "also the teacher's weights under the first model's leader map: the student untrained");
   app.add_option("--tokenizer", arguments.tokenizer, "tokenizer.model, by default the teacher's");
   app.add_option("--rows", arguments.rows, "sequences at most")->check(CLI::Range(int64_t{1}, int64_t{1} << 30))->capture_default_str();
