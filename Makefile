@@ -9,7 +9,7 @@ SM    ?= 80 90#   GPU architectures to compile for
 Q     ?= @#       Q= shows each command
 
 # Every core, unless the command line says otherwise (make -j1).
-ifeq ($(filter -j%,$(MAKEFLAGS)),)
+ifeq ($(filter -j%,$(MAKEFLAGS))$(filter-out 0,$(MAKELEVEL)),)
   MAKEFLAGS += -j$(shell nproc)
 endif
 MAKEFLAGS += --no-print-directory
