@@ -30,11 +30,13 @@ template <>
 struct VectorOf<float> {
   typedef float type __attribute__((vector_size(kVectorBytes)));
   typedef int32_t integers __attribute__((vector_size(kVectorBytes)));
+  typedef uint32_t words __attribute__((vector_size(kVectorBytes)));
 };
 template <>
 struct VectorOf<double> {
   typedef double type __attribute__((vector_size(kVectorBytes)));
   typedef int64_t integers __attribute__((vector_size(kVectorBytes)));
+  typedef uint64_t words __attribute__((vector_size(kVectorBytes)));
 };
 template <class T>
 using Vector = typename VectorOf<T>::type;
@@ -203,8 +205,8 @@ ECHO_INLINE Vector<T> exp2_of_nonpositive(Vector<T> x) {
 #endif
   const Vector<T> shifted = x + kRounder;
   const Vector<T> p = exp2_polynomial<T>(x - (shifted - kRounder));
-  using I = IntegerVector<T>;
-  const Vector<T> result = (Vector<T>)((I)p + ((I)shifted << kExponentShift));
+  using Words = typename VectorOf<T>::words;  // wraps around in lanes that underflow, which are not taken
+  const Vector<T> result = (Vector<T>)((Words)p + ((Words)shifted << kExponentShift));
   return x < kSmallest ? Vector<T>{} : result;
 }
 
