@@ -13,10 +13,14 @@ case $scale in '' | *[!0-9]* | 0) echo "error: DEMO_SCALE: $scale is not a whole
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 [ -t 1 ] || say() { printf '\n%s\n' "$*"; }
-# Shows a command as the user would type it, then runs it.
+# Shows a command as a user would type it, then runs it.
 run() {
-  local program=$1; shift
-  printf '$ ./%s' "$program"; printf ' %q' "$@"; printf '\n'
+  local program=$1 argument; shift
+  printf '$ ./%s' "$program"
+  for argument in "$@"; do
+    case $argument in *[!A-Za-z0-9_./=,:-]*) printf " '%s'" "$argument" ;; *) printf ' %s' "$argument" ;; esac
+  done
+  printf '\n'
   "$programs/$program" "$@"
 }
 # The value of a config key, divided by the scale.
@@ -31,9 +35,9 @@ corpus=$folder/corpus teacher=$folder/teacher student=$folder/student labels=$fo
 # What differs from the configs when another size or folder is asked for.
 teacher_changes=() student_changes=() labels_changes=()
 if [ "$scale" != 1 ]; then
-  teacher_changes=(max_steps="$(steps 500)" warmup_steps=4 logging_steps=10)
-  student_changes=(data.epoch_tokens=$((2048 * $(steps 200))) logging_steps=5 eval_steps=0)
-  labels_changes=(max_steps=$(($(steps 200) + ($(steps 200) + 3) / 4)) logging_steps=5)
+  teacher_changes=(max_steps="$(steps 600)" warmup_steps=4 logging_steps=10)
+  student_changes=(data.epoch_tokens=$((2048 * $(steps 160))) logging_steps=5 eval_steps=0)
+  labels_changes=(max_steps=$(($(steps 160) + ($(steps 160) + 3) / 4)) logging_steps=5)
 fi
 if [ "$folder" != runs/demo ]; then
   teacher_changes+=(output_dir="$teacher" tokenizer="$folder/tokenizer.model" data.path="$corpus")

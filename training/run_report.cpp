@@ -29,12 +29,27 @@ struct RunLog {
   std::vector<SvgBand> stage_bands;  // every second stage, in steps
 };
 
+double number(const json& line, const char* key) {
+  const auto found = line.find(key);
+  return found != line.end() && found->is_number() ? found->get<double>() : kNaN;
+}
+
+int64_t whole(const json& line, const char* key) {
+  const double value = number(line, key);
+  return std::abs(value) < 1e18 ? int64_t(value) : 0;
+}
+
+std::string word(const json& line, const char* key) {
+  const auto found = line.find(key);
+  return found != line.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
 RunLog read_log(const fs::path& file, const TrainConfig& config) {
   RunLog log;
   for (json& line : TrainingLog::read(file)) {
-    const std::string event = line.value("event", "");
+    const std::string event = word(line, "event");
     if (event == "train") log.training.push_back(std::move(line));
-    else if (event == "evaluation") (line.value("model", "") == "teacher" ? log.teacher : log.student).push_back(std::move(line));
+    else if (event == "evaluation") (word(line, "model") == "teacher" ? log.teacher : log.student).push_back(std::move(line));
     else if (event == "skipped") ++log.skipped;
   }
   log.stages = training_stages(config);
@@ -45,11 +60,6 @@ RunLog read_log(const fs::path& file, const TrainConfig& config) {
     first = last;
   }
   return log;
-}
-
-double number(const json& line, const char* key) {
-  const auto found = line.find(key);
-  return found != line.end() && found->is_number() ? found->get<double>() : kNaN;
 }
 
 std::string fixed(double value, int digits) { return std::isfinite(value) ? fmt::format("{:.{}f}", value, digits) : "-"; }
@@ -151,10 +161,10 @@ std::string results(const RunLog& log, const TrainingRun& run) {
   if (compared && !log.teacher.empty()) row("teacher", run.teacher->parameter_count(), log.teacher.front(), true);
   const std::string model = compared ? "student" : "model";
   for (const json& line : log.student) {
-    const std::string when = line.value("when", "");
+    const std::string when = word(line, "when");
     if (when == "start") row(model + " before training", run.student->parameter_count(), line, false);
     if (when == "stage_end")
-      row(log.stages.size() > 1 ? fmt::format("{} after stage {}", model, line.value("stage", int64_t{0})) : model + " after training",
+      row(log.stages.size() > 1 ? fmt::format("{} after stage {}", model, whole(line, "stage")) : model + " after training",
           run.student->parameter_count(), line, false);
   }
   if (table.rows.empty()) return "<h2>Result</h2>\n<p>No held-out text was evaluated.</p>\n";
@@ -166,7 +176,7 @@ std::string notes(const RunLog& log, const TrainingRun& run) {
   std::string html = "<ul>\n";
   const auto item = [&](const std::string& text) { html += "<li>" + escape_html(text) + "</li>\n"; };
   if (!log.student.empty()) {
-    const int64_t tokens = log.student.back().value("tokens", int64_t{0});
+    const int64_t tokens = whole(log.student.back(), "tokens");
     item(fmt::format("Held-out values are means over {} tokens in sequences of {}, the same for every row. One run with one seed ({}): small "
                      "differences between rows may be chance.",
                      grouped(tokens), config.data.sequence_length, config.seed));
@@ -175,8 +185,8 @@ std::string notes(const RunLog& log, const TrainingRun& run) {
                      omp_get_max_threads(), omp_get_max_threads() == 1 ? "" : "s"));
   }
   if (!log.training.empty())
-    item(fmt::format("Trained on {} tokens, {} a step; peak of all tensors {} MiB.", grouped(log.training.back().value("tokens", int64_t{0})),
-                     grouped(tokens_per_step(config)), grouped(int64_t(number(log.training.back(), "peak_memory_bytes")) >> 20)));
+    item(fmt::format("Trained on {} tokens, {} a step; peak of all tensors {} MiB.", grouped(whole(log.training.back(), "tokens")),
+                     grouped(tokens_per_step(config)), grouped(whole(log.training.back(), "peak_memory_bytes") >> 20)));
   if (log.skipped > 0) item(fmt::format("{} step(s) were skipped: loss or gradient were not finite there.", log.skipped));
   return html + "</ul>\n";
 }

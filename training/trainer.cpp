@@ -56,6 +56,7 @@ void Trainer::resume(const std::filesystem::path& checkpoint) {
 
 void Trainer::train() {
   const TrainConfig& config = run_.config;
+  remove_unfinished(output_dir_);
   loader_ = std::make_unique<DataLoader>(run_.data, *run_.tokenizer, state_.cursor);
   held_out_ = held_out_batches(run_.data, *run_.tokenizer, config.per_device_eval_batch_size, config.eval_rows);
   log_ = std::make_unique<TrainingLog>(output_dir_ / "trainer_log.jsonl", saved_step_ < 0 ? -1 : state_.step);

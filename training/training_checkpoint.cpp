@@ -49,14 +49,6 @@ std::vector<std::pair<int64_t, fs::path>> checkpoints_in(const fs::path& output_
   return found;
 }
 
-void remove_unfinished(const fs::path& output_dir) {
-  std::error_code error;
-  std::vector<fs::path> leftovers;
-  for (const fs::directory_entry& entry : fs::directory_iterator(output_dir, error))
-    if (entry.path().filename().string().find(kUnfinished) != std::string::npos) leftovers.push_back(entry.path());
-  for (const fs::path& leftover : leftovers) fs::remove_all(leftover, error);
-}
-
 NamedTensors tensors_of(const Llama& model) {
   NamedTensors tensors;
   for (NamedTensor& part : model.named_tensors()) tensors.emplace_back(part.name, part.tensor);
@@ -97,6 +89,14 @@ json state_to_json(const TrainingState& state) {
 
 }  // namespace
 
+void remove_unfinished(const fs::path& output_dir) {
+  std::error_code error;
+  std::vector<fs::path> leftovers;
+  for (const fs::directory_entry& entry : fs::directory_iterator(output_dir, error))
+    if (entry.path().filename().string().find(kUnfinished) != std::string::npos) leftovers.push_back(entry.path());
+  for (const fs::path& leftover : leftovers) fs::remove_all(leftover, error);
+}
+
 fs::path save_checkpoint(const fs::path& output_dir, const TrainingState& state, const Llama& model, const AdamW& optimizer,
                          const ModelDescription& description, const fs::path& tokenizer_file, const json& config,
                          int64_t keep) {
@@ -117,7 +117,6 @@ fs::path save_checkpoint(const fs::path& output_dir, const TrainingState& state,
                            {"files", files}};
     write_file_atomically(temporary / kManifest, manifest.dump(1) + "\n");
   });
-  remove_unfinished(output_dir);
   const auto all = checkpoints_in(output_dir);
   std::error_code ignored;
   for (size_t i = 0; keep > 0 && i + size_t(keep) < all.size(); ++i) fs::remove_all(all[i].second, ignored);

@@ -30,7 +30,7 @@ struct TrainingState {
 //   checkpoint-40/  config.json  generation_config.json  model.safetensors  tokenizer.model  optimizer.safetensors  manifest.json
 // It appears by one rename once everything is on the disk, so a folder of that name is whole or the disk has damaged it.
 
-// Writes checkpoint-<state.step>, then removes the oldest beyond `keep` (0: all stay) and what killed runs left. Returns its path.
+// Writes checkpoint-<state.step>, then removes the oldest beyond `keep` (0: all stay). Returns its path.
 // Throws Error (io); older checkpoints are then untouched and the unfinished folder is removed.
 std::filesystem::path save_checkpoint(const std::filesystem::path& output_dir, const TrainingState& state, const Llama& model,
                                       const AdamW& optimizer, const ModelDescription& description,
@@ -39,6 +39,9 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& output_dir, c
 // A model folder alone (stage ends, the final model), by the same rename; one of that name is replaced.
 void save_model_atomically(const std::filesystem::path& folder, const Llama& model, const ModelDescription& description,
                            const std::filesystem::path& tokenizer_file);
+
+// Removes the unfinished folders that killed runs left. Only under the run's lock: another process may be saving.
+void remove_unfinished(const std::filesystem::path& output_dir);
 
 // The checkpoint with the highest step whose manifest verifies; each that does not adds a line to `remarks`.
 std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& output_dir,

@@ -164,13 +164,21 @@ TEST(TrainingCheckpointTest, AManifestThatIsNotOursIsBadData) {
   message_with(42);
 }
 
-TEST(TrainingCheckpointTest, TheOldestBeyondTheLimitGoAndLeftoversToo) {
+TEST(TrainingCheckpointTest, TheOldestBeyondTheLimitGo) {
   SmallRun run;
   for (const int64_t step : {1, 2, 9}) run.save(step);
-  fs::create_directories(run.folder.path() / "run" / "checkpoint-5.tmp-123");
   fs::create_directories(run.folder.path() / "run" / "checkpoint-x");
   run.save(10, /*keep=*/2);
   EXPECT_EQ(run.names(), (std::vector<std::string>{"checkpoint-10", "checkpoint-9", "checkpoint-x"}));
+}
+
+TEST(TrainingCheckpointTest, WhatKilledRunsLeftIsRemoved) {
+  SmallRun run;
+  run.save(1);
+  fs::create_directories(run.folder.path() / "run" / "checkpoint-5.tmp-123" / "folder");
+  fs::create_directories(run.folder.path() / "run" / "final.tmp-7");
+  remove_unfinished(run.folder / "run");
+  EXPECT_EQ(run.names(), std::vector<std::string>{"checkpoint-1"});
 }
 
 TEST(TrainingCheckpointTest, AnUnfinishedFolderIsNoCheckpoint) {
