@@ -41,7 +41,8 @@ Analysis analyze_model(const AnalyzeOptions& options, const AnalyzeProgress& pro
   analysis.model = options.model.string();
   analysis.data = options.data.string();
   analysis.parameters = parameter_count(config, checkpoint.leader_map());
-  analysis.attention = AttentionShape{config.hidden_size, config.num_attention_heads, config.num_key_value_heads, config.head_dim};
+  analysis.attention =
+      AttentionShape{config.hidden_size, config.num_attention_heads, config.num_key_value_heads, config.head_dim};
   analysis.parameters_per_follower = parameters_per_follower(*analysis.attention);
   analysis.samples = int64_t(rows.size());
   analysis.tokens_per_sample = options.sequence_length;

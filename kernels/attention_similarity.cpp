@@ -13,9 +13,9 @@ namespace echo::kernels {
 namespace cpu {
 namespace {
 
-constexpr int64_t kRows = 32;           // queries of a tile
-constexpr int64_t kKeys = 32;           // keys of a run: eight layers' probabilities of 16 queries fit the first cache
-constexpr int64_t kGroupsPerHead = 8;   // tasks per head; their sums are added in order, whatever thread had them
+constexpr int64_t kRows = 32;          // queries of a tile
+constexpr int64_t kKeys = 32;          // keys of a run: eight layers' probabilities of 16 queries fit the first cache
+constexpr int64_t kGroupsPerHead = 8;  // tasks per head; their sums are added in order, whatever thread had them
 constexpr int kLayers = kVectorBytes == 64 ? 4 : 3;  // of a block: its square and two of its sides fit the registers
 
 struct Sizes {
@@ -88,7 +88,8 @@ ECHO_INLINE void add_products(A* products, int64_t padded_layers, const A* p, in
 template <class T, class A = accumulator<T>>
 class Tile {
  public:
-  Tile(std::span<const AttentionMatrix> layers, const Sizes& sizes, Workspace<A>& work, int64_t head, int64_t start, double scale)
+  Tile(std::span<const AttentionMatrix> layers, const Sizes& sizes, Workspace<A>& work, int64_t head, int64_t start,
+       double scale)
       : layers_(layers), s_(sizes), w_(work), head_(head), start_(start), rows_(std::min(kRows, sizes.tokens - start)) {
     for (int64_t layer = 0; layer < s_.layers; ++layer) {
       const Tensor& q = layers_[size_t(layer)].q;
@@ -120,11 +121,11 @@ class Tile {
  private:
   void fill_probabilities(int64_t layer, int64_t first_key, int64_t keys) {
     const Tensor& k = layers_[size_t(layer)].k;
-    pack_rows(w_.keys, s_.padded_head_dim, k.data<T>() + head_ / s_.group * k.stride(1) + first_key * k.stride(0), k.stride(0), keys,
-              kKeys, s_.head_dim, s_.padded_head_dim);
+    pack_rows(w_.keys, s_.padded_head_dim, k.data<T>() + head_ / s_.group * k.stride(1) + first_key * k.stride(0), k.stride(0),
+              keys, kKeys, s_.head_dim, s_.padded_head_dim);
     A* p = w_.probabilities + layer * kKeys * kRows;
-    multiply<Layout::by_row, false>(p, kRows, w_.keys, s_.padded_head_dim, w_.queries + layer * s_.padded_head_dim * kRows, kRows,
-                                    kKeys, kRows, s_.padded_head_dim);
+    multiply<Layout::by_row, false>(p, kRows, w_.keys, s_.padded_head_dim, w_.queries + layer * s_.padded_head_dim * kRows,
+                                    kRows, kKeys, kRows, s_.padded_head_dim);
     for (int64_t lane = 0; lane < kRows; lane += kLanes<A>) {
       const Vector<A> normaliser = load(w_.normalisers + layer * kRows + lane);
       for (int64_t key = 0; key < keys; ++key) {
@@ -153,7 +154,8 @@ class Tile {
     double inverse_norm[kRows], row[kRows];
     std::vector<double> inverse_norms(size_t(s_.layers * kRows));
     const auto whole = [&](int64_t i, int64_t j, int64_t r) {
-      return double(w_.products[(i * s_.padded_layers + j) * kRows + r]) + double(w_.first[i * kRows + r]) * double(w_.first[j * kRows + r]);
+      return double(w_.products[(i * s_.padded_layers + j) * kRows + r]) +
+             double(w_.first[i * kRows + r]) * double(w_.first[j * kRows + r]);
     };
     for (int64_t i = 0; i < s_.layers; ++i)
       for (int64_t r = 0; r < rows_; ++r) inverse_norms[size_t(i * kRows + r)] = 1 / std::sqrt(whole(i, i, r));
@@ -202,7 +204,12 @@ AttentionSimilarity attention_similarity(std::span<const AttentionMatrix> layers
   const Tensor& q = layers[0].q;
   const int64_t count = int64_t(layers.size()), heads = q.dim(1), head_dim = q.dim(2);
   const int64_t lanes = kVectorBytes / size_of(accumulator_dtype(q.dtype()));
-  const Sizes sizes{count,    (count + kLayers - 1) / kLayers * kLayers, q.dim(0), heads, heads / layers[0].k.dim(1), head_dim,
+  const Sizes sizes{count,
+                    (count + kLayers - 1) / kLayers * kLayers,
+                    q.dim(0),
+                    heads,
+                    heads / layers[0].k.dim(1),
+                    head_dim,
                     round_up(head_dim, lanes)};
   const int64_t groups = sizes.groups();
   std::vector<Sums> tasks(size_t(heads * groups), Sums(count));
@@ -218,8 +225,8 @@ AttentionSimilarity attention_similarity(std::span<const AttentionMatrix> layers
   });
 
   const Shape shape{count, count};
-  AttentionSimilarity result{Tensor::zeros(shape, DType::f64), Tensor::zeros(shape, DType::f64), Tensor::zeros(shape, DType::f64),
-                             Tensor::zeros(shape, DType::f64)};
+  AttentionSimilarity result{Tensor::zeros(shape, DType::f64), Tensor::zeros(shape, DType::f64),
+                             Tensor::zeros(shape, DType::f64), Tensor::zeros(shape, DType::f64)};
   Sums all(count);
   for (int64_t head = 0; head < heads; ++head) {
     Sums sums(count);
@@ -232,10 +239,12 @@ AttentionSimilarity attention_similarity(std::span<const AttentionMatrix> layers
       }
     }
     for (size_t pair = 0; pair < sums.products.size(); ++pair) all.products[pair] += sums.products[pair];
-    add_cosines(result.per_head, count, 1.0 / double(heads), [&](int64_t i, int64_t j) { return sums.products[size_t(i * count + j)]; });
+    add_cosines(result.per_head, count, 1.0 / double(heads),
+                [&](int64_t i, int64_t j) { return sums.products[size_t(i * count + j)]; });
   }
   add_cosines(result.flat, count, 1.0, [&](int64_t i, int64_t j) { return all.products[size_t(i * count + j)]; });
-  add_cosines(result.no_first_column, count, 1.0, [&](int64_t i, int64_t j) { return all.without_first[size_t(i * count + j)]; });
+  add_cosines(result.no_first_column, count, 1.0,
+              [&](int64_t i, int64_t j) { return all.without_first[size_t(i * count + j)]; });
   double* per_row = result.per_row.data<double>();
   for (int64_t i = 0; i < count; ++i)
     for (int64_t j = i; j < count; ++j)
@@ -253,10 +262,11 @@ AttentionSimilarity attention_similarity(std::span<const AttentionMatrix> layers
     ECHO_CHECK(q.rank() == 3 && k.rank() == 3 && q.dim(0) == k.dim(0) && q.dim(2) == k.dim(2) && k.dim(1) > 0 &&
                    q.dim(1) % k.dim(1) == 0 && q.elements() > 0,
                "attention similarity: q ", q, " and k ", k, ", expected (T, H, Dh) and (T, Hkv, Dh)");
-    ECHO_CHECK((lse.shape() == Shape{q.dim(1), q.dim(0)}) && lse.is_contiguous(), "attention similarity: lse ", lse, " for q ", q);
+    ECHO_CHECK((lse.shape() == Shape{q.dim(1), q.dim(0)}) && lse.is_contiguous(), "attention similarity: lse ", lse, " for q ",
+               q);
     ECHO_CHECK(q.stride(2) == 1 && k.stride(2) == 1, "attention similarity: the last dimension of q and k must have stride 1");
-    ECHO_CHECK(q.dtype() == k.dtype() && lse.dtype() == accumulator_dtype(q.dtype()), "attention similarity: dtypes of q ", q, ", k ",
-               k, ", lse ", lse);
+    ECHO_CHECK(q.dtype() == k.dtype() && lse.dtype() == accumulator_dtype(q.dtype()), "attention similarity: dtypes of q ", q,
+               ", k ", k, ", lse ", lse);
     ECHO_CHECK(q.shape() == layers[0].q.shape() && k.shape() == layers[0].k.shape() && q.dtype() == layers[0].q.dtype(),
                "attention similarity: layers differ: q ", q, " and ", layers[0].q, ", k ", k, " and ", layers[0].k);
     require_cpu("attention similarity", q);

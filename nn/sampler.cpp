@@ -14,7 +14,8 @@ int32_t Sampler::choose(const Tensor& logits) {
   const std::vector<double> values = kernels::cast(logits.contiguous(), DType::f64).to_vector<double>();
   const auto best = std::max_element(values.begin(), values.end());
   const bool damaged = std::any_of(values.begin(), values.end(), [](double value) { return std::isnan(value); });
-  if (damaged || !std::isfinite(*best)) fail(ExitCode::numerical, "the model's logits are not finite: its weights may be damaged");
+  if (damaged || !std::isfinite(*best))
+    fail(ExitCode::numerical, "the model's logits are not finite: its weights may be damaged");
   if (options_.temperature <= 0) return int32_t(best - values.begin());
 
   std::vector<int32_t> order(values.size());

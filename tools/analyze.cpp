@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "analysis/analyze_command.h"
@@ -10,6 +11,7 @@
 #include "base/error.h"
 #include "base/program.h"
 #include "base/progress.h"
+#include "training/config_paths.h"
 
 namespace {
 
@@ -18,6 +20,22 @@ struct Arguments {
   echo::AnalyzeOptions measure;
   echo::PlanRequests plans;
 };
+
+// Finds model and data in the shared folders too; the record keeps the names that were given.
+echo::Analysis measure(const echo::AnalyzeOptions& named) {
+  echo::AnalyzeOptions found = named;
+  found.model = echo::resolve_model(named.model.string(), "--model");
+  found.data = echo::resolve_input(named.data.string(), "--data");
+  std::optional<echo::Progress> progress;
+  echo::Analysis analysis = echo::analyze_model(found, [&](int64_t done, int64_t total) {
+    if (!progress) progress.emplace("samples", total);
+    progress->update(done);
+  });
+  analysis.model = named.model.string();
+  analysis.data = named.data.string();
+  echo::make_plans(analysis);
+  return analysis;
+}
 
 int analyze(const Arguments& arguments, int argc, char** argv) {
   using echo::ExitCode;
@@ -29,9 +47,7 @@ int analyze(const Arguments& arguments, int argc, char** argv) {
 
   echo::Analysis analysis;
   if (from_model) {
-    echo::Progress progress("samples", arguments.measure.samples);
-    analysis = echo::analyze_model(arguments.measure, [&](int64_t done, int64_t) { progress.update(done); });
-    echo::make_plans(analysis);
+    analysis = measure(arguments.measure);
   } else {
     analysis = echo::read_analysis(arguments.matrix);
     echo::make_plans(analysis);  // a stored analysis may hold other plans

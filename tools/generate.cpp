@@ -70,18 +70,26 @@ int generate_text(const Arguments& arguments) {
   StreamingDecoder decoder(tokenizer);
   for (const int32_t id : prompt) decoder.push(id);
   print(arguments.prompt);
-  const GenerationStatistics statistics =
-      generate(*model, prompt, options, [&](int32_t id) { print(decoder.push(id)); });
+  const GenerationStatistics statistics = generate(*model, prompt, options, [&](int32_t id) { print(decoder.push(id)); });
   print(decoder.finish() + "\n");
 
   if (limited && !statistics.ended)
     fmt::print(stderr, "note: stopped at the {} positions that the model was trained for\n", config.max_position_embeddings);
   fmt::print(stderr, "load {:.2f} s | prefill {} | decode {}\n", load_seconds,
-             rate(statistics.prompt_tokens, statistics.prefill_seconds), rate(statistics.decode_steps, statistics.decode_seconds));
+             rate(statistics.prompt_tokens, statistics.prefill_seconds),
+             rate(statistics.decode_steps, statistics.decode_seconds));
   return 0;
 }
 
-// A number in a range that has an open end or none, and no NaN: more than CLI::Range can say.
+// CLI11's own conversion takes -3 for a large unsigned number and cuts what is too large; its range check lets NaN through.
+CLI::Validator whole_number() {
+  return CLI::Validator(
+      [](std::string& text) {
+        const bool digits = !text.empty() && text.size() <= 18 && text.find_first_not_of("0123456789") == std::string::npos;
+        return digits ? "" : text + ": expected a whole number from 0, of at most 18 digits";
+      },
+      "WHOLE");
+}
 CLI::Validator number_where(const std::string& description, const std::function<bool(double)>& accepts) {
   return CLI::Validator(
       [=](std::string& text) {
@@ -101,17 +109,17 @@ int main(int argc, char** argv) {
   app.add_option("--prompt", arguments.prompt, "text to continue (--prompt=-x for one that begins with a dash)");
   app.add_option("--max-new-tokens", arguments.generation.max_new_tokens, "length of the continuation, at most")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(whole_number());
   app.add_option("--temperature", sampling.temperature, "0: always the most likely token; higher: more varied")
       ->capture_default_str()
       ->check(number_where("a number from 0", [](double value) { return value >= 0 && std::isfinite(value); }));
   app.add_option("--top-k", sampling.top_k, "choose among the K most likely tokens; 0: among all")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(whole_number());
   app.add_option("--top-p", sampling.top_p, "choose among the most likely tokens that together have probability P")
       ->capture_default_str()
       ->check(number_where("a number above 0, up to 1", [](double value) { return value > 0 && value <= 1; }));
-  app.add_option("--seed", sampling.seed, "of the choices")->capture_default_str();
+  app.add_option("--seed", sampling.seed, "of the choices")->capture_default_str()->check(whole_number());
   app.add_option("--dtype", arguments.dtype, "precision of the computation")
       ->capture_default_str()
       ->check(CLI::IsMember({"float32", "bfloat16"}));

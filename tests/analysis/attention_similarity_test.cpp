@@ -50,7 +50,8 @@ struct Reference {
           double* row = p.back().data() + (h * T + t) * T;
           for (int64_t s = 0; s <= t; ++s) {
             double score = 0;
-            for (int64_t d = 0; d < Dh; ++d) score += q[size_t((t * H + h) * Dh + d)] * k[size_t((s * Hkv + h / (H / Hkv)) * Dh + d)];
+            for (int64_t d = 0; d < Dh; ++d)
+              score += q[size_t((t * H + h) * Dh + d)] * k[size_t((s * Hkv + h / (H / Hkv)) * Dh + d)];
             total += row[s] = std::exp(score * sizes.scale());
           }
           for (int64_t s = 0; s <= t; ++s) row[s] /= total;
@@ -170,7 +171,8 @@ TEST_P(GoldenSimilarityTest, MeanAndStandardErrorOfAllVariantsEqualTheReference)
     const SquareMatrix error = statistics[size_t(variant)].standard_error().value();
     for (int64_t i = 0; i < mean.size(); ++i)
       for (int64_t j = 0; j < mean.size(); ++j) {
-        EXPECT_NEAR(mean(i, j), expected.at(name).at("mean").at(size_t(i)).at(size_t(j)).get<double>(), tolerance) << name << i << j;
+        EXPECT_NEAR(mean(i, j), expected.at(name).at("mean").at(size_t(i)).at(size_t(j)).get<double>(), tolerance)
+            << name << i << j;
         EXPECT_NEAR(error(i, j), expected.at(name).at("standard_error").at(size_t(i)).at(size_t(j)).get<double>(), tolerance)
             << name << i << j;
       }

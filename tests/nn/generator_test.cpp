@@ -40,7 +40,8 @@ std::vector<int32_t> generated(const Llama& model, const std::vector<int32_t>& p
 TEST(GeneratorTest, CachedStepsChooseWhatWholePassesChoose) {
   const auto model = small_model();
   const std::vector<int32_t> prompt = {1, 7, 4};
-  for (const SamplingOptions& sampling : {SamplingOptions{}, SamplingOptions{.temperature = 1, .top_k = 10, .top_p = 0.9, .seed = 3}}) {
+  for (const SamplingOptions& sampling :
+       {SamplingOptions{}, SamplingOptions{.temperature = 1, .top_k = 10, .top_p = 0.9, .seed = 3}}) {
     const NoGrad no_grad;
     std::vector<int32_t> ids = prompt;
     Sampler sampler(sampling);

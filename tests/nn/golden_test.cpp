@@ -37,9 +37,7 @@ ForwardOptions options_for(DType compute_dtype, std::vector<int64_t> wanted_outp
 }
 
 Tensor rows_of(const Tensor& hidden) { return hidden.reshape({hidden.dim(0) * hidden.dim(1), hidden.dim(2)}); }
-Variable rows_of(const Variable& hidden) {
-  return reshape(hidden, {hidden.shape()[0] * hidden.shape()[1], hidden.shape()[2]});
-}
+Variable rows_of(const Variable& hidden) { return reshape(hidden, {hidden.shape()[0] * hidden.shape()[1], hidden.shape()[2]}); }
 
 ForwardResult without_gradient(const Llama& model, const Tensor& ids, const ForwardOptions& options) {
   const NoGrad no_grad;
@@ -104,8 +102,10 @@ TEST_P(GoldenTest, LogitsAndBlockOutputsOfTeacherAndStudentEqualTheReference) {
     ASSERT_EQ(result.layer_outputs.size(), all.size());
     for (size_t i = 0; i < all.size(); ++i)
       EXPECT_LT(relative_difference(result.layer_outputs[i].data(), golden_->tensors.read(concat(who, ".block_output.", i))),
-                tolerance()) << who << " block " << i;
-    EXPECT_LT(relative_difference(model->logits(result.hidden.data()), golden_->tensors.read(who + ".logits")), tolerance()) << who;
+                tolerance())
+          << who << " block " << i;
+    EXPECT_LT(relative_difference(model->logits(result.hidden.data()), golden_->tensors.read(who + ".logits")), tolerance())
+        << who;
   }
 }
 
@@ -116,15 +116,16 @@ TEST_P(GoldenTest, EveryLossTermEqualsTheReference) {
   const ForwardResult of_student = without_gradient(*student, golden_->ids(), options);
   Tensor none;
   const kernels::DistillationWeights weights{.kl = 0.25, .hard_label = 0.5};
-  const auto terms = kernels::distillation_head(
-      none, none, GradientMode::overwrite, rows_of(of_student.hidden.data()), student->head_weight().data(),
-      rows_of(of_teacher.hidden.data()), teacher->head_weight().data(), golden_->labels(), weights, 1.0);
+  const auto terms = kernels::distillation_head(none, none, GradientMode::overwrite, rows_of(of_student.hidden.data()),
+                                                student->head_weight().data(), rows_of(of_teacher.hidden.data()),
+                                                teacher->head_weight().data(), golden_->labels(), weights, 1.0);
   const double tokens = double(terms.rows);
   double hidden = 0;
   for (size_t i = 0; i < of_student.layer_outputs.size(); ++i)
     hidden += kernels::mean_squared_error(none, GradientMode::overwrite, of_student.layer_outputs[i].data(),
                                           of_teacher.layer_outputs[i].data(), golden_->labels(),
-                                          kernels::HiddenNormalization::none, 1.0).raw;
+                                          kernels::HiddenNormalization::none, 1.0)
+                  .raw;
   hidden /= tokens * double(of_student.layer_outputs.size());
   const auto expect_term = [&](const char* name, double value) {
     EXPECT_NEAR(value, term(name), tolerance() * term(name)) << name;
@@ -182,7 +183,9 @@ class GoldenTextTest : public testing::TestWithParam<const char*> {
     if (!shared) GTEST_SKIP() << kNoSharedFolder;
     golden_ = std::make_unique<GoldenValues>(*shared, GetParam());
   }
-  std::vector<int32_t> expected(const char* key) const { return golden_->values.at("greedy").at(key).get<std::vector<int32_t>>(); }
+  std::vector<int32_t> expected(const char* key) const {
+    return golden_->values.at("greedy").at(key).get<std::vector<int32_t>>();
+  }
 
   std::unique_ptr<GoldenValues> golden_;
 };

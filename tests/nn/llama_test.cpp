@@ -64,8 +64,10 @@ TEST(LlamaTest, ParametersAreThoseOfTheCheckpointLayout) {
 
 TEST(LlamaTest, FollowersDoWithoutQueryAndKeyProjections) {
   const LlamaConfig config = small_config();
-  const int64_t removed = small_model(LeaderMap::own(5), DType::f32)->parameter_count() - small_model(kShared, DType::f32)->parameter_count();
-  EXPECT_EQ(removed, kShared.parameters_removed(config.hidden_size, config.num_attention_heads, config.num_key_value_heads, config.head_dim));
+  const int64_t removed =
+      small_model(LeaderMap::own(5), DType::f32)->parameter_count() - small_model(kShared, DType::f32)->parameter_count();
+  EXPECT_EQ(removed, kShared.parameters_removed(config.hidden_size, config.num_attention_heads, config.num_key_value_heads,
+                                                config.head_dim));
   EXPECT_EQ(removed, 2 * (6 + 2) * 6 * 24);
 }
 
@@ -73,7 +75,8 @@ TEST(LlamaTest, InitialValuesDoNotDependOnTheLeaderMapOfLaterLayers) {
   const auto own = small_model(LeaderMap::own(5), DType::f32);
   const NamedTensor first = own->named_tensors().front();
   EXPECT_EQ(first.name, kEmbeddingWeight);
-  EXPECT_EQ(first.tensor.to_vector<float>(), small_model(kShared, DType::f32)->named_tensors().front().tensor.to_vector<float>());
+  EXPECT_EQ(first.tensor.to_vector<float>(),
+            small_model(kShared, DType::f32)->named_tensors().front().tensor.to_vector<float>());
 }
 
 // With equal query and key weights and equal inputs to attention a follower is what it stands for. Here: a student whose follower
@@ -91,7 +94,9 @@ TEST(SharedAttentionLlamaTest, EqualsAnUnsharedModelWhenTheMatricesAreTheSame) {
   for (NamedTensor& part : shared->named_tensors()) part.tensor.copy_from(weights.at(part.name));
   const NoGrad no_grad;
   const Tensor ids = some_ids(2, 19);
-  EXPECT_LT(largest_difference(shared->forward(ids, f64_options()).hidden.data(), own->forward(ids, f64_options()).hidden.data()), 1e-12);
+  EXPECT_LT(
+      largest_difference(shared->forward(ids, f64_options()).hidden.data(), own->forward(ids, f64_options()).hidden.data()),
+      1e-12);
 }
 
 TEST(LlamaTest, LaterTokensDoNotChangeEarlierOutputs) {
@@ -100,7 +105,8 @@ TEST(LlamaTest, LaterTokensDoNotChangeEarlierOutputs) {
   const Tensor ids = some_ids(1, 12);
   Tensor changed = ids.clone();
   changed.data<int32_t>()[8] = 39;
-  const Tensor before = model->forward(ids, f64_options()).hidden.data(), after = model->forward(changed, f64_options()).hidden.data();
+  const Tensor before = model->forward(ids, f64_options()).hidden.data(),
+               after = model->forward(changed, f64_options()).hidden.data();
   EXPECT_EQ(largest_difference(before.narrow(1, 0, 8).contiguous(), after.narrow(1, 0, 8).contiguous()), 0);
   EXPECT_GT(largest_difference(before.narrow(1, 8, 4).contiguous(), after.narrow(1, 8, 4).contiguous()), 1e-3);
 }
@@ -153,7 +159,8 @@ TEST(LlamaTest, DetachedFollowersLeaveTheLeadersQueriesTheirOwnGradientOnly) {
     sum(tanh(with_follower_loss ? result.hidden : result.layer_outputs[0])).backward();
     const std::string query = layer_weight(3, "self_attn.q_proj");
     for (const Parameter* parameter : model->parameters())
-      if (parameter->parts.front().name == query) return parts_of(*parameter, parameter->variable.gradient()).front().tensor.clone();
+      if (parameter->parts.front().name == query)
+        return parts_of(*parameter, parameter->variable.gradient()).front().tensor.clone();
     return Tensor();
   };
   EXPECT_GT(largest_difference(gradient_of(true, true), gradient_of(false, true)), 1e-6);
@@ -216,7 +223,8 @@ TEST(MemoryTest, TrainingOnLongTextsAllocatesNothingQuadratic) {
       const ForwardResult result = student->forward(ids, options);
       const Shape rows{tokens, 24};
       distillation_loss(reshape(result.hidden, rows), student->head_weight(), of_teacher.hidden.data().reshape(rows),
-                        teacher->head_weight().data(), ids.reshape({tokens}), {}).backward();
+                        teacher->head_weight().data(), ids.reshape({tokens}), {})
+          .backward();
     });
   }
 }

@@ -21,7 +21,8 @@ std::vector<double> frequencies(const LlamaConfig& config) {
   const kernels::RopeTable table = make_rope_table(config, 2, DType::f64);
   std::vector<double> result;
   for (int64_t i = 0; i < config.head_dim / 2; ++i)
-    result.push_back(std::atan2(table.sine.data<double>()[config.head_dim / 2 + i], table.cosine.data<double>()[config.head_dim / 2 + i]));
+    result.push_back(
+        std::atan2(table.sine.data<double>()[config.head_dim / 2 + i], table.cosine.data<double>()[config.head_dim / 2 + i]));
   return result;
 }
 
@@ -41,7 +42,8 @@ TEST(RopeTableTest, AnglesArePositionTimesThetaToAFallingPower) {
 TEST(RopeTableTest, AnF32TableIsTheF64OneRoundedOnce) {
   const LlamaConfig config = config_with(64, 500000.0);
   const int64_t positions = 100'000;
-  const kernels::RopeTable wide = make_rope_table(config, positions, DType::f64), narrow = make_rope_table(config, positions, DType::f32);
+  const kernels::RopeTable wide = make_rope_table(config, positions, DType::f64),
+                           narrow = make_rope_table(config, positions, DType::f32);
   int64_t differing = 0;
   for (int64_t i = 0; i < wide.cosine.elements(); i += 97) {
     differing += narrow.cosine.data<float>()[i] != float(wide.cosine.data<double>()[i]);

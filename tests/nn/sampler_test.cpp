@@ -55,10 +55,10 @@ TEST(SamplerTest, TopKLeavesTheKMostLikely) {
 
 TEST(SamplerTest, TopPLeavesTheFewestThatReachIt) {
   const Tensor logits = logits_of({0.1, 0.4, 0.2, 0.3});
-  EXPECT_EQ(frequencies({.temperature = 1, .top_p = 0.35, .seed = 5}, logits, 500).size(), 1u);   // 0.4
-  EXPECT_EQ(frequencies({.temperature = 1, .top_p = 0.65, .seed = 5}, logits, 500).size(), 2u);   // 0.4 + 0.3
-  EXPECT_EQ(frequencies({.temperature = 1, .top_p = 0.85, .seed = 5}, logits, 500).size(), 3u);   // + 0.2
-  EXPECT_EQ(frequencies({.temperature = 1, .top_p = 1e-9, .seed = 5}, logits, 500).size(), 1u);   // at least one
+  EXPECT_EQ(frequencies({.temperature = 1, .top_p = 0.35, .seed = 5}, logits, 500).size(), 1u);  // 0.4
+  EXPECT_EQ(frequencies({.temperature = 1, .top_p = 0.65, .seed = 5}, logits, 500).size(), 2u);  // 0.4 + 0.3
+  EXPECT_EQ(frequencies({.temperature = 1, .top_p = 0.85, .seed = 5}, logits, 500).size(), 3u);  // + 0.2
+  EXPECT_EQ(frequencies({.temperature = 1, .top_p = 1e-9, .seed = 5}, logits, 500).size(), 1u);  // at least one
   // Of the two most likely, 0.4 and 0.3, a share of 0.5 is reached by the first alone (0.57 of what top_k left).
   EXPECT_EQ(frequencies({.temperature = 1, .top_k = 2, .top_p = 0.5, .seed = 5}, logits, 500).size(), 1u);
 }
