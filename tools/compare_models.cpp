@@ -128,7 +128,7 @@ int compare(const Arguments& arguments) {
       }
   }
   print_table(entries);
-  fmt::print("means over {} held-out tokens; tokens/s of the forward pass, {} thread(s), best of {}\n",
+  fmt::print("means over {} held-out tokens; tokens/s of the forward pass, {} thread(s), the fastest batch of {} rounds\n",
              grouped(entries[0].result.tokens), omp_get_max_threads(), arguments.repeats);
   if (!arguments.output.empty()) write_json(entries, arguments.output);
   return 0;

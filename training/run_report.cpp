@@ -87,14 +87,24 @@ std::string picture(const RunLog& log, const char* title, const char* explanatio
   for (const Curve& curve : curves) {
     SvgSeries series{curve.name, {}, {}, curve.dashed, curve.markers};
     bool any = false;
+    double last_stage = kNaN;
     for (const json& line : *curve.lines) {
       // Two evaluations of one step, at a stage's end and at the stop before it, are the same.
       const double step = number(line, "step");
       if (!series.x.empty() && !(step > series.x.back())) continue;
+      const double stage = number(line, "stage");
+      if (word(line, "event") == "train" && stage != last_stage && !series.x.empty()) {
+        // What is measured jumps between stages: no line there.
+        series.x.push_back((series.x.back() + step) / 2);
+        series.y.push_back(kNaN);
+      }
+      last_stage = stage;
       series.x.push_back(step);
       series.y.push_back(number(line, curve.key));
       any = any || std::isfinite(series.y.back());
     }
+    // A stage with a single line of the log has nothing to join.
+    series.markers = series.markers || curve.lines->size() < 8;
     if (any) chart.series.push_back(std::move(series));
   }
   if (chart.series.empty()) return "";
@@ -115,7 +125,7 @@ std::string curves(const RunLog& log) {
   if (log.training.empty()) return html + "<p>No step was logged.</p>\n";
   if (!log.stage_bands.empty())
     html += "<p class=\"soft\">The shaded part is stage 2: another loss, a fresh optimizer and schedule. Lines join the means over the "
-            "steps since the last line of the log; dots are held-out text.</p>\n";
+            "steps since the last line of the log, and end with their stage; dots are held-out text.</p>\n";
   html += picture(log, "Training loss", "The weighted sum that is minimised. Its terms change with the stage, so the levels of two stages "
                   "cannot be compared.", "loss", {{"loss", train, "loss"}});
   html += picture(log, "Cross-entropy on true labels", "Of the next token, in nats.", "nats",
@@ -180,8 +190,8 @@ std::string notes(const RunLog& log, const TrainingRun& run) {
     item(fmt::format("Held-out values are means over {} tokens in sequences of {}, the same for every row. One run with one seed ({}): small "
                      "differences between rows may be chance.",
                      grouped(tokens), config.data.sequence_length, config.seed));
-    item(fmt::format("tokens/s in the table: forward passes over the held-out text, head included, {} thread{}, on the machine that "
-                     "trained, which may have had other work to do. It is no measure of generation.",
+    item(fmt::format("tokens/s in the table: a forward pass over a batch of held-out text, head included, {} thread{}, the fastest batch of "
+                     "each row, on the machine that trained, which may have had other work to do. It is no measure of generation.",
                      omp_get_max_threads(), omp_get_max_threads() == 1 ? "" : "s"));
   }
   if (!log.training.empty())
