@@ -15,7 +15,7 @@ endif
 MAKEFLAGS += --no-print-directory
 
 PACKAGES := g++ make pkg-config zstd libdnnl-dev libopenblas-dev libsentencepiece-dev libyaml-cpp-dev libgtest-dev \
-            libfmt-dev libzstd-dev libzip-dev libxxhash-dev nlohmann-json3-dev libcli11-dev
+            libfmt-dev libzstd-dev libzip-dev libxxhash-dev nlohmann-json3-dev libcli11-dev libboost-context-dev
 
 # ---- probes: what this machine has -------------------------------------------------------------------------------
 has_header = $(shell echo '#include <$(1)>' | $(CXX) -x c++ -std=c++20 -fsyntax-only $(2) - >/dev/null 2>&1 && echo yes || echo no)
@@ -52,18 +52,25 @@ NVCCFLAGS := -std=c++20 -O3 -I. -DECHO_WITH_CUDA=1 --expt-relaxed-constexpr --ex
              -gencode arch=compute_$(lastword $(SM)),code=compute_$(lastword $(SM)) -Xcompiler -Wall,-Wextra
 ifneq ($(NVCC),)
   CPPFLAGS += -isystem $(CUDA_HOME)/include
-  LDLIBS   += -L$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt
+  CUDALIBS := -L$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt
 endif
+# The emulated device: the CUDA sources once more, compiled by the host's compiler against headers of our own.
+EMULATION_FLAGS := -Itests/emulation/include -iquote . -DECHO_WITH_CUDA=1 -DECHO_WITH_ONEDNN=$(if $(filter yes,$(HAS_ONEDNN)),1,0)
 
 # ---- sources: every file of these folders ------------------------------------------------------------------------
 FOLDERS  := base tensor kernels autograd nn data analysis training
 LIBRARY  := $(BUILD)/libecho.a
-SOURCES  := $(foreach f,$(FOLDERS),$(wildcard $(f)/*.cpp)) $(if $(NVCC),$(foreach f,$(FOLDERS),$(wildcard $(f)/*.cu)))
+SOURCES  := $(filter-out $(if $(NVCC),,tensor/cuda_%),$(foreach f,$(FOLDERS),$(wildcard $(f)/*.cpp))) $(if $(NVCC),$(foreach f,$(FOLDERS),$(wildcard $(f)/*.cu)))
 OBJECTS  := $(SOURCES:%=$(BUILD)/%.o)
 PROGRAMS := $(patsubst tools/%.cpp,%,$(wildcard tools/*.cpp))
 EXAMPLES := $(patsubst %.cpp,$(BUILD)/bin/%,$(wildcard examples/*.cpp))
 BENCHES  := $(patsubst %.cpp,$(BUILD)/bin/%,$(wildcard benchmarks/*.cpp))
-TESTS    := $(wildcard tests/*.cpp tests/*/*.cpp)
+TESTS    := $(filter-out tests/emulation/%,$(wildcard tests/*.cpp tests/*/*.cpp))
+# What differs between a program for a real device and one for the emulated one; without nvcc also what knows that there are devices.
+EMULATED := $(wildcard tests/emulation/*.cpp) $(wildcard tensor/cuda_*.cpp) $(foreach f,$(FOLDERS),$(wildcard $(f)/*.cu)) \
+            $(if $(NVCC),,$(filter-out tensor/cuda_%,$(wildcard tensor/*.cpp kernels/*.cpp)))
+EMULATED_OBJECTS := $(EMULATED:%=$(BUILD)/emulated/%.o)
+HOST_OBJECTS := $(filter-out $(EMULATED:%=$(BUILD)/%.o),$(OBJECTS))
 BINARIES := $(PROGRAMS:%=$(BUILD)/bin/%)
 
 .DEFAULT_GOAL := all
@@ -93,34 +100,47 @@ $(BUILD)/%.cu.o: %.cu
 	@echo "  nvcc $<"
 	$(Q)$(NVCC) $(NVCCFLAGS) -MMD -MP -c $< -o $@
 
+$(BUILD)/emulated/%.o: %
+	@mkdir -p $(@D)
+	@echo "  $(CXX) $< (emulated device)"
+	$(Q)$(CXX) $(EMULATION_FLAGS) $(CXXFLAGS) -MMD -MP -x c++ -c $< -o $@
+
 $(LIBRARY): $(OBJECTS)
 	@rm -f $@ && ar rcs $@ $^
 
 $(BUILD)/bin/%: $(BUILD)/tools/%.cpp.o $(LIBRARY)
 	@mkdir -p $(@D)
 	@echo "  link $@"
-	$(Q)$(CXX) $(LDFLAGS) $^ $(LDLIBS) -o $@
+	$(Q)$(CXX) $(LDFLAGS) $^ $(LDLIBS) $(CUDALIBS) -o $@
 
 $(BUILD)/bin/examples/%: $(BUILD)/examples/%.cpp.o $(LIBRARY)
 	@mkdir -p $(@D)
 	@echo "  link $@"
-	$(Q)$(CXX) $(LDFLAGS) $^ $(LDLIBS) -o $@
+	$(Q)$(CXX) $(LDFLAGS) $^ $(LDLIBS) $(CUDALIBS) -o $@
 
 $(BUILD)/bin/benchmarks/%: $(BUILD)/benchmarks/%.cpp.o $(LIBRARY)
 	@mkdir -p $(@D)
 	@echo "  link $@"
-	$(Q)$(CXX) $(LDFLAGS) $^ $(LDLIBS) -o $@
+	$(Q)$(CXX) $(LDFLAGS) $^ $(LDLIBS) $(CUDALIBS) -o $@
 
 $(BUILD)/bin/run_tests: $(TESTS:%=$(BUILD)/%.o) $(LIBRARY)
 	@mkdir -p $(@D)
 	@echo "  link $@"
-	$(Q)$(CXX) $(LDFLAGS) $^ -lgtest $(LDLIBS) -o $@
+	$(Q)$(CXX) $(LDFLAGS) $^ -lgtest $(LDLIBS) $(CUDALIBS) -o $@
 
-tests: $(BUILD)/bin/run_tests programs examples
+$(BUILD)/bin/run_emulated_tests: $(TESTS:%=$(BUILD)/%.o) $(HOST_OBJECTS) $(EMULATED_OBJECTS)
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	$(Q)$(CXX) $(LDFLAGS) $^ -lgtest -lboost_context $(LDLIBS) -o $@
+
+tests: $(BUILD)/bin/run_tests $(BUILD)/bin/run_emulated_tests programs examples
 
 # One test or a group: make test FILTER='SoftmaxTest.*'
 test: packages
 	@$(MAKE) summary tests
+ifneq ($(findstring Cuda,$(or $(FILTER),Cuda)),)
+	@echo "on the emulated GPU:" && $(BUILD)/bin/run_emulated_tests --gtest_brief=1 --gtest_filter='$(or $(FILTER),*Cuda*)'
+endif
 	@ECHOATT_PROGRAMS=$(BUILD)/bin $(BUILD)/bin/run_tests --gtest_brief=1 $(if $(FILTER),--gtest_filter='$(FILTER)')
 
 demo: packages

@@ -2,36 +2,22 @@
 // Bytes per row of width D: forward reads x (and delta) and the weight, writes y (and sum); backward reads dy, x (and d_sum), writes dx.
 // The weight's gradient: one block owns 32 columns, its rows of threads stride over the rows and meet in shared memory in a fixed
 // order, so that the same run twice gives the same bits.
-#include <cuda_runtime.h>
-
+#include "kernels/cuda_common.cuh"
 #include "kernels/rms_norm.h"
 
 namespace echo::kernels::cuda {
 namespace {
 
-constexpr int kWarp = 32;
 constexpr int kWarpsPerBlock = 8;
 constexpr int kColumnRows = 8;
 
 template <class T>
-__device__ float load(const T* at, int64_t i);
-template <>
-__device__ float load<float>(const float* at, int64_t i) {
-  return at[i];
+__device__ float load(const T* at, int64_t i) {
+  return to_float(at[i]);
 }
-template <>
-__device__ float load<bfloat16>(const bfloat16* at, int64_t i) {
-  return __uint_as_float(uint32_t(at[i].bits) << 16);
-}
-__device__ void store(float* at, int64_t i, float value) { at[i] = value; }
-__device__ void store(bfloat16* at, int64_t i, float value) {
-  const uint32_t word = __float_as_uint(value);
-  at[i].bits = value != value ? uint16_t((word >> 16) | 0x40u) : uint16_t((word + 0x7fffu + ((word >> 16) & 1u)) >> 16);
-}
-
-__device__ float warp_sum(float value) {
-  for (int distance = kWarp / 2; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
-  return value;
+template <class T>
+__device__ void store(T* at, int64_t i, float value) {
+  at[i] = from_float<T>(value);
 }
 
 template <class T, class W>
@@ -89,53 +75,33 @@ __global__ void backward_columns(float* dweight, const T* dy, const T* x, const 
   dweight[column] = total;
 }
 
-void check_launch(const char* operation) {
-  const cudaError_t status = cudaGetLastError();
-  if (status != cudaSuccess) fail(ExitCode::device, operation, ": launch failed: ", cudaGetErrorString(status));
-}
-
-unsigned blocks_for(int64_t items, int64_t per_block) { return unsigned((items + per_block - 1) / per_block); }
-
-// f32 or bf16: the types of activations and weights on a GPU.
-template <class Body>
-void dispatch_gpu_float(DType dtype, Body&& body) {
-  ECHO_CHECK(dtype == DType::f32 || dtype == DType::bf16, "rms_norm: ", dtype, " on a GPU, expected f32 or bf16");
-  if (dtype == DType::f32) body.template operator()<float>();
-  else body.template operator()<bfloat16>();
-}
-
 }  // namespace
 
 void rms_norm_forward(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Tensor& x, const Tensor& delta,
                       const Tensor& weight, double eps) {
   const int64_t width = x.dim(-1), rows = inverse_rms.elements();
   if (rows == 0) return;
-  dispatch_gpu_float(x.dtype(), [&]<class T>() {
-    dispatch_gpu_float(weight.dtype(), [&]<class W>() {
-      forward_rows<T, W><<<blocks_for(rows, kWarpsPerBlock), dim3(kWarp, kWarpsPerBlock)>>>(
-          sum.defined() ? sum.data<T>() : nullptr, y.data<T>(), inverse_rms.data<float>(), x.data<T>(),
-          delta.defined() ? delta.data<T>() : nullptr, weight.data<W>(), rows, width, float(eps));
+  dispatch_gpu_float("rms_norm", x.dtype(), [&]<class T>() {
+    dispatch_gpu_float("rms_norm", weight.dtype(), [&]<class W>() {
+      launch(forward_rows<T, W>, blocks_for(rows, kWarpsPerBlock), dim3(kWarp, kWarpsPerBlock), 0, stream(), data_or_null<T>(sum),
+             y.data<T>(), inverse_rms.data<float>(), x.data<T>(), data_or_null<T>(delta), weight.data<W>(), rows, width, float(eps));
     });
   });
-  check_launch("rms_norm_forward");
 }
 
 void rms_norm_backward(Tensor& dx, Tensor& dweight, GradientMode weight_mode, const Tensor& dy, const Tensor& d_sum,
                        const Tensor& x, const Tensor& weight, const Tensor& inverse_rms) {
   const int64_t width = x.dim(-1), rows = inverse_rms.elements();
   if (rows == 0) return;
-  dispatch_gpu_float(x.dtype(), [&]<class T>() {
-    dispatch_gpu_float(weight.dtype(), [&]<class W>() {
-      backward_rows<T, W><<<blocks_for(rows, kWarpsPerBlock), dim3(kWarp, kWarpsPerBlock)>>>(
-          dx.data<T>(), dy.data<T>(), d_sum.defined() ? d_sum.data<T>() : nullptr, x.data<T>(), weight.data<W>(),
-          inverse_rms.data<float>(), rows, width);
+  dispatch_gpu_float("rms_norm", x.dtype(), [&]<class T>() {
+    dispatch_gpu_float("rms_norm", weight.dtype(), [&]<class W>() {
+      launch(backward_rows<T, W>, blocks_for(rows, kWarpsPerBlock), dim3(kWarp, kWarpsPerBlock), 0, stream(), dx.data<T>(),
+             dy.data<T>(), data_or_null<T>(d_sum), x.data<T>(), weight.data<W>(), inverse_rms.data<float>(), rows, width);
     });
     if (dweight.defined())
-      backward_columns<T><<<blocks_for(width, kWarp), dim3(kWarp, kColumnRows)>>>(
-          dweight.data<float>(), dy.data<T>(), x.data<T>(), inverse_rms.data<float>(), rows, width,
-          weight_mode == GradientMode::accumulate);
+      launch(backward_columns<T>, blocks_for(width, kWarp), dim3(kWarp, kColumnRows), 0, stream(), dweight.data<float>(), dy.data<T>(),
+             x.data<T>(), inverse_rms.data<float>(), rows, width, weight_mode == GradientMode::accumulate);
   });
-  check_launch("rms_norm_backward");
 }
 
 }  // namespace echo::kernels::cuda

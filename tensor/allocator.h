@@ -5,6 +5,8 @@
 #include <string_view>
 #include <vector>
 
+#include "tensor/device.h"
+
 namespace echo {
 
 // Everything that tensors allocate from inside a scope of this thread is counted under `name` (a string literal):
@@ -31,6 +33,10 @@ struct MemoryStatistics {
   };
   std::vector<Holder> holders;  // largest first
 };
+
+// Of the memory of one device.
+MemoryStatistics memory_statistics(Device device);
+void reset_memory_peak(Device device);  // peaks start again from what is in use
 
 // Memory for tensors on the CPU: aligned to 64 bytes (2 MiB and huge pages when large), freed blocks kept by size for the next
 // request of that size, since a training step asks for the same sizes again and again and fresh pages cost a fault each.

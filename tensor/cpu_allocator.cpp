@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "tensor/allocator.h"
+#include "tensor/memory_account.h"
 
 namespace echo {
 namespace {
@@ -19,18 +20,11 @@ constexpr int64_t kCacheLimit = int64_t{2} << 30;
 
 constexpr int64_t kLargestRequest = int64_t{1} << 46;  // 64 TiB: never asked of the system; sums of sizes stay far from overflow
 
-thread_local const char* current_label = "other";
-
-struct LabelCount {
-  std::string name;
-  int64_t in_use = 0, peak = 0;
-};
-
 struct State {
   std::mutex mutex;
-  int64_t in_use = 0, peak = 0, cached = 0, largest_request = 0;
+  int64_t cached = 0;
   std::map<int64_t, std::vector<void*>> cache;  // by block size
-  std::vector<LabelCount> labels;
+  MemoryAccount account;
 };
 
 // Never destroyed: tensors in static storage may be freed after every other static.
@@ -68,19 +62,7 @@ void release_largest(State& s, int64_t keep) {
   }
 }
 
-int label_index(State& s, const char* name) {
-  for (size_t i = 0; i < s.labels.size(); ++i)
-    if (s.labels[i].name == name) return int(i);
-  s.labels.push_back({name, 0, 0});
-  return int(s.labels.size()) - 1;
-}
-
-std::string mebibytes(int64_t bytes) { return concat((bytes >> 20) + (bytes % (1 << 20) != 0), " MiB"); }
-
 }  // namespace
-
-MemoryLabel::MemoryLabel(const char* name) : previous_(current_label) { current_label = name; }
-MemoryLabel::~MemoryLabel() { current_label = previous_; }
 
 CpuAllocator& CpuAllocator::instance() {
   static CpuAllocator* const allocator = new CpuAllocator;
@@ -91,8 +73,8 @@ CpuAllocator::Block CpuAllocator::allocate(int64_t bytes) {
   ECHO_CHECK(bytes >= 0, "allocate: negative size ", bytes);
   const int64_t size = rounded(bytes);
   State& s = state();
-  std::unique_lock lock(s.mutex);
-  Block block{nullptr, size, label_index(s, current_label)};
+  const std::lock_guard lock(s.mutex);
+  Block block{nullptr, size, 0};
   if (auto found = s.cache.find(size); found != s.cache.end()) {
     block.address = found->second.back();
     found->second.pop_back();
@@ -105,29 +87,15 @@ CpuAllocator::Block CpuAllocator::allocate(int64_t bytes) {
       block.address = system_allocate(size);
     }
   }
-  if (block.address == nullptr) {
-    lock.unlock();
-    const MemoryStatistics now = statistics();
-    std::string holders;
-    for (size_t i = 0; i < std::min<size_t>(5, now.holders.size()); ++i)
-      holders += concat(i > 0 ? ", " : "", now.holders[i].label, " ", mebibytes(now.holders[i].in_use));
-    fail(ExitCode::device, "out of memory: requested ", mebibytes(size), ", in use ", mebibytes(now.in_use), " (", holders,
-         "); a smaller per_device_train_batch_size, a shorter data.sequence_length or gradient_checkpointing: true needs less");
-  }
-  s.in_use += size;
-  s.peak = std::max(s.peak, s.in_use);
-  s.largest_request = std::max(s.largest_request, bytes);
-  LabelCount& label = s.labels[size_t(block.label)];
-  label.in_use += size;
-  label.peak = std::max(label.peak, label.in_use);
+  if (block.address == nullptr) s.account.fail_out_of_memory({}, size, -1);
+  block.label = s.account.add(size, bytes);
   return block;
 }
 
 void CpuAllocator::free(const Block& block) noexcept {
   State& s = state();
   std::lock_guard lock(s.mutex);
-  s.in_use -= block.bytes;
-  s.labels[size_t(block.label)].in_use -= block.bytes;
+  s.account.remove(block.bytes, block.label);
   try {
     s.cache[block.bytes].push_back(block.address);
     s.cached += block.bytes;
@@ -140,21 +108,11 @@ void CpuAllocator::free(const Block& block) noexcept {
 
 MemoryStatistics CpuAllocator::statistics() const {
   State& s = state();
-  std::lock_guard lock(s.mutex);
-  MemoryStatistics result{s.in_use, s.peak, s.cached, s.largest_request, {}};
-  for (const LabelCount& label : s.labels) result.holders.push_back({label.name, label.in_use, label.peak});
-  std::stable_sort(result.holders.begin(), result.holders.end(),
-                   [](const auto& a, const auto& b) { return a.in_use > b.in_use; });
-  return result;
+  const std::lock_guard lock(s.mutex);
+  return s.account.statistics(s.cached);
 }
 
-void CpuAllocator::reset_peak() {
-  State& s = state();
-  std::lock_guard lock(s.mutex);
-  s.peak = s.in_use;
-  s.largest_request = 0;
-  for (LabelCount& label : s.labels) label.peak = label.in_use;
-}
+void CpuAllocator::reset_peak() { state().account.reset_peak(); }
 
 void CpuAllocator::release_cache() {
   State& s = state();

@@ -4,19 +4,35 @@
 #include <cstring>
 
 #include "tensor/allocator.h"
+#include "tensor/cuda_memory.h"
 
 namespace echo {
 
 class Storage {
  public:
   Storage(int64_t bytes, Device device) : device_(device) {
-    ECHO_CHECK(device.is_cpu(), "tensor: no memory can be allocated on ", device, " in this build");
-    block_ = CpuAllocator::instance().allocate(bytes);
-    address_ = block_.address;
+    if (device.is_cpu()) {
+      const CpuAllocator::Block block = CpuAllocator::instance().allocate(bytes);
+      address_ = block.address;
+      allocated_bytes_ = block.bytes;
+      label_ = block.label;
+    } else if constexpr (kWithCuda) {
+      const cuda::Block block = cuda::allocate(bytes, device.index);
+      address_ = block.address;
+      allocated_bytes_ = block.bytes;
+      label_ = block.label;
+    } else {
+      ECHO_CHECK(false, "tensor: no memory can be allocated on ", device, ": this program is built without CUDA");
+    }
   }
   Storage(void* address, std::shared_ptr<void> owner) : address_(address), owner_(std::move(owner)) {}
   ~Storage() {
-    if (block_.address != nullptr) CpuAllocator::instance().free(block_);
+    if (address_ == nullptr || owner_ != nullptr) return;
+    if (device_.is_cpu()) {
+      CpuAllocator::instance().free({address_, allocated_bytes_, label_});
+    } else {
+      if constexpr (kWithCuda) cuda::free({address_, allocated_bytes_, label_});
+    }
   }
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
@@ -25,8 +41,9 @@ class Storage {
 
  private:
   Device device_;
-  CpuAllocator::Block block_;
   void* address_ = nullptr;
+  int64_t allocated_bytes_ = 0;
+  int label_ = 0;
   std::shared_ptr<void> owner_;
 };
 
@@ -85,13 +102,13 @@ Tensor Tensor::zeros(const Shape& shape, DType dtype, Device device) {
   return result;
 }
 
-Tensor Tensor::full(const Shape& shape, double value, DType dtype) {
+Tensor Tensor::full(const Shape& shape, double value, DType dtype, Device device) {
   Tensor result = empty(shape, dtype);
   dispatch_float(dtype, [&]<class T>() {
     T* data = result.data<T>();
     std::fill(data, data + result.elements(), T(static_cast<accumulator<T>>(value)));
   });
-  return result;
+  return result.to(device);
 }
 
 Tensor Tensor::borrow(void* address, const Shape& shape, DType dtype, std::shared_ptr<void> owner) {
@@ -171,24 +188,56 @@ Tensor Tensor::clone() const {
   return result;
 }
 
+Tensor Tensor::to(Device device) const {
+  if (!defined() || this->device() == device) return *this;
+  Tensor result = empty(shape_, dtype_, device);
+  result.copy_from(*this);
+  return result;
+}
+
 void Tensor::copy_from(const Tensor& source) {
   ECHO_CHECK(source.shape_ == shape_ && source.dtype_ == dtype_, "copy: ", source, " into ", *this);
   if (elements() == 0) return;
-  if (is_contiguous() && source.is_contiguous()) {
-    std::memcpy(raw_data(), source.raw_data(), size_t(bytes()));
+  const bool is_plain = is_contiguous() && source.is_contiguous();
+  if (device().is_cpu() && source.device().is_cpu()) {
+    if (is_plain)
+      std::memcpy(raw_data(), source.raw_data(), size_t(bytes()));
+    else
+      copy_strided(static_cast<std::byte*>(raw_data()), strides_.data(), static_cast<const std::byte*>(source.raw_data()),
+                   source.strides_.data(), shape_.extents(), size_of(dtype_));
     return;
   }
-  copy_strided(static_cast<std::byte*>(raw_data()), strides_.data(), static_cast<const std::byte*>(source.raw_data()),
-               source.strides_.data(), shape_.extents(), size_of(dtype_));
+  if constexpr (kWithCuda) {
+    if (device() == source.device()) {
+      if (is_plain)
+        cuda::copy_on_device(raw_data(), source.raw_data(), bytes());
+      else
+        cuda::copy_strided(raw_data(), strides_.data(), source.raw_data(), source.strides_.data(), shape_.extents(),
+                           size_of(dtype_));
+      return;
+    }
+    // Between devices in one piece: strides are resolved where the memory is.
+    if (!is_contiguous()) return copy_from(source.to(device()));
+    const Tensor packed = source.contiguous();
+    if (device().is_cpu())
+      cuda::copy_to_host(raw_data(), packed.raw_data(), bytes());
+    else
+      cuda::copy_to_device(raw_data(), packed.raw_data(), bytes());
+  }
 }
 
 void Tensor::fill_zero() {
   ECHO_CHECK(is_contiguous(), "fill_zero: tensor ", shape_, " is not contiguous");
-  std::memset(raw_data(), 0, size_t(bytes()));
+  if (device().is_cpu()) {
+    std::memset(raw_data(), 0, size_t(bytes()));
+  } else {
+    if constexpr (kWithCuda) cuda::fill_zero(raw_data(), bytes());
+  }
 }
 
 double Tensor::item() const {
   ECHO_CHECK(elements() == 1, "item: tensor ", shape_, " has ", elements(), " elements, expected 1");
+  if (!device().is_cpu()) return to(Device{}).item();
   switch (dtype_) {
     case DType::f32: return double(*data<float>());
     case DType::bf16: return double(float(*data<bfloat16>()));

@@ -20,7 +20,7 @@ class Tensor {
 
   static Tensor empty(const Shape& shape, DType dtype, Device device = {});  // uninitialised
   static Tensor zeros(const Shape& shape, DType dtype, Device device = {});
-  static Tensor full(const Shape& shape, double value, DType dtype);
+  static Tensor full(const Shape& shape, double value, DType dtype, Device device = {});
   static Tensor empty_like(const Tensor& other) { return empty(other.shape(), other.dtype(), other.device()); }
   static Tensor zeros_like(const Tensor& other) { return zeros(other.shape(), other.dtype(), other.device()); }
   // A one-dimensional copy unless a shape is given. T: float, double, bfloat16, int32_t, int64_t, uint16_t.
@@ -47,7 +47,7 @@ class Tensor {
   bool is_sole_owner() const { return storage_.use_count() == 1; }
   bool shares_storage_with(const Tensor& other) const { return storage_ == other.storage_; }
 
-  // The first element. Throws Error when T is not the dtype's type, or the tensor is undefined.
+  // The first element; an address on the tensor's device. Throws Error when T is not the dtype's type, or the tensor is undefined.
   template <class T>
   T* data() const {
     ECHO_CHECK(dtype_ == dtype_of<T>, "tensor: dtype is ", dtype_, ", accessed as ", dtype_of<T>);
@@ -63,7 +63,8 @@ class Tensor {
 
   Tensor contiguous() const;  // this, or a contiguous copy
   Tensor clone() const;       // a contiguous copy
-  void copy_from(const Tensor& source);  // same shape and dtype, any strides
+  Tensor to(Device device) const;        // this when it is there already, else a contiguous copy there
+  void copy_from(const Tensor& source);  // same shape and dtype, any strides, any devices
   void fill_zero();                      // contiguous tensors only
   double item() const;                   // the one element of a one-element tensor, of any dtype
   template <class T>
@@ -90,7 +91,7 @@ Tensor Tensor::from(const std::vector<T>& values, const Shape& shape) {
 
 template <class T>
 std::vector<T> Tensor::to_vector() const {
-  const Tensor source = contiguous();
+  const Tensor source = to(Device{}).contiguous();
   const T* begin = source.template data<T>();
   return std::vector<T>(begin, begin + elements());
 }

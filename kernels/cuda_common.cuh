@@ -1,0 +1,140 @@
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "tensor/cuda_launch.cuh"
+#include "tensor/tensor.h"
+
+// What kernels share: conversions, 16-byte loads and stores, sums over a warp and a block, fast exponentials. Everything is f32 in
+// registers; f32 or bf16 in memory.
+namespace echo::kernels::cuda {
+
+using echo::cuda::blocks_for;
+using echo::cuda::launch;
+using echo::cuda::shared_memory;
+using echo::cuda::stream;
+
+inline constexpr int kWarp = 32;
+inline constexpr unsigned kAllLanes = 0xffffffffu;
+
+// Calls body.operator()<T>() with float or bfloat16, the types of activations and weights on a GPU. f64 lives on the CPU only.
+template <class Body>
+void dispatch_gpu_float(const char* operation, DType dtype, Body&& body) {
+  ECHO_CHECK(dtype == DType::f32 || dtype == DType::bf16, operation, ": ", dtype, " on a GPU, expected f32 or bf16");
+  if (dtype == DType::f32) return body.template operator()<float>();
+  return body.template operator()<bfloat16>();
+}
+
+// The data of a tensor that may be undefined.
+template <class T>
+T* data_or_null(const Tensor& tensor) {
+  return tensor.defined() ? tensor.data<T>() : nullptr;
+}
+
+// ---- conversions -------------------------------------------------------------------------------------------------------
+__device__ __forceinline__ float to_float(float value) { return value; }
+__device__ __forceinline__ float to_float(bfloat16 value) { return __uint_as_float(uint32_t(value.bits) << 16); }
+
+// Two values rounded to bf16, `low` in the lower half.
+__device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
+#if defined(__CUDA_ARCH__)
+  uint32_t packed;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  return packed;
+#else
+  return uint32_t(bfloat16(low).bits) | uint32_t(bfloat16(high).bits) << 16;
+#endif
+}
+__device__ __forceinline__ float low_bf16(uint32_t packed) { return __uint_as_float(packed << 16); }
+__device__ __forceinline__ float high_bf16(uint32_t packed) { return __uint_as_float(packed & 0xffff0000u); }
+
+template <class T>
+__device__ __forceinline__ T from_float(float value);
+template <>
+__device__ __forceinline__ float from_float<float>(float value) {
+  return value;
+}
+template <>
+__device__ __forceinline__ bfloat16 from_float<bfloat16>(float value) {
+  bfloat16 result;
+  result.bits = uint16_t(pack_bf16(value, 0.0f));
+  return result;
+}
+
+// ---- 16 bytes at a time ------------------------------------------------------------------------------------------------
+template <class T>
+inline constexpr int kPerVector = 16 / int(sizeof(T));
+
+__device__ __forceinline__ void load_vector(float (&values)[4], const float* from) {
+  const float4 read = *reinterpret_cast<const float4*>(from);
+  values[0] = read.x, values[1] = read.y, values[2] = read.z, values[3] = read.w;
+}
+__device__ __forceinline__ void load_vector(float (&values)[8], const bfloat16* from) {
+  const uint4 read = *reinterpret_cast<const uint4*>(from);
+  const uint32_t words[4] = {read.x, read.y, read.z, read.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) values[2 * i] = low_bf16(words[i]), values[2 * i + 1] = high_bf16(words[i]);
+}
+__device__ __forceinline__ void store_vector(float* to, const float (&values)[4]) {
+  *reinterpret_cast<float4*>(to) = make_float4(values[0], values[1], values[2], values[3]);
+}
+__device__ __forceinline__ void store_vector(bfloat16* to, const float (&values)[8]) {
+  *reinterpret_cast<uint4*>(to) = make_uint4(pack_bf16(values[0], values[1]), pack_bf16(values[2], values[3]),
+                                             pack_bf16(values[4], values[5]), pack_bf16(values[6], values[7]));
+}
+
+// Whether rows of `stride` elements that start at `address` can be read 16 bytes at a time.
+template <class T>
+bool is_vector_aligned(const T* address, int64_t stride) {
+  return reinterpret_cast<uintptr_t>(address) % 16 == 0 && stride % kPerVector<T> == 0;
+}
+
+// ---- sums --------------------------------------------------------------------------------------------------------------
+// Of the warp's 32 lanes, in every lane; always in the same order.
+template <class T>
+__device__ __forceinline__ T warp_sum(T value) {
+#pragma unroll
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) value += __shfl_xor_sync(kAllLanes, value, distance);
+  return value;
+}
+template <class T>
+__device__ __forceinline__ T warp_max(T value) {
+#pragma unroll
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+    const T other = __shfl_xor_sync(kAllLanes, value, distance);
+    value = other > value ? other : value;
+  }
+  return value;
+}
+
+// Of a block of kWarps full warps, in every thread; `scratch` holds kWarps values of shared memory and is free again on return.
+template <int kWarps, class T>
+__device__ __forceinline__ T block_sum(T value, T* scratch) {
+  value = warp_sum(value);
+  const int thread = int(threadIdx.x + threadIdx.y * blockDim.x);
+  if (thread % kWarp == 0) scratch[thread / kWarp] = value;
+  __syncthreads();
+  T total = scratch[0];
+#pragma unroll
+  for (int i = 1; i < kWarps; ++i) total += scratch[i];
+  __syncthreads();
+  return total;
+}
+
+// ---- exponentials ------------------------------------------------------------------------------------------------------
+// 2^x, about 2 units in the last place; results below the smallest normal number are 0.
+__device__ __forceinline__ float fast_exp2(float x) {
+#if defined(__CUDA_ARCH__)
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#else
+  const float y = exp2f(x);
+  return y < 1.17549435e-38f ? 0.0f : y;  // NaN stays NaN
+#endif
+}
+inline constexpr float kLog2E = 1.44269504088896341f;
+inline constexpr float kLn2 = 0.69314718055994531f;
+__device__ __forceinline__ float fast_exp(float x) { return fast_exp2(x * kLog2E); }
+
+}  // namespace echo::kernels::cuda

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <tuple>
+#include <type_traits>
+
+#include "tensor/cuda_context.h"
+#include "tensor/cuda_error.h"
+
+// The one way to start a kernel and to reach dynamic shared memory, for nvcc and for a host compiler that emulates the device.
+namespace echo::cuda {
+
+// Enough blocks of `per_block` items each.
+inline unsigned blocks_for(int64_t items, int64_t per_block) { return unsigned((items + per_block - 1) / per_block); }
+
+#if defined(__CUDACC__)
+
+// kernel<<<grid, block, shared_bytes, stream>>>(arguments...), checked. Blocks with more than 48 KiB of dynamic shared memory need
+// no further preparation.
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t on, Arguments&&... arguments) {
+  constexpr size_t kWithoutAsking = 48 << 10;
+  if (shared_bytes > kWithoutAsking)
+    ECHO_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes)));
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = on;
+  const cudaError_t status = cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+  if (status != cudaSuccess) [[unlikely]] {
+    const char* name = "a kernel";
+    (void)cudaFuncGetName(&name, reinterpret_cast<const void*>(kernel));
+    check(status, "launch of ", name, " (grid ", grid.x, " x ", grid.y, " x ", grid.z, ", block ", block.x * block.y * block.z, ", ",
+          shared_bytes, " bytes of shared memory)");
+  }
+}
+
+// The block's dynamic shared memory, aligned to 128 bytes.
+template <class T = unsigned char>
+__device__ __forceinline__ T* shared_memory() {
+  extern __shared__ __align__(128) unsigned char dynamic_shared_memory[];
+  return reinterpret_cast<T*>(dynamic_shared_memory);
+}
+
+#else
+
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t, Arguments&&... arguments) {
+  const std::tuple<Parameters...> values(static_cast<Parameters>(arguments)...);
+  const auto check_pointer = []<class T>(const T& value) {
+    if constexpr (std::is_pointer_v<T>) cuda_emulation::check_device_pointer(value);
+  };
+  std::apply([&](const auto&... each) { (check_pointer(each), ...); }, values);
+  cuda_emulation::submit(grid, block, shared_bytes, [=] { std::apply(kernel, values); });
+}
+
+template <class T = unsigned char>
+T* shared_memory() {
+  return reinterpret_cast<T*>(cuda_emulation::dynamic_shared_memory());
+}
+
+#endif
+
+}  // namespace echo::cuda

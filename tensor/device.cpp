@@ -1,0 +1,42 @@
+#include "tensor/device.h"
+
+#include <charconv>
+
+#include "base/error.h"
+#include "tensor/cuda_memory.h"
+
+namespace echo {
+namespace {
+
+// The number after "cuda:", 0 for "cuda", -1 for anything else.
+int gpu_index(const std::string& setting) {
+  if (setting == "cuda") return 0;
+  if (!setting.starts_with("cuda:")) return -1;
+  int index = -1;
+  const char* const end = setting.data() + setting.size();
+  const auto [stop, error] = std::from_chars(setting.data() + 5, end, index);
+  return error == std::errc() && stop == end && index < 1024 ? index : -1;
+}
+
+}  // namespace
+
+bool is_device_setting(const std::string& setting) { return setting == "auto" || setting == "cpu" || gpu_index(setting) >= 0; }
+
+ChosenDevice choose_device(const std::string& setting) {
+  if (!is_device_setting(setting)) fail(ExitCode::usage, "device ", setting, ": expected auto, cpu, cuda or cuda:N");
+  if (setting == "cpu") return {Device{}, "cpu, as asked"};
+  if constexpr (kWithCuda) {
+    const cuda::DeviceCount found = cuda::device_count();
+    if (setting == "auto" && found.count == 0) return {Device{}, concat("cpu: ", found.reason)};
+    const Device device{DeviceKind::cuda, setting == "auto" ? 0 : gpu_index(setting)};
+    cuda::use_device(device.index);
+    const cuda::DeviceProperties& gpu = cuda::properties();
+    return {device, concat(device, " (", gpu.name, ", ", gpu.memory_bytes >> 30, " GiB)",
+                           setting == "auto" ? concat(": ", found.count, found.count == 1 ? " GPU" : " GPUs", " found") : ", as asked")};
+  } else {
+    if (setting == "auto") return {Device{}, "cpu: this program is built without CUDA"};
+    fail(ExitCode::device, "device ", setting, ": this program is built without CUDA; build it where nvcc is, or write device: cpu");
+  }
+}
+
+}  // namespace echo

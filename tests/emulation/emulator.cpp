@@ -1,0 +1,268 @@
+#include "tests/emulation/emulator.h"
+
+#include <boost/context/fiber.hpp>
+#include <boost/context/pooled_fixedsize_stack.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <exception>
+#include <map>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace cuda_emulation {
+
+Index3 thread_index, block_index, block_dimensions, grid_dimensions;
+
+namespace {
+
+namespace context = boost::context;
+
+constexpr unsigned kWarp = 32;
+constexpr size_t kStackBytes = 256 << 10;
+
+struct Barrier {
+  int arrived = 0;
+  int expected = 0;  // 0: every thread of the group that is still there
+  uint64_t generation = 0;
+};
+
+// What a warp's lanes hand each other, for one mask. Two sets of slots: a lane may be in the next exchange while another still reads
+// the last one.
+struct Exchange {
+  Barrier barrier;
+  std::array<std::array<std::byte, kWarp * kExchangeBytes>, 2> slots;
+};
+
+struct PendingCopy {
+  void* to;
+  const void* from;
+  size_t bytes, source_bytes;
+};
+
+struct Thread {
+  context::fiber fiber;
+  Index3 index;
+  unsigned number = 0;
+  bool done = false;
+  const Barrier* waits_at = nullptr;
+  uint64_t waits_for = 0;  // the barrier's generation that ends the wait
+  std::vector<PendingCopy> copies;
+  std::deque<std::vector<PendingCopy>> groups;
+};
+
+struct Block {
+  std::vector<Thread> threads;
+  unsigned live = 0;
+  Barrier barrier;
+  std::map<int, Barrier> named;
+  std::vector<uint32_t> live_lanes;                      // by warp
+  std::vector<std::map<uint32_t, Exchange>> exchanges;   // by warp and mask
+  std::unique_ptr<std::byte[]> shared;
+  context::fiber scheduler;
+  Thread* running = nullptr;
+  std::exception_ptr failure;
+};
+
+Block* current = nullptr;
+
+class Order {
+ public:
+  explicit Order(size_t count) : numbers_(count) {
+    std::iota(numbers_.begin(), numbers_.end(), 0u);
+    const char* named = std::getenv("CUDA_EMULATION_ORDER");
+    const std::string order = named == nullptr ? "forward" : named;
+    if (order == "reverse") {
+      std::reverse(numbers_.begin(), numbers_.end());
+    } else if (order.starts_with("random:")) {
+      random_ = true;
+      engine_.seed(std::stoull(order.substr(7)));
+    } else if (order != "forward") {
+      throw std::invalid_argument("CUDA_EMULATION_ORDER is " + order + ", expected forward, reverse or random:SEED");
+    }
+  }
+  const std::vector<unsigned>& next_round() {
+    if (random_) std::shuffle(numbers_.begin(), numbers_.end(), engine_);
+    return numbers_;
+  }
+
+ private:
+  std::vector<unsigned> numbers_;
+  std::mt19937_64 engine_;
+  bool random_ = false;
+};
+
+void wait_at(const Barrier& barrier, uint64_t generation) {
+  Thread& self = *current->running;
+  self.waits_at = &barrier;
+  self.waits_for = generation;
+  current->scheduler = std::move(current->scheduler).resume();
+}
+
+void open(Barrier& barrier) {
+  barrier.arrived = 0;
+  ++barrier.generation;
+}
+
+void arrive(Barrier& barrier, int expected, bool wait) {
+  const uint64_t next = barrier.generation + 1;
+  if (++barrier.arrived == expected)
+    open(barrier);
+  else if (wait)
+    wait_at(barrier, next);
+}
+
+// A thread that returns no longer counts at the block's barrier.
+void leave(Block& block, Thread& thread) {
+  thread.done = true;
+  --block.live;
+  block.live_lanes[thread.number / kWarp] &= ~(1u << (thread.number % kWarp));
+  if (block.barrier.arrived > 0 && block.barrier.arrived == int(block.live)) open(block.barrier);
+}
+
+bool is_runnable(const Thread& thread) {
+  return !thread.done && (thread.waits_at == nullptr || thread.waits_at->generation >= thread.waits_for);
+}
+
+void run_block(Block& block, const std::function<void()>& kernel, size_t shared_bytes, Order& order) {
+  static context::pooled_fixedsize_stack stacks(kStackBytes);
+  const unsigned count = unsigned(block.threads.size());
+  const unsigned warps = (count + kWarp - 1) / kWarp;
+  block.live = count;
+  block.shared.reset(new std::byte[std::max<size_t>(shared_bytes, 1)]);
+  std::memset(block.shared.get(), 0xff, shared_bytes);
+  block.exchanges.resize(warps);
+  for (unsigned warp = 0; warp < warps; ++warp) {
+    const unsigned lanes = std::min(kWarp, count - warp * kWarp);
+    block.live_lanes.push_back(lanes == kWarp ? 0xffffffffu : (1u << lanes) - 1);
+  }
+  for (unsigned number = 0; number < count; ++number) {
+    Thread& thread = block.threads[number];
+    thread.number = number;
+    thread.index = {number % block_dimensions.x, number / block_dimensions.x % block_dimensions.y,
+                    number / (block_dimensions.x * block_dimensions.y)};
+    thread.fiber = context::fiber(std::allocator_arg, stacks, [&block, &thread, &kernel](context::fiber&& scheduler) {
+      block.scheduler = std::move(scheduler);
+      try {
+        kernel();
+      } catch (const context::detail::forced_unwind&) {
+        throw;
+      } catch (...) {
+        block.failure = std::current_exception();
+      }
+      leave(block, thread);
+      return std::move(block.scheduler);
+    });
+  }
+  current = &block;
+  while (block.live > 0 && block.failure == nullptr) {
+    bool progress = false;
+    for (const unsigned number : order.next_round()) {
+      Thread& thread = block.threads[number];
+      if (!is_runnable(thread)) continue;
+      progress = true;
+      thread.waits_at = nullptr;
+      block.running = &thread;
+      thread_index = thread.index;
+      thread.fiber = std::move(thread.fiber).resume();
+      if (block.failure != nullptr) break;
+    }
+    if (!progress) {
+      block.failure = std::make_exception_ptr(std::runtime_error(
+          "emulated block " + std::to_string(block_index.x) + ", " + std::to_string(block_index.y) + ": " +
+          std::to_string(block.live) + " of " + std::to_string(count) + " threads wait at barriers that the others do not reach"));
+    }
+  }
+}
+
+}  // namespace
+
+void run_grid(Index3 grid, Index3 block, size_t shared_bytes, const std::function<void()>& kernel) {
+  if (current != nullptr) throw std::logic_error("emulated launch inside a kernel");
+  const size_t threads = size_t(block.x) * block.y * block.z, blocks = size_t(grid.x) * grid.y * grid.z;
+  if (threads == 0 || threads > 1024 || blocks == 0 || grid.y > 65535 || grid.z > 65535 || shared_bytes > (227u << 10))
+    throw std::invalid_argument("emulated launch: grid " + std::to_string(grid.x) + " x " + std::to_string(grid.y) + " x " +
+                                std::to_string(grid.z) + ", block of " + std::to_string(threads) + ", " +
+                                std::to_string(shared_bytes) + " bytes of shared memory");
+  grid_dimensions = grid;
+  block_dimensions = block;
+  Order block_order(blocks), thread_order(threads);
+  const std::vector<unsigned> numbers = block_order.next_round();
+  for (const unsigned number : numbers) {
+    block_index = {number % grid.x, number / grid.x % grid.y, number / (grid.x * grid.y)};
+    Block state;
+    state.threads = std::vector<Thread>(threads);
+    run_block(state, kernel, shared_bytes, thread_order);
+    const std::exception_ptr failure = state.failure;
+    state.threads.clear();  // unwinds fibers that did not end
+    current = nullptr;
+    if (failure != nullptr) std::rethrow_exception(failure);
+  }
+}
+
+std::byte* dynamic_shared_memory() { return current->shared.get(); }
+
+void block_barrier() { arrive(current->barrier, int(current->live), true); }
+
+void named_barrier(int id, int count, bool wait) { arrive(current->named[id], count, wait); }
+
+int lane() { return int(current->running->number % kWarp); }
+
+const std::byte* exchange(uint32_t mask, const void* mine, size_t bytes) {
+  Block& block = *current;
+  const unsigned warp = block.running->number / kWarp;
+  const uint32_t own = 1u << (block.running->number % kWarp);
+  // The full mask stands for all lanes of a warp that is not full.
+  const unsigned first = warp * kWarp, lanes = std::min(kWarp, unsigned(block.threads.size()) - first);
+  const uint32_t all = lanes == kWarp ? 0xffffffffu : (1u << lanes) - 1;
+  if (mask == 0xffffffffu) mask = all;
+  if ((mask & own) == 0) throw std::runtime_error("exchange between lanes: the mask lacks the calling lane");
+  if ((mask & ~block.live_lanes[warp]) != 0) throw std::runtime_error("exchange between lanes: a lane of the mask has returned");
+  if (bytes > kExchangeBytes) throw std::runtime_error("exchange between lanes: too many bytes");
+  Exchange& exchange = block.exchanges[warp][mask];
+  const uint64_t generation = exchange.barrier.generation;
+  std::byte* slots = exchange.slots[generation % 2].data();
+  std::memcpy(slots + size_t(lane()) * kExchangeBytes, mine, bytes);
+  arrive(exchange.barrier, __builtin_popcount(mask), true);
+  return slots;
+}
+
+namespace {
+
+void finish(const std::vector<PendingCopy>& copies) {
+  for (const PendingCopy& copy : copies) {
+    std::memcpy(copy.to, copy.from, copy.source_bytes);
+    std::memset(static_cast<std::byte*>(copy.to) + copy.source_bytes, 0, copy.bytes - copy.source_bytes);
+  }
+}
+
+}  // namespace
+
+void asynchronous_copy(void* shared, const void* global, size_t bytes, size_t source_bytes) {
+  if (reinterpret_cast<uintptr_t>(shared) % bytes != 0 || (source_bytes > 0 && reinterpret_cast<uintptr_t>(global) % bytes != 0))
+    throw std::runtime_error("cp.async: an address is not aligned to " + std::to_string(bytes) + " bytes");
+  current->running->copies.push_back({shared, global, bytes, source_bytes});
+}
+
+void commit_asynchronous_copies() {
+  Thread& self = *current->running;
+  self.groups.push_back(std::move(self.copies));
+  self.copies.clear();
+}
+
+void wait_for_asynchronous_copies(int groups_in_flight) {
+  Thread& self = *current->running;
+  while (int(self.groups.size()) > groups_in_flight) {
+    finish(self.groups.front());
+    self.groups.pop_front();
+  }
+}
+
+}  // namespace cuda_emulation

@@ -1,0 +1,209 @@
+// The CUDA runtime of the emulated device: one device, memory in one reserved range that is accessible to kernels and copies only,
+// everything done at once and in order.
+#include <cuda_runtime.h>
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <stdexcept>
+#include <vector>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(address, bytes) ((void)(address), (void)(bytes))
+#define ASAN_UNPOISON_MEMORY_REGION(address, bytes) ((void)(address), (void)(bytes))
+#endif
+
+struct CUgraph_st {
+  std::vector<std::function<void()>> work;
+};
+struct CUgraphExec_st {
+  std::vector<std::function<void()>> work;
+};
+
+namespace {
+
+constexpr size_t kReserved = size_t{16} << 30;
+constexpr size_t kPage = 4096;
+constexpr size_t kDistance = 256;  // between two allocations, and what each is aligned to
+
+// The device's memory. Freed ranges are kept by size; fresh and reused memory is filled with NaN bits.
+struct Memory {
+  std::byte* base = nullptr;
+  size_t used = 0;
+  std::map<void*, size_t> live;
+  std::multimap<size_t, void*> free;
+  std::mutex mutex;
+  int open = 0;
+
+  Memory() {
+    void* address = ::mmap(nullptr, kReserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (address == MAP_FAILED) std::abort();
+    base = static_cast<std::byte*>(address);
+  }
+  bool holds(const void* address) const { return address >= base && address < base + kReserved; }
+  void protect(int protection) {
+    if (used > 0) ::mprotect(base, (used + kPage - 1) / kPage * kPage, protection);
+  }
+};
+
+Memory& memory() {
+  static Memory* const instance = new Memory;
+  return *instance;
+}
+
+// While one of these lives, device memory can be accessed.
+class Access {
+ public:
+  Access() {
+    if (memory().open++ == 0) memory().protect(PROT_READ | PROT_WRITE);
+  }
+  ~Access() {
+    if (--memory().open == 0) memory().protect(PROT_NONE);
+  }
+};
+
+CUgraph_st* capture = nullptr;
+int stream_object;  // there is one stream; its address is its name
+
+template <class Work>
+cudaError_t enqueue(Work work) {
+  if (capture != nullptr)
+    capture->work.emplace_back(work);
+  else
+    work();
+  return cudaSuccess;
+}
+
+}  // namespace
+
+namespace cuda_emulation {
+
+void submit(dim3 grid, dim3 block, size_t shared_bytes, std::function<void()> kernel) {
+  enqueue([=] {
+    const Access access;
+    run_grid(grid, block, shared_bytes, kernel);
+  });
+}
+
+void check_device_pointer(const void* address) {
+  if (address != nullptr && !memory().holds(address)) throw std::runtime_error("emulated launch: a pointer is not device memory");
+}
+
+}  // namespace cuda_emulation
+
+cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+  *properties = {};
+  std::strcpy(properties->name, "emulated");
+  properties->totalGlobalMem = kReserved;
+  properties->sharedMemPerBlockOptin = 227 << 10;
+  properties->major = 9;
+  properties->multiProcessorCount = 4;
+  properties->l2CacheSize = 50 << 20;
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidDevice; }
+cudaError_t cudaDriverGetVersion(int* version) { return *version = 13000, cudaSuccess; }
+cudaError_t cudaRuntimeGetVersion(int* version) { return *version = 13000, cudaSuccess; }
+cudaError_t cudaGetLastError() { return cudaSuccess; }
+cudaError_t cudaPeekAtLastError() { return cudaSuccess; }
+const char* cudaGetErrorString(cudaError_t error) { return error == cudaErrorMemoryAllocation ? "out of memory" : "emulated error"; }
+const char* cudaGetErrorName(cudaError_t) { return "cudaErrorEmulated"; }
+cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
+  *total_bytes = kReserved;
+  *free_bytes = kReserved - memory().used;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) { return *pool = nullptr, cudaSuccess; }
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
+cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, cudaMemPoolAttr, void* value) {
+  return *static_cast<uint64_t*>(value) = memory().used, cudaSuccess;
+}
+cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) { return cudaSuccess; }
+
+cudaError_t cudaMallocAsync(void** address, size_t bytes, cudaStream_t) {
+  Memory& device = memory();
+  const std::lock_guard lock(device.mutex);
+  const size_t reserved = (std::max<size_t>(bytes, 1) + 2 * kDistance - 1) / kDistance * kDistance;
+  if (const auto found = device.free.find(reserved); found != device.free.end()) {
+    *address = found->second;
+    device.free.erase(found);
+  } else {
+    if (device.used + reserved > kReserved) return cudaErrorMemoryAllocation;
+    *address = device.base + device.used;
+    device.used += reserved;
+  }
+  const Access access;
+  device.protect(PROT_READ | PROT_WRITE);  // the range may just have grown
+  ASAN_UNPOISON_MEMORY_REGION(*address, bytes);
+  std::memset(*address, 0xff, bytes);
+  ASAN_POISON_MEMORY_REGION(static_cast<std::byte*>(*address) + bytes, reserved - bytes);
+  device.live[*address] = reserved;
+  return cudaSuccess;
+}
+
+cudaError_t cudaFreeAsync(void* address, cudaStream_t) {
+  Memory& device = memory();
+  const std::lock_guard lock(device.mutex);
+  const auto found = device.live.find(address);
+  if (found == device.live.end()) return cudaErrorInvalidValue;
+  ASAN_POISON_MEMORY_REGION(address, found->second);
+  device.free.emplace(found->second, address);
+  device.live.erase(found);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void** address, size_t bytes) {
+  return (*address = std::malloc(bytes)) != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+cudaError_t cudaFreeHost(void* address) { return std::free(address), cudaSuccess; }
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
+  if (memory().holds(to) != (kind != cudaMemcpyDeviceToHost) || memory().holds(from) != (kind != cudaMemcpyHostToDevice))
+    return cudaErrorInvalidValue;
+  return enqueue([=] {
+    const Access access;
+    std::memcpy(to, from, bytes);
+  });
+}
+cudaError_t cudaMemsetAsync(void* address, int value, size_t bytes, cudaStream_t) {
+  if (!memory().holds(address)) return cudaErrorInvalidValue;
+  return enqueue([=] {
+    const Access access;
+    std::memset(address, value, bytes);
+  });
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  return *stream = reinterpret_cast<cudaStream_t>(&stream_object), cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return capture == nullptr ? cudaSuccess : cudaErrorStreamCaptureUnsupported; }
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { return *event = nullptr, cudaSuccess; }
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) { return *milliseconds = 0, cudaSuccess; }
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
+  if (capture != nullptr) return cudaErrorInvalidValue;
+  capture = new CUgraph_st;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
+  *graph = capture;
+  capture = nullptr;
+  return *graph == nullptr ? cudaErrorInvalidValue : cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
+  return *executable = new CUgraphExec_st{graph->work}, cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
+  for (const std::function<void()>& work : executable->work) work();
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return delete graph, cudaSuccess; }
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) { return delete executable, cudaSuccess; }
