@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/matmul_engine.h"
+#include "kernels/matmul_operands.h"
 
 namespace echo::kernels {
 namespace {
@@ -30,12 +31,24 @@ void check_operand(const char* name, const Tensor& tensor) {
   ECHO_CHECK(tensor.defined() && tensor.rank() == 2, "matmul: ", name, " is ", tensor, ", expected rank 2");
   ECHO_CHECK(tensor.dim(1) <= 1 || tensor.stride(1) == 1, "matmul: ", name, " ", tensor,
              ": elements of a row are not adjacent");
-  ECHO_CHECK(tensor.device().is_cpu(), "matmul: ", name, " is on ", tensor.device(), ", expected cpu");
 }
 
 // The distance between rows. A single row may have any stride, but libraries want one that a row fits into.
 int64_t leading_dimension(const Tensor& matrix) {
   return matrix.dim(0) <= 1 ? std::max<int64_t>(1, matrix.dim(1)) : matrix.stride(0);
+}
+
+void matmul_on_cpu(const MatmulOperands& p) {
+  if (p.dtype == DType::f64) {
+    matmul_f64(static_cast<double*>(p.c), p.ldc, static_cast<const double*>(p.a), p.transpose_a ? 1 : p.lda, p.transpose_a ? p.lda : 1,
+               static_cast<const double*>(p.b), p.transpose_b ? 1 : p.ldb, p.transpose_b ? p.ldb : 1, p.m, p.n, p.k, p.accumulate);
+  } else if (p.dtype == DType::f32) {
+    engine::matmul_f32(static_cast<float*>(p.c), p.ldc, static_cast<const float*>(p.a), p.lda, p.transpose_a,
+                       static_cast<const float*>(p.b), p.ldb, p.transpose_b, p.m, p.n, p.k, p.accumulate);
+  } else {
+    engine::matmul_bf16(p.c, p.c_dtype, p.ldc, static_cast<const bfloat16*>(p.a), p.lda, p.transpose_a,
+                        static_cast<const bfloat16*>(p.b), p.ldb, p.transpose_b, p.m, p.n, p.k, p.accumulate);
+  }
 }
 
 }  // namespace
@@ -52,22 +65,28 @@ void matmul(Tensor& c, const Tensor& a, Transpose transpose_a, const Tensor& b, 
   ECHO_CHECK(a.dtype() == b.dtype() && is_float(a.dtype()), "matmul: dtypes of a and b: ", a.dtype(), ", ", b.dtype());
   ECHO_CHECK(c.dtype() == a.dtype() || (c.dtype() == DType::f32 && a.dtype() == DType::bf16), "matmul: c is ", c.dtype(),
              " for operands of ", a.dtype());
+  ECHO_CHECK(a.device() == c.device() && b.device() == c.device(), "matmul: a is on ", a.device(), ", b on ", b.device(), ", c on ",
+             c.device());
+  ECHO_CHECK(c.device().is_cpu() || a.dtype() != DType::f64, "matmul: f64 on ", c.device(), ", expected f32 or bf16");
   if (m == 0 || n == 0) return;
   const bool accumulate = mode == GradientMode::accumulate;
-  const int64_t lda = leading_dimension(a), ldb = leading_dimension(b), ldc = leading_dimension(c);
   if (k == 0) {
     for (int64_t i = 0; i < m && !accumulate; ++i) c.narrow(0, i, 1).fill_zero();
     return;
   }
-  if (a.dtype() == DType::f64) {
-    matmul_f64(c.data<double>(), ldc, a.data<double>(), ta ? 1 : lda, ta ? lda : 1, b.data<double>(), tb ? 1 : ldb,
-               tb ? ldb : 1, m, n, k, accumulate);
-  } else if (a.dtype() == DType::f32) {
-    engine::matmul_f32(c.data<float>(), ldc, a.data<float>(), lda, ta, b.data<float>(), ldb, tb, m, n, k, accumulate);
+  const MatmulOperands operands = {c.raw_data(), a.raw_data(),         b.raw_data(),         a.dtype(),
+                                   c.dtype(),    m,                    n,                    k,
+                                   leading_dimension(a), leading_dimension(b), leading_dimension(c), ta,
+                                   tb,           accumulate,           c.device()};
+  if (c.device().is_cpu()) {
+    matmul_on_cpu(operands);
   } else {
-    engine::matmul_bf16(c.raw_data(), c.dtype(), ldc, a.data<bfloat16>(), lda, ta, b.data<bfloat16>(), ldb, tb, m, n, k,
-                        accumulate);
+    if constexpr (kWithCuda) cuda::matmul(operands);
   }
+}
+
+void allow_tf32(bool allowed) {
+  if constexpr (kWithCuda) cuda::allow_tf32(allowed);
 }
 
 }  // namespace echo::kernels

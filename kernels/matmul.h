@@ -14,4 +14,7 @@ enum class Transpose { no, yes };
 void matmul(Tensor& c, const Tensor& a, Transpose transpose_a, const Tensor& b, Transpose transpose_b,
             GradientMode mode = GradientMode::overwrite);
 
+// Whether f32 products on a GPU may round their operands to TF32 (10 bits of precision), which is several times faster. Off at first.
+void allow_tf32(bool allowed);
+
 }  // namespace echo::kernels

@@ -28,6 +28,7 @@ namespace {
 
 constexpr size_t kReserved = size_t{16} << 30;
 constexpr size_t kPage = 4096;
+constexpr size_t kFilled = 8 << 20;
 constexpr size_t kDistance = 256;  // between two allocations, and what each is aligned to
 
 // The device's memory. Freed ranges are kept by size; fresh and reused memory is filled with NaN bits.
@@ -140,7 +141,8 @@ cudaError_t cudaMallocAsync(void** address, size_t bytes, cudaStream_t) {
   const Access access;
   device.protect(PROT_READ | PROT_WRITE);  // the range may just have grown
   ASAN_UNPOISON_MEMORY_REGION(*address, bytes);
-  std::memset(*address, 0xff, bytes);
+  // NaN, so that memory that was never written shows. Workspaces are left untouched: protecting pages that exist costs time at each launch.
+  if (bytes <= kFilled) std::memset(*address, 0xff, bytes);
   ASAN_POISON_MEMORY_REGION(static_cast<std::byte*>(*address) + bytes, reserved - bytes);
   device.live[*address] = reserved;
   return cudaSuccess;

@@ -1,0 +1,121 @@
+// Matrix products on a GPU by cuBLASLt, which counts columns first: the row-major c = op(a) op(b) is its c' = op(b)' op(a)', so b goes in
+// first and no byte moves. The algorithm of a shape is asked for once and kept, so that the same run twice takes the same one; sums are
+// f32, over bf16 or f32 operands (TF32 only where it was allowed).
+#include <cublasLt.h>
+
+#include <array>
+#include <bit>
+#include <map>
+#include <mutex>
+
+#include "kernels/cuda_common.cuh"
+#include "kernels/matmul.h"
+#include "kernels/matmul_operands.h"
+
+namespace echo::kernels::cuda {
+namespace {
+
+constexpr int64_t kWorkspaceBytes = int64_t{64} << 20;  // what cuBLAS recommends for Hopper is 32 MiB; split sums may use more
+constexpr int kMostAligned = 256;
+
+void check(cublasStatus_t status, const char* call, const MatmulOperands& p) {
+  if (status == CUBLAS_STATUS_SUCCESS) [[likely]] return;
+  fail(ExitCode::device, "matmul: ", call, " failed with cuBLAS status ", int(status), " (", cublasLtGetStatusString(status), ") for ",
+       p.transpose_a ? "transposed " : "", "a, ", p.transpose_b ? "transposed " : "", "b, m ", p.m, ", n ", p.n, ", k ", p.k, ", ",
+       p.dtype, " -> ", p.c_dtype);
+}
+
+cudaDataType type_of(DType dtype) { return dtype == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F; }
+
+// The largest power of two, up to what counts, that divides an address.
+int alignment_of(const void* address) { return 1 << std::min(std::countr_zero(reinterpret_cast<uintptr_t>(address)), 8); }
+
+// Descriptors and algorithm of one shape.
+struct Plan {
+  cublasLtMatmulDesc_t operation = nullptr;
+  cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
+  cublasLtMatmulAlgo_t algorithm;
+};
+
+using Key = std::array<int64_t, 11>;
+
+Key key_of(const MatmulOperands& p, bool tf32) {
+  const int64_t flags = int64_t(p.transpose_a) | int64_t(p.transpose_b) << 1 | int64_t(p.accumulate) << 2 | int64_t(tf32) << 3;
+  return {p.m, p.n, p.k, p.lda, p.ldb, p.ldc, flags, int64_t(p.dtype) << 8 | int64_t(p.c_dtype), alignment_of(p.a), alignment_of(p.b),
+          alignment_of(p.c)};
+}
+
+Plan make_plan(cublasLtHandle_t handle, const MatmulOperands& p, bool tf32) {
+  Plan plan;
+  const cublasComputeType_t compute = tf32 && p.dtype == DType::f32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+  check(cublasLtMatmulDescCreate(&plan.operation, compute, CUDA_R_32F), "cublasLtMatmulDescCreate", p);
+  const cublasOperation_t first = p.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, second = p.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
+  check(cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first), "TRANSA", p);
+  check(cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second), "TRANSB", p);
+  const auto layout = [&](cublasLtMatrixLayout_t* result, DType dtype, int64_t rows, int64_t columns, int64_t stride) {
+    check(cublasLtMatrixLayoutCreate(result, type_of(dtype), uint64_t(rows), uint64_t(columns), stride), "cublasLtMatrixLayoutCreate", p);
+  };
+  // The extents as they are stored, columns first.
+  layout(&plan.b, p.dtype, p.transpose_b ? p.k : p.n, p.transpose_b ? p.n : p.k, p.ldb);
+  layout(&plan.a, p.dtype, p.transpose_a ? p.m : p.k, p.transpose_a ? p.k : p.m, p.lda);
+  layout(&plan.c, p.c_dtype, p.n, p.m, p.ldc);
+
+  cublasLtMatmulPreference_t preference = nullptr;
+  check(cublasLtMatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate", p);
+  const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
+    check(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof value), "cublasLtMatmulPreferenceSetAttribute", p);
+  };
+  const uint64_t workspace = kWorkspaceBytes;
+  prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, uint32_t(alignment_of(p.b)));
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, uint32_t(alignment_of(p.a)));
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, uint32_t(alignment_of(p.c)));
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, uint32_t(alignment_of(p.c)));
+  cublasLtMatmulHeuristicResult_t found = {};
+  int count = 0;
+  check(cublasLtMatmulAlgoGetHeuristic(handle, plan.operation, plan.b, plan.a, plan.c, plan.c, preference, 1, &found, &count),
+        "cublasLtMatmulAlgoGetHeuristic", p);
+  check(cublasLtMatmulPreferenceDestroy(preference), "cublasLtMatmulPreferenceDestroy", p);
+  check(count > 0 ? found.state : CUBLAS_STATUS_NOT_SUPPORTED, "cublasLtMatmulAlgoGetHeuristic", p);
+  plan.algorithm = found.algo;
+  return plan;
+}
+
+struct Engine {
+  std::mutex mutex;
+  cublasLtHandle_t handle = nullptr;
+  Tensor workspace;
+  std::map<Key, Plan> plans;
+  bool tf32 = false;
+};
+
+// Never destroyed: the driver ends with the process.
+Engine& engine() {
+  static Engine* const instance = new Engine;
+  return *instance;
+}
+
+}  // namespace
+
+void allow_tf32(bool allowed) { engine().tf32 = allowed; }
+
+void matmul(const MatmulOperands& p) {
+  Engine& self = engine();
+  const std::lock_guard lock(self.mutex);
+  if (self.handle == nullptr) {
+    cudaStream_t prepared = stream();  // the device first: the handle belongs to it
+    (void)prepared;
+    check(cublasLtCreate(&self.handle), "cublasLtCreate", p);
+    const MemoryLabel label("matmul workspace");
+    self.workspace = Tensor::empty({kWorkspaceBytes / 4}, DType::f32, p.device);
+  }
+  const Key key = key_of(p, self.tf32);
+  auto plan = self.plans.find(key);
+  if (plan == self.plans.end()) plan = self.plans.emplace(key, make_plan(self.handle, p, self.tf32)).first;
+  const float one = 1, beta = p.accumulate ? 1 : 0;
+  check(cublasLtMatmul(self.handle, plan->second.operation, &one, p.b, plan->second.b, p.a, plan->second.a, &beta, p.c, plan->second.c,
+                       p.c, plan->second.c, &plan->second.algorithm, self.workspace.raw_data(), size_t(kWorkspaceBytes), stream()),
+        "cublasLtMatmul", p);
+}
+
+}  // namespace echo::kernels::cuda
