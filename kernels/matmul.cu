@@ -16,7 +16,6 @@ namespace echo::kernels::cuda {
 namespace {
 
 constexpr int64_t kWorkspaceBytes = int64_t{64} << 20;  // what cuBLAS recommends for Hopper is 32 MiB; split sums may use more
-constexpr int kMostAligned = 256;
 
 void check(cublasStatus_t status, const char* call, const MatmulOperands& p) {
   if (status == CUBLAS_STATUS_SUCCESS) [[likely]] return;
