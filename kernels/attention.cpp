@@ -1,13 +1,10 @@
 #include "kernels/attention.h"
 
 #include "kernels/attention_tile.h"
+#include "kernels/dispatch.h"
 
 namespace echo::kernels {
 namespace {
-
-void check_device(const char* operation, const Tensor& tensor) {
-  ECHO_CHECK(tensor.device().is_cpu(), operation, ": no implementation for device ", tensor.device());
-}
 
 // Every tensor of an attention call is compared with the queries' shape (B, T, H, Dh) and the keys' (B, T, Hkv, Dh).
 class Checks {
@@ -16,7 +13,6 @@ class Checks {
     ECHO_CHECK(q.defined() && q.rank() == 4 && is_float(q.dtype()), operation,
                ": q must be (B, T, H, Dh) of a floating dtype, got ", q);
     ECHO_CHECK(k.defined() && k.rank() == 4, operation, ": k must be (B, T, Hkv, Dh), got ", k);
-    check_device(operation, q);
     ECHO_CHECK(q.elements() > 0, operation, ": q is empty: ", q.shape());
     ECHO_CHECK(k.dim(0) == q.dim(0) && k.dim(1) == q.dim(1) && k.dim(3) == q.dim(3), operation, ": q and k differ: ", q.shape(),
                ", ", k.shape());
@@ -39,6 +35,7 @@ class Checks {
     ECHO_CHECK(
         tensor.shape() == shape && tensor.dtype() == DType::i32 && tensor.is_contiguous() && tensor.device() == q_.device(),
         operation_, ": first_key must be contiguous i32 ", shape, ", got ", tensor);
+    if (!tensor.device().is_cpu()) return;
     const int32_t* first = tensor.data<int32_t>();
     for (int64_t i = 0; i < tensor.elements(); ++i)
       ECHO_CHECK(first[i] >= 0 && first[i] <= i % shape[1], operation_, ": first_key of position ", i % shape[1], " is ",
@@ -70,7 +67,7 @@ void attention_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k,
   checks.like_keys("v", v);
   checks.statistics("lse", lse);
   checks.first_key(first_key);
-  cpu::attention_forward(o, lse, q, k, v, first_key, scale);
+  ECHO_DISPATCH_DEVICE(q, attention_forward, o, lse, q, k, v, first_key, scale);
 }
 
 void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const Tensor& lse, const Tensor& v,
@@ -80,14 +77,14 @@ void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const
   checks.like_keys("v", v);
   checks.statistics("lse", lse);
   checks.first_key(first_key);
-  cpu::shared_attention_forward(o, q, k, lse, v, first_key, scale);
+  ECHO_DISPATCH_DEVICE(q, shared_attention_forward, o, q, k, lse, v, first_key, scale);
 }
 
 void attention_row_sums(Tensor& row_sum, const Tensor& d_o, const Tensor& o) {
   const Checks checks("attention_row_sums", o, o);
   checks.like_queries("d_o", d_o);
   checks.statistics("row_sum", row_sum);
-  cpu::attention_row_sums(row_sum, d_o, o);
+  ECHO_DISPATCH_DEVICE(o, attention_row_sums, row_sum, d_o, o);
 }
 
 void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, const Tensor& k, const Tensor& lse,
@@ -97,7 +94,7 @@ void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, co
   checks.like_queries("d_o", d_o);
   checks.statistics("lse", lse);
   checks.first_key(first_key);
-  cpu::attention_value_backward(dv, d_o, q, k, lse, first_key, scale);
+  ECHO_DISPATCH_DEVICE(q, attention_value_backward, dv, d_o, q, k, lse, first_key, scale);
 }
 
 void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::span<const AttentionUse> uses, const Tensor& q,
@@ -114,7 +111,7 @@ void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::sp
   checks.statistics("lse", lse);
   checks.statistics("row_sum", row_sum);
   checks.first_key(first_key);
-  cpu::attention_backward(dq, dk, dv_of_first_use, uses, q, k, lse, row_sum, first_key, scale);
+  ECHO_DISPATCH_DEVICE(q, attention_backward, dq, dk, dv_of_first_use, uses, q, k, lse, row_sum, first_key, scale);
 }
 
 namespace cpu {

@@ -60,4 +60,18 @@ void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::sp
                         const Tensor& k, const Tensor& lse, const Tensor& row_sum, const Tensor& first_key, double scale);
 
 }  // namespace cpu
+namespace cuda {
+
+// Arguments as above; f32 or bf16. A row whose first_key lies beyond it has no probabilities: its output is NaN.
+void attention_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& first_key,
+                       double scale);
+void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const Tensor& lse, const Tensor& v,
+                              const Tensor& first_key, double scale);
+void attention_row_sums(Tensor& row_sum, const Tensor& d_o, const Tensor& o);
+void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, const Tensor& k, const Tensor& lse,
+                              const Tensor& first_key, double scale);
+void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::span<const AttentionUse> uses, const Tensor& q,
+                        const Tensor& k, const Tensor& lse, const Tensor& row_sum, const Tensor& first_key, double scale);
+
+}  // namespace cuda
 }  // namespace echo::kernels

@@ -1,0 +1,88 @@
+// Attention on a GPU: the choice between the kernels of kernels/attention_plain.cu and those on tensor cores, and the row sums.
+// Row sums: as many lanes own a row of Dh as 16-byte loads cover it (8 for 64 bf16 values), neighbouring lanes neighbouring heads and
+// positions. Bytes per row: 2 Dh elements read, 4 bytes read and written. No shared memory.
+#include "kernels/attention_views.cuh"
+
+namespace echo::kernels::cuda {
+namespace {
+
+using namespace attention;
+
+constexpr int kRowThreads = 256;
+
+// kWidth elements at a time by each of `lanes` lanes of a row, a power of two.
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kRowThreads)
+    add_row_sums(float* row_sum, Heads<T> d_o, Heads<T> o, int64_t rows, int positions, int heads, int width, int lanes) {
+  const int member = int(threadIdx.x) % lanes;
+  const int64_t index = (int64_t(blockIdx.x) * kRowThreads + threadIdx.x) / lanes;
+  const int64_t row = index < rows ? index : rows - 1;  // all lanes take part in the sums
+  const int head = int(row % heads);
+  const int64_t batch = row / heads / positions, position = row / heads % positions;
+  const T* const a = d_o.row(batch, position, head);
+  const T* const b = o.row(batch, position, head);
+  float sum = 0;
+  for (int d = member * kWidth; d < width; d += lanes * kWidth) {
+    if constexpr (kWidth == 1) {
+      sum += to_float(a[d]) * to_float(b[d]);
+    } else {
+      float x[kWidth], y[kWidth];
+      load_vector(x, a + d);
+      load_vector(y, b + d);
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) sum += x[i] * y[i];
+    }
+  }
+  for (int distance = lanes / 2; distance > 0; distance /= 2) sum += __shfl_xor_sync(kAllLanes, sum, distance);
+  if (member == 0 && index < rows) row_sum[(batch * heads + head) * positions + position] += sum;
+}
+
+bool has_aligned_rows(const Tensor& tensor) {
+  bool aligned = reinterpret_cast<uintptr_t>(tensor.raw_data()) % 16 == 0;
+  for (int i = 0; i < 3; ++i) aligned = aligned && (tensor.dim(i) == 1 || tensor.stride(i) * size_of(tensor.dtype()) % 16 == 0);
+  return aligned;
+}
+
+}  // namespace
+
+void attention_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& first_key,
+                       double scale) {
+  dispatch_gpu_float("attention_forward", q.dtype(), [&]<class T>() {
+    plain::forward(o, lse, matrix<T>(q, k, first_key, scale), v, /*shared=*/false);
+  });
+}
+
+void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const Tensor& lse, const Tensor& v,
+                              const Tensor& first_key, double scale) {
+  dispatch_gpu_float("shared_attention_forward", q.dtype(), [&]<class T>() {
+    plain::forward(o, lse, matrix<T>(q, k, first_key, scale), v, /*shared=*/true);
+  });
+}
+
+void attention_row_sums(Tensor& row_sum, const Tensor& d_o, const Tensor& o) {
+  const int64_t rows = row_sum.elements(), width = o.dim(3);
+  dispatch_gpu_float("attention_row_sums", o.dtype(), [&]<class T>() {
+    constexpr int kVector = kPerVector<T>;
+    const bool vectors = width % kVector == 0 && has_aligned_rows(d_o) && has_aligned_rows(o);
+    int lanes = 1;
+    while (lanes < kWarp && lanes * (vectors ? kVector : 1) < width) lanes *= 2;
+    launch(vectors ? add_row_sums<T, kVector> : add_row_sums<T, 1>, blocks_for(rows * lanes, kRowThreads), kRowThreads, 0, stream(),
+           row_sum.data<float>(), heads<T>(d_o), heads<T>(o), rows, int(o.dim(1)), int(o.dim(2)), int(width), lanes);
+  });
+}
+
+void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, const Tensor& k, const Tensor& lse,
+                              const Tensor& first_key, double scale) {
+  dispatch_gpu_float("attention_value_backward", q.dtype(), [&]<class T>() {
+    plain::value_backward(dv, d_o, matrix<T>(q, k, first_key, scale), lse);
+  });
+}
+
+void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::span<const AttentionUse> uses, const Tensor& q,
+                        const Tensor& k, const Tensor& lse, const Tensor& row_sum, const Tensor& first_key, double scale) {
+  dispatch_gpu_float("attention_backward", q.dtype(), [&]<class T>() {
+    plain::backward(dq, dk, dv_of_first_use, uses, matrix<T>(q, k, first_key, scale), lse, row_sum);
+  });
+}
+
+}  // namespace echo::kernels::cuda

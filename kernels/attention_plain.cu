@@ -1,0 +1,346 @@
+// Attention on a GPU in f32 arithmetic, for tensors that the tensor-core kernels do not take: f32, other head widths, unaligned rows.
+// A block of 8 warps owns 32 rows of the result (queries for o and dq, keys for dk and dv) and walks over tiles of 32 columns (keys, or
+// queries head by head of the group); a warp owns 4 rows. For scores a lane owns one column of the tile, for results every 32nd
+// column of Dh; the 4 x 32 weights between the two go through shared memory. Tiles lie there as f32, rows 4 words further apart
+// than they are wide, so that 16-byte reads of 8 neighbouring rows meet all banks.
+// Shared memory, with W = Dh rounded up to 32, 64, 128 or 256: forward 3, value backward 3, backward 4 tiles of 32 (W + 4) words, and 4
+// KiB of weights. Bytes from global memory per tile: 32 rows each of K and V (forward), Q and dO (value backward), of one
+// matrix and of dO and V of every use (backward). Sums follow the order of tiles: the same bits every time, no atomics.
+#include "kernels/attention_views.cuh"
+
+namespace echo::kernels::cuda::attention::plain {
+namespace {
+
+constexpr int kWarps = 8;
+constexpr int kRows = 4;                // of a warp
+constexpr int kTile = kWarps * kRows;   // rows of a block, columns of a tile
+static_assert(kTile == kWarp, "a lane owns one column of a tile");
+
+// C = W / 32.
+template <int C>
+constexpr int kStride = kWarp * C + 4;
+template <int C>
+constexpr int kTileWords = kTile * kStride<C>;
+constexpr int kWeights = kTile * kRows;  // words of one warp
+template <int C>
+constexpr size_t shared_bytes(int tiles) {
+  return sizeof(float) * size_t(tiles * kTileWords<C> + kWarps * kWeights);
+}
+
+// Rows from `rows` on, and columns from `width` on, are zero.
+template <int C, class T>
+__device__ __forceinline__ void load_tile(float* tile, const T* first_row, int64_t stride, int rows, int width) {
+  for (int i = int(threadIdx.y); i < kTile; i += kWarps) {
+#pragma unroll
+    for (int c = 0; c < C; ++c) {
+      const int d = c * kWarp + int(threadIdx.x);
+      tile[i * kStride<C> + d] = i < rows && d < width ? to_float(first_row[i * stride + d]) : 0.0f;
+    }
+  }
+}
+
+// sums[r] += row r . column, over Dh.
+template <int C>
+__device__ __forceinline__ void add_products(float (&sums)[kRows], const float* rows, const float* column, int width) {
+  for (int d = 0; d < width; d += 4) {
+    float b[4];
+    load_vector(b, column + d);
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      float a[4];
+      load_vector(a, rows + r * kStride<C> + d);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sums[r] += a[i] * b[i];
+    }
+  }
+}
+
+// sums[r][c] += sum over the lanes i of weights[r] of lane i times row i of the tile.
+template <int C>
+__device__ __forceinline__ void add_weighted(float (&sums)[kRows][C], const float (&weights)[kRows], const float* tile,
+                                             float* exchange) {
+  __syncwarp();
+  store_vector(exchange + threadIdx.x * kRows, weights);
+  __syncwarp();
+  for (int i = 0; i < kTile; ++i) {
+    float w[kRows];
+    load_vector(w, exchange + i * kRows);
+#pragma unroll
+    for (int c = 0; c < C; ++c) {
+      const float value = tile[i * kStride<C> + c * kWarp + int(threadIdx.x)];
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) sums[r][c] += w[r] * value;
+    }
+  }
+}
+
+// Stores factor[r] * sums[r] as the warp's rows, of those before `positions`.
+template <int C, class T>
+__device__ __forceinline__ void store_rows(const Heads<T>& to, int batch, int first_row, int head, int positions, int width,
+                                           const float (&sums)[kRows][C], const float (&factor)[kRows]) {
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    if (first_row + r >= positions) continue;
+    T* const row = to.row(batch, first_row + r, head);
+#pragma unroll
+    for (int c = 0; c < C; ++c) {
+      const int d = c * kWarp + int(threadIdx.x);
+      if (d < width) row[d] = from_float<T>(sums[r][c] * factor[r]);
+    }
+  }
+}
+
+// The smallest first key of 32 positions.
+template <class T>
+__device__ __forceinline__ int first_key_of_tile(const Matrix<T>& matrix, int batch, int start) {
+  return -warp_max(-matrix.first_key_of(batch, start + int(threadIdx.x)));
+}
+
+// A block of query rows. The last rows, which see most keys, start first.
+struct QueryBlock {
+  template <class T>
+  __device__ explicit QueryBlock(const Matrix<T>& matrix)
+      : head(int(blockIdx.x) % matrix.heads),
+        key_head(head / (matrix.heads / matrix.key_heads)),
+        batch(int(blockIdx.x) / matrix.heads),
+        start(int(gridDim.y - 1 - blockIdx.y) * kTile),
+        row(start + int(threadIdx.y) * kRows),
+        key_begin(max(first_key_of_tile(matrix, batch, start), 0) / kTile * kTile),
+        key_end(min(start + kTile, matrix.positions)) {}
+  int head, key_head, batch, start;
+  int row;                 // the warp's first
+  int key_begin, key_end;  // that the block's rows may see
+};
+
+template <class T, int C, bool kShared>
+__global__ void __launch_bounds__(kWarps * kWarp) forward_rows(Heads<T> o, float* lse, Matrix<T> matrix, Heads<T> v) {
+  float* const queries = shared_memory<float>();
+  float* const keys = queries + kTileWords<C>;
+  float* const values = keys + kTileWords<C>;
+  float* const weights = values + kTileWords<C> + threadIdx.y * kWeights;
+  const QueryBlock block(matrix);
+  const float scale = matrix.scale * kLog2E;  // scores are exponents of 2
+  const int lane = int(threadIdx.x), width = matrix.width;
+
+  int first[kRows];
+  float highest[kRows], sum[kRows], sums[kRows][C] = {};
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    first[r] = matrix.first_key_of(block.batch, block.row + r);
+    highest[r] = kMasked;
+    if constexpr (kShared)
+      highest[r] = block.row + r < matrix.positions ? lse[matrix.statistic(block.batch, block.head, block.row + r)] * kLog2E : 0.0f;
+    sum[r] = 0;
+  }
+  load_tile<C>(queries, matrix.q.row(block.batch, block.start, block.head), matrix.q.position_stride, matrix.positions - block.start,
+               width);
+  for (int start = block.key_begin; start < block.key_end; start += kTile) {
+    __syncthreads();
+    load_tile<C>(keys, matrix.k.row(block.batch, start, block.key_head), matrix.k.position_stride, matrix.positions - start, width);
+    load_tile<C>(values, v.row(block.batch, start, block.key_head), v.position_stride, matrix.positions - start, width);
+    __syncthreads();
+    float p[kRows] = {};
+    add_products<C>(p, queries + threadIdx.y * kRows * kStride<C>, keys + lane * kStride<C>, width);
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const bool seen = start + lane >= first[r] && start + lane <= block.row + r;
+      if constexpr (kShared) {
+        p[r] = seen ? fast_exp2(at_most_zero(p[r] * scale - highest[r])) : 0.0f;
+      } else {
+        const float score = seen ? p[r] * scale : kMasked;
+        const float before = highest[r];
+        highest[r] = fmaxf(before, warp_max(score));
+        const float factor = fast_exp2(before - highest[r]);
+        p[r] = seen ? fast_exp2(score - highest[r]) : 0.0f;
+        sum[r] = sum[r] * factor + p[r];
+#pragma unroll
+        for (int c = 0; c < C; ++c) sums[r][c] *= factor;
+      }
+    }
+    add_weighted<C>(sums, p, values, weights);
+  }
+
+  float factor[kRows];
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    factor[r] = 1;
+    if constexpr (!kShared) {
+      const float total = warp_sum(sum[r]);
+      factor[r] = 1.0f / total;
+      if (lane == 0 && block.row + r < matrix.positions)
+        lse[matrix.statistic(block.batch, block.head, block.row + r)] = highest[r] * kLn2 + logf(total);
+    }
+    if (first[r] > block.row + r) factor[r] = __int_as_float(0x7fc00000);  // no key may be seen: NaN
+  }
+  store_rows<C>(o, block.batch, block.row, block.head, matrix.positions, width, sums, factor);
+}
+
+// dv += P^T dO of the first use; with kScores also dk, and dP from all uses. dv.data may be null.
+template <class T, int C, bool kScores>
+__global__ void __launch_bounds__(kWarps * kWarp)
+    backward_of_keys(Heads<T> dk, Heads<T> dv, Uses<T> uses, Matrix<T> matrix, const float* lse, const float* row_sum) {
+  float* const keys = shared_memory<float>();
+  float* const queries = keys + kTileWords<C>;
+  float* const d_outputs = queries + kTileWords<C>;
+  float* const values = d_outputs + kTileWords<C>;
+  float* const weights = d_outputs + (kScores ? 2 : 1) * kTileWords<C> + threadIdx.y * kWeights;
+  const int key_head = int(blockIdx.x) % matrix.key_heads, batch = int(blockIdx.x) / matrix.key_heads;
+  const int group = matrix.heads / matrix.key_heads;
+  const int key_start = int(blockIdx.y) * kTile, row = key_start + int(threadIdx.y) * kRows;
+  const int own = int(threadIdx.y) * kRows * kStride<C>;
+  const float scale = matrix.scale * kLog2E;
+  const int lane = int(threadIdx.x), width = matrix.width;
+
+  float dk_sums[kRows][C] = {}, dv_sums[kRows][C] = {};
+  load_tile<C>(keys, matrix.k.row(batch, key_start, key_head), matrix.k.position_stride, matrix.positions - key_start, width);
+  for (int head = key_head * group; head < (key_head + 1) * group; ++head) {
+    for (int start = key_start; start < matrix.positions; start += kTile) {
+      const int query = start + lane;
+      const int first = matrix.first_key_of(batch, query);
+      if (__all_sync(kAllLanes, first >= key_start + kTile)) continue;  // for all warps, or for none
+      __syncthreads();
+      load_tile<C>(queries, matrix.q.row(batch, start, head), matrix.q.position_stride, matrix.positions - start, width);
+      if constexpr (!kScores)
+        load_tile<C>(d_outputs, uses.of[0].d_o.row(batch, start, head), uses.of[0].d_o.position_stride, matrix.positions - start, width);
+      __syncthreads();
+      float p[kRows] = {};
+      add_products<C>(p, keys + own, queries + lane * kStride<C>, width);
+      const bool exists = query < matrix.positions;
+      const float normaliser = exists ? lse[matrix.statistic(batch, head, query)] * kLog2E : 0.0f;
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        const bool seen = exists && row + r >= first && row + r <= query;
+        p[r] = seen ? fast_exp2(at_most_zero(p[r] * scale - normaliser)) : 0.0f;
+      }
+      if constexpr (kScores) {
+        // The first use comes last: its d_o is still there for dv.
+        float ds[kRows] = {};
+        for (int use = uses.count - 1; use >= 0; --use) {
+          const auto& of = uses.of[use];
+          __syncthreads();
+          load_tile<C>(d_outputs, of.d_o.row(batch, start, head), of.d_o.position_stride, matrix.positions - start, width);
+          load_tile<C>(values, of.v.row(batch, key_start, key_head), of.v.position_stride, matrix.positions - key_start, width);
+          __syncthreads();
+          add_products<C>(ds, values + own, d_outputs + lane * kStride<C>, width);
+        }
+        const float sum = exists ? row_sum[matrix.statistic(batch, head, query)] : 0.0f;
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) ds[r] = p[r] * (ds[r] - sum);
+        add_weighted<C>(dk_sums, ds, queries, weights);
+      }
+      add_weighted<C>(dv_sums, p, d_outputs, weights);
+    }
+  }
+  const float one[kRows] = {1, 1, 1, 1}, scales[kRows] = {matrix.scale, matrix.scale, matrix.scale, matrix.scale};
+  if (dv.data != nullptr) store_rows<C>(dv, batch, row, key_head, matrix.positions, width, dv_sums, one);
+  if constexpr (kScores) store_rows<C>(dk, batch, row, key_head, matrix.positions, width, dk_sums, scales);
+}
+
+template <class T, int C>
+__global__ void __launch_bounds__(kWarps * kWarp)
+    backward_of_queries(Heads<T> dq, Uses<T> uses, Matrix<T> matrix, const float* lse, const float* row_sum) {
+  float* const queries = shared_memory<float>();
+  float* const keys = queries + kTileWords<C>;
+  float* const d_outputs = keys + kTileWords<C>;
+  float* const values = d_outputs + kTileWords<C>;
+  float* const weights = values + kTileWords<C> + threadIdx.y * kWeights;
+  const QueryBlock block(matrix);
+  const int own = int(threadIdx.y) * kRows * kStride<C>;
+  const float scale = matrix.scale * kLog2E;
+  const int lane = int(threadIdx.x), width = matrix.width;
+
+  int first[kRows];
+  float normaliser[kRows], row_sums[kRows], sums[kRows][C] = {};
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    first[r] = matrix.first_key_of(block.batch, block.row + r);
+    const bool exists = block.row + r < matrix.positions;
+    const int64_t statistic = matrix.statistic(block.batch, block.head, block.row + r);
+    normaliser[r] = exists ? lse[statistic] * kLog2E : 0.0f;
+    row_sums[r] = exists ? row_sum[statistic] : 0.0f;
+  }
+  load_tile<C>(queries, matrix.q.row(block.batch, block.start, block.head), matrix.q.position_stride, matrix.positions - block.start,
+               width);
+  for (int start = block.key_begin; start < block.key_end; start += kTile) {
+    __syncthreads();
+    load_tile<C>(keys, matrix.k.row(block.batch, start, block.key_head), matrix.k.position_stride, matrix.positions - start, width);
+    __syncthreads();
+    float p[kRows] = {}, ds[kRows] = {};
+    add_products<C>(p, queries + own, keys + lane * kStride<C>, width);
+    for (int use = 0; use < uses.count; ++use) {
+      const auto& of = uses.of[use];
+      __syncthreads();
+      load_tile<C>(d_outputs, of.d_o.row(block.batch, block.start, block.head), of.d_o.position_stride,
+                   matrix.positions - block.start, width);
+      load_tile<C>(values, of.v.row(block.batch, start, block.key_head), of.v.position_stride, matrix.positions - start, width);
+      __syncthreads();
+      add_products<C>(ds, d_outputs + own, values + lane * kStride<C>, width);
+    }
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const bool seen = start + lane >= first[r] && start + lane <= block.row + r;
+      ds[r] = seen ? fast_exp2(at_most_zero(p[r] * scale - normaliser[r])) * (ds[r] - row_sums[r]) : 0.0f;
+    }
+    add_weighted<C>(sums, ds, keys, weights);
+  }
+  const float scales[kRows] = {matrix.scale, matrix.scale, matrix.scale, matrix.scale};
+  store_rows<C>(dq, block.batch, block.row, block.head, matrix.positions, width, sums, scales);
+}
+
+// Calls body.operator()<C>().
+template <class Body>
+void dispatch_width(int width, Body&& body) {
+  ECHO_CHECK(width <= 256, "attention: heads of width ", width, " on a GPU, at most 256");
+  if (width <= 32) return body.template operator()<1>();
+  if (width <= 64) return body.template operator()<2>();
+  if (width <= 128) return body.template operator()<4>();
+  body.template operator()<8>();
+}
+
+// One block for 32 rows of each head: heads are neighbours, so that those of a group read the same keys at the same time.
+template <class T>
+dim3 grid(const Matrix<T>& matrix, int heads) {
+  return dim3(unsigned(matrix.batches * heads), blocks_for(matrix.positions, kTile));
+}
+const dim3 kBlock(kWarp, kWarps);
+
+}  // namespace
+
+template <class T>
+void forward(const Tensor& o, const Tensor& lse, const Matrix<T>& matrix, const Tensor& v, bool shared) {
+  dispatch_width(matrix.width, [&]<int C>() {
+    launch(shared ? forward_rows<T, C, true> : forward_rows<T, C, false>, grid(matrix, matrix.heads), kBlock, shared_bytes<C>(3),
+           stream(), heads<T>(o), lse.data<float>(), matrix, heads<T>(v));
+  });
+}
+
+template <class T>
+void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<T>& matrix, const Tensor& lse) {
+  const AttentionUse use{d_o, Tensor()};
+  dispatch_width(matrix.width, [&]<int C>() {
+    launch(backward_of_keys<T, C, false>, grid(matrix, matrix.key_heads), kBlock, shared_bytes<C>(3), stream(), heads<T>(Tensor()),
+           heads<T>(dv), uses_of<T>({&use, 1}), matrix, lse.data<float>(), static_cast<const float*>(nullptr));
+  });
+}
+
+template <class T>
+void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses, const Matrix<T>& matrix,
+              const Tensor& lse, const Tensor& row_sum) {
+  dispatch_width(matrix.width, [&]<int C>() {
+    launch(backward_of_keys<T, C, true>, grid(matrix, matrix.key_heads), kBlock, shared_bytes<C>(4), stream(), heads<T>(dk),
+           heads<T>(dv), uses_of<T>(uses), matrix, lse.data<float>(), row_sum.data<float>());
+    launch(backward_of_queries<T, C>, grid(matrix, matrix.heads), kBlock, shared_bytes<C>(4), stream(), heads<T>(dq),
+           uses_of<T>(uses), matrix, lse.data<float>(), row_sum.data<float>());
+  });
+}
+
+template void forward(const Tensor&, const Tensor&, const Matrix<float>&, const Tensor&, bool);
+template void forward(const Tensor&, const Tensor&, const Matrix<bfloat16>&, const Tensor&, bool);
+template void value_backward(const Tensor&, const Tensor&, const Matrix<float>&, const Tensor&);
+template void value_backward(const Tensor&, const Tensor&, const Matrix<bfloat16>&, const Tensor&);
+template void backward(const Tensor&, const Tensor&, const Tensor&, std::span<const AttentionUse>, const Matrix<float>&,
+                       const Tensor&, const Tensor&);
+template void backward(const Tensor&, const Tensor&, const Tensor&, std::span<const AttentionUse>, const Matrix<bfloat16>&,
+                       const Tensor&, const Tensor&);
+
+}  // namespace echo::kernels::cuda::attention::plain

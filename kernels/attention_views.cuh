@@ -1,0 +1,94 @@
+#pragma once
+
+#include <span>
+
+#include "kernels/attention.h"
+#include "kernels/cuda_common.cuh"
+
+// What attention's CUDA kernels are given, and the two families of them: `plain` takes every shape and dtype, `tensor_core` takes
+// bf16 heads of width 64 and 128 whose rows are aligned to 16 bytes. kernels/attention.cu chooses.
+namespace echo::kernels::cuda::attention {
+
+// A (B, T, H, Dh) tensor with rows of stride 1.
+template <class T>
+struct Heads {
+  T* data;
+  int64_t batch_stride, position_stride, head_stride;
+
+  __device__ __forceinline__ T* row(int64_t batch, int64_t position, int64_t head) const {
+    return data + batch * batch_stride + position * position_stride + head * head_stride;
+  }
+};
+template <class T>
+Heads<T> heads(const Tensor& tensor) {
+  if (!tensor.defined()) return {nullptr, 0, 0, 0};
+  return {tensor.data<T>(), tensor.stride(0), tensor.stride(1), tensor.stride(2)};
+}
+
+// The matrix of probabilities, as its queries and keys.
+template <class T>
+struct Matrix {
+  Heads<T> q, k;
+  const int32_t* first_key;  // (B, T), or null
+  int batches, positions, heads, key_heads, width;
+  float scale;
+
+  // First key that a position may see; a position beyond the last one sees none.
+  __device__ __forceinline__ int first_key_of(int batch, int position) const {
+    if (position >= positions) return 0x7fffffff;
+    return first_key == nullptr ? 0 : first_key[int64_t(batch) * positions + position];
+  }
+  __device__ __forceinline__ int64_t statistic(int batch, int head, int position) const {
+    return (int64_t(batch) * heads + head) * positions + position;
+  }
+};
+template <class T>
+Matrix<T> matrix(const Tensor& q, const Tensor& k, const Tensor& first_key, double scale) {
+  return {heads<T>(q),  heads<T>(k),   data_or_null<int32_t>(first_key), int(q.dim(0)), int(q.dim(1)),
+          int(q.dim(2)), int(k.dim(2)), int(q.dim(3)),                    float(scale)};
+}
+
+// The layers that use the matrix, as an argument of a kernel (of which there are at most 4 KiB).
+inline constexpr int kMostUses = 48;
+template <class T>
+struct Uses {
+  int count;
+  struct {
+    Heads<T> d_o, v;
+  } of[kMostUses];
+};
+template <class T>
+Uses<T> uses_of(std::span<const AttentionUse> uses) {
+  ECHO_CHECK(uses.size() <= size_t(kMostUses), "attention_backward: ", uses.size(), " layers share one matrix, at most ", kMostUses,
+             " can on a GPU");
+  Uses<T> result = {};
+  for (const AttentionUse& use : uses) result.of[result.count++] = {heads<T>(use.d_o), heads<T>(use.v)};
+  return result;
+}
+
+// Probabilities are at most 1: rounding of a large score and its lse may not make them more. NaN stays NaN.
+__device__ __forceinline__ float at_most_zero(float x) {
+#if defined(__CUDA_ARCH__)
+  float y;
+  asm("min.NaN.f32 %0, %1, 0f00000000;" : "=f"(y) : "f"(x));
+  return y;
+#else
+  return x > 0 ? 0.0f : x;
+#endif
+}
+
+// Below any score, and finite: the difference of two masked scores must not be NaN.
+inline constexpr float kMasked = -1e30f;
+
+namespace plain {
+// Arguments as in kernels/attention.h. `lse` is written, or read when the matrix is shared.
+template <class T>
+void forward(const Tensor& o, const Tensor& lse, const Matrix<T>& matrix, const Tensor& v, bool shared);
+template <class T>
+void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<T>& matrix, const Tensor& lse);
+template <class T>
+void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses, const Matrix<T>& matrix,
+              const Tensor& lse, const Tensor& row_sum);
+}  // namespace plain
+
+}  // namespace echo::kernels::cuda::attention

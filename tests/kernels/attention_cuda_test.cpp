@@ -1,0 +1,248 @@
+#include "kernels/attention.h"
+
+#include "tests/kernels/attention_reference.h"
+#include "tests/kernels/cuda_parity.h"
+
+namespace echo {
+namespace {
+
+enum class Layout {
+  packed,     // every tensor on its own
+  fused,      // q, k, v and their gradients are slices of one projection's output; rows stay aligned to 16 bytes
+  unaligned,  // heads before positions, rows that start at odd addresses
+};
+
+struct Case {
+  int64_t batches = 1, positions = 64, heads = 1, key_heads = 1, width = 16;
+  int layers = 1;
+  Layout layout = Layout::packed;
+  bool documents = false;
+  double magnitude = 1;
+};
+
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << "B " << c.batches << " T " << c.positions << " H " << c.heads << " Hkv " << c.key_heads << " Dh " << c.width
+             << " layers " << c.layers << (c.layout == Layout::packed ? "" : c.layout == Layout::fused ? " fused" : " unaligned")
+             << (c.documents ? " documents" : "") << " magnitude " << c.magnitude;
+}
+
+// The inputs of a case, in order: q, k, then v and d_o of each layer.
+std::vector<Tensor> inputs(const Case& c, DType dtype) {
+  std::vector<Tensor> result;
+  const auto add = [&](int64_t heads, double size) {
+    result.push_back(random_tensor({c.batches, c.positions, heads, c.width}, dtype, result.size() + 1, size));
+  };
+  add(c.heads, c.magnitude);
+  add(c.key_heads, c.magnitude);
+  for (int j = 0; j < c.layers; ++j) add(c.key_heads, 1), add(c.heads, 1);
+  return result;
+}
+
+std::vector<int32_t> first_keys(const Case& c) {
+  std::vector<int32_t> first;
+  if (!c.documents) return first;
+  RandomSequence random(17);
+  for (int64_t b = 0; b < c.batches; ++b) {
+    int32_t start = 0;
+    for (int32_t t = 0; t < c.positions; ++t) {
+      if (random.uniform() < 0.03) start = t;
+      first.push_back(start);
+    }
+  }
+  return first;
+}
+
+// Memory of the wanted layout for (B, T, heads, Dh), on a device. What is not part of the tensor is NaN.
+Tensor strided(const Case& c, int64_t heads, int64_t fused_from, DType dtype, Device device) {
+  const auto whole = [&](const Shape& shape) {
+    const std::vector<float> nothing(size_t(shape.elements()), std::nanf(""));
+    return kernels::cast(Tensor::from(nothing, shape), dtype).to(device);
+  };
+  if (c.layout == Layout::fused && fused_from >= 0)
+    return whole({c.batches, c.positions, c.heads + 2 * c.key_heads, c.width}).narrow(2, fused_from, heads);
+  if (c.layout == Layout::unaligned)
+    return whole({c.batches, heads, c.positions + 3, c.width + 5}).transpose(1, 2).narrow(1, 2, c.positions).narrow(3, 1, c.width);
+  return whole({c.batches, c.positions, heads, c.width});
+}
+
+// A block's forward and backward passes; gives lse, row_sum, dq, dk, then o and dv of each layer.
+std::vector<Tensor> run_block(const Case& c, const ParitySetting& on) {
+  const std::vector<Tensor> given = inputs(c, on.rounded_to);
+  size_t next = 0;
+  const auto input = [&](int64_t fused_from) {
+    const Tensor plain = kernels::cast(given[next++], on.dtype).to(on.device);
+    Tensor result = strided(c, plain.dim(2), fused_from, on.dtype, on.device);
+    result.copy_from(plain);
+    return result;
+  };
+  const auto output = [&](int64_t heads, int64_t fused_from) { return strided(c, heads, fused_from, on.dtype, on.device); };
+  const double scale = 1 / std::sqrt(double(c.width));
+  const int64_t values_from = c.heads + c.key_heads;
+  const Tensor q = input(0), k = input(c.heads);
+  Tensor dq = output(c.heads, 0), dk = output(c.key_heads, c.heads);
+  Tensor lse = on.wide_output({c.batches, c.heads, c.positions});
+  Tensor row_sum = Tensor::zeros(lse.shape(), lse.dtype(), on.device);
+  const Tensor first_key = c.documents ? Tensor::from(first_keys(c), {c.batches, c.positions}).to(on.device) : Tensor();
+
+  std::vector<kernels::AttentionUse> uses;
+  std::vector<Tensor> o, dv;
+  for (int j = 0; j < c.layers; ++j) {
+    const Tensor v = input(j == 0 ? values_from : -1);
+    uses.push_back({input(-1), v});
+    o.push_back(output(c.heads, -1));
+    dv.push_back(output(c.key_heads, j == 0 ? values_from : -1));
+    if (j == 0)
+      kernels::attention_forward(o[0], lse, q, k, v, first_key, scale);
+    else
+      kernels::shared_attention_forward(o.back(), q, k, lse, v, first_key, scale);
+  }
+  for (int j = 0; j < c.layers; ++j) {
+    const size_t layer = size_t(j);
+    kernels::attention_row_sums(row_sum, uses[layer].d_o, o[layer]);
+    if (j > 0) kernels::attention_value_backward(dv[layer], uses[layer].d_o, q, k, lse, first_key, scale);
+  }
+  kernels::attention_backward(dq, dk, dv[0], uses, q, k, lse, row_sum, first_key, scale);
+  std::vector<Tensor> results = {lse, row_sum, dq, dk};
+  results.insert(results.end(), o.begin(), o.end());
+  results.insert(results.end(), dv.begin(), dv.end());
+  return results;
+}
+
+ReferenceAttention reference(const Case& c, DType dtype) {
+  ReferenceAttention result;
+  result.batches = c.batches;
+  result.positions = c.positions;
+  result.heads = c.heads;
+  result.key_heads = c.key_heads;
+  result.width = c.width;
+  result.scale = 1 / std::sqrt(double(c.width));
+  const std::vector<Tensor> given = inputs(c, dtype);
+  result.q = values_of(given[0]);
+  result.k = values_of(given[1]);
+  for (size_t i = 2; i < given.size(); i += 2) {
+    result.v.push_back(values_of(given[i]));
+    result.d_o.push_back(values_of(given[i + 1]));
+  }
+  result.first_key = first_keys(c);
+  return result;
+}
+
+std::vector<std::pair<std::string, std::vector<double>>> results_of(const ReferenceAttention& r) {
+  std::vector<std::pair<std::string, std::vector<double>>> results = {
+      {"lse", r.lse}, {"row_sum", r.row_sum}, {"dq", r.dq}, {"dk", r.dk}};
+  for (size_t j = 0; j < r.o.size(); ++j) results.emplace_back(concat("o ", j), r.o[j]);
+  for (size_t j = 0; j < r.dv.size(); ++j) results.emplace_back(concat("dv ", j), r.dv[j]);
+  return results;
+}
+
+// The largest difference, relative to the largest expected entry, but at least to 0.1: inputs are of size 1, and where the result
+// is zero (gradients of one position's only score) their rounding remains.
+double distance(const std::vector<double>& actual, const std::vector<double>& expected) {
+  EXPECT_EQ(actual.size(), expected.size());
+  double difference = 0, largest = 0.1;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    if (!std::isfinite(actual[i])) return INFINITY;
+    difference = std::max(difference, std::abs(actual[i] - expected[i]));
+    largest = std::max(largest, std::abs(expected[i]));
+  }
+  return difference / largest;
+}
+
+// f32: within `tolerance` of the materialised formula in f64. bf16: at most twice as far from it as the plain version, in which the
+// scores, P, dP and dS are stored in bf16; half a unit in the last place is what storing the result costs anyone.
+void expect_block(const Case& c, DType dtype, double tolerance) {
+  const std::vector<Tensor> ours = run_on_cuda([&](const ParitySetting& on) { return run_block(c, on); }, dtype);
+  ReferenceAttention exact = reference(c, dtype), rounded = exact;
+  exact.run();
+  if (dtype == DType::bf16) rounded.run([](double value) { return double(float(bfloat16(float(value)))); });
+  const auto expected = results_of(exact), plain = results_of(rounded);
+  ASSERT_EQ(ours.size(), expected.size());
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double allowed = dtype == DType::bf16 ? 2 * distance(plain[i].second, expected[i].second) + 1.0 / 512 : tolerance;
+    EXPECT_LE(distance(values_of(ours[i]), expected[i].second), allowed) << expected[i].first << ", " << dtype << ' ' << c;
+  }
+}
+
+// Rounding of scores up to about 10 (5e-7 of each probability) dominates; exponentials are good to 2 units in the last place.
+constexpr double kF32Tolerance = 5e-6;
+
+TEST(CudaAttentionTest, PlainKernelsMatchTheMaterialisedFormula) {
+  const std::vector<Case> cases = {
+      {.positions = 1},
+      {.positions = 17, .heads = 2, .key_heads = 1, .width = 8, .layers = 3},
+      {.batches = 2, .positions = 33, .heads = 4, .key_heads = 1, .width = 48, .layers = 2, .layout = Layout::unaligned},
+      {.positions = 65, .width = 20, .layers = 2, .layout = Layout::fused, .documents = true},
+      {.batches = 2, .positions = 40, .width = 64, .layout = Layout::unaligned, .documents = true},
+  };
+  for (const Case& c : cases) {
+    expect_block(c, DType::f32, kF32Tolerance);
+    expect_block(c, DType::bf16, 0);
+  }
+  expect_block({.positions = 35, .width = 130, .layers = 2}, DType::f32, kF32Tolerance);
+}
+
+TEST(CudaAttentionTest, LargeScoresStayFiniteAndProbabilitiesSumToOne) {
+  for (const int64_t width : {16, 64}) {
+    const Case c{.positions = 70, .width = width, .layers = 2, .magnitude = 1e6};
+    const ParityCase body = [&](const ParitySetting& on) {
+      const std::vector<Tensor> results = run_block(c, on);
+      Tensor ones = kernels::cast(Tensor::from(std::vector<float>(size_t(70 * width), 1.0f), {1, 70, 1, width}), on.dtype).to(on.device);
+      Tensor o = on.output(ones.shape()), lse = on.wide_output({1, 1, 70});
+      const std::vector<Tensor> given = inputs(c, on.dtype);
+      kernels::attention_forward(o, lse, given[0].to(on.device), given[1].to(on.device), ones, Tensor(), 1);
+      std::vector<Tensor> all = {o};
+      all.insert(all.end(), results.begin(), results.end());
+      return all;
+    };
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      const std::vector<Tensor> results = run_on_cuda(body, dtype);
+      for (const double value : values_of(results[0])) ASSERT_NEAR(value, 1.0, 1e-5) << dtype << ' ' << c;
+      for (const Tensor& tensor : results)
+        for (const double value : values_of(tensor)) ASSERT_TRUE(std::isfinite(value)) << dtype << ' ' << c;
+    }
+  }
+}
+
+TEST(CudaAttentionTest, FirstKeysThatDoNotExistGiveNanInTheirRowsOnly) {
+  for (const int64_t width : {16, 64}) {
+    const Case c{.positions = 70, .width = width};
+    std::vector<int32_t> first(70, 0);
+    first[20] = 30;
+    first[40] = 1 << 30;
+    first[50] = -5;
+    first[69] = 70;
+    const ParityCase body = [&](const ParitySetting& on) {
+      const std::vector<Tensor> given = inputs(c, on.dtype);
+      Tensor o = on.output(given[0].shape()), lse = on.wide_output({1, 1, 70});
+      kernels::attention_forward(o, lse, given[0].to(on.device), given[1].to(on.device), given[2].to(on.device),
+                                 on.indices(first, {1, 70}), 1);
+      return std::vector<Tensor>{o};
+    };
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      const std::vector<double> o = values_of(run_on_cuda(body, dtype)[0]);
+      for (size_t t = 0; t < 70; ++t)
+        EXPECT_EQ(std::isnan(o[t * size_t(width)]), t == 20 || t == 40 || t == 69) << dtype << " Dh " << width << " row " << t;
+    }
+  }
+}
+
+TEST(CudaAttentionTest, ValueGradientOfTheLeaderMayBeLeftOut) {
+  for (const int64_t width : {16, 64}) {
+    const Case c{.positions = 20, .width = width};
+    const ParityCase body = [&](const ParitySetting& on) {
+      const std::vector<Tensor> with = run_block(c, on);
+      std::vector<Tensor> given;
+      for (const Tensor& tensor : inputs(c, on.dtype)) given.push_back(tensor.to(on.device));
+      const std::vector<kernels::AttentionUse> uses = {{given[3], given[2]}};
+      Tensor dq = on.output(given[0].shape()), dk = on.output(given[1].shape()), none;
+      kernels::attention_backward(dq, dk, none, uses, given[0], given[1], with[0], with[1], Tensor(), 1 / std::sqrt(double(width)));
+      return std::vector<Tensor>{with[2], dq, with[3], dk};
+    };
+    const std::vector<Tensor> results = run_on_cuda(body, DType::bf16);
+    EXPECT_EQ(values_of(results[0]), values_of(results[1]));
+    EXPECT_EQ(values_of(results[2]), values_of(results[3]));
+  }
+}
+
+}  // namespace
+}  // namespace echo
