@@ -1,46 +1,52 @@
 #include "kernels/attention_decode.h"
 
 #include "kernels/attention_tile.h"
+#include "kernels/dispatch.h"
 
 namespace echo::kernels {
 namespace {
 
 void check_decode(const char* operation, const Tensor& o, const Tensor& probabilities, const Tensor& v_cache,
-                  std::span<const int64_t> lengths) {
+                  const Tensor& lengths) {
   ECHO_CHECK(o.defined() && o.rank() == 3 && is_float(o.dtype()) && o.elements() > 0, operation, ": o must be (B, H, Dh), got ",
              o);
-  ECHO_CHECK(o.device().is_cpu(), operation, ": no implementation for device ", o.device());
   ECHO_CHECK(v_cache.defined() && v_cache.rank() == 4 && v_cache.dtype() == o.dtype() && v_cache.device() == o.device() &&
-                 v_cache.dim(0) == o.dim(0) && v_cache.dim(3) == o.dim(2) && v_cache.dim(2) > 0 &&
+                 v_cache.dim(0) == o.dim(0) && v_cache.dim(1) > 0 && v_cache.dim(3) == o.dim(2) && v_cache.dim(2) > 0 &&
                  o.dim(1) % v_cache.dim(2) == 0,
              operation, ": o and v_cache do not fit: ", o, ", ", v_cache);
   const Shape shape{o.dim(0), o.dim(1), v_cache.dim(1)};
-  ECHO_CHECK(
-      probabilities.defined() && probabilities.shape() == shape && probabilities.dtype() == accumulator_dtype(o.dtype()) &&
-          probabilities.is_contiguous() && probabilities.device() == o.device(),
-      operation, ": probabilities must be contiguous ", accumulator_dtype(o.dtype()), " ", shape, ", got ", probabilities);
+  if (probabilities.defined())
+    ECHO_CHECK(probabilities.shape() == shape && probabilities.dtype() == accumulator_dtype(o.dtype()) &&
+                   probabilities.is_contiguous() && probabilities.device() == o.device(),
+               operation, ": probabilities must be contiguous ", accumulator_dtype(o.dtype()), " ", shape, ", got ", probabilities);
   ECHO_CHECK(o.stride(-1) == 1 && v_cache.stride(-1) == 1, operation, ": the last dimensions must have stride 1");
-  ECHO_CHECK(int64_t(lengths.size()) == o.dim(0), operation, ": ", lengths.size(), " lengths for ", o.dim(0), " sequences");
-  for (const int64_t length : lengths)
-    ECHO_CHECK(length >= 1 && length <= v_cache.dim(1), operation, ": length ", length, " in a cache of ", v_cache.dim(1));
+  ECHO_CHECK(lengths.defined() && (lengths.shape() == Shape{o.dim(0)}) && lengths.dtype() == DType::i32 &&
+                 lengths.is_contiguous() && lengths.device() == o.device(),
+             operation, ": lengths must be contiguous i32 (", o.dim(0), ") on ", o.device(), ", got ", lengths);
+  if (o.device().is_cpu())
+    for (int64_t b = 0; b < o.dim(0); ++b) {
+      const int64_t length = lengths.data<int32_t>()[b];
+      ECHO_CHECK(length >= 1 && length <= v_cache.dim(1), operation, ": length ", length, " in a cache of ", v_cache.dim(1));
+    }
 }
 
 }  // namespace
 
 void attention_decode(Tensor& o, Tensor& probabilities, const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
-                      std::span<const int64_t> lengths, double scale) {
+                      const Tensor& lengths, double scale) {
   check_decode("attention_decode", o, probabilities, v_cache, lengths);
   ECHO_CHECK(q.defined() && q.shape() == o.shape() && q.dtype() == o.dtype() && q.device() == o.device() && q.stride(-1) == 1,
              "attention_decode: q and o differ: ", q, ", ", o);
   ECHO_CHECK(k_cache.defined() && k_cache.shape() == v_cache.shape() && k_cache.dtype() == o.dtype() &&
                  k_cache.device() == o.device() && k_cache.stride(-1) == 1,
              "attention_decode: k_cache and v_cache differ: ", k_cache, ", ", v_cache);
-  cpu::attention_decode(o, probabilities, q, k_cache, v_cache, lengths, scale);
+  ECHO_DISPATCH_DEVICE(o, attention_decode, o, probabilities, q, k_cache, v_cache, lengths, scale);
 }
 
-void shared_attention_decode(Tensor& o, const Tensor& probabilities, const Tensor& v_cache, std::span<const int64_t> lengths) {
+void shared_attention_decode(Tensor& o, const Tensor& probabilities, const Tensor& v_cache, const Tensor& lengths) {
+  ECHO_CHECK(probabilities.defined(), "shared_attention_decode: no probabilities");
   check_decode("shared_attention_decode", o, probabilities, v_cache, lengths);
-  cpu::shared_attention_decode(o, probabilities, v_cache, lengths);
+  ECHO_DISPATCH_DEVICE(o, shared_attention_decode, o, probabilities, v_cache, lengths);
 }
 
 namespace cpu {
@@ -92,7 +98,7 @@ void decode_values(T* o, accumulator<T>* sums, const accumulator<T>* p, const T*
 // A task is the heads of one group: they read the same keys and values.
 template <class T, bool kLeader>
 void decode(Tensor& o, const Tensor& probabilities, const Tensor* q, const Tensor* k_cache, const Tensor& v_cache,
-            std::span<const int64_t> lengths, double scale) {
+            const Tensor& lengths, double scale) {
   using A = accumulator<T>;
   const Heads<T> values(v_cache), keys(kLeader ? *k_cache : v_cache);
   const int64_t heads = o.dim(1), width = o.dim(2), capacity = v_cache.dim(1), key_heads = v_cache.dim(2),
@@ -100,7 +106,7 @@ void decode(Tensor& o, const Tensor& probabilities, const Tensor* q, const Tenso
   const ThreadBuffers<A> buffers(width);
 #pragma omp parallel for schedule(dynamic, 1) if (capacity * heads > 64)
   for (int64_t task = 0; task < o.dim(0) * key_heads; ++task) {
-    const int64_t batch = task / key_heads, key_head = task % key_heads, length = lengths[size_t(batch)];
+    const int64_t batch = task / key_heads, key_head = task % key_heads, length = lengths.data<int32_t>()[batch];
     for (int64_t head = key_head * group; head < (key_head + 1) * group; ++head) {
       A* const p = probabilities.data<A>() + (batch * heads + head) * capacity;
       if constexpr (kLeader)
@@ -115,11 +121,14 @@ void decode(Tensor& o, const Tensor& probabilities, const Tensor* q, const Tenso
 }  // namespace
 
 void attention_decode(Tensor& o, Tensor& probabilities, const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
-                      std::span<const int64_t> lengths, double scale) {
-  dispatch_float(o.dtype(), [&]<class T>() { decode<T, true>(o, probabilities, &q, &k_cache, v_cache, lengths, scale); });
+                      const Tensor& lengths, double scale) {
+  const Tensor rows = probabilities.defined()
+                          ? probabilities
+                          : Tensor::empty({o.dim(0), o.dim(1), v_cache.dim(1)}, accumulator_dtype(o.dtype()));
+  dispatch_float(o.dtype(), [&]<class T>() { decode<T, true>(o, rows, &q, &k_cache, v_cache, lengths, scale); });
 }
 
-void shared_attention_decode(Tensor& o, const Tensor& probabilities, const Tensor& v_cache, std::span<const int64_t> lengths) {
+void shared_attention_decode(Tensor& o, const Tensor& probabilities, const Tensor& v_cache, const Tensor& lengths) {
   dispatch_float(o.dtype(), [&]<class T>() { decode<T, false>(o, probabilities, nullptr, nullptr, v_cache, lengths, 0); });
 }
 

@@ -48,7 +48,7 @@ Variable SelfAttention::decode(const Variable& x, DecodeContext& context) const 
   cache.v.narrow(1, position, 1).copy_from(qkv.narrow(2, H + Hkv, Hkv));
   Tensor o = Tensor::empty({batch, H, Dh}, x.dtype());
   Tensor probabilities = Tensor::empty({batch, H, context.cache->capacity}, accumulator_dtype(x.dtype()));
-  const std::vector<int64_t> lengths(size_t(batch), position + 1);
+  const Tensor lengths = Tensor::from(std::vector<int32_t>(size_t(batch), int32_t(position + 1)));
   kernels::attention_decode(o, probabilities, qkv.select(1, 0).narrow(1, 0, H), cache.k, cache.v, lengths,
                             1.0 / std::sqrt(double(Dh)));
   if (has_followers_) context.probabilities[layer_] = probabilities;

@@ -29,7 +29,7 @@ Variable FollowerAttention::decode(const Variable& x, DecodeContext& context) co
   Tensor& cache = context.cache->layers[size_t(layer_)].v;
   cache.narrow(1, position, 1).copy_from(linear(x, value_).data().reshape({batch, 1, heads_.kv_heads, heads_.head_dim}));
   Tensor o = Tensor::empty({batch, heads_.heads, heads_.head_dim}, x.dtype());
-  const std::vector<int64_t> lengths(size_t(batch), position + 1);
+  const Tensor lengths = Tensor::from(std::vector<int32_t>(size_t(batch), int32_t(position + 1)));
   kernels::shared_attention_decode(o, context.probabilities.at(leader_), cache, lengths);
   return linear(Variable(o.reshape({batch, 1, heads_.heads * heads_.head_dim})), output_);
 }

@@ -34,20 +34,20 @@ void expect_decoding_matches_forward(int64_t heads, int64_t key_heads, int64_t w
          probabilities = Tensor::full({2, heads, capacity}, -1, dtype_of<A>);
   for (int64_t t = 0; t < positions; ++t) {
     // The two sequences are at different lengths.
-    const int64_t lengths[] = {t + 1, positions - t};
+    const std::vector<int32_t> lengths = {int32_t(t + 1), int32_t(positions - t)};
     Tensor queries = Tensor::zeros({2, heads, width}, dtype_of<T>);
     for (int64_t b = 0; b < 2; ++b) {
       Tensor row = queries.select(0, b);
-      row.copy_from(q.select(0, b).select(0, lengths[b] - 1));
+      row.copy_from(q.select(0, b).select(0, lengths[size_t(b)] - 1));
     }
     for (const bool follower : {false, true}) {
       if (follower)
-        kernels::shared_attention_decode(step, probabilities, other_v, lengths);
+        kernels::shared_attention_decode(step, probabilities, other_v, Tensor::from(lengths));
       else
-        kernels::attention_decode(step, probabilities, queries, k, v, lengths, scale);
+        kernels::attention_decode(step, probabilities, queries, k, v, Tensor::from(lengths), scale);
       for (int64_t b = 0; b < 2; ++b) {
         const std::vector<T> actual = step.select(0, b).to_vector<T>();
-        const std::vector<T> expected = (follower ? other_o : o).select(0, b).select(0, lengths[b] - 1).template to_vector<T>();
+        const std::vector<T> expected = (follower ? other_o : o).select(0, b).select(0, lengths[size_t(b)] - 1).template to_vector<T>();
         for (size_t i = 0; i < actual.size(); ++i)
           ASSERT_NEAR(double(actual[i]), double(expected[i]), tolerance) << dtype_of<T> << ' ' << t;
       }
@@ -70,8 +70,8 @@ TEST(AttentionDecodeTest, StepByStepEqualsTheForwardPass) {
 TEST(AttentionDecodeTest, LengthsBeyondTheCacheAreRefused) {
   Tensor q = Tensor::zeros({1, 2, 8}, DType::f32), o = Tensor::zeros_like(q), cache = Tensor::zeros({1, 4, 2, 8}, DType::f32);
   Tensor probabilities = Tensor::zeros({1, 2, 4}, DType::f32);
-  for (const int64_t length : {int64_t{0}, int64_t{5}}) {
-    const int64_t lengths[] = {length};
+  for (const int32_t length : {0, 5}) {
+    const Tensor lengths = Tensor::from(std::vector<int32_t>{length});
     EXPECT_THROW(kernels::attention_decode(o, probabilities, q, cache, cache, lengths, 1), Error);
     EXPECT_THROW(kernels::shared_attention_decode(o, probabilities, cache, lengths), Error);
   }
