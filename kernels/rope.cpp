@@ -1,22 +1,13 @@
 #include "kernels/rope.h"
 
+#include "kernels/dispatch.h"
 #include "kernels/operands.h"
 
 namespace echo::kernels {
+namespace cpu {
 
 void rope(Tensor& y, const Tensor& x, const RopeTable& table, int64_t first_position, RopeDirection direction) {
-  ECHO_CHECK(x.rank() == 4 && x.stride(3) == 1 && x.dim(3) % 2 == 0, "rope: x is ", x,
-             ", expected (B, T, H, Dh) with an even Dh and adjacent elements");
-  ECHO_CHECK(y.shape() == x.shape() && y.dtype() == x.dtype() && y.stride(3) == 1, "rope: y is ", y, ", x is ", x);
   const int64_t batch = x.dim(0), tokens = x.dim(1), heads = x.dim(2), half = x.dim(3) / 2;
-  ECHO_CHECK(first_position >= 0 && first_position <= table.positions() - tokens, "rope: positions ", first_position, " to ",
-             first_position + tokens, ", the table has ", table.positions());
-  ECHO_CHECK(table.cosine.defined() && table.sine.defined() && table.cosine.rank() == 2 &&
-                 table.cosine.shape() == table.sine.shape() && table.cosine.is_contiguous() && table.sine.is_contiguous(),
-             "rope: table is ", table.cosine, " and ", table.sine, ", expected contiguous (positions, Dh / 2) twice");
-  ECHO_CHECK(table.cosine.dim(1) == half && table.cosine.dtype() == accumulator_dtype(x.dtype()), "rope: table is ",
-             table.cosine, " for x ", x);
-  ECHO_CHECK(x.device().is_cpu(), "rope: x is on ", x.device(), ", expected cpu");
   dispatch_float(x.dtype(), [&]<class T>() {
     using A = accumulator<T>;
     const A* cosines = table.cosine.data<A>();
@@ -41,6 +32,25 @@ void rope(Tensor& y, const Tensor& x, const RopeTable& table, int64_t first_posi
       }
     }
   });
+}
+
+}  // namespace cpu
+
+void rope(Tensor& y, const Tensor& x, const RopeTable& table, int64_t first_position, RopeDirection direction) {
+  ECHO_CHECK(x.rank() == 4 && x.stride(3) == 1 && x.dim(3) % 2 == 0, "rope: x is ", x,
+             ", expected (B, T, H, Dh) with an even Dh and adjacent elements");
+  ECHO_CHECK(y.shape() == x.shape() && y.dtype() == x.dtype() && y.stride(3) == 1, "rope: y is ", y, ", x is ", x);
+  const int64_t tokens = x.dim(1), half = x.dim(3) / 2;
+  ECHO_CHECK(first_position >= 0 && first_position <= table.positions() - tokens, "rope: positions ", first_position, " to ",
+             first_position + tokens, ", the table has ", table.positions());
+  ECHO_CHECK(table.cosine.defined() && table.sine.defined() && table.cosine.rank() == 2 &&
+                 table.cosine.shape() == table.sine.shape() && table.cosine.is_contiguous() && table.sine.is_contiguous(),
+             "rope: table is ", table.cosine, " and ", table.sine, ", expected contiguous (positions, Dh / 2) twice");
+  ECHO_CHECK(table.cosine.dim(1) == half && table.cosine.dtype() == accumulator_dtype(x.dtype()), "rope: table is ",
+             table.cosine, " for x ", x);
+  ECHO_CHECK(y.device() == x.device() && table.cosine.device() == x.device() && table.sine.device() == x.device(), "rope: x is on ",
+             x.device(), ", y on ", y.device(), ", table on ", table.cosine.device());
+  ECHO_DISPATCH_DEVICE(x, rope, y, x, table, first_position, direction);
 }
 
 }  // namespace echo::kernels

@@ -14,8 +14,15 @@ enum class RopeDirection { forward, backward };  // backward turns by the negati
 
 // Rotary position embedding: the pair (x[i], x[i + Dh/2]) of token t is turned by angle[first_position + t][i].
 //   x, y: (B, T, H, Dh), the last dimension with stride 1, else any strides; y may be x. f32, bf16 or f64.
-// Throws Error when the table is too short, Dh is odd or shapes and dtypes do not fit.
+// Throws Error when the table is too short, Dh is odd or shapes, dtypes and devices do not fit.
 // Source: Su et al. 2021, arXiv:2104.09864; the pairing is that of the Hugging Face checkpoints.
 void rope(Tensor& y, const Tensor& x, const RopeTable& table, int64_t first_position, RopeDirection direction);
+
+namespace cpu {
+void rope(Tensor& y, const Tensor& x, const RopeTable& table, int64_t first_position, RopeDirection direction);
+}  // namespace cpu
+namespace cuda {
+void rope(Tensor& y, const Tensor& x, const RopeTable& table, int64_t first_position, RopeDirection direction);
+}  // namespace cuda
 
 }  // namespace echo::kernels

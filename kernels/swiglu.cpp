@@ -1,5 +1,6 @@
 #include "kernels/swiglu.h"
 
+#include "kernels/dispatch.h"
 #include "kernels/operands.h"
 #include "kernels/vector_exp.h"
 
@@ -13,13 +14,14 @@ void check_arguments(const char* operation, const Tensor& gate_up, const Tensor&
   ECHO_CHECK(y.shape() == gate_up.shape().with_last(gate_up.dim(-1) / 2) && y.dtype() == gate_up.dtype() &&
                  y.is_contiguous(),
              operation, ": y is ", y, ", gate_up is ", gate_up);
-  ECHO_CHECK(gate_up.device().is_cpu(), operation, ": gate_up is on ", gate_up.device(), ", expected cpu");
+  ECHO_CHECK(y.device() == gate_up.device(), operation, ": y is on ", y.device(), ", gate_up on ", gate_up.device());
 }
 
 }  // namespace
 
+namespace cpu {
+
 void swiglu_forward(Tensor& y, const Tensor& gate_up) {
-  check_arguments("swiglu", gate_up, y);
   const int64_t width = y.dim(-1), rows = width == 0 ? 0 : y.elements() / width;
   dispatch_float(y.dtype(), [&]<class T>() {
     using A = accumulator<T>;
@@ -40,8 +42,6 @@ void swiglu_forward(Tensor& y, const Tensor& gate_up) {
 
 // With s = 1 / (1 + e^-z):  d silu / dz = s * (1 + z * (1 - s)).
 void swiglu_backward(Tensor& d_gate_up, const Tensor& dy, const Tensor& gate_up) {
-  check_arguments("swiglu_backward", gate_up, dy);
-  check_arguments("swiglu_backward", d_gate_up, dy);
   const int64_t width = dy.dim(-1), rows = width == 0 ? 0 : dy.elements() / width;
   dispatch_float(dy.dtype(), [&]<class T>() {
     using A = accumulator<T>;
@@ -60,6 +60,19 @@ void swiglu_backward(Tensor& d_gate_up, const Tensor& dy, const Tensor& gate_up)
       }
     }
   });
+}
+
+}  // namespace cpu
+
+void swiglu_forward(Tensor& y, const Tensor& gate_up) {
+  check_arguments("swiglu", gate_up, y);
+  ECHO_DISPATCH_DEVICE(y, swiglu_forward, y, gate_up);
+}
+
+void swiglu_backward(Tensor& d_gate_up, const Tensor& dy, const Tensor& gate_up) {
+  check_arguments("swiglu_backward", gate_up, dy);
+  check_arguments("swiglu_backward", d_gate_up, dy);
+  ECHO_DISPATCH_DEVICE(dy, swiglu_backward, d_gate_up, dy, gate_up);
 }
 
 }  // namespace echo::kernels

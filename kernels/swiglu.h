@@ -12,4 +12,13 @@ void swiglu_forward(Tensor& y, const Tensor& gate_up);
 // d_gate_up: (..., 2F), overwritten.
 void swiglu_backward(Tensor& d_gate_up, const Tensor& dy, const Tensor& gate_up);
 
+namespace cpu {
+void swiglu_forward(Tensor& y, const Tensor& gate_up);
+void swiglu_backward(Tensor& d_gate_up, const Tensor& dy, const Tensor& gate_up);
+}  // namespace cpu
+namespace cuda {
+void swiglu_forward(Tensor& y, const Tensor& gate_up);
+void swiglu_backward(Tensor& d_gate_up, const Tensor& dy, const Tensor& gate_up);
+}  // namespace cuda
+
 }  // namespace echo::kernels

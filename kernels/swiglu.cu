@@ -1,0 +1,111 @@
+// SwiGLU on a GPU: a thread owns two vectors of 16 bytes of the output, kThreads apart, anywhere in the tensor; the block's range is
+// contiguous. No shared memory. Bytes per row: forward reads 2F and writes F elements, backward reads 3F and writes 2F.
+#include "kernels/cuda_elements.cuh"
+#include "kernels/swiglu.h"
+
+namespace echo::kernels::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kItems = 2;
+
+// 1 / (1 + e^-z). Where e^-z overflows the quotient is 0.
+__device__ __forceinline__ float sigmoid(float z) { return __fdividef(1.0f, 1.0f + fast_exp(-z)); }
+
+// Where the thread's vector number `item` lies: of the output (and of up, and of its gradient), and of the gate.
+struct Place {
+  int64_t output, gate;
+  bool exists;
+};
+template <int kCount>
+__device__ __forceinline__ Place place_of(int item, int64_t vectors, int64_t width) {
+  const int64_t index = (int64_t(blockIdx.x) * kItems + item) * kThreads + threadIdx.x;
+  const int64_t row = divide(index * kCount, width);
+  return {index * kCount, index * kCount + row * width, index < vectors};
+}
+
+template <int kCount, class T>
+__global__ void __launch_bounds__(kThreads) forward(T* y, const T* gate_up, int64_t vectors, int64_t width) {
+  float gate[kItems][kCount], up[kItems][kCount];
+#pragma unroll
+  for (int item = 0; item < kItems; ++item) {
+    const Place place = place_of<kCount>(item, vectors, width);
+    if (!place.exists) continue;
+    load_elements(gate[item], gate_up + place.gate);
+    load_elements(up[item], gate_up + place.gate + width);
+  }
+#pragma unroll
+  for (int item = 0; item < kItems; ++item) {
+    const Place place = place_of<kCount>(item, vectors, width);
+    if (!place.exists) continue;
+    float result[kCount];
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) result[i] = gate[item][i] * sigmoid(gate[item][i]) * up[item][i];
+    store_elements(y + place.output, result);
+  }
+}
+
+template <int kCount, class T>
+__global__ void __launch_bounds__(kThreads) backward(T* d_gate_up, const T* dy, const T* gate_up, int64_t vectors, int64_t width) {
+  float gate[kItems][kCount], up[kItems][kCount], incoming[kItems][kCount];
+#pragma unroll
+  for (int item = 0; item < kItems; ++item) {
+    const Place place = place_of<kCount>(item, vectors, width);
+    if (!place.exists) continue;
+    load_elements(gate[item], gate_up + place.gate);
+    load_elements(up[item], gate_up + place.gate + width);
+    load_elements(incoming[item], dy + place.output);
+  }
+#pragma unroll
+  for (int item = 0; item < kItems; ++item) {
+    const Place place = place_of<kCount>(item, vectors, width);
+    if (!place.exists) continue;
+    float d_gate[kCount], d_up[kCount];
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const float z = gate[item][i], g = incoming[item][i], s = sigmoid(z);
+      d_gate[i] = g * up[item][i] * s * (1.0f + z * (1.0f - s));
+      d_up[i] = g * z * s;
+    }
+    store_elements(d_gate_up + place.gate, d_gate);
+    store_elements(d_gate_up + place.gate + width, d_up);
+  }
+}
+
+}  // namespace
+
+void swiglu_forward(Tensor& y, const Tensor& gate_up) {
+  if (y.elements() == 0) return;
+  dispatch_gpu_float("swiglu", y.dtype(), [&]<class T>() {
+    const int64_t width = y.dim(-1);
+    const auto run = [&](auto kernel, int64_t count) {
+      const int64_t vectors = y.elements() / count;
+      launch(kernel, blocks_for(vectors, kThreads * kItems), kThreads, 0, stream(), y.data<T>(), gate_up.data<T>(), vectors, width);
+    };
+    constexpr int kVector = kPerVector<T>;
+    if (is_vector_aligned(y.data<T>(), width) && is_vector_aligned(gate_up.data<T>(), width))
+      run(forward<kVector, T>, kVector);
+    else
+      run(forward<1, T>, 1);
+  });
+}
+
+void swiglu_backward(Tensor& d_gate_up, const Tensor& dy, const Tensor& gate_up) {
+  if (dy.elements() == 0) return;
+  dispatch_gpu_float("swiglu_backward", dy.dtype(), [&]<class T>() {
+    const int64_t width = dy.dim(-1);
+    const auto run = [&](auto kernel, int64_t count) {
+      const int64_t vectors = dy.elements() / count;
+      launch(kernel, blocks_for(vectors, kThreads * kItems), kThreads, 0, stream(), d_gate_up.data<T>(), dy.data<T>(), gate_up.data<T>(),
+             vectors, width);
+    };
+    constexpr int kVector = kPerVector<T>;
+    if (is_vector_aligned(dy.data<T>(), width) && is_vector_aligned(gate_up.data<T>(), width) &&
+        is_vector_aligned(d_gate_up.data<T>(), width))
+      run(backward<kVector, T>, kVector);
+    else
+      run(backward<1, T>, 1);
+  });
+}
+
+}  // namespace echo::kernels::cuda
