@@ -18,10 +18,10 @@
   } while (false)
 
 // The same for a function that returns a value: the last statement of its caller.
-#define ECHO_DISPATCH_DEVICE_VALUE(tensor, function, ...)                                                    \
-  if ((tensor).device().is_cpu()) return cpu::function(__VA_ARGS__);                                         \
-  if constexpr (::echo::kWithCuda) {                                                                         \
-    return cuda::function(__VA_ARGS__);                                                                      \
-  } else {                                                                                                   \
-    fail(ExitCode::internal, #function ": tensor on ", (tensor).device(), ", but this build is without CUDA"); \
+#define ECHO_DISPATCH_DEVICE_VALUE(tensor, function, ...)                                                     \
+  if ((tensor).device().is_cpu()) return cpu::function(__VA_ARGS__);                                          \
+  if constexpr (::echo::kWithCuda) {                                                                          \
+    return cuda::function(__VA_ARGS__);                                                                       \
+  } else {                                                                                                    \
+    fail(ExitCode::internal, #function ": tensor on ", (tensor).device(), ", but this build is without CUDA");\
   }

@@ -4,6 +4,7 @@
 #include <numeric>
 #include <vector>
 
+#include "kernels/dispatch.h"
 #include "kernels/operands.h"
 
 namespace echo::kernels {
@@ -11,19 +12,22 @@ namespace echo::kernels {
 namespace {
 
 void check_ids(const char* operation, const Tensor& ids, int64_t vocabulary) {
-  ECHO_CHECK(ids.rank() == 1 && ids.is_contiguous(), operation, ": ids are ", ids, ", expected contiguous (N)");
   const int32_t* id = ids.data<int32_t>();
   for (int64_t i = 0; i < ids.dim(0); ++i)
     ECHO_CHECK(id[i] >= 0 && id[i] < vocabulary, operation, ": id ", id[i], " at position ", i, ", vocabulary ", vocabulary);
 }
 
+void check_places(const char* operation, const Tensor& ids, const Tensor& rows, const Tensor& table) {
+  ECHO_CHECK(ids.is_contiguous(), operation, ": ids are ", ids, ", expected contiguous (N)");
+  ECHO_CHECK(rows.device() == table.device() && ids.device() == table.device(), operation, ": ids on ", ids.device(), ", rows on ",
+             rows.device(), ", table on ", table.device());
+}
+
 }  // namespace
 
+namespace cpu {
+
 void embedding_forward(Tensor& y, const Tensor& ids, const Tensor& table) {
-  ECHO_CHECK(table.rank() == 2 && table.is_contiguous(), "embedding: table is ", table, ", expected contiguous (V, D)");
-  ECHO_CHECK(ids.rank() == 1 && (y.shape() == Shape{ids.dim(0), table.dim(1)}) && y.is_contiguous(), "embedding: y is ", y, " for ids ", ids,
-             ", table ", table);
-  ECHO_CHECK(y.device().is_cpu(), "embedding: y is on ", y.device(), ", expected cpu");
   check_ids("embedding", ids, table.dim(0));
   const int64_t width = table.dim(1);
   const int32_t* id = ids.data<int32_t>();
@@ -39,11 +43,6 @@ void embedding_forward(Tensor& y, const Tensor& ids, const Tensor& table) {
 }
 
 void embedding_backward(Tensor& d_table, GradientMode mode, const Tensor& dy, const Tensor& ids) {
-  ECHO_CHECK(d_table.rank() == 2 && d_table.is_contiguous() && d_table.dtype() == accumulator_dtype(dy.dtype()),
-             "embedding_backward: d_table is ", d_table, " for dy ", dy);
-  ECHO_CHECK(ids.rank() == 1 && (dy.shape() == Shape{ids.dim(0), d_table.dim(1)}) && dy.is_contiguous(), "embedding_backward: dy is ", dy,
-             " for ids ", ids, ", d_table ", d_table);
-  ECHO_CHECK(dy.device().is_cpu(), "embedding_backward: dy is on ", dy.device(), ", expected cpu");
   check_ids("embedding_backward", ids, d_table.dim(0));
   if (mode == GradientMode::overwrite) d_table.fill_zero();
   const int64_t width = d_table.dim(1);
@@ -71,6 +70,25 @@ void embedding_backward(Tensor& d_table, GradientMode mode, const Tensor& dy, co
       }
     }
   });
+}
+
+}  // namespace cpu
+
+void embedding_forward(Tensor& y, const Tensor& ids, const Tensor& table) {
+  ECHO_CHECK(table.rank() == 2 && table.is_contiguous(), "embedding: table is ", table, ", expected contiguous (V, D)");
+  ECHO_CHECK(ids.rank() == 1 && (y.shape() == Shape{ids.dim(0), table.dim(1)}) && y.is_contiguous(), "embedding: y is ", y, " for ids ", ids,
+             ", table ", table);
+  check_places("embedding", ids, y, table);
+  ECHO_DISPATCH_DEVICE(y, embedding_forward, y, ids, table);
+}
+
+void embedding_backward(Tensor& d_table, GradientMode mode, const Tensor& dy, const Tensor& ids) {
+  ECHO_CHECK(d_table.rank() == 2 && d_table.is_contiguous() && d_table.dtype() == accumulator_dtype(dy.dtype()),
+             "embedding_backward: d_table is ", d_table, " for dy ", dy);
+  ECHO_CHECK(ids.rank() == 1 && (dy.shape() == Shape{ids.dim(0), d_table.dim(1)}) && dy.is_contiguous(), "embedding_backward: dy is ", dy,
+             " for ids ", ids, ", d_table ", d_table);
+  check_places("embedding_backward", ids, dy, d_table);
+  ECHO_DISPATCH_DEVICE(dy, embedding_backward, d_table, mode, dy, ids);
 }
 
 }  // namespace echo::kernels
