@@ -18,7 +18,8 @@ void check_decode(const char* operation, const Tensor& o, const Tensor& probabil
   if (probabilities.defined())
     ECHO_CHECK(probabilities.shape() == shape && probabilities.dtype() == accumulator_dtype(o.dtype()) &&
                    probabilities.is_contiguous() && probabilities.device() == o.device(),
-               operation, ": probabilities must be contiguous ", accumulator_dtype(o.dtype()), " ", shape, ", got ", probabilities);
+               operation, ": probabilities must be contiguous ", accumulator_dtype(o.dtype()), " ", shape, ", got ",
+               probabilities);
   ECHO_CHECK(o.stride(-1) == 1 && v_cache.stride(-1) == 1, operation, ": the last dimensions must have stride 1");
   ECHO_CHECK(lengths.defined() && (lengths.shape() == Shape{o.dim(0)}) && lengths.dtype() == DType::i32 &&
                  lengths.is_contiguous() && lengths.device() == o.device(),

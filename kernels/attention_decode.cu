@@ -20,8 +20,8 @@ namespace echo::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 128, kWarps = kThreads / kWarp;
-constexpr int kElements = 8;       // of a cache row, per lane
-constexpr int kInFlight = 4;       // rows that a lane asks for before it uses the first
+constexpr int kElements = 8;  // of a cache row, per lane
+constexpr int kInFlight = 4;  // rows that a lane asks for before it uses the first
 constexpr int kShortestRange = 64, kLongestRange = 512;
 
 // How the cache is cut: blocks are (range, head_chunks * key heads, sequence).
@@ -119,7 +119,8 @@ __device__ __forceinline__ void fill_scores(float* weights, const Arguments<T>& 
   float q[kHeads][kElements];
 #pragma unroll
   for (int h = 0; h < kHeads; ++h) {
-    load_elements<T, kAligned>(q[h], a.q + p.batch * a.q_batch + (p.first_head + min(h, p.heads - 1)) * a.q_head, element, width);
+    load_elements<T, kAligned>(q[h], a.q + p.batch * a.q_batch + (p.first_head + min(h, p.heads - 1)) * a.q_head, element,
+                               width);
 #pragma unroll
     for (int i = 0; i < kElements; ++i) q[h][i] *= a.factor;
   }
@@ -190,8 +191,7 @@ __device__ __forceinline__ void exponentiate(float* weights, float* scratch, con
 // The leader's probabilities of the range; zeros for heads that the group does not have.
 template <class T, int kHeads>
 __device__ __forceinline__ void fetch_probabilities(float* weights, const Arguments<T>& a, const Place& p) {
-  const float* const rows =
-      a.probabilities + (int64_t(p.batch) * a.sizes.heads + p.first_head) * a.sizes.capacity + p.begin;
+  const float* const rows = a.probabilities + (int64_t(p.batch) * a.sizes.heads + p.first_head) * a.sizes.capacity + p.begin;
 #pragma unroll
   for (int h = 0; h < kHeads; ++h)
     for (int i = int(threadIdx.x); i < p.count; i += kThreads)
@@ -246,7 +246,7 @@ template <class T, int kLanes, int kHeads, bool kAligned, bool kLeader>
 __global__ void __launch_bounds__(kThreads, 4) attend_range(Arguments<T> a) {
   const Place p = place_of<T, kHeads>(a);
   if (p.count <= 0) return;
-  float* const weights = shared_memory<float>();                 // [range][kHeads]
+  float* const weights = shared_memory<float>();  // [range][kHeads]
   float* const scratch = weights + a.cut.range * kHeads;
   if constexpr (kLeader) {
     fill_scores<T, kLanes, kHeads, kAligned>(weights, a, p);
@@ -318,7 +318,8 @@ void start(Arguments<T> a, int64_t batches) {
   const size_t shared_bytes = 4 * size_t(kHeads) * size_t(a.cut.range + kWarps * kLanes * kElements);
   const dim3 grid(unsigned(a.cut.ranges), unsigned(a.sizes.key_heads * a.cut.head_chunks), unsigned(batches));
   launch(attend_range<T, kLanes, kHeads, kAligned, kLeader>, grid, kThreads, shared_bytes, stream(), a);
-  const dim3 join(kLeader && a.probabilities != nullptr ? unsigned(a.cut.ranges) : 1u, unsigned(a.sizes.heads), unsigned(batches));
+  const dim3 join(kLeader && a.probabilities != nullptr ? unsigned(a.cut.ranges) : 1u, unsigned(a.sizes.heads),
+                  unsigned(batches));
   launch(join_ranges<T, kLeader>, join, kThreads, 0, stream(), a);
 }
 

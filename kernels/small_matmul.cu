@@ -27,10 +27,10 @@ struct Arguments {
 };
 
 // ---- bf16 --------------------------------------------------------------------------------------------------------------
-constexpr int kTileColumns = 8;   // of an instruction
-constexpr int kChunk = 32;        // elements of K that a warp's load of 16 bytes per lane covers: 4 lanes to a row
-constexpr int kChunksPerTurn = 2; // a cache line of each row of W
-constexpr int kLoads = 8;         // of W, in flight
+constexpr int kTileColumns = 8;    // of an instruction
+constexpr int kChunk = 32;         // elements of K that a warp's load of 16 bytes per lane covers: 4 lanes to a row
+constexpr int kChunksPerTurn = 2;  // a cache line of each row of W
+constexpr int kLoads = 8;          // of W, in flight
 
 __device__ __forceinline__ uint4 load_or_zero(const bfloat16* row, int k, int depth, bool wanted) {
   return wanted && k < depth ? __ldg(reinterpret_cast<const uint4*>(row + k)) : make_uint4(0, 0, 0, 0);
@@ -51,7 +51,8 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_bf16_rows(Arguments<bflo
   const bfloat16* const upper = a.x + (has_upper ? group + 8 : 0) * a.x_stride;
   const bfloat16* weight[kTiles];
 #pragma unroll
-  for (int t = 0; t < kTiles; ++t) weight[t] = a.weight + min(first_column + t * kTileColumns + group, a.columns - 1) * a.weight_stride;
+  for (int t = 0; t < kTiles; ++t)
+    weight[t] = a.weight + min(first_column + t * kTileColumns + group, a.columns - 1) * a.weight_stride;
 
   float sums[kTiles][2][4] = {};  // two chains of instructions per tile
   constexpr int kTurn = kWarps * kChunksPerTurn * kChunk;
@@ -130,7 +131,15 @@ __global__ void __launch_bounds__(kThreads) multiply_f32_rows(Arguments<float, f
 
 template <class T, class Y>
 Arguments<T, Y> arguments_of(const MatmulOperands& p) {
-  return {static_cast<Y*>(p.c), static_cast<const T*>(p.a), static_cast<const T*>(p.b), int(p.m), int(p.n), int(p.k), p.ldc, p.lda, p.ldb};
+  return {static_cast<Y*>(p.c),
+          static_cast<const T*>(p.a),
+          static_cast<const T*>(p.b),
+          int(p.m),
+          int(p.n),
+          int(p.k),
+          p.ldc,
+          p.lda,
+          p.ldb};
 }
 
 template <class Y>
@@ -158,7 +167,8 @@ bool small_matmul_fits(const MatmulOperands& p) {
            is_vector_aligned(static_cast<const T*>(p.b), p.ldb);
   };
   if (p.dtype == DType::f32) return p.c_dtype == DType::f32 && aligned.template operator()<float>();
-  return p.dtype == DType::bf16 && (p.c_dtype == DType::f32 || p.c_dtype == DType::bf16) && aligned.template operator()<bfloat16>();
+  return p.dtype == DType::bf16 && (p.c_dtype == DType::f32 || p.c_dtype == DType::bf16) &&
+         aligned.template operator()<bfloat16>();
 }
 
 void small_matmul(const MatmulOperands& p) {

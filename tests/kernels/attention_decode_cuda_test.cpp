@@ -21,7 +21,8 @@ std::vector<Tensor> leader_and_follower(const ParitySetting& on, const Case& c) 
   const Tensor q = rows({batch, c.heads, 0}, 1);
   const Shape cache{batch, c.capacity, c.key_heads, 0};
   const Tensor k = rows(cache, 2), v = rows(cache, 3), follower_v = rows(cache, 4), lengths = on.indices(c.lengths, {batch});
-  Tensor o = on.output({batch, c.heads, c.width}), follower_o = on.output({batch, c.heads, c.width}), alone = on.output(o.shape());
+  Tensor o = on.output({batch, c.heads, c.width}), follower_o = on.output({batch, c.heads, c.width}),
+         alone = on.output(o.shape());
   Tensor probabilities = on.wide_input({batch, c.heads, c.capacity}, 5), none;  // random beyond the lengths: left as they are
   const double scale = 1 / std::sqrt(double(c.width));
   kernels::attention_decode(o, probabilities, q, k, v, lengths, scale);
@@ -33,9 +34,9 @@ std::vector<Tensor> leader_and_follower(const ParitySetting& on, const Case& c) 
 // f32: scores of 256 products and sums over 140 positions, each good to 2^-24 of its terms. bf16: q, k and v are the same numbers on both
 // sides and everything between is f32, so that the outputs' rounding, half an ulp, is all there is.
 TEST(CudaAttentionDecodeTest, AgreesWithF64OnTheCpu) {
-  for (const Case& c : {Case{1, 1, 8, 1, {1}}, Case{8, 1, 64, 140, {140, 64, 65}}, Case{6, 2, 40, 70, {70, 1}}, Case{3, 3, 128, 66, {65}},
-                        Case{11, 1, 16, 30, {29}}, Case{4, 2, 256, 20, {17}}, Case{4, 2, 7, 70, {70, 33}},
-                        Case{4, 2, 16, 70, {67, 3}, true}}) {
+  for (const Case& c :
+       {Case{1, 1, 8, 1, {1}}, Case{8, 1, 64, 140, {140, 64, 65}}, Case{6, 2, 40, 70, {70, 1}}, Case{3, 3, 128, 66, {65}},
+        Case{11, 1, 16, 30, {29}}, Case{4, 2, 256, 20, {17}}, Case{4, 2, 7, 70, {70, 33}}, Case{4, 2, 16, 70, {67, 3}, true}}) {
     SCOPED_TRACE(concat(c.heads, " heads, ", c.key_heads, " key heads of ", c.width, ", capacity ", c.capacity));
     const ParityCase body = [&c](const ParitySetting& on) { return leader_and_follower(on, c); };
     expect_parity(body, DType::f32, 2e-6);

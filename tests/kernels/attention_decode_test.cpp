@@ -47,7 +47,8 @@ void expect_decoding_matches_forward(int64_t heads, int64_t key_heads, int64_t w
         kernels::attention_decode(step, probabilities, queries, k, v, Tensor::from(lengths), scale);
       for (int64_t b = 0; b < 2; ++b) {
         const std::vector<T> actual = step.select(0, b).to_vector<T>();
-        const std::vector<T> expected = (follower ? other_o : o).select(0, b).select(0, lengths[size_t(b)] - 1).template to_vector<T>();
+        const std::vector<T> expected =
+            (follower ? other_o : o).select(0, b).select(0, lengths[size_t(b)] - 1).template to_vector<T>();
         for (size_t i = 0; i < actual.size(); ++i)
           ASSERT_NEAR(double(actual[i]), double(expected[i]), tolerance) << dtype_of<T> << ' ' << t;
       }

@@ -1,8 +1,7 @@
-#include "kernels/small_matmul.h"
-
 #include <cstring>
 
 #include "kernels/matmul.h"
+#include "kernels/small_matmul.h"
 #include "tests/kernels/cuda_parity.h"
 
 namespace echo {
@@ -17,17 +16,16 @@ struct Case {
 };
 
 MatmulOperands operands_of(const Tensor& y, const Tensor& x, const Tensor& weight) {
-  return {y.raw_data(), x.raw_data(), weight.raw_data(), x.dtype(),     y.dtype(), x.dim(0), weight.dim(0),
-          x.dim(1),     x.stride(0),  weight.stride(0),  y.stride(0), false,     true,     false,
-          y.device()};
+  return {y.raw_data(), x.raw_data(),     weight.raw_data(), x.dtype(), y.dtype(), x.dim(0), weight.dim(0), x.dim(1),
+          x.stride(0),  weight.stride(0), y.stride(0),       false,     true,      false,    y.device()};
 }
 
 std::vector<Tensor> product(const ParitySetting& on, const Case& c) {
   const auto stored = [&](int64_t rows, int64_t columns, uint64_t seed) {
     return on.input({rows, columns + c.gap}, seed).narrow(1, 0, columns);
   };
-  const Tensor x = stored(c.m, c.k, 1), weight = stored(c.n, c.k, 2), memory = c.wide_result ? on.wide_input({c.m, c.n + c.gap}, 3)
-                                                                                             : on.input({c.m, c.n + c.gap}, 3);
+  const Tensor x = stored(c.m, c.k, 1), weight = stored(c.n, c.k, 2),
+               memory = c.wide_result ? on.wide_input({c.m, c.n + c.gap}, 3) : on.input({c.m, c.n + c.gap}, 3);
   Tensor y = memory.narrow(1, 0, c.n);
   if (on.device.is_cpu()) {
     kernels::matmul(y, x, kernels::Transpose::no, weight, kernels::Transpose::yes);
@@ -39,8 +37,9 @@ std::vector<Tensor> product(const ParitySetting& on, const Case& c) {
 
 // f32 sums of up to 1200 products, whose errors average out: 1e-6 of the largest sum. A result in bf16 rounds once, by up to 2^-8 of its size.
 TEST(CudaSmallMatmulTest, AgreesWithF64OnTheCpu) {
-  for (const Case& c : {Case{1, 1, 8}, Case{1, 67, 1200}, Case{1, 9, 520, 8}, Case{2, 8, 32}, Case{4, 11, 72, 0, true}, Case{5, 17, 264},
-                        Case{8, 16, 1032, 16}, Case{9, 3, 40}, Case{13, 33, 136, 8, true}, Case{16, 20, 600}}) {
+  for (const Case& c :
+       {Case{1, 1, 8}, Case{1, 67, 1200}, Case{1, 9, 520, 8}, Case{2, 8, 32}, Case{4, 11, 72, 0, true}, Case{5, 17, 264},
+        Case{8, 16, 1032, 16}, Case{9, 3, 40}, Case{13, 33, 136, 8, true}, Case{16, 20, 600}}) {
     SCOPED_TRACE(concat(c.m, " x ", c.n, " x ", c.k));
     const ParityCase body = [&c](const ParitySetting& on) { return product(on, c); };
     expect_parity(body, DType::f32, 1e-6);
