@@ -52,7 +52,7 @@ NVCCFLAGS := -std=c++20 -O3 -I. -DECHO_WITH_CUDA=1 --expt-relaxed-constexpr --ex
              -gencode arch=compute_$(lastword $(SM)),code=compute_$(lastword $(SM)) -Xcompiler -Wall,-Wextra
 ifneq ($(NVCC),)
   CPPFLAGS += -isystem $(CUDA_HOME)/include
-  CUDALIBS := -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lcudart_static -ldl -lrt
+  CUDALIBS := -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt
 endif
 # The emulated device: the CUDA sources once more, compiled by the host's compiler against headers of our own.
 EMULATION_FLAGS := -Itests/emulation/include -iquote . -DECHO_WITH_CUDA=1 -DECHO_WITH_ONEDNN=$(if $(filter yes,$(HAS_ONEDNN)),1,0)

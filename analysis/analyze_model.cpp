@@ -27,7 +27,7 @@ Analysis analyze_model(const AnalyzeOptions& options, const AnalyzeProgress& pro
     fail(ExitCode::bad_data, options.model.string(), ": tokenizer.model has ", tokenizer.vocabulary_size(),
          " pieces, but config.json says vocab_size ", config.vocab_size, "; use the tokenizer that the model was trained with");
   const auto rows = analysis_samples(options.data.string(), tokenizer, options.samples, options.sequence_length);
-  const auto model = load_model(checkpoint, {stored_dtype(checkpoint), /*requires_gradient=*/false});
+  const auto model = load_model(checkpoint, {stored_dtype(checkpoint), /*requires_gradient=*/false, options.device});
 
   std::vector<SimilarityStatistics> statistics(kSimilarityVariants.size(), SimilarityStatistics(config.num_hidden_layers));
   if (progress) progress(0, int64_t(rows.size()));

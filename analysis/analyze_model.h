@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "analysis/analysis_file.h"
+#include "tensor/device.h"
 
 namespace echo {
 
@@ -13,6 +14,7 @@ struct AnalyzeOptions {
   std::filesystem::path data;     // file or folder of documents
   int64_t samples = 128;          // documents to use; fewer when the data hold fewer
   int64_t sequence_length = 512;  // tokens per sample, the beginning token included
+  Device device = {};
 };
 
 // Called with 0 before the first sample and then after each.

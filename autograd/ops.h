@@ -27,8 +27,8 @@ Variable reshape(const Variable& x, const Shape& shape);
 Variable narrow(const Variable& x, int dimension, int64_t start, int64_t length);
 
 // ---- layers (ops_nn.cpp) ----
-// y = x W^T: x (..., K), weight (M, K) -> (..., M). A weight of another dtype than x is cast to it for the two products and again
-// in the backward pass (keeping the cast would cost a copy of every weight); the weight's gradient is summed in f32.
+// y = x W^T: x (..., K), weight (M, K) -> (..., M). A weight of another dtype than x is taken in that of x (Variable::data_as: cast for each
+// product, unless a shadow is kept); the weight's gradient is summed in f32.
 Variable linear(const Variable& x, const Variable& weight);
 // table (V, D), ids (N) i32 -> (N, D) in `dtype`.
 Variable embedding(const Variable& table, const Tensor& ids, DType dtype);

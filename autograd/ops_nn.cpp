@@ -1,7 +1,6 @@
 #include <algorithm>
 
 #include "autograd/ops.h"
-#include "kernels/cast.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
 #include "kernels/matmul.h"
@@ -28,7 +27,7 @@ Variable linear(const Variable& x, const Variable& weight) {
              ", weight ", weight.shape(), ", expected (..., K) and (M, K)");
   Tensor y = Tensor::empty(x.shape().with_last(weight.shape()[0]), x.dtype(), x.data().device());
   Tensor y_rows = as_rows(y);
-  kernels::matmul(y_rows, as_rows(x.data()), Transpose::no, kernels::cast(weight.data(), x.dtype()), Transpose::yes);
+  kernels::matmul(y_rows, as_rows(x.data()), Transpose::no, weight.data_as(x.dtype()), Transpose::yes);
   return record("linear", {x, weight}, y,
                 [x = x.data(), needs_dx = x.requires_gradient(), weight](const Tensor& dy) -> Gradients {
     const Tensor dy_rows = as_rows(dy);
@@ -36,7 +35,7 @@ Variable linear(const Variable& x, const Variable& weight) {
     if (needs_dx) {
       gradients[0] = Tensor::empty_like(x);
       Tensor dx_rows = as_rows(gradients[0]);
-      kernels::matmul(dx_rows, dy_rows, Transpose::no, kernels::cast(weight.data(), x.dtype()), Transpose::no);
+      kernels::matmul(dx_rows, dy_rows, Transpose::no, weight.data_as(x.dtype()), Transpose::no);
     }
     if (weight.requires_gradient()) {
       GradientTarget dw(weight);

@@ -31,6 +31,7 @@ struct Variable::State {
   ~State();
 
   Tensor data, gradient;
+  Tensor shadow;  // the data in another dtype; see keep_shadow
   bool requires_gradient = false;
   std::shared_ptr<Node> node;  // none for a leaf
   size_t output_index = 0;
@@ -101,6 +102,22 @@ Tensor& Variable::data() {
 bool Variable::requires_gradient() const { return defined() && state_->requires_gradient; }
 bool Variable::is_leaf() const { return defined() && state_->node == nullptr; }
 
+Tensor Variable::data_as(DType dtype) const {
+  const Tensor& own = data();
+  if (own.dtype() == dtype) return own;
+  return state_->shadow.defined() && state_->shadow.dtype() == dtype ? state_->shadow : kernels::cast(own, dtype);
+}
+
+void Variable::keep_shadow(DType dtype) {
+  ECHO_CHECK(is_leaf(), "keep_shadow: only leaves keep one");
+  state_->shadow = data().dtype() == dtype ? Tensor() : kernels::cast(data(), dtype);
+}
+
+const Tensor& Variable::shadow() const {
+  ECHO_CHECK(defined(), "variable: an undefined variable was used");
+  return state_->shadow;
+}
+
 const Tensor& Variable::gradient() const {
   ECHO_CHECK(is_leaf(), "gradient: only leaves keep their gradient");
   return state_->gradient;
@@ -121,7 +138,7 @@ Variable Variable::detach() const { return Variable(data()); }
 void Variable::backward() {
   ECHO_CHECK(data().elements() == 1, "backward: variable ", shape(), " has ", data().elements(),
              " elements; give a seed for its gradient");
-  backward(Tensor::full(shape(), 1.0, dtype()));
+  backward(Tensor::full(shape(), 1.0, dtype(), data().device()));
 }
 
 // One backward pass. Nodes run from the last recorded to the first, so each runs after everything that depends on it.

@@ -1,13 +1,12 @@
 // Matrix products on a GPU by cuBLASLt, which counts columns first: the row-major c = op(a) op(b) is its c' = op(b)' op(a)', so b goes in
 // first and no byte moves. The algorithm of a shape is asked for once and kept, so that the same run twice takes the same one; sums are
 // f32, over bf16 or f32 operands (TF32 only where it was allowed).
-#include <cublasLt.h>
-
 #include <array>
 #include <bit>
 #include <map>
 #include <mutex>
 
+#include "kernels/cublas_lt.cuh"
 #include "kernels/cuda_common.cuh"
 #include "kernels/matmul.h"
 #include "kernels/matmul_operands.h"
@@ -19,7 +18,7 @@ constexpr int64_t kWorkspaceBytes = int64_t{64} << 20;  // what cuBLAS recommend
 
 void check(cublasStatus_t status, const char* call, const MatmulOperands& p) {
   if (status == CUBLAS_STATUS_SUCCESS) [[likely]] return;
-  fail(ExitCode::device, "matmul: ", call, " failed with cuBLAS status ", int(status), " (", cublasLtGetStatusString(status), ") for ",
+  fail(ExitCode::device, "matmul: ", call, " failed with cuBLAS status ", int(status), " (", cublas_lt().status_string(status), ") for ",
        p.transpose_a ? "transposed " : "", "a, ", p.transpose_b ? "transposed " : "", "b, m ", p.m, ", n ", p.n, ", k ", p.k, ", ",
        p.dtype, " -> ", p.c_dtype);
 }
@@ -47,12 +46,12 @@ Key key_of(const MatmulOperands& p, bool tf32) {
 Plan make_plan(cublasLtHandle_t handle, const MatmulOperands& p, bool tf32) {
   Plan plan;
   const cublasComputeType_t compute = tf32 && p.dtype == DType::f32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
-  check(cublasLtMatmulDescCreate(&plan.operation, compute, CUDA_R_32F), "cublasLtMatmulDescCreate", p);
+  check(cublas_lt().create_operation(&plan.operation, compute, CUDA_R_32F), "cublasLtMatmulDescCreate", p);
   const cublasOperation_t first = p.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, second = p.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
-  check(cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first), "TRANSA", p);
-  check(cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second), "TRANSB", p);
+  check(cublas_lt().set_operation_attribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first), "TRANSA", p);
+  check(cublas_lt().set_operation_attribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second), "TRANSB", p);
   const auto layout = [&](cublasLtMatrixLayout_t* result, DType dtype, int64_t rows, int64_t columns, int64_t stride) {
-    check(cublasLtMatrixLayoutCreate(result, type_of(dtype), uint64_t(rows), uint64_t(columns), stride), "cublasLtMatrixLayoutCreate", p);
+    check(cublas_lt().create_layout(result, type_of(dtype), uint64_t(rows), uint64_t(columns), stride), "cublasLtMatrixLayoutCreate", p);
   };
   // The extents as they are stored, columns first.
   layout(&plan.b, p.dtype, p.transpose_b ? p.k : p.n, p.transpose_b ? p.n : p.k, p.ldb);
@@ -60,9 +59,9 @@ Plan make_plan(cublasLtHandle_t handle, const MatmulOperands& p, bool tf32) {
   layout(&plan.c, p.c_dtype, p.n, p.m, p.ldc);
 
   cublasLtMatmulPreference_t preference = nullptr;
-  check(cublasLtMatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate", p);
+  check(cublas_lt().create_preference(&preference), "cublasLtMatmulPreferenceCreate", p);
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
-    check(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof value), "cublasLtMatmulPreferenceSetAttribute", p);
+    check(cublas_lt().set_preference_attribute(preference, attribute, &value, sizeof value), "cublasLtMatmulPreferenceSetAttribute", p);
   };
   const uint64_t workspace = kWorkspaceBytes;
   prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace);
@@ -72,9 +71,9 @@ Plan make_plan(cublasLtHandle_t handle, const MatmulOperands& p, bool tf32) {
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, uint32_t(alignment_of(p.c)));
   cublasLtMatmulHeuristicResult_t found = {};
   int count = 0;
-  check(cublasLtMatmulAlgoGetHeuristic(handle, plan.operation, plan.b, plan.a, plan.c, plan.c, preference, 1, &found, &count),
+  check(cublas_lt().find_algorithm(handle, plan.operation, plan.b, plan.a, plan.c, plan.c, preference, 1, &found, &count),
         "cublasLtMatmulAlgoGetHeuristic", p);
-  check(cublasLtMatmulPreferenceDestroy(preference), "cublasLtMatmulPreferenceDestroy", p);
+  check(cublas_lt().destroy_preference(preference), "cublasLtMatmulPreferenceDestroy", p);
   check(count > 0 ? found.state : CUBLAS_STATUS_NOT_SUPPORTED, "cublasLtMatmulAlgoGetHeuristic", p);
   plan.algorithm = found.algo;
   return plan;
@@ -104,7 +103,7 @@ void matmul(const MatmulOperands& p) {
   if (self.handle == nullptr) {
     cudaStream_t prepared = stream();  // the device first: the handle belongs to it
     (void)prepared;
-    check(cublasLtCreate(&self.handle), "cublasLtCreate", p);
+    check(cublas_lt().create(&self.handle), "cublasLtCreate", p);
     const MemoryLabel label("matmul workspace");
     self.workspace = Tensor::empty({kWorkspaceBytes / 4}, DType::f32, p.device);
   }
@@ -112,7 +111,7 @@ void matmul(const MatmulOperands& p) {
   auto plan = self.plans.find(key);
   if (plan == self.plans.end()) plan = self.plans.emplace(key, make_plan(self.handle, p, self.tf32)).first;
   const float one = 1, beta = p.accumulate ? 1 : 0;
-  check(cublasLtMatmul(self.handle, plan->second.operation, &one, p.b, plan->second.b, p.a, plan->second.a, &beta, p.c, plan->second.c,
+  check(cublas_lt().matmul(self.handle, plan->second.operation, &one, p.b, plan->second.b, p.a, plan->second.a, &beta, p.c, plan->second.c,
                        p.c, plan->second.c, &plan->second.algorithm, self.workspace.raw_data(), size_t(kWorkspaceBytes), stream()),
         "cublasLtMatmul", p);
 }

@@ -32,8 +32,9 @@ class Llama : public Module {
 
   const LlamaConfig& config() const { return config_; }
   const LeaderMap& leader_map() const { return leader_map_; }
+  Device device() const { return embedding_.data().device(); }  // where the weights are, and so where it computes
 
-  // ids: (B, T) i32.
+  // ids: (B, T) i32, here or there.
   ForwardResult forward(const Tensor& ids, const ForwardOptions& options) const;
   const Variable& head_weight() const { return head_; }  // (V, D); the embedding's own in a tied model
   // hidden (..., D) -> (..., V)

@@ -38,12 +38,18 @@ int64_t Module::parameter_count() const {
   return count;
 }
 
+void Module::keep_shadows(DType dtype) {
+  const MemoryLabel label("weights in the compute dtype");
+  for (Parameter* parameter : parameters())
+    if (parameter->variable.data().rank() == 2) parameter->variable.keep_shadow(dtype);
+}
+
 Variable Module::add_parameter(std::vector<Parameter::Part> parts, int64_t columns, const WeightOptions& options) {
   const MemoryLabel label(options.requires_gradient ? "parameters" : "frozen weights");
   int64_t rows = 0;
   for (const Parameter::Part& part : parts) rows += part.rows;
   const Shape shape = columns == 0 ? Shape{rows} : Shape{rows, columns};
-  Variable variable(Tensor::zeros(shape, options.dtype), options.requires_gradient);
+  Variable variable(Tensor::zeros(shape, options.dtype, options.device), options.requires_gradient);
   own_.push_back(std::make_unique<Parameter>(Parameter{variable, std::move(parts)}));
   return variable;
 }
@@ -52,13 +58,15 @@ void initialize(Module& module, double standard_deviation, uint64_t seed) {
   uint64_t stream = 0;
   for (NamedTensor& part : module.named_tensors()) {
     const Philox random(seed, stream++);
-    dispatch_float(part.tensor.dtype(), [&]<class T>() {
-      T* data = part.tensor.data<T>();
-      const bool is_matrix = part.tensor.rank() == 2;
+    Tensor values = part.tensor.device().is_cpu() ? part.tensor : Tensor::empty(part.tensor.shape(), part.tensor.dtype());
+    dispatch_float(values.dtype(), [&]<class T>() {
+      T* data = values.data<T>();
+      const bool is_matrix = values.rank() == 2;
 #pragma omp parallel for schedule(static)
-      for (int64_t i = 0; i < part.tensor.elements(); ++i)
+      for (int64_t i = 0; i < values.elements(); ++i)
         data[i] = T(static_cast<accumulator<T>>(is_matrix ? standard_deviation * random.normal(uint64_t(i)) : 1.0));
     });
+    if (!part.tensor.device().is_cpu()) part.tensor.copy_from(values);
   }
 }
 

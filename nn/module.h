@@ -12,6 +12,7 @@ namespace echo {
 struct WeightOptions {
   DType dtype = DType::f32;
   bool requires_gradient = true;
+  Device device = {};
 };
 
 // A trainable tensor. Projections that read the same input are fused into one matrix, so that one product serves them all; its
@@ -47,6 +48,8 @@ class Module {
   // Every parameter under its checkpoint name, fused ones in their parts.
   std::vector<NamedTensor> named_tensors() const;
   int64_t parameter_count() const;
+  // Keeps a copy of every matrix in `dtype` (Variable::keep_shadow): what products of activations of that dtype read.
+  void keep_shadows(DType dtype);
 
  protected:
   // A parameter of zeros with the rows of all parts; columns == 0 makes a vector.

@@ -24,7 +24,7 @@ double stretched(double frequency, const RopeScaling& scaling) {
 
 }  // namespace
 
-kernels::RopeTable make_rope_table(const LlamaConfig& config, int64_t positions, DType dtype) {
+kernels::RopeTable make_rope_table(const LlamaConfig& config, int64_t positions, DType dtype, Device device) {
   const int64_t half = config.head_dim / 2;
   kernels::RopeTable table{Tensor::empty({positions, half}, dtype), Tensor::empty({positions, half}, dtype)};
   dispatch_float(dtype, [&]<class T>() {
@@ -38,7 +38,7 @@ kernels::RopeTable make_rope_table(const LlamaConfig& config, int64_t positions,
       }
     }
   });
-  return table;
+  return {table.cosine.to(device), table.sine.to(device)};
 }
 
 }  // namespace echo

@@ -11,7 +11,7 @@ namespace echo {
 
 int32_t Sampler::choose(const Tensor& logits) {
   ECHO_CHECK(logits.rank() == 1 && logits.elements() > 0, "sampler: logits are ", logits, ", expected (V)");
-  const std::vector<double> values = kernels::cast(logits.contiguous(), DType::f64).to_vector<double>();
+  const std::vector<double> values = kernels::cast(logits.to(Device{}).contiguous(), DType::f64).to_vector<double>();
   const auto best = std::max_element(values.begin(), values.end());
   const bool damaged = std::any_of(values.begin(), values.end(), [](double value) { return std::isnan(value); });
   if (damaged || !std::isfinite(*best))

@@ -36,11 +36,16 @@ Tensor TensorSource::read(const std::string& name) const {
 void TensorSource::read_into(const std::string& name, Tensor& destination) const {
   const size_t index = index_of(name);
   const StoredTensor& stored = tensors_[index];
-  ECHO_CHECK(destination.defined() && destination.is_contiguous() && destination.device().is_cpu(),
-             "read_into: ", destination, " is not a contiguous tensor on the CPU");
+  ECHO_CHECK(destination.defined() && destination.is_contiguous(), "read_into: ", destination, " is not a contiguous tensor");
   if (stored.shape != destination.shape())
     fail(ExitCode::bad_data, path_.string(), ": tensor ", name, " has shape ", stored.shape, ", expected ",
          destination.shape());
+  if (!destination.device().is_cpu()) {
+    Tensor values = Tensor::empty(destination.shape(), destination.dtype());
+    read_into(name, values);
+    destination.copy_from(values);
+    return;
+  }
   int64_t done = 0;
   stream(index, [&](std::span<const std::byte> bytes) {
     if (!convert_elements(stored.type, bytes, destination, done))
@@ -57,7 +62,7 @@ Tensor provided(const TensorProvider& provider, const TensorDescription& descrip
   ECHO_CHECK(tensor.defined() && tensor.shape() == description.shape && tensor.dtype() == description.dtype,
              "writing tensor ", description.name, ": expected ", description.dtype, ' ', description.shape, ", got ",
              tensor);
-  return tensor.contiguous();
+  return tensor.to(Device{}).contiguous();
 }
 
 std::vector<TensorDescription> describe(const NamedTensors& tensors) {

@@ -54,7 +54,7 @@ class TensorSource {
   // A copy in the dtype that stands for the stored type: native_dtype() of stored_type.h.
   Tensor read(const std::string& name) const;
 
-  // Fills `destination` (CPU, contiguous, the stored shape). Stored floats convert to any float dtype, stored integers
+  // Fills `destination` (contiguous, the stored shape). Stored floats convert to any float dtype, stored integers
   // to i32, i64 or their own type. Reads in pieces and gives the pages read back, so that memory does not hold two
   // copies.
   // Throws Error (bad_data) when shapes differ, a float meets an integer, or an integer does not fit.
@@ -77,7 +77,7 @@ class TensorSource {
   std::unordered_map<std::string, size_t> index_;
 };
 
-// Calls `provider` for the description and refuses a tensor of another shape or dtype; the result is contiguous.
+// Calls `provider` for the description and refuses a tensor of another shape or dtype; the result is contiguous and on the CPU.
 Tensor provided(const TensorProvider& provider, const TensorDescription& description);
 
 // Descriptions of tensors that are all there, and a provider that hands them over. Keeps a reference to `tensors`.

@@ -18,12 +18,16 @@ namespace {
 struct Arguments {
   std::string matrix, output;
   echo::AnalyzeOptions measure;
+  std::string device = "auto";
   echo::PlanRequests plans;
 };
 
 // Finds model and data in the shared folders too; the record keeps the names that were given.
-echo::Analysis measure(const echo::AnalyzeOptions& named) {
+echo::Analysis measure(const echo::AnalyzeOptions& named, const std::string& device) {
   echo::AnalyzeOptions found = named;
+  const echo::ChosenDevice chosen = echo::choose_device(device);
+  found.device = chosen.device;
+  std::fprintf(stderr, "device: %s\n", chosen.reason.c_str());
   found.model = echo::resolve_model(named.model.string(), "--model");
   found.data = echo::resolve_input(named.data.string(), "--data");
   std::optional<echo::Progress> progress;
@@ -47,7 +51,7 @@ int analyze(const Arguments& arguments, int argc, char** argv) {
 
   echo::Analysis analysis;
   if (from_model) {
-    analysis = measure(arguments.measure);
+    analysis = measure(arguments.measure, arguments.device);
   } else {
     analysis = echo::read_analysis(arguments.matrix);
     echo::make_plans(analysis);  // a stored analysis may hold other plans
@@ -78,6 +82,7 @@ int main(int argc, char** argv) {
   app.add_option("--sequence-length", arguments.measure.sequence_length, "tokens per document; shorter ones are passed over")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  app.add_option("--device", arguments.device, "auto (the GPU where there is one), cpu, cuda or cuda:N")->capture_default_str();
   app.add_option("--matrix", arguments.matrix, "instead of a model: analysis.json, or any JSON file with a similarity matrix");
   app.add_option("--output", arguments.output, "folder to write to")->required();
   const auto list = [&](const char* name, auto& target, const char* help) {

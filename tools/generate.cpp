@@ -19,7 +19,7 @@ namespace {
 using namespace echo;
 
 struct Arguments {
-  std::string model, prompt, dtype = "float32";
+  std::string model, prompt, dtype = "float32", device = "auto";
   GenerationOptions generation;
 };
 
@@ -64,7 +64,9 @@ int generate_text(const Arguments& arguments) {
   const int64_t room = config.max_position_embeddings - int64_t(prompt.size());
   const bool limited = options.max_new_tokens > room;
   if (limited) options.max_new_tokens = room;
-  const auto model = load_model(checkpoint, {options.compute_dtype, /*requires_gradient=*/false});
+  const ChosenDevice chosen = choose_device(arguments.device);
+  fmt::print(stderr, "device: {}\n", chosen.reason);
+  const auto model = load_model(checkpoint, {options.compute_dtype, /*requires_gradient=*/false, chosen.device});
   const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
   StreamingDecoder decoder(tokenizer);
@@ -123,5 +125,6 @@ int main(int argc, char** argv) {
   app.add_option("--dtype", arguments.dtype, "precision of the computation")
       ->capture_default_str()
       ->check(CLI::IsMember({"float32", "bfloat16"}));
+  app.add_option("--device", arguments.device, "auto (the GPU where there is one), cpu, cuda or cuda:N")->capture_default_str();
   return run_program(app, argc, argv, [&] { return generate_text(arguments); });
 }

@@ -280,7 +280,8 @@ struct TrainConfig {
   int64_t save_total_limit = 2;
   settings::ComputeType compute_dtype = settings::ComputeType::float32;
   bool gradient_checkpointing = false;
-  std::string device = "cpu";
+  std::string device = "auto";
+  bool tf32 = false;
   int64_t threads = 0;
   bool report = true;
 
@@ -330,7 +331,8 @@ struct TrainConfig {
         "float32 | bfloat16 | float64: type of the activations; parameters and optimizer stay float32 (float64: all)");
     field("gradient_checkpointing", self.gradient_checkpointing,
           "true: activations are computed again in the backward pass; less memory, about a third more time");
-    field("device", self.device, "cpu");
+    field("device", self.device, "auto: the GPU where there is one | cpu | cuda | cuda:N");
+    field("tf32", self.tf32, "true: float32 products on a GPU round their operands to 10 bits; several times faster");
     field("threads", self.threads, "CPU threads; 0: all cores");
     field("report", self.report, "true: write report.html at the end");
   }

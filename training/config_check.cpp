@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "tensor/device.h"
 #include "training/config_value.h"
 
 namespace echo {
@@ -71,8 +72,10 @@ class Checker {
     require(!c_.resume_from_checkpoint.empty(), "resume_from_checkpoint",
             "is empty; auto, none or the path of a checkpoint folder is expected");
     not_negative("seed", double(c_.seed));
-    require(c_.device == "cpu", "device",
-            concat(quote(c_.device), " is not available; only cpu is, write device: cpu"));
+    require(is_device_setting(c_.device), "device",
+            concat(quote(c_.device), "; auto, cpu, cuda or cuda:N (a GPU's number) is expected, e.g. device=auto"));
+    require(c_.compute_dtype != settings::ComputeType::float64 || !c_.device.starts_with("cuda"), "device",
+            concat(quote(c_.device), ": float64 is computed on the CPU; write device: cpu, or another compute_dtype"));
     between<int64_t>("threads", c_.threads, 0, 4096);
     between<int64_t>("logging_steps", c_.logging_steps, 1, kMostSteps);
     between<int64_t>("eval_steps", c_.eval_steps, 0, kMostSteps);

@@ -1,7 +1,6 @@
 #include "training/distillation.h"
 
 #include "autograd/no_grad.h"
-#include "kernels/cast.h"
 #include "tensor/allocator.h"
 
 namespace echo {
@@ -44,17 +43,17 @@ LossSums& LossSums::operator+=(const LossSums& other) {
   return *this;
 }
 
-BatchTensors to_tensors(const Batch& batch) {
+BatchTensors to_tensors(const Batch& batch, Device device) {
   const Shape shape{batch.rows, batch.sequence_length};
-  return {Tensor::from(batch.inputs, shape), Tensor::from(batch.labels),
-          batch.first_key.empty() ? Tensor() : Tensor::from(batch.first_key, shape)};
+  return {Tensor::from(batch.inputs, shape).to(device), Tensor::from(batch.labels).to(device),
+          batch.first_key.empty() ? Tensor() : Tensor::from(batch.first_key, shape).to(device)};
 }
 
 LossSums accumulate_gradients(const Llama& student, const Llama* teacher, const Batch& batch, const LossSettings& settings,
                               const ForwardOptions& options, int64_t global_tokens) {
   ECHO_CHECK(teacher != nullptr || !settings.needs_teacher(), "distillation: the loss needs a teacher, none is given");
   const MemoryLabel label("activations");
-  const BatchTensors tensors = to_tensors(batch);
+  const BatchTensors tensors = to_tensors(batch, student.device());
   const bool with_teacher = settings.needs_teacher();
   ForwardOptions forward = options;
   forward.first_key = tensors.first_key;
@@ -94,9 +93,9 @@ LossSums accumulate_gradients(const Llama& student, const Llama* teacher, const 
   GradientTarget d_head(head);
   const Tensor teacher_hidden = with_teacher ? as_rows(target.hidden.data()) : Tensor();
   const Tensor teacher_head =
-      with_teacher ? kernels::cast(teacher->head_weight().data(), teacher_hidden.dtype()) : Tensor();
+      with_teacher ? teacher->head_weight().data_as(teacher_hidden.dtype()) : Tensor();
   sums.head = kernels::distillation_head(d_hidden, d_head.tensor(), d_head.mode(), hidden,
-                                         kernels::cast(head.data(), hidden.dtype()), teacher_hidden, teacher_head,
+                                         head.data_as(hidden.dtype()), teacher_hidden, teacher_head,
                                          tensors.labels, settings.head, per_token);
   roots.emplace_back(result.hidden, d_hidden.reshape(result.hidden.shape()));
 

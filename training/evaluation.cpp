@@ -4,7 +4,6 @@
 #include <chrono>
 
 #include "autograd/no_grad.h"
-#include "kernels/cast.h"
 #include "tensor/allocator.h"
 #include "training/distillation.h"
 
@@ -30,8 +29,8 @@ kernels::DistillationTerms head_terms(const Tensor& hidden, const Llama& model, 
   weights.direction = kernels::KlDirection::teacher_student;
   Tensor none;
   return kernels::distillation_head(
-      none, none, GradientMode::overwrite, hidden, kernels::cast(model.head_weight().data(), hidden.dtype()), teacher_hidden,
-      teacher != nullptr ? kernels::cast(teacher->head_weight().data(), hidden.dtype()) : Tensor(), labels, weights, 0.0);
+      none, none, GradientMode::overwrite, hidden, model.head_weight().data_as(hidden.dtype()), teacher_hidden,
+      teacher != nullptr ? teacher->head_weight().data_as(hidden.dtype()) : Tensor(), labels, weights, 0.0);
 }
 
 }  // namespace
@@ -42,7 +41,7 @@ EvaluationResult evaluate(const Llama& model, const Llama* teacher, const std::v
   kernels::DistillationTerms terms;
   double speed = 0;
   for (const Batch& batch : batches) {
-    const BatchTensors tensors = to_tensors(batch);
+    const BatchTensors tensors = to_tensors(batch, model.device());
     auto start = Clock::now();
     const Tensor hidden = final_states(model, tensors, compute_dtype);
     double seconds = std::chrono::duration<double>(Clock::now() - start).count();

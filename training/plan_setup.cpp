@@ -10,7 +10,7 @@ namespace {
 using settings::PlanMethod;
 
 Analysis similarity_for(const TrainConfig& train, const std::filesystem::path& model_folder,
-                        const std::function<void(int64_t, int64_t)>& progress) {
+                        const std::function<void(int64_t, int64_t)>& progress, Device device) {
   const settings::Plan& plan = train.student.plan;
   if (!plan.analysis.empty()) return read_analysis(resolve_input(plan.analysis, "student.plan.analysis"));
   if (model_folder.empty())
@@ -19,7 +19,8 @@ Analysis similarity_for(const TrainConfig& train, const std::filesystem::path& m
   Analysis analysis = analyze_model({.model = model_folder,
                                      .data = resolve_input(train.data.path, "data.path"),
                                      .samples = plan.analysis_samples,
-                                     .sequence_length = plan.analysis_sequence_length},
+                                     .sequence_length = plan.analysis_sequence_length,
+                                     .device = device},
                                     progress);
   make_plans(analysis);
   return analysis;
@@ -53,7 +54,8 @@ Budget budget_of(const settings::Plan& plan, const TrainConfig& train) {
 }  // namespace
 
 PlannedMap plan_leader_map(const TrainConfig& train, const LlamaConfig& config, const LeaderMap& stored,
-                           const std::filesystem::path& model_folder, const std::function<void(int64_t, int64_t)>& progress) {
+                           const std::filesystem::path& model_folder, const std::function<void(int64_t, int64_t)>& progress,
+                           Device device) {
   const int64_t layers = config.num_hidden_layers;
   if (!train.student.leader_map.empty()) {
     LeaderMap map(train.student.leader_map, "student.leader_map");
@@ -73,7 +75,7 @@ PlannedMap plan_leader_map(const TrainConfig& train, const LlamaConfig& config, 
   if (plan.method != PlanMethod::optimal && !plan.layers.empty())
     return {LeaderMap::from_list(layers, plan.layers, mode), {}};
 
-  const Analysis analysis = similarity_for(train, model_folder, progress);
+  const Analysis analysis = similarity_for(train, model_folder, progress, device);
   const SquareMatrix& similarity = chosen_variant(analysis, plan.variant);
   if (similarity.size() != layers)
     fail(ExitCode::config, "student.plan.analysis: ", similarity.size(), " layers, but the model has ", layers);

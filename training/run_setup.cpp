@@ -1,6 +1,7 @@
 #include "training/run_setup.h"
 
 #include "base/error.h"
+#include "kernels/matmul.h"
 #include "nn/model_io.h"
 #include "tensor/allocator.h"
 #include "training/config_paths.h"
@@ -78,7 +79,7 @@ void load_teacher(TrainingRun& run) {
   // f64 goes with f64 only: a check in f64 needs its teacher in f64.
   const DType dtype = run.compute_dtype == DType::f64 ? DType::f64 : teacher_dtype(run.config, checkpoint.config().dtype);
   check_vocabulary(*run.tokenizer, run.tokenizer_file, checkpoint.config().vocab_size, folder.string());
-  run.teacher = load_model(checkpoint, {.dtype = dtype, .requires_gradient = false});
+  run.teacher = load_model(checkpoint, {.dtype = dtype, .requires_gradient = false, .device = run.device});
   run.teacher_name = run.config.teacher.model_name_or_path;
 }
 
@@ -116,6 +117,11 @@ DType compute_dtype_of(const TrainConfig& config) {
   return DType::f32;
 }
 
+ChosenDevice device_of(const TrainConfig& config) {
+  if (config.device == "auto" && compute_dtype_of(config) == DType::f64) return {Device{}, "cpu: float64 is computed there"};
+  return choose_device(config.device);
+}
+
 void check_start(const TrainConfig& config) {
   if (distills(config)) resolve_model(config.teacher.model_name_or_path, "teacher.model_name_or_path");
   if (!config.student.model_name_or_path.empty())
@@ -136,7 +142,11 @@ TrainingRun prepare_run(const TrainConfig& config, const SetupOptions& options) 
   run.tokenizer_file = find_tokenizer(config);
   run.tokenizer.emplace(run.tokenizer_file);
 
-  const WeightOptions weights{accumulator_dtype(run.compute_dtype), /*requires_gradient=*/true};
+  const ChosenDevice chosen = device_of(config);
+  run.device = chosen.device;
+  run.remarks.push_back("device: " + chosen.reason);
+  kernels::allow_tf32(config.tf32);
+  const WeightOptions weights{accumulator_dtype(run.compute_dtype), /*requires_gradient=*/true, run.device};
   const auto progress = options.analysis_progress ? options.analysis_progress : [](int64_t, int64_t) {};
   if (options.checkpoint) {
     const CheckpointReader checkpoint(*options.checkpoint);
@@ -145,15 +155,15 @@ TrainingRun prepare_run(const TrainConfig& config, const SetupOptions& options) 
   } else if (start.empty()) {
     run.description.config = pretraining_config(config.model, *run.tokenizer);
     const LeaderMap own = LeaderMap::own(run.description.config.num_hidden_layers);
-    run.description.leader_map = plan_leader_map(config, run.description.config, own, {}, progress).leader_map;
+    run.description.leader_map = plan_leader_map(config, run.description.config, own, {}, progress, run.device).leader_map;
     run.student = make_model(run.description.config, run.description.leader_map, weights);
     initialize(*run.student, run.description.config.initializer_range, uint64_t(config.seed));
   } else {
     const CheckpointReader checkpoint(start_folder);
     run.description = checkpoint.description();
-    PlannedMap planned = plan_leader_map(config, checkpoint.config(), checkpoint.leader_map(), start_folder, progress);
+    PlannedMap planned = plan_leader_map(config, checkpoint.config(), checkpoint.leader_map(), start_folder, progress, run.device);
     run.description.leader_map = planned.leader_map;
-    run.remarks = std::move(planned.remarks);
+    run.remarks.insert(run.remarks.end(), planned.remarks.begin(), planned.remarks.end());
     run.student = load_student(checkpoint, planned.leader_map, weights);
   }
   run.description.config.dtype = weights.dtype;
@@ -188,7 +198,7 @@ std::vector<std::string> check_inputs(const TrainConfig& config) {
     if (tokenizer)
       check_vocabulary(*tokenizer, find_tokenizer(config), checkpoint.config().vocab_size, checkpoint.folder().string());
     if (!config.student.leader_map.empty() || config.student.plan.method == settings::PlanMethod::uniform)
-      plan_leader_map(config, checkpoint.config(), checkpoint.leader_map(), {}, [](int64_t, int64_t) {});
+      plan_leader_map(config, checkpoint.config(), checkpoint.leader_map(), {}, [](int64_t, int64_t) {}, Device{});
   };
   if (distills(config)) attempt([&] { check_model(config.teacher.model_name_or_path, "teacher.model_name_or_path"); });
   if (!config.student.model_name_or_path.empty())

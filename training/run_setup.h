@@ -21,6 +21,7 @@ struct TrainingRun {
   std::optional<Tokenizer> tokenizer;
   DataSettings data;
   DType compute_dtype = DType::f32;
+  Device device;
   std::vector<std::string> remarks;  // for the console: a line each
 };
 
@@ -42,5 +43,7 @@ void check_start(const TrainConfig& config);
 
 DataSettings data_settings_of(const TrainConfig& config);
 DType compute_dtype_of(const TrainConfig& config);
+// Where the run computes, and why there. Throws Error (device) when the GPU that is asked for cannot be had.
+ChosenDevice device_of(const TrainConfig& config);
 
 }  // namespace echo

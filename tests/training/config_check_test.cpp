@@ -28,7 +28,7 @@ TEST(ConfigCheckTest, EachRangeAndContradictionIsNamedByItsKey) {
       {"seed", "seed=-1"},
       {"output_dir", "output_dir="},
       {"resume_from_checkpoint", "resume_from_checkpoint="},
-      {"device", "device=cuda"},
+      {"device", "device=tpu"},
       {"threads", "threads=-1"},
       {"logging_steps", "logging_steps=0"},
       {"eval_rows", "eval_rows=0"},

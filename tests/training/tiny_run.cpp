@@ -21,6 +21,7 @@ TrainConfig tiny_config(const fs::path& output_dir) {
   TrainConfig config;
   config.output_dir = output_dir.string();
   config.data.sequence_length = 32;
+  config.device = "cpu";
   config.per_device_train_batch_size = 2;
   config.gradient_accumulation_steps = 2;
   config.per_device_eval_batch_size = 4;
