@@ -74,12 +74,12 @@ ForwardResult Llama::forward(const Tensor& ids, const ForwardOptions& options) c
   const int64_t batch = ids.dim(0), tokens = ids.dim(1);
   AttentionContext context;
   context.rope = rope_table(tokens, options.compute_dtype);
-  context.first_key = options.first_key;
+  context.first_key = options.first_key.to(device());
   context.detach_shared = options.detach_shared;
   context.cache = options.cache;
   context.on_attention = options.on_attention;
 
-  const Variable embedded = embedding(embedding_, ids.reshape({batch * tokens}), options.compute_dtype);
+  const Variable embedded = embedding(embedding_, ids.to(device()).reshape({batch * tokens}), options.compute_dtype);
   Stream stream;
   stream.x = reshape(embedded, {batch, tokens, config_.hidden_size});
   stream.normed = rms_norm(stream.x, layers_.front()->input_norm, config_.rms_norm_eps);
@@ -129,8 +129,8 @@ KvCache Llama::make_cache(int64_t batch, int64_t capacity, DType dtype) const {
   const Shape shape{batch, capacity, config_.num_key_value_heads, config_.head_dim};
   for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
     KvCache::Layer layer;
-    if (!leader_map_.follows(i)) layer.k = Tensor::empty(shape, dtype);
-    layer.v = Tensor::empty(shape, dtype);
+    if (!leader_map_.follows(i)) layer.k = Tensor::empty(shape, dtype, device());
+    layer.v = Tensor::empty(shape, dtype, device());
     cache.layers.push_back(std::move(layer));
   }
   return cache;
@@ -162,7 +162,7 @@ kernels::RopeTable Llama::rope_table(int64_t positions, DType compute_dtype) con
   const DType dtype = accumulator_dtype(compute_dtype);
   if (rope_.positions() < positions || rope_.cosine.dtype() != dtype)
     rope_ = make_rope_table(config_, std::max(positions, std::min<int64_t>(2 * positions, config_.max_position_embeddings)),
-                            dtype);
+                            dtype, device());
   return rope_;
 }
 
