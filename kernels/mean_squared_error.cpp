@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "kernels/dispatch.h"
 #include "kernels/operands.h"
 
 namespace echo::kernels {
@@ -42,8 +43,8 @@ void add_row_gradient(S* gradient, GradientMode mode, const S* student, const T*
 }
 
 template <class S, class T>
-HiddenError mean_squared_error(S* gradient, GradientMode mode, const S* student, const T* teacher, const int32_t* labels,
-                               int64_t rows, int64_t width, HiddenNormalization normalization, double gradient_scale) {
+HiddenError sum_rows(S* gradient, GradientMode mode, const S* student, const T* teacher, const int32_t* labels, int64_t rows,
+                     int64_t width, HiddenNormalization normalization, double gradient_scale) {
   std::vector<Row> results(static_cast<size_t>(rows));
 #pragma omp parallel for schedule(static) if (rows * width > kSerialElements)
   for (int64_t row = 0; row < rows; ++row) {
@@ -70,6 +71,22 @@ HiddenError mean_squared_error(S* gradient, GradientMode mode, const S* student,
 }
 
 }  // namespace
+
+HiddenError mean_squared_error(Tensor& d_student, GradientMode mode, const Tensor& student, const Tensor& teacher,
+                               const Tensor& labels, HiddenNormalization normalization, double gradient_scale) {
+  const int64_t width = student.dim(-1), rows = student.elements() / width;
+  HiddenError result;
+  const int32_t* label_values = labels.defined() ? labels.data<int32_t>() : nullptr;
+  dispatch_float(student.dtype(), [&]<class S>() {
+    dispatch_float(teacher.dtype(), [&]<class T>() {
+      if constexpr (std::is_same_v<accumulator<S>, accumulator<T>>)
+        result = sum_rows(d_student.defined() ? d_student.data<S>() : nullptr, mode, student.data<S>(), teacher.data<T>(),
+                          label_values, rows, width, normalization, gradient_scale);
+    });
+  });
+  return result;
+}
+
 }  // namespace cpu
 
 HiddenError mean_squared_error(Tensor& d_student, GradientMode mode, const Tensor& student, const Tensor& teacher,
@@ -88,17 +105,7 @@ HiddenError mean_squared_error(Tensor& d_student, GradientMode mode, const Tenso
     ECHO_CHECK(labels.dtype() == DType::i32 && labels.is_contiguous() && labels.elements() == rows &&
                    labels.device() == student.device(),
                "mean_squared_error: labels ", labels, " for ", rows, " rows, expected one i32 a row");
-  require_cpu("mean_squared_error", student);
-  HiddenError result;
-  const int32_t* label_values = labels.defined() ? labels.data<int32_t>() : nullptr;
-  dispatch_float(student.dtype(), [&]<class S>() {
-    dispatch_float(teacher.dtype(), [&]<class T>() {
-      if constexpr (std::is_same_v<accumulator<S>, accumulator<T>>)
-        result = cpu::mean_squared_error(d_student.defined() ? d_student.data<S>() : nullptr, mode, student.data<S>(),
-                                         teacher.data<T>(), label_values, rows, width, normalization, gradient_scale);
-    });
-  });
-  return result;
+  ECHO_DISPATCH_DEVICE_VALUE(student, mean_squared_error, d_student, mode, student, teacher, labels, normalization, gradient_scale);
 }
 
 }  // namespace echo::kernels

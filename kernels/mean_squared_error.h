@@ -39,4 +39,13 @@ inline constexpr double kTeacherPowerFloor = 1e-6;
 HiddenError mean_squared_error(Tensor& d_student, GradientMode mode, const Tensor& student, const Tensor& teacher,
                                const Tensor& labels, HiddenNormalization normalization, double gradient_scale);
 
+namespace cpu {
+HiddenError mean_squared_error(Tensor& d_student, GradientMode mode, const Tensor& student, const Tensor& teacher,
+                               const Tensor& labels, HiddenNormalization normalization, double gradient_scale);
+}  // namespace cpu
+namespace cuda {
+HiddenError mean_squared_error(Tensor& d_student, GradientMode mode, const Tensor& student, const Tensor& teacher,
+                               const Tensor& labels, HiddenNormalization normalization, double gradient_scale);
+}  // namespace cuda
+
 }  // namespace echo::kernels
