@@ -45,7 +45,8 @@ MODE_FLAGS_tsan    := -O1 -g -fsanitize=thread
 # -Wno-maybe-uninitialized: GCC 12 reports its own AVX-512 headers (its bug 105593).
 # -ffp-contract=fast: multiply and add in one instruction (one rounding), which ISO mode switches off.
 CXXFLAGS += -std=c++20 -march=$(MARCH) -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=fast -pthread $(MODE_FLAGS_$(MODE)) $(WARNINGS)
-LDFLAGS  += -fopenmp -pthread $(filter -fsanitize=%,$(MODE_FLAGS_$(MODE)))
+# A bundle keeps libraries beside its programs (scripts/make_bundle.sh); old-style, so that it holds for the libraries' own libraries too.
+LDFLAGS  += -Wl,-rpath,'$$ORIGIN/../lib',--disable-new-dtags -fopenmp -pthread $(filter -fsanitize=%,$(MODE_FLAGS_$(MODE)))
 LDLIBS   += -lsentencepiece_train -lsentencepiece -lyaml-cpp -lfmt -lzstd -lzip -lxxhash $(if $(filter yes,$(HAS_ONEDNN)),-ldnnl,-lopenblas)
 NVCCFLAGS := -std=c++20 -O3 -I. -DECHO_WITH_CUDA=1 --expt-relaxed-constexpr --extended-lambda -Werror all-warnings \
              $(foreach sm,$(SM),-gencode arch=compute_$(sm),code=sm_$(sm)) \
@@ -74,7 +75,7 @@ HOST_OBJECTS := $(filter-out $(EMULATED:%=$(BUILD)/%.o),$(OBJECTS))
 BINARIES := $(PROGRAMS:%=$(BUILD)/bin/%)
 
 .DEFAULT_GOAL := all
-.PHONY: all programs examples benchmarks test tests lint format demo packages clean help summary
+.PHONY: all programs examples benchmarks test tests lint format demo packages bundle cuda-report clean help summary
 .SECONDARY:
 
 all: summary programs
@@ -98,7 +99,7 @@ $(BUILD)/%.cpp.o: %.cpp
 $(BUILD)/%.cu.o: %.cu
 	@mkdir -p $(@D)
 	@echo "  nvcc $<"
-	$(Q)$(NVCC) $(NVCCFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(NVCC) $(NVCCFLAGS) -Xptxas -v -MMD -MP -c $< -o $@ 2>$@.log || { cat $@.log; exit 1; }
 
 $(BUILD)/emulated/%.o: %
 	@mkdir -p $(@D)
@@ -143,6 +144,14 @@ ifneq ($(findstring Cuda,$(or $(FILTER),Cuda)),)
 endif
 	@ECHOATT_PROGRAMS=$(BUILD)/bin $(BUILD)/bin/run_tests --gtest_brief=1 $(if $(FILTER),--gtest_filter='$(FILTER)')
 
+# What the compiler says each kernel takes, by GPU architecture.
+cuda-report: $(filter %.cu.o,$(OBJECTS))
+	@scripts/cuda_report.sh $(^:%=%.log)
+
+bundle: packages
+	@$(MAKE) MARCH=x86-64-v3 tests benchmarks
+	@scripts/make_bundle.sh build/$(MODE)-cuda-x86-64-v3 build/echoatt.tar.xz
+
 demo: packages
 	@$(MAKE) all
 	@ECHOATT_PROGRAMS=$(BUILD)/bin scripts/demo.sh
@@ -165,6 +174,8 @@ help:
 	@echo "make test       all tests (FILTER='Name*' for some)"
 	@echo "make packages   installs the Debian packages that are missing"
 	@echo "make examples | benchmarks | lint | format | clean"
+	@echo "make bundle     build/echoatt.tar.xz: programs, tests and benchmarks for a machine with a GPU and no compiler"
+	@echo "make cuda-report  registers, shared memory and spills of each CUDA kernel"
 	@echo "settings: MODE=release|debug|asan|tsan  CUDA=auto|0  MARCH=native|x86-64-v3|x86-64-v4  SM='80 90'"
 
 -include $(shell test -d $(BUILD) && find $(BUILD) -name '*.d')

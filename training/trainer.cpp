@@ -36,7 +36,9 @@ Trainer::Trainer(TrainingRun& run, TrainerCallbacks callbacks)
       callbacks_(std::move(callbacks)),
       output_dir_(run.config.output_dir),
       stages_(training_stages(run.config)),
-      optimizer_(std::make_unique<AdamW>(*run.student, optimizer_settings(run.config))) {}
+      optimizer_(std::make_unique<AdamW>(*run.student, optimizer_settings(run.config))) {
+  run.student->keep_shadows(run.compute_dtype);
+}
 
 Trainer::~Trainer() = default;
 
@@ -54,7 +56,21 @@ void Trainer::resume(const std::filesystem::path& checkpoint) {
   saved_step_ = state_.step;
 }
 
+// A device that fails takes everything on it along: what remains is the newest checkpoint, which the error names.
 void Trainer::train() {
+  try {
+    run_stages();
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::device) throw;
+    std::vector<std::string> remarks;
+    const auto newest = newest_checkpoint(output_dir_, remarks);
+    fail(ExitCode::device, error.what(), "; ",
+         newest ? concat("the run stands at ", newest->string(), ": run the same command again to go on from there")
+                : std::string("no checkpoint had been saved"));
+  }
+}
+
+void Trainer::run_stages() {
   const TrainConfig& config = run_.config;
   remove_unfinished(output_dir_);
   loader_ = std::make_unique<DataLoader>(run_.data, *run_.tokenizer, state_.cursor);
@@ -149,7 +165,7 @@ void Trainer::log_step(const TrainingStage& stage, const LossSettings& loss, con
   line["tokens"] = state_.tokens;
   line["tokens_per_second"] = double(state_.window.sums.tokens) / std::max(1e-9, window_seconds_);
   line["data_wait_share"] = window_wait_ / std::max(1e-9, window_seconds_);
-  line["peak_memory_bytes"] = CpuAllocator::instance().statistics().peak;
+  line["peak_memory_bytes"] = memory_statistics(run_.device).peak;
   line["eta_seconds"] = state_.seconds / double(state_.step) * double(total_steps() - state_.step);
   log_->write(line);
   print(console_line(line, total_steps()));
@@ -220,7 +236,7 @@ std::string Trainer::dry_run() {
   const TrainingStage& stage = stages_.at(0);
   const LossSettings loss = stage.distillation ? stage_loss(run_.config.distillation) : true_label_loss();
   const StepResult result = train_step(stage, loss);
-  const MemoryStatistics memory = CpuAllocator::instance().statistics();
+  const MemoryStatistics memory = memory_statistics(run_.device);
   std::string text = fmt::format("one step: loss {:.4f}, gradient norm {:.4f}, {:.2f} s, {:.0f} tokens/s\n",
                                  result.sums.loss / double(std::max<int64_t>(1, result.sums.tokens)), result.norm,
                                  state_.seconds, double(state_.tokens) / state_.seconds);

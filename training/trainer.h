@@ -30,7 +30,8 @@ class Trainer {
   void resume(const std::filesystem::path& checkpoint);
 
   // Trains to the end. Throws Error: interrupted (75) after stop_requested, with a checkpoint saved; numerical (76) after three
-  // losses in a row that were not finite, naming the batch's position; io (74) when saving failed, older checkpoints intact.
+  // losses in a row that were not finite, naming the batch's position; io (74) when saving failed, older checkpoints intact; device (71)
+  // when memory ran out or the GPU failed, naming the newest checkpoint.
   void train();
 
   // One step without any effect on files, and what memory it took. Returns the table as text.
@@ -46,6 +47,7 @@ class Trainer {
     bool finite = false;
   };
 
+  void run_stages();
   StepResult train_step(const TrainingStage& stage, const LossSettings& loss);
   void after_step(const TrainingStage& stage, const LossSettings& loss, const StepResult& result);
   void log_step(const TrainingStage& stage, const LossSettings& loss, const StepResult& result);
