@@ -4,6 +4,7 @@
 
 #include "autograd/ops.h"
 #include "kernels/attention_decode.h"
+#include "kernels/cache_append.h"
 #include "nn/weight_names.h"
 
 namespace echo {
@@ -38,20 +39,20 @@ Variable SelfAttention::forward(const Variable& x, AttentionContext& context) co
 }
 
 Variable SelfAttention::decode(const Variable& x, DecodeContext& context) const {
-  const int64_t batch = x.shape()[0], position = context.cache->length;
+  const int64_t batch = x.shape()[0];
   const auto [H, Hkv, Dh] = heads_;
-  Tensor qkv = linear(x, qkv_).data().reshape({batch, 1, H + 2 * Hkv, Dh});
-  Tensor rotated = qkv.narrow(2, 0, H + Hkv);
-  kernels::rope(rotated, rotated, context.rope, position, kernels::RopeDirection::forward);
+  const Tensor qkv = linear(x, qkv_).data().reshape({batch, 1, H + 2 * Hkv, Dh});
+  Tensor q = qkv.narrow(2, 0, H);
   KvCache::Layer& cache = context.cache->layers[size_t(layer_)];
-  cache.k.narrow(1, position, 1).copy_from(qkv.narrow(2, H, Hkv));
-  cache.v.narrow(1, position, 1).copy_from(qkv.narrow(2, H + Hkv, Hkv));
-  Tensor o = Tensor::empty({batch, H, Dh}, x.dtype());
-  Tensor probabilities = Tensor::empty({batch, H, context.cache->capacity}, accumulator_dtype(x.dtype()));
-  const Tensor lengths = Tensor::from(std::vector<int32_t>(size_t(batch), int32_t(position + 1)));
-  kernels::attention_decode(o, probabilities, qkv.select(1, 0).narrow(1, 0, H), cache.k, cache.v, lengths,
+  kernels::rotate_and_append(q, cache.k, cache.v, qkv.narrow(2, H, Hkv), qkv.narrow(2, H + Hkv, Hkv), context.rope,
+                             context.cache->lengths);
+  Tensor o = Tensor::empty({batch, H, Dh}, x.dtype(), qkv.device()), probabilities;
+  if (has_followers_) {
+    probabilities = Tensor::empty({batch, H, context.cache->capacity}, accumulator_dtype(x.dtype()), qkv.device());
+    context.probabilities[layer_] = probabilities;
+  }
+  kernels::attention_decode(o, probabilities, q.select(1, 0), cache.k, cache.v, context.cache->lengths,
                             1.0 / std::sqrt(double(Dh)));
-  if (has_followers_) context.probabilities[layer_] = probabilities;
   return linear(Variable(o.reshape({batch, 1, H * Dh})), output_);
 }
 

@@ -26,8 +26,8 @@ struct AttentionContext {
 
 // One decoding step: a single new position per sequence.
 struct DecodeContext {
-  kernels::RopeTable rope;
-  KvCache* cache = nullptr;
+  kernels::RopeTable rope;  // as long as the cache
+  KvCache* cache = nullptr;  // its lengths count the new position already
   std::map<int64_t, Tensor> probabilities;  // by leader: (B, H, capacity), accumulator dtype
 };
 
@@ -36,7 +36,7 @@ class Attention : public Module {
  public:
   // x: (B, T, D) normed -> (B, T, D).
   virtual Variable forward(const Variable& x, AttentionContext& context) const = 0;
-  // x: (B, 1, D) normed, the position cache->length. No gradient.
+  // x: (B, 1, D) normed, the last position of each sequence. No gradient.
   virtual Variable decode(const Variable& x, DecodeContext& context) const = 0;
 };
 

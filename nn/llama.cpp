@@ -5,6 +5,7 @@
 #include "autograd/checkpoint.h"
 #include "autograd/no_grad.h"
 #include "autograd/ops.h"
+#include "kernels/cache_append.h"
 #include "kernels/cast.h"
 #include "kernels/matmul.h"
 #include "nn/rope_table.h"
@@ -113,7 +114,7 @@ ForwardResult Llama::forward(const Tensor& ids, const ForwardOptions& options) c
       if (wanted(i)) result.layer_outputs.push_back(stream.x);
     }
   }
-  if (options.cache != nullptr) options.cache->length = tokens;
+  if (options.cache != nullptr) options.cache->set_lengths(std::vector<int32_t>(size_t(batch), int32_t(tokens)));
   result.hidden = stream.normed;
   return result;
 }
@@ -133,19 +134,21 @@ KvCache Llama::make_cache(int64_t batch, int64_t capacity, DType dtype) const {
     layer.v = Tensor::empty(shape, dtype, device());
     cache.layers.push_back(std::move(layer));
   }
+  cache.lengths = Tensor::zeros({batch}, DType::i32, embedding_.data().device());
   return cache;
 }
 
 Tensor Llama::decode(const Tensor& ids, KvCache& cache, DType compute_dtype) const {
   const NoGrad no_grad;
-  ECHO_CHECK(cache.length < cache.capacity, "decode: the cache is full (", cache.capacity, " positions)");
+  cache.count_position();
+  kernels::extend_lengths(cache.lengths, cache.capacity);
   const int64_t batch = ids.dim(0);
   DecodeContext context;
-  context.rope = rope_table(cache.length + 1, compute_dtype);
+  context.rope = rope_table(cache.capacity, compute_dtype);
   context.cache = &cache;
   const double eps = config_.rms_norm_eps;
   Stream stream;
-  stream.x = reshape(embedding(embedding_, ids, compute_dtype), {batch, 1, config_.hidden_size});
+  stream.x = reshape(embedding(embedding_, ids.to(cache.lengths.device()), compute_dtype), {batch, 1, config_.hidden_size});
   stream.normed = rms_norm(stream.x, layers_.front()->input_norm, eps);
   for (size_t i = 0; i < layers_.size(); ++i) {
     const Layer& layer = *layers_[i];
@@ -154,7 +157,6 @@ Tensor Llama::decode(const Tensor& ids, KvCache& cache, DType compute_dtype) con
     const NormedSum end = add_rms_norm(middle.sum, layer.mlp.forward(middle.normed), norm_after(i), eps);
     stream = {end.sum, end.normed};
   }
-  ++cache.length;
   return stream.normed.data().reshape({batch, config_.hidden_size});
 }
 

@@ -41,7 +41,8 @@ class Llama : public Module {
   Tensor logits(const Tensor& hidden) const;
 
   KvCache make_cache(int64_t batch, int64_t capacity, DType dtype) const;
-  // The next position of each sequence: ids (B) i32 -> hidden (B, D) after the final norm. Extends the cache by one.
+  // The next position of each sequence, which may be at different ones: ids (B) i32 -> hidden (B, D) after the final norm. Extends the
+  // cache by one. What is done on a device depends on the host by `ids` alone.
   Tensor decode(const Tensor& ids, KvCache& cache, DType compute_dtype) const;
 
  protected:

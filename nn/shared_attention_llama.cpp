@@ -2,6 +2,7 @@
 
 #include "autograd/ops.h"
 #include "kernels/attention_decode.h"
+#include "kernels/cache_append.h"
 #include "nn/weight_names.h"
 
 namespace echo {
@@ -25,12 +26,12 @@ Variable FollowerAttention::forward(const Variable& x, AttentionContext& context
 }
 
 Variable FollowerAttention::decode(const Variable& x, DecodeContext& context) const {
-  const int64_t batch = x.shape()[0], position = context.cache->length;
+  const int64_t batch = x.shape()[0];
   Tensor& cache = context.cache->layers[size_t(layer_)].v;
-  cache.narrow(1, position, 1).copy_from(linear(x, value_).data().reshape({batch, 1, heads_.kv_heads, heads_.head_dim}));
-  Tensor o = Tensor::empty({batch, heads_.heads, heads_.head_dim}, x.dtype());
-  const Tensor lengths = Tensor::from(std::vector<int32_t>(size_t(batch), int32_t(position + 1)));
-  kernels::shared_attention_decode(o, context.probabilities.at(leader_), cache, lengths);
+  const Tensor v = linear(x, value_).data().reshape({batch, 1, heads_.kv_heads, heads_.head_dim});
+  kernels::append_to_cache(cache, v, context.cache->lengths);
+  Tensor o = Tensor::empty({batch, heads_.heads, heads_.head_dim}, x.dtype(), v.device());
+  kernels::shared_attention_decode(o, context.probabilities.at(leader_), cache, context.cache->lengths);
   return linear(Variable(o.reshape({batch, 1, heads_.heads * heads_.head_dim})), output_);
 }
 

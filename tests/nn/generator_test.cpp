@@ -101,6 +101,48 @@ TEST(KvCacheTest, FollowersCacheNoKeys) {
   EXPECT_EQ(cache.bytes(), (3 + 2) * 2 * 10 * 2 * 4 * 4);
 }
 
+// The hidden states of `steps`, after a pass over `prompts`, which are padded to the same length.
+std::vector<Tensor> decoded(const Llama& model, const std::vector<std::vector<int32_t>>& prompts,
+                            const std::vector<std::vector<int32_t>>& steps) {
+  const NoGrad no_grad;
+  std::vector<int32_t> padded, lengths;
+  size_t longest = 0;
+  for (const auto& prompt : prompts) longest = std::max(longest, prompt.size());
+  for (const auto& prompt : prompts) {
+    padded.insert(padded.end(), prompt.begin(), prompt.end());
+    padded.resize(padded.size() + longest - prompt.size(), 29);
+    lengths.push_back(int32_t(prompt.size()));
+  }
+  KvCache cache = model.make_cache(int64_t(prompts.size()), int64_t(longest + steps.size()), DType::f64);
+  ForwardOptions options;
+  options.compute_dtype = DType::f64;
+  options.cache = &cache;
+  model.forward(Tensor::from(padded, {int64_t(prompts.size()), int64_t(longest)}), options);
+  cache.set_lengths(lengths);
+  std::vector<Tensor> hidden;
+  for (const auto& ids : steps) hidden.push_back(model.decode(Tensor::from(ids), cache, DType::f64));
+  EXPECT_EQ(cache.longest, int64_t(longest + steps.size()));
+  return hidden;
+}
+
+TEST(KvCacheTest, SequencesOfDifferentLengthAreDecodedAsEachAlone) {
+  const auto model = small_model();
+  const std::vector<int32_t> first = {1, 7, 4, 9, 2, 5, 6}, second = {8, 3, 1};
+  const auto together = decoded(*model, {first, second}, {{3, 5}, {7, 11}, {2, 2}, {9, 1}, {10, 4}});
+  const auto first_alone = decoded(*model, {first}, {{3}, {7}, {2}, {9}, {10}});
+  const auto second_alone = decoded(*model, {second}, {{5}, {11}, {2}, {1}, {4}});
+  for (size_t step = 0; step < 5; ++step) {
+    EXPECT_LT(largest_difference(together[step].narrow(0, 0, 1), first_alone[step]), 1e-13) << step;
+    EXPECT_LT(largest_difference(together[step].narrow(0, 1, 1), second_alone[step]), 1e-13) << step;
+  }
+}
+
+TEST(KvCacheTest, LengthsThatDoNotFitAreRefused) {
+  KvCache cache = small_model()->make_cache(2, 10, DType::f32);
+  for (const int32_t length : {-1, 11}) error_message(ExitCode::internal, [&] { cache.set_lengths({3, length}); });
+  error_message(ExitCode::internal, [&] { cache.set_lengths({3}); });
+}
+
 TEST(KvCacheTest, AFullCacheIsRefused) {
   const NoGrad no_grad;
   const auto model = small_model();
