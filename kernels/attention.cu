@@ -37,10 +37,12 @@ __global__ void __launch_bounds__(kRowThreads)
   if (member == 0 && index < rows) row_sum[(batch * heads + head) * positions + position] += sum;
 }
 
-bool has_aligned_rows(const Tensor& tensor) {
-  bool aligned = reinterpret_cast<uintptr_t>(tensor.raw_data()) % 16 == 0;
-  for (int i = 0; i < 3; ++i) aligned = aligned && (tensor.dim(i) == 1 || tensor.stride(i) * size_of(tensor.dtype()) % 16 == 0);
-  return aligned;
+template <class T>
+void forward(const Tensor& o, const Tensor& lse, const Matrix<T>& matrix, const Tensor& q, const Tensor& k, const Tensor& v,
+             bool shared) {
+  if constexpr (std::is_same_v<T, bfloat16>)
+    if (tensor_core::takes(matrix, o, q, k, v)) return tensor_core::forward(o, lse, matrix, v, shared);
+  plain::forward(o, lse, matrix, v, shared);
 }
 
 }  // namespace
@@ -48,14 +50,14 @@ bool has_aligned_rows(const Tensor& tensor) {
 void attention_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& first_key,
                        double scale) {
   dispatch_gpu_float("attention_forward", q.dtype(), [&]<class T>() {
-    plain::forward(o, lse, matrix<T>(q, k, first_key, scale), v, /*shared=*/false);
+    forward(o, lse, matrix<T>(q, k, first_key, scale), q, k, v, /*shared=*/false);
   });
 }
 
 void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const Tensor& lse, const Tensor& v,
                               const Tensor& first_key, double scale) {
   dispatch_gpu_float("shared_attention_forward", q.dtype(), [&]<class T>() {
-    plain::forward(o, lse, matrix<T>(q, k, first_key, scale), v, /*shared=*/true);
+    forward(o, lse, matrix<T>(q, k, first_key, scale), q, k, v, /*shared=*/true);
   });
 }
 

@@ -62,7 +62,7 @@ void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::sp
 }  // namespace cpu
 namespace cuda {
 
-// Arguments as above; f32 or bf16. A row whose first_key lies beyond it has no probabilities: its output is NaN.
+// Arguments as above; f32 or bf16, Dh up to 256. Where first_key lies beyond its row, attention_forward's output is NaN.
 void attention_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& first_key,
                        double scale);
 void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const Tensor& lse, const Tensor& v,

@@ -170,7 +170,6 @@ __global__ void __launch_bounds__(kWarps * kWarp) forward_rows(Heads<T> o, float
       if (lane == 0 && block.row + r < matrix.positions)
         lse[matrix.statistic(block.batch, block.head, block.row + r)] = highest[r] * kLn2 + logf(total);
     }
-    if (first[r] > block.row + r) factor[r] = __int_as_float(0x7fc00000);  // no key may be seen: NaN
   }
   store_rows<C>(o, block.batch, block.row, block.head, matrix.positions, width, sums, factor);
 }

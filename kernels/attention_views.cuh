@@ -80,6 +80,14 @@ __device__ __forceinline__ float at_most_zero(float x) {
 // Below any score, and finite: the difference of two masked scores must not be NaN.
 inline constexpr float kMasked = -1e30f;
 
+// Whether all rows can be read 16 bytes at a time.
+inline bool has_aligned_rows(const Tensor& tensor) {
+  if (!tensor.defined()) return true;
+  bool aligned = reinterpret_cast<uintptr_t>(tensor.raw_data()) % 16 == 0;
+  for (int i = 0; i < 3; ++i) aligned = aligned && (tensor.dim(i) == 1 || tensor.stride(i) * size_of(tensor.dtype()) % 16 == 0);
+  return aligned;
+}
+
 namespace plain {
 // Arguments as in kernels/attention.h. `lse` is written, or read when the matrix is shared.
 template <class T>
@@ -90,5 +98,17 @@ template <class T>
 void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses, const Matrix<T>& matrix,
               const Tensor& lse, const Tensor& row_sum);
 }  // namespace plain
+
+namespace tensor_core {
+// As above; `takes` says whether these tensors will do.
+template <class... Tensors>
+bool takes(const Matrix<bfloat16>& matrix, const Tensors&... tensors) {
+  return (matrix.width == 64 || matrix.width == 128) && matrix.scale > 0 && (has_aligned_rows(tensors) && ...);
+}
+void forward(const Tensor& o, const Tensor& lse, const Matrix<bfloat16>& matrix, const Tensor& v, bool shared);
+void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<bfloat16>& matrix, const Tensor& lse);
+void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
+              const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& row_sum);
+}  // namespace tensor_core
 
 }  // namespace echo::kernels::cuda::attention

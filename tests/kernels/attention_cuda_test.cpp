@@ -181,6 +181,20 @@ TEST(CudaAttentionTest, PlainKernelsMatchTheMaterialisedFormula) {
   expect_block({.positions = 35, .width = 130, .layers = 2}, DType::f32, kF32Tolerance);
 }
 
+TEST(CudaAttentionTest, TensorCoreKernelsMatchTheMaterialisedFormula) {
+  const std::vector<Case> cases = {
+      {.positions = 1, .width = 64},
+      {.positions = 5, .heads = 2, .width = 128, .layers = 2},
+      {.positions = 63, .heads = 8, .width = 64},
+      {.positions = 64, .width = 64, .layers = 5, .layout = Layout::fused},
+      {.positions = 65, .heads = 4, .width = 128, .layers = 3},
+      {.positions = 130, .heads = 2, .key_heads = 2, .width = 64, .layers = 2, .layout = Layout::fused, .documents = true},
+      {.positions = 200, .width = 128, .documents = true},
+      {.batches = 4, .positions = 17, .heads = 4, .key_heads = 2, .width = 64, .layers = 2},
+  };
+  for (const Case& c : cases) expect_block(c, DType::bf16, 0);
+}
+
 TEST(CudaAttentionTest, LargeScoresStayFiniteAndProbabilitiesSumToOne) {
   for (const int64_t width : {16, 64}) {
     const Case c{.positions = 70, .width = width, .layers = 2, .magnitude = 1e6};

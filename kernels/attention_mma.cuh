@@ -1,0 +1,234 @@
+#pragma once
+
+#include "kernels/attention_views.cuh"
+#include "kernels/cuda_matrix.cuh"
+
+// The pieces of attention on tensor cores (bf16, Dh = W = 64 or 128). A block of 4 warps owns 128 rows of one head, queries or keys; a
+// warp owns 32 of them, so that each fragment of a column tile that it reads from shared memory serves two products. It walks over
+// tiles of N columns (keys, or queries). Scores, and what follows from them, stay in registers: the accumulators of rows . columns^T
+// are, once rounded to bf16, the left operand of the next product.
+// Tiles lie in shared memory row by row (2 W bytes); the 16-byte chunk c of row r is at place c ^ (r % 8), so that the eight rows of an
+// 8 x 8 matrix meet all banks. Sources: Dao 2023, arXiv:2307.08691; fragments: kernels/cuda_matrix.cuh.
+namespace echo::kernels::cuda::attention::tensor_core {
+
+inline constexpr int kWarps = 4;
+inline constexpr int kThreads = kWarps * kWarp;
+inline constexpr int kWarpRows = 32;
+inline constexpr int kBlockRows = kWarps * kWarpRows;
+inline constexpr float kInfinity = __builtin_huge_valf();
+
+// What a block's rows are; its columns are the other.
+enum class Side { queries, keys };
+
+template <int W>
+constexpr int tile_bytes(int rows) {
+  return rows * 2 * W;
+}
+template <int W>
+__device__ __forceinline__ int tile_offset(int row, int chunk) {
+  return row * 2 * W + ((chunk ^ (row & 7)) << 4);
+}
+// The same value, of which the compiler knows nothing: addresses computed from it inside a loop stay there and take no registers
+// outside.
+__device__ __forceinline__ int opaque(int value) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("" : "+r"(value));
+#endif
+  return value;
+}
+// Where the chunk that is 2 i further lies, from the offset of chunk 0 or 1.
+__device__ __forceinline__ int chunks_on(int offset, int i) { return (offset ^ (i % 4 << 5)) + (i / 4 << 7); }
+
+__device__ __forceinline__ int lane_number() { return int(threadIdx.x) % kWarp; }
+
+// Starts the copy of rows first_row + i * stride, i < kRows; those from `rows` on become zero.
+template <int W, int kRows>
+__device__ __forceinline__ void copy_tile(unsigned char* tile, const bfloat16* first_row, int64_t stride, int rows) {
+  constexpr int kChunks = W / 8, kRowsAtOnce = kThreads / kChunks;
+  const int thread = opaque(int(threadIdx.x)), row = thread / kChunks, chunk = thread % kChunks;
+  const bfloat16* from = first_row + row * stride + chunk * 8;
+  unsigned char* const to = tile + tile_offset<W>(row, chunk);
+  static_assert(kRowsAtOnce % 8 == 0 && kRows % kRowsAtOnce == 0, "the place of a chunk repeats every 8 rows");
+#pragma unroll
+  for (int i = 0; i < kRows; i += kRowsAtOnce) {
+    copy_async(to + i * 2 * W, from, row + i < rows);
+    from += kRowsAtOnce * stride;
+  }
+}
+
+// ---- products ------------------------------------------------------------------------------------------------------------
+// sums[m][n] (16 x 8 each) += rows . columns^T over Dh, for the warp's 32 rows and N columns.
+template <int W, int N>
+__device__ __forceinline__ void add_products(float (&sums)[2][N / 8][4], const unsigned char* rows, const unsigned char* columns) {
+  const int lane = lane_number();
+  const int row_offset = opaque(tile_offset<W>(lane % 16, lane / 16));
+  const int column_offset = opaque(tile_offset<W>(lane / 16 * 8 + lane % 8, lane / 8 % 2));
+#pragma unroll
+  for (int k = 0; k < W / 16; ++k) {
+    uint32_t a[2][4];
+#pragma unroll
+    for (int m = 0; m < 2; ++m) load_matrices(a[m], rows + m * 32 * W + chunks_on(row_offset, k));
+#pragma unroll
+    for (int n = 0; n < N / 16; ++n) {
+      uint32_t b[4];
+      load_matrices(b, columns + n * 32 * W + chunks_on(column_offset, k));
+      const uint32_t left[2] = {b[0], b[1]}, right[2] = {b[2], b[3]};
+#pragma unroll
+      for (int m = 0; m < 2; ++m) {
+        multiply_bf16(sums[m][2 * n], a[m], left);
+        multiply_bf16(sums[m][2 * n + 1], a[m], right);
+      }
+    }
+  }
+}
+
+// sums += weights . columns: weights as add_products leaves them, rounded to bf16; the columns' rows of W elements.
+template <int W, int N>
+__device__ __forceinline__ void add_weighted(float (&sums)[2][W / 8][4], const float (&weights)[2][N / 8][4],
+                                             const unsigned char* columns) {
+  const int lane = lane_number();
+  const int offset = opaque(tile_offset<W>(lane % 16, lane / 16));
+#pragma unroll
+  for (int k = 0; k < N / 16; ++k) {
+    uint32_t a[2][4];
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        a[m][i] = pack_bf16(weights[m][2 * k + i / 2][i % 2 * 2], weights[m][2 * k + i / 2][i % 2 * 2 + 1]);
+    }
+#pragma unroll
+    for (int n = 0; n < W / 16; ++n) {
+      uint32_t b[4];
+      load_matrices_transposed(b, columns + k * 32 * W + chunks_on(offset, n));
+      const uint32_t left[2] = {b[0], b[1]}, right[2] = {b[2], b[3]};
+#pragma unroll
+      for (int m = 0; m < 2; ++m) {
+        multiply_bf16(sums[m][2 * n], a[m], left);
+        multiply_bf16(sums[m][2 * n + 1], a[m], right);
+      }
+    }
+  }
+}
+
+// ---- which columns count -------------------------------------------------------------------------------------------------
+// The columns that rows [row, row + 128) may see, widened to whole tiles at the start.
+struct Range {
+  int begin, end;
+};
+template <Side kSide, int N>
+__device__ __forceinline__ Range column_range(const Matrix<bfloat16>& matrix, int batch, int row) {
+  if constexpr (kSide == Side::queries) {
+    Range range{0, min(row + kBlockRows, matrix.positions)};
+    if (matrix.first_key != nullptr) {
+      int smallest = 0x7fffffff;
+      for (int i = lane_number(); i < kBlockRows; i += kWarp) smallest = min(smallest, matrix.first_key_of(batch, row + i));
+      range.begin = max(-warp_max(-smallest), 0) / N * N;
+    }
+    return range;
+  } else {
+    Range range{row, matrix.positions};
+    if (matrix.first_key != nullptr) {
+      int end = row;
+      for (int query = row + lane_number(); query < matrix.positions; query += kWarp)
+        if (matrix.first_key_of(batch, query) < row + kBlockRows) end = query + 1;
+      range.end = warp_max(end);
+    }
+    return range;
+  }
+}
+
+// Whether one of the warp's rows may see one of N columns, and whether one of them may not see one.
+template <Side kSide, int N>
+__device__ __forceinline__ bool sees_any(int positions, int row, int column) {
+  return row < positions && (kSide == Side::queries ? column < row + kWarpRows : row < column + N);
+}
+template <Side kSide, int N>
+__device__ __forceinline__ bool misses_any(const Matrix<bfloat16>& matrix, int row, int column) {
+  return matrix.first_key != nullptr || (kSide == Side::queries ? column + N - 1 > row : row + kWarpRows - 1 > column);
+}
+
+// Scores that do not count become -infinity. `row` and `column` are the warp's and the tile's first.
+template <Side kSide, int N>
+__device__ __forceinline__ void mask(float (&scores)[2][N / 8][4], const Matrix<bfloat16>& matrix, int batch, int row, int column) {
+  const int lane = opaque(lane_number());
+  row += lane / 4;
+  column += lane % 4 * 2;
+#pragma unroll
+  for (int m = 0; m < 2; ++m) {
+#pragma unroll
+    for (int n = 0; n < N / 8; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int r = row + 16 * m + 8 * (i / 2), c = column + 8 * n + i % 2;
+        if (kSide == Side::queries ? c > r : r > c) scores[m][n][i] = -kInfinity;
+      }
+    }
+  }
+  if (matrix.first_key == nullptr) return;
+  if constexpr (kSide == Side::queries) {
+#pragma unroll
+    for (int half = 0; half < 4; ++half) {
+      const int first = matrix.first_key_of(batch, row + 8 * half);
+#pragma unroll
+      for (int n = 0; n < N / 8; ++n) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+          if (column + 8 * n + i < first) scores[half / 2][n][half % 2 * 2 + i] = -kInfinity;
+      }
+    }
+  } else {
+#pragma unroll
+    for (int n = 0; n < N / 8; ++n) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int first = matrix.first_key_of(batch, column + 8 * n + i);
+#pragma unroll
+        for (int half = 0; half < 4; ++half)
+          if (row + 8 * half < first) scores[half / 2][n][half % 2 * 2 + i] = -kInfinity;
+      }
+    }
+  }
+}
+
+// Scores less the row's log-sum-exp / scale become probabilities.
+template <int N>
+__device__ __forceinline__ void to_probabilities(float (&scores)[2][N / 8][4], float scale_log2) {
+#pragma unroll
+  for (int m = 0; m < 2; ++m) {
+#pragma unroll
+    for (int n = 0; n < N / 8; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) scores[m][n][i] = fast_exp2(at_most_zero(scores[m][n][i]) * scale_log2);
+    }
+  }
+}
+
+// ---- results -------------------------------------------------------------------------------------------------------------
+// Stores factor[i] * sums of the warp's rows 8 i.., through its own 32 rows of a tile that is free.
+template <int W>
+__device__ __forceinline__ void store_rows(const Heads<bfloat16>& to, int batch, int row, int head, int positions,
+                                           const float (&sums)[2][W / 8][4], const float (&factor)[4], unsigned char* tile) {
+  constexpr int kChunks = W / 8;
+  const int lane = lane_number();
+  __syncwarp();
+#pragma unroll
+  for (int half = 0; half < 4; ++half) {
+#pragma unroll
+    for (int n = 0; n < kChunks; ++n) {
+      const float(&values)[4] = sums[half / 2][n];
+      *reinterpret_cast<uint32_t*>(tile + tile_offset<W>(8 * half + lane / 4, n) + lane % 4 * 4) =
+          pack_bf16(values[half % 2 * 2] * factor[half], values[half % 2 * 2 + 1] * factor[half]);
+    }
+  }
+  __syncwarp();
+#pragma unroll
+  for (int i = 0; i < kChunks; ++i) {
+    const int r = (i * kWarp + lane) / kChunks, chunk = lane % kChunks;
+    if (row + r >= positions) continue;
+    *reinterpret_cast<uint4*>(to.row(batch, row + r, head) + chunk * 8) =
+        *reinterpret_cast<const uint4*>(tile + tile_offset<W>(r, chunk));
+  }
+}
+
+}  // namespace echo::kernels::cuda::attention::tensor_core

@@ -1,0 +1,174 @@
+// Attention's forward passes on tensor cores: a block owns 128 queries of one head (kernels/attention_mma.cuh) and walks over tiles of 64
+// keys. K of the next tile arrives while P V is formed, V of this one while Q K^T is. The blocks that see most keys start first, and the
+// heads of a group are neighbours, so that they find K and V in the second-level cache.
+// Scores start from -m, m the row's maximum so far, instead of 0: the product leaves s - m, and one multiplication and one exponential
+// of 2 make the probability. m may be stale by up to 2^8 (bf16 keeps its precision, the sum is f32): only when a score exceeds that
+// is the maximum taken over the four lanes of a row and what there is rescaled, which after the first tiles is rare.
+// A follower starts from -lse / scale: no maximum, no sum, no division.
+// Shared memory: Q 256 W, K and V 128 W bytes each: 32 KiB (W = 64), 64 KiB (W = 128). Bytes from global memory per block: Q and O
+// once, K and V of the keys that are seen once.
+#include "kernels/attention_mma.cuh"
+
+namespace echo::kernels::cuda::attention::tensor_core {
+namespace {
+
+constexpr int kKeys = 64;
+constexpr float kStaleness = 8;  // exponents of 2
+
+template <int W>
+constexpr size_t kSharedBytes = tile_bytes<W>(kBlockRows + 2 * kKeys);
+
+// What a lane keeps of its rows 8 i + lane / 4 of the warp's 32, i = 0..3.
+template <int W>
+struct RunningRows {
+  float offset[4] = {};  // minus the maximum so far
+  float sum[4] = {};     // over this lane's columns only
+  unsigned started = 0;  // bit i: row i has seen a key
+  float result[2][W / 8][4] = {};
+
+  // Probabilities relative to the maximum so far, in place of the scores.
+  __device__ __forceinline__ void add_scores(float (&scores)[2][kKeys / 8][4], float scale_log2) {
+    float top[4] = {-kInfinity, -kInfinity, -kInfinity, -kInfinity};
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+#pragma unroll
+      for (int n = 0; n < kKeys / 8; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) top[2 * m + i / 2] = fmaxf(top[2 * m + i / 2], scores[m][n][i]);
+      }
+    }
+    const float highest = fmaxf(fmaxf(top[0], top[1]), fmaxf(top[2], top[3]));
+    if (__any_sync(kAllLanes, started != 15u || highest * scale_log2 > kStaleness)) rescale(scores, top, scale_log2);
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+#pragma unroll
+      for (int n = 0; n < kKeys / 8; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          scores[m][n][i] = fast_exp2(scores[m][n][i] * scale_log2);
+          sum[2 * m + i / 2] += scores[m][n][i];
+        }
+      }
+    }
+  }
+
+  __device__ __forceinline__ void rescale(float (&scores)[2][kKeys / 8][4], float (&top)[4], float scale_log2) {
+#pragma unroll
+    for (int row = 0; row < 4; ++row) {
+      top[row] = fmaxf(top[row], __shfl_xor_sync(kAllLanes, top[row], 1));
+      top[row] = fmaxf(top[row], __shfl_xor_sync(kAllLanes, top[row], 2));
+      const bool had = (started >> row & 1u) != 0, has = top[row] > -kInfinity;
+      const float rise = had ? fmaxf(top[row], 0.0f) : has ? top[row] : 0.0f;
+      const float factor = had ? fast_exp2(-rise * scale_log2) : 1.0f;
+      if (has) started |= 1u << row;
+      offset[row] -= rise;
+      sum[row] *= factor;
+#pragma unroll
+      for (int n = 0; n < kKeys / 8; ++n) {
+        scores[row / 2][n][row % 2 * 2] -= rise;
+        scores[row / 2][n][row % 2 * 2 + 1] -= rise;
+      }
+#pragma unroll
+      for (int n = 0; n < W / 8; ++n) {
+        result[row / 2][n][row % 2 * 2] *= factor;
+        result[row / 2][n][row % 2 * 2 + 1] *= factor;
+      }
+    }
+  }
+};
+
+template <int W, bool kShared>
+__global__ void __launch_bounds__(kThreads, 2)
+    forward_rows(Heads<bfloat16> o, float* lse, Matrix<bfloat16> matrix, Heads<bfloat16> v) {
+  unsigned char* const q_tile = shared_memory();
+  unsigned char* const k_tile = q_tile + tile_bytes<W>(kBlockRows);
+  unsigned char* const v_tile = k_tile + tile_bytes<W>(kKeys);
+  const int head = int(blockIdx.x), batch = int(blockIdx.y);
+  const int key_head = head / (matrix.heads / matrix.key_heads);
+  const int block_row = int(gridDim.z - 1 - blockIdx.z) * kBlockRows;
+  const int warp_row = int(threadIdx.x) / kWarp * kWarpRows, row = block_row + warp_row;
+  const int positions = matrix.positions, lane = lane_number();
+  const float scale_log2 = matrix.scale * kLog2E;
+  const Range keys = column_range<Side::queries, kKeys>(matrix, batch, block_row);
+  unsigned char* const own_q = q_tile + tile_bytes<W>(warp_row);
+
+  copy_tile<W, kBlockRows>(q_tile, matrix.q.row(batch, block_row, head), matrix.q.position_stride, positions - block_row);
+  if (keys.begin < keys.end)
+    copy_tile<W, kKeys>(k_tile, matrix.k.row(batch, keys.begin, key_head), matrix.k.position_stride, positions - keys.begin);
+  commit_copies();
+
+  RunningRows<W> rows;
+  if constexpr (kShared) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int query = row + 8 * i + lane / 4;
+      rows.offset[i] = query < positions ? -lse[matrix.statistic(batch, head, query)] / matrix.scale : -kInfinity;
+    }
+  }
+#pragma unroll 1
+  for (int start = keys.begin; start < keys.end; start += kKeys) {
+    wait_copies<0>();
+    __syncthreads();  // K is there, and no warp reads the last V
+    copy_tile<W, kKeys>(v_tile, v.row(batch, opaque(start), key_head), v.position_stride, positions - start);
+    commit_copies();
+    const bool active = sees_any<Side::queries, kKeys>(positions, row, start);
+    float scores[2][kKeys / 8][4];
+    if (active) {
+#pragma unroll
+      for (int m = 0; m < 2; ++m) {
+#pragma unroll
+        for (int n = 0; n < kKeys / 8; ++n) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) scores[m][n][i] = rows.offset[2 * m + i / 2];
+        }
+      }
+      add_products<W, kKeys>(scores, own_q, k_tile);
+    }
+    wait_copies<0>();
+    __syncthreads();  // V is there, and no warp reads this K
+    if (start + kKeys < keys.end) {
+      const int next = opaque(start) + kKeys;
+      copy_tile<W, kKeys>(k_tile, matrix.k.row(batch, next, key_head), matrix.k.position_stride, positions - next);
+    }
+    commit_copies();
+    if (active) {
+      if (misses_any<Side::queries, kKeys>(matrix, row, start)) mask<Side::queries, kKeys>(scores, matrix, batch, row, start);
+      if constexpr (kShared)
+        to_probabilities<kKeys>(scores, scale_log2);
+      else
+        rows.add_scores(scores, scale_log2);
+      add_weighted<W, kKeys>(rows.result, scores, v_tile);
+    }
+  }
+  wait_copies<0>();
+  if (row >= positions) return;
+
+  float factor[4] = {1, 1, 1, 1};
+  if constexpr (!kShared) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      float sum = rows.sum[i];
+      sum += __shfl_xor_sync(kAllLanes, sum, 1);
+      sum += __shfl_xor_sync(kAllLanes, sum, 2);
+      factor[i] = 1.0f / sum;
+      const int query = row + 8 * i + lane / 4;
+      if (lane % 4 == 0 && query < positions)
+        lse[matrix.statistic(batch, head, query)] = logf(sum) - rows.offset[i] * matrix.scale;
+    }
+  }
+  store_rows<W>(o, batch, row, head, positions, rows.result, factor, own_q);
+}
+
+}  // namespace
+
+void forward(const Tensor& o, const Tensor& lse, const Matrix<bfloat16>& matrix, const Tensor& v, bool shared) {
+  const dim3 grid(unsigned(matrix.heads), unsigned(matrix.batches), blocks_for(matrix.positions, kBlockRows));
+  const auto run = [&]<int W>() {
+    launch(shared ? forward_rows<W, true> : forward_rows<W, false>, grid, kThreads, kSharedBytes<W>, stream(), heads<bfloat16>(o),
+           lse.data<float>(), matrix, heads<bfloat16>(v));
+  };
+  if (matrix.width == 64) return run.operator()<64>();
+  run.operator()<128>();
+}
+
+}  // namespace echo::kernels::cuda::attention::tensor_core
