@@ -76,14 +76,23 @@ void attention_row_sums(Tensor& row_sum, const Tensor& d_o, const Tensor& o) {
 void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, const Tensor& k, const Tensor& lse,
                               const Tensor& first_key, double scale) {
   dispatch_gpu_float("attention_value_backward", q.dtype(), [&]<class T>() {
-    plain::value_backward(dv, d_o, matrix<T>(q, k, first_key, scale), lse);
+    const Matrix<T> of = matrix<T>(q, k, first_key, scale);
+    if constexpr (std::is_same_v<T, bfloat16>)
+      if (tensor_core::takes(of, dv, d_o, q, k)) return tensor_core::value_backward(dv, d_o, of, lse);
+    plain::value_backward(dv, d_o, of, lse);
   });
 }
 
 void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::span<const AttentionUse> uses, const Tensor& q,
                         const Tensor& k, const Tensor& lse, const Tensor& row_sum, const Tensor& first_key, double scale) {
   dispatch_gpu_float("attention_backward", q.dtype(), [&]<class T>() {
-    plain::backward(dq, dk, dv_of_first_use, uses, matrix<T>(q, k, first_key, scale), lse, row_sum);
+    const Matrix<T> of = matrix<T>(q, k, first_key, scale);
+    if constexpr (std::is_same_v<T, bfloat16>) {
+      bool aligned = tensor_core::takes(of, dq, dk, dv_of_first_use, q, k);
+      for (const AttentionUse& use : uses) aligned = aligned && tensor_core::takes(of, use.d_o, use.v);
+      if (aligned) return tensor_core::backward(dq, dk, dv_of_first_use, uses, of, lse, row_sum);
+    }
+    plain::backward(dq, dk, dv_of_first_use, uses, of, lse, row_sum);
   });
 }
 

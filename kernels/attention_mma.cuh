@@ -82,6 +82,31 @@ __device__ __forceinline__ void add_products(float (&sums)[2][N / 8][4], const u
   }
 }
 
+// What sums start from: a number for each of the lane's four rows, or one for each column, from shared memory.
+template <int N>
+__device__ __forceinline__ void start_from_rows(float (&sums)[2][N / 8][4], const float (&of_rows)[4]) {
+#pragma unroll
+  for (int m = 0; m < 2; ++m) {
+#pragma unroll
+    for (int n = 0; n < N / 8; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sums[m][n][i] = of_rows[2 * m + i / 2];
+    }
+  }
+}
+template <int N>
+__device__ __forceinline__ void start_from_columns(float (&sums)[2][N / 8][4], const float* of_columns) {
+#pragma unroll
+  for (int n = 0; n < N / 8; ++n) {
+    const float2 pair = *reinterpret_cast<const float2*>(of_columns + 8 * n + lane_number() % 4 * 2);
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+      sums[m][n][0] = sums[m][n][2] = pair.x;
+      sums[m][n][1] = sums[m][n][3] = pair.y;
+    }
+  }
+}
+
 // sums += weights . columns: weights as add_products leaves them, rounded to bf16; the columns' rows of W elements.
 template <int W, int N>
 __device__ __forceinline__ void add_weighted(float (&sums)[2][W / 8][4], const float (&weights)[2][N / 8][4],

@@ -114,14 +114,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     const bool active = sees_any<Side::queries, kKeys>(positions, row, start);
     float scores[2][kKeys / 8][4];
     if (active) {
-#pragma unroll
-      for (int m = 0; m < 2; ++m) {
-#pragma unroll
-        for (int n = 0; n < kKeys / 8; ++n) {
-#pragma unroll
-          for (int i = 0; i < 4; ++i) scores[m][n][i] = rows.offset[2 * m + i / 2];
-        }
-      }
+      start_from_rows<kKeys>(scores, rows.offset);
       add_products<W, kKeys>(scores, own_q, k_tile);
     }
     wait_copies<0>();

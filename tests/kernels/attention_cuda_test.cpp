@@ -190,7 +190,10 @@ TEST(CudaAttentionTest, TensorCoreKernelsMatchTheMaterialisedFormula) {
       {.positions = 65, .heads = 4, .width = 128, .layers = 3},
       {.positions = 130, .heads = 2, .key_heads = 2, .width = 64, .layers = 2, .layout = Layout::fused, .documents = true},
       {.positions = 200, .width = 128, .documents = true},
+      // Enough blocks that one adds up a whole group; more layers than shared memory has room for.
       {.batches = 4, .positions = 17, .heads = 4, .key_heads = 2, .width = 64, .layers = 2},
+      {.positions = 20, .width = 64, .layers = 13},
+      {.positions = 20, .width = 128, .layers = 7},
   };
   for (const Case& c : cases) expect_block(c, DType::bf16, 0);
 }

@@ -1,0 +1,206 @@
+// The leader's backward step on tensor cores: dS = P * (sum_j dO_j V_j^T - row_sum), dk = scale dS^T q, dq = scale dS k, dv_0 = P^T dO_0.
+// Two kernels of one shape, both of which rebuild dS: one block owns 128 keys and collects dk (and dv_0), one owns 128 queries and
+// collects dq. Float atomics would give other bits every time; dq collected by the blocks of keys in turn would need blocks that wait
+// for each other, and dS or partial dq in memory would cost as many bytes as the products that are saved cost time. So a block of k
+// layers takes 2 k + 5 products here instead of k + 4, all of them from shared memory, and no memory beyond its arguments (the two
+// kernels of W = 128 have no registers for dv_0, which the follower's kernel then makes: 2 k + 6).
+// A block walks over tiles of N columns. For each it forms P, then adds one use after the other to dP in registers (which start from
+// -row_sum), the first use last, as its dO is what dv_0 needs. The block's own rows of all uses (dO_j, or V_j) stay in shared memory as
+// far as it goes; the rest comes again with each tile. One barrier per use and tile: while it is computed with, the next arrives.
+// Shared memory: R = 256 W bytes of rows and R for each use that stays, 8 W N of columns (two stages each of K or Q and V or dO), 16 N of
+// row statistics for keys; 2 R more where uses come again.
+#include "kernels/attention_mma_partials.cuh"
+
+namespace echo::kernels::cuda::attention::tensor_core {
+namespace {
+
+template <int W, int N>
+struct Layout {
+  static constexpr int kRows = tile_bytes<W>(kBlockRows), kColumns = tile_bytes<W>(N);
+  static constexpr int kStatistics = 4 * N * int(sizeof(float));  // two stages of lse and row_sum
+  static constexpr int kColumnsAt = kRows, kUsesAt = kColumnsAt + 2 * kColumns, kStatisticsAt = kUsesAt + 2 * kColumns;
+  static constexpr int kResidentAt = kStatisticsAt + kStatistics;
+
+  static size_t bytes(int uses, int resident) {
+    return size_t(kResidentAt) + size_t(kRows) * size_t(resident < uses ? resident + 2 : uses);
+  }
+  static int resident(int uses) {
+    const int64_t available = echo::cuda::properties().shared_bytes_per_block;
+    if (int64_t(bytes(uses, uses)) <= available) return uses;
+    return int((available - kResidentAt) / kRows) - 2;
+  }
+};
+
+template <Side kSide, int W, int N, bool kValues>
+__global__ void __launch_bounds__(kThreads, 2)
+    score_rows(Heads<bfloat16> gradient, Heads<bfloat16> dv, float* partial, float* partial_dv, Uses<bfloat16> uses,
+               Matrix<bfloat16> matrix, const float* lse, const float* row_sum, int resident) {
+  using Place = Layout<W, N>;
+  constexpr bool kOfKeys = kSide == Side::keys;
+  static_assert(kOfKeys || !kValues);
+  unsigned char* const rows = shared_memory();
+  const KeyBlock keys(matrix);
+  const int batch = int(blockIdx.y);
+  const int block_row = int(kOfKeys ? blockIdx.z : gridDim.z - 1 - blockIdx.z) * kBlockRows;
+  const int warp_row = int(threadIdx.x) / kWarp * kWarpRows, row = block_row + warp_row;
+  const int positions = matrix.positions;
+  const int own = tile_bytes<W>(warp_row);
+  const float scale_log2 = matrix.scale * kLog2E;
+  const Range columns = column_range<kSide, N>(matrix, batch, block_row);
+  // Of the block of queries, whose grid is (H, B, T / 128).
+  const int own_head = int(blockIdx.x), own_key_head = own_head / (matrix.heads / matrix.key_heads);
+  const int first_head = kOfKeys ? keys.first_head : own_head, end_head = kOfKeys ? keys.end_head : own_head + 1;
+  const int key_head = kOfKeys ? keys.key_head : own_key_head;
+
+  const auto copy_rows = [&](int use, unsigned char* to) {
+    const Heads<bfloat16>& from = kOfKeys ? uses.of[use].v : uses.of[use].d_o;
+    copy_tile<W, kBlockRows>(to, from.row(batch, block_row, kOfKeys ? key_head : own_head), from.position_stride, positions - block_row);
+  };
+  const auto copy_columns = [&](const Heads<bfloat16>& from, int head, int start, unsigned char* to) {
+    copy_tile<W, N>(to, from.row(batch, start, kOfKeys ? head : key_head), from.position_stride, positions - start);
+  };
+  // What the step of `use` at a tile needs; its rows only where they do not stay.
+  const auto copy_step = [&](int head, int start, int use, int tile_stage, int stage) {
+    if (use == uses.count - 1)
+      copy_columns(kOfKeys ? matrix.q : matrix.k, head, start, rows + Place::kColumnsAt + tile_stage * Place::kColumns);
+    copy_columns(kOfKeys ? uses.of[use].d_o : uses.of[use].v, head, start, rows + Place::kUsesAt + stage * Place::kColumns);
+    if (use >= resident) copy_rows(use, rows + Place::kResidentAt + (resident + stage) * Place::kRows);
+  };
+  struct Statistics {
+    float offset, negative_sum;
+  };
+  const auto statistics_of = [&](int head, int query) -> Statistics {
+    if (query >= positions) return {-kInfinity, 0};
+    const int64_t at = matrix.statistic(batch, head, query);
+    return {-lse[at] / matrix.scale, -row_sum[at]};
+  };
+  // Of columns: two stages of N offsets and N sums.
+  float* const of_columns = reinterpret_cast<float*>(rows + Place::kStatisticsAt);
+  const auto keep_statistics = [&](int tile_stage, const Statistics& statistics) {
+    of_columns[2 * N * tile_stage + int(threadIdx.x)] = statistics.offset;
+    of_columns[2 * N * tile_stage + N + int(threadIdx.x)] = statistics.negative_sum;
+  };
+  // Of rows.
+  float offsets[4] = {}, negative_sums[4] = {};
+  if constexpr (!kOfKeys) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const Statistics statistics = statistics_of(own_head, row + 8 * i + lane_number() / 4);
+      offsets[i] = statistics.offset, negative_sums[i] = statistics.negative_sum;
+    }
+  }
+
+  int head = columns.begin < columns.end ? first_head : end_head, start = columns.begin;
+  int stage = 0, tile_stage = 0;
+  const Heads<bfloat16>& row_heads = kOfKeys ? matrix.k : matrix.q;
+  copy_tile<W, kBlockRows>(rows, row_heads.row(batch, block_row, kOfKeys ? key_head : own_head), row_heads.position_stride,
+                           positions - block_row);
+  for (int use = 0; use < resident; ++use) copy_rows(use, rows + Place::kResidentAt + use * Place::kRows);
+  if (head < end_head) {
+    copy_step(head, start, uses.count - 1, tile_stage, stage);
+    if (kOfKeys && threadIdx.x < N) keep_statistics(tile_stage, statistics_of(head, start + int(threadIdx.x)));
+  }
+  commit_copies();
+
+  float result[2][W / 8][4] = {}, values[2][kValues ? W / 8 : 1][4] = {};
+#pragma unroll 1
+  while (head < end_head) {
+    const bool last_tile = start + N >= columns.end;
+    const int next_head = last_tile ? head + 1 : head, next_start = last_tile ? columns.begin : start + N;
+    const bool active = sees_any<kSide, N>(positions, row, start);
+    const unsigned char* const column_tile = rows + Place::kColumnsAt + tile_stage * Place::kColumns;
+    Statistics next_statistics = {};
+    float scores[2][N / 8][4], products[2][N / 8][4];
+#pragma unroll 1
+    for (int use = uses.count - 1; use >= 0; --use) {
+      wait_copies<0>();
+      __syncthreads();  // this step's tiles are there, and no warp reads the last step's
+      if (use > 0) {
+        copy_step(head, start, use - 1, tile_stage, stage ^ 1);
+      } else if (next_head < end_head) {
+        copy_step(next_head, next_start, uses.count - 1, tile_stage ^ 1, stage ^ 1);
+        if (kOfKeys && threadIdx.x < N) next_statistics = statistics_of(next_head, next_start + int(threadIdx.x));
+      }
+      commit_copies();
+      if (active) {
+        if (use == uses.count - 1) {
+          if constexpr (kOfKeys) {
+            start_from_columns<N>(scores, of_columns + 2 * N * tile_stage);
+            start_from_columns<N>(products, of_columns + 2 * N * tile_stage + N);
+          } else {
+            start_from_rows<N>(scores, offsets);
+            start_from_rows<N>(products, negative_sums);
+          }
+          add_products<W, N>(scores, rows + own, column_tile);
+          if (misses_any<kSide, N>(matrix, row, start)) mask<kSide, N>(scores, matrix, batch, row, start);
+          to_probabilities<N>(scores, scale_log2);
+        }
+        const unsigned char* const use_rows = rows + Place::kResidentAt + (use < resident ? use : resident + stage) * Place::kRows;
+        const unsigned char* const use_columns = rows + Place::kUsesAt + stage * Place::kColumns;
+        add_products<W, N>(products, use_rows + own, use_columns);
+        if (use == 0) {
+          if constexpr (kValues) add_weighted<W, N>(values, scores, use_columns);
+#pragma unroll
+          for (int m = 0; m < 2; ++m) {
+#pragma unroll
+            for (int n = 0; n < N / 8; ++n) {
+#pragma unroll
+              for (int i = 0; i < 4; ++i) scores[m][n][i] *= products[m][n][i];
+            }
+          }
+          add_weighted<W, N>(result, scores, column_tile);
+        }
+      }
+      stage ^= 1;
+    }
+    tile_stage ^= 1;
+    if (kOfKeys && threadIdx.x < N) keep_statistics(tile_stage, next_statistics);
+    head = next_head, start = next_start;
+  }
+  wait_copies<0>();
+  if (row >= positions) return;
+
+  const float one[4] = {1, 1, 1, 1}, scales[4] = {matrix.scale, matrix.scale, matrix.scale, matrix.scale};
+  if (kOfKeys && partial != nullptr) {
+    store_partial<W>(partial, matrix, keys.split, batch, row, key_head, result);
+    if constexpr (kValues) store_partial<W>(partial_dv, matrix, keys.split, batch, row, key_head, values);
+    return;
+  }
+  store_rows<W>(gradient, batch, row, kOfKeys ? key_head : own_head, positions, result, scales, rows + own);
+  if constexpr (kValues) store_rows<W>(dv, batch, row, key_head, positions, values, one, rows + own);
+}
+
+template <int W>
+void backward_of_width(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
+                       const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& row_sum) {
+  constexpr int kQueries = 32, kKeys = W == 64 ? 64 : 32;
+  constexpr bool kCanAddValues = W == 64;
+  const int count = int(uses.size()), splits = group_splits(matrix);
+  const bool adds_values = kCanAddValues && dv.defined();
+  const Partials dk_partials(matrix, splits), dv_partials(matrix, adds_values ? splits : 1);
+  const Uses<bfloat16> of_layers = uses_of<bfloat16>(uses);
+  const int resident_keys = Layout<W, kQueries>::resident(count), resident_queries = Layout<W, kKeys>::resident(count);
+  launch(adds_values ? score_rows<Side::keys, W, kQueries, kCanAddValues> : score_rows<Side::keys, W, kQueries, false>,
+         key_grid(matrix, splits), kThreads, Layout<W, kQueries>::bytes(count, resident_keys), stream(), heads<bfloat16>(dk),
+         heads<bfloat16>(dv), dk_partials.data(), dv_partials.data(), of_layers, matrix, lse.data<float>(), row_sum.data<float>(),
+         resident_keys);
+  dk_partials.add_up(dk, matrix.scale);
+  if (adds_values)
+    dv_partials.add_up(dv, 1);
+  else if (dv.defined())
+    value_backward(dv, uses[0].d_o, matrix, lse);
+  launch(score_rows<Side::queries, W, kKeys, false>,
+         dim3(unsigned(matrix.heads), unsigned(matrix.batches), blocks_for(matrix.positions, kBlockRows)), kThreads,
+         Layout<W, kKeys>::bytes(count, resident_queries), stream(), heads<bfloat16>(dq), Heads<bfloat16>{}, static_cast<float*>(nullptr),
+         static_cast<float*>(nullptr), of_layers, matrix, lse.data<float>(), row_sum.data<float>(), resident_queries);
+}
+
+}  // namespace
+
+void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
+              const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& row_sum) {
+  if (matrix.width == 64) return backward_of_width<64>(dq, dk, dv, uses, matrix, lse, row_sum);
+  backward_of_width<128>(dq, dk, dv, uses, matrix, lse, row_sum);
+}
+
+}  // namespace echo::kernels::cuda::attention::tensor_core
