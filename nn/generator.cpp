@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "autograd/no_grad.h"
+#include "nn/decode_step.h"
 
 namespace echo {
 
@@ -28,11 +29,12 @@ GenerationStatistics generate(const Llama& model, const std::vector<int32_t>& pr
   forward.compute_dtype = options.compute_dtype;
   forward.cache = &cache;
   const ForwardResult result = model.forward(Tensor::from(prompt, {1, prompt_tokens}), forward);
-  Tensor hidden = result.hidden.data().narrow(1, prompt_tokens - 1, 1).clone().reshape({1, config.hidden_size});
+  const Tensor hidden = result.hidden.data().narrow(1, prompt_tokens - 1, 1).clone().reshape({1, config.hidden_size});
   int32_t token = sampler.choose(model.logits(hidden).reshape({config.vocab_size}));
   statistics.prefill_seconds = seconds_since(start);
 
   start = Clock::now();
+  DecodeStep step(model, cache, options.compute_dtype);
   while (true) {
     if (std::find(config.eos_token_id.begin(), config.eos_token_id.end(), token) != config.eos_token_id.end()) {
       statistics.ended = true;
@@ -40,9 +42,9 @@ GenerationStatistics generate(const Llama& model, const std::vector<int32_t>& pr
     }
     on_token(token);
     if (++statistics.new_tokens >= options.max_new_tokens) break;
-    hidden = model.decode(Tensor::from(std::vector<int32_t>{token}), cache, options.compute_dtype);
     ++statistics.decode_steps;
-    token = sampler.choose(model.logits(hidden).reshape({config.vocab_size}));
+    token = options.sampling.temperature <= 0 ? step.most_likely({token})[0]
+                                              : sampler.choose(step.logits({token}).reshape({config.vocab_size}));
   }
   statistics.decode_seconds = seconds_since(start);
   return statistics;

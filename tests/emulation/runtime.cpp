@@ -17,11 +17,14 @@
 #define ASAN_UNPOISON_MEMORY_REGION(address, bytes) ((void)(address), (void)(bytes))
 #endif
 
+// Memory that was freed while a graph was captured belongs to the graph: it is used again each time the graph runs.
 struct CUgraph_st {
   std::vector<std::function<void()>> work;
+  std::vector<void*> freed;
 };
 struct CUgraphExec_st {
   std::vector<std::function<void()>> work;
+  std::vector<void*> freed;
 };
 
 namespace {
@@ -153,6 +156,7 @@ cudaError_t cudaFreeAsync(void* address, cudaStream_t) {
   const std::lock_guard lock(device.mutex);
   const auto found = device.live.find(address);
   if (found == device.live.end()) return cudaErrorInvalidValue;
+  if (capture != nullptr) return capture->freed.push_back(address), cudaSuccess;
   ASAN_POISON_MEMORY_REGION(address, found->second);
   device.free.emplace(found->second, address);
   device.live.erase(found);
@@ -201,11 +205,14 @@ cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
   return *graph == nullptr ? cudaErrorInvalidValue : cudaSuccess;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
-  return *executable = new CUgraphExec_st{graph->work}, cudaSuccess;
+  return *executable = new CUgraphExec_st{graph->work, std::move(graph->freed)}, cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
   for (const std::function<void()>& work : executable->work) work();
   return cudaSuccess;
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return delete graph, cudaSuccess; }
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) { return delete executable, cudaSuccess; }
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  for (void* const address : executable->freed) (void)cudaFreeAsync(address, nullptr);
+  return delete executable, cudaSuccess;
+}

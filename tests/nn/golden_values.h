@@ -17,18 +17,22 @@ namespace echo {
 
 // A real model with what a reference in f64 computed for it and for a student of it (values stored in f32).
 struct GoldenValues {
-  GoldenValues(const std::filesystem::path& shared, const std::string& name)
-      : model(shared / "models" / name),
+  GoldenValues(const std::filesystem::path& shared, const std::string& name, Device where = {})
+      : device(where),
+        model(shared / "models" / name),
         values(nlohmann::json::parse(read_file(shared / "golden" / name / "values.json"))),
         tensors(shared / "golden" / name / "forward_backward.safetensors"),
         leader_map(values.at("leader_map").get<std::vector<int64_t>>()) {}
 
-  std::unique_ptr<Llama> teacher(DType dtype) const { return load_model(CheckpointReader(model), {dtype, true}); }
-  std::unique_ptr<Llama> student(DType dtype) const { return load_student(CheckpointReader(model), leader_map, {dtype, true}); }
-  Tensor ids() const { return tensors.read("input_ids"); }
-  Tensor labels() const { return tensors.read("labels").reshape({ids().elements()}); }
+  std::unique_ptr<Llama> teacher(DType dtype) const { return load_model(CheckpointReader(model), {dtype, true, device}); }
+  std::unique_ptr<Llama> student(DType dtype) const {
+    return load_student(CheckpointReader(model), leader_map, {dtype, true, device});
+  }
+  Tensor ids() const { return tensors.read("input_ids").to(device); }
+  Tensor labels() const { return tensors.read("labels").reshape({ids().elements()}).to(device); }
   std::vector<int32_t> prompt() const { return values.at("greedy").at("prompt_ids").get<std::vector<int32_t>>(); }
 
+  Device device;
   std::filesystem::path model;
   nlohmann::json values;
   SafetensorsReader tensors;
@@ -37,7 +41,7 @@ struct GoldenValues {
 
 // The largest difference, relative to the largest entry of `expected`.
 inline double relative_difference(const Tensor& actual, const Tensor& expected) {
-  return largest_difference(actual, expected) / largest_magnitude(expected);
+  return largest_difference(actual.to(Device{}), expected) / largest_magnitude(expected);
 }
 
 // How far a build may be from the f64 reference, relative to a tensor's largest entry. The reference is stored in f32, which costs

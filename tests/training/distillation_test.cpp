@@ -46,14 +46,15 @@ void expect_relative(double value, double expected, double tolerance, const std:
   EXPECT_NEAR(value, expected, tolerance * std::abs(expected)) << what;
 }
 
-void golden_training(const std::string& model, DType dtype, double tolerance) {
+void golden_training(const std::string& model, DType dtype, double tolerance, Device device = {}) {
   const auto shared = shared_folder();
   if (!shared) GTEST_SKIP() << kNoSharedFolder;
   const json golden = json::parse(read_file(*shared / "golden" / model / "values.json"));
   const json &rows = golden["training"]["rows"], &log = golden["training"]["log"];
   const CheckpointReader checkpoint(*shared / "models" / model);
-  const auto teacher = load_model(checkpoint, {.dtype = dtype, .requires_gradient = false});
-  const auto student = load_student(checkpoint, LeaderMap::from_json(golden["leader_map"]), {.dtype = dtype});
+  const auto teacher = load_model(checkpoint, {.dtype = dtype, .requires_gradient = false, .device = device});
+  const auto student =
+      load_student(checkpoint, LeaderMap::from_json(golden["leader_map"]), {.dtype = dtype, .device = device});
   ForwardOptions options;
   options.compute_dtype = dtype;
 
@@ -100,6 +101,9 @@ TEST(GoldenTrainingTest, TwelveStepsOfStories260KEqualTheReferenceInF64) { golde
 TEST(GoldenTrainingTest, TwelveStepsOfStories260KEqualTheReferenceInF32) { golden_training("stories260K", DType::f32, 1e-3); }
 TEST(GoldenTrainingTest, TwelveStepsOfStories12LEqualTheReferenceInF64) { golden_training("stories12L", DType::f64, 1e-6); }
 TEST(GoldenTrainingTest, TwelveStepsOfStories12LEqualTheReferenceInF32) { golden_training("stories12L", DType::f32, 1e-3); }
+TEST(CudaGoldenTrainingTest, TwelveStepsOfStories260KEqualTheReferenceInF32) {
+  golden_training("stories260K", DType::f32, 1e-3, {DeviceKind::cuda, 0});
+}
 
 // ---- splits of a global batch ------------------------------------------------------------------------------------
 
