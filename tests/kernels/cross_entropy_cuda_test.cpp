@@ -1,0 +1,55 @@
+#include "kernels/cross_entropy.h"
+
+#include "tests/kernels/cuda_parity.h"
+
+namespace echo {
+namespace {
+
+using kernels::CrossEntropyTerms;
+
+std::vector<int32_t> make_labels(int64_t rows, int64_t vocabulary) {
+  std::vector<int32_t> labels;
+  for (int64_t i = 0; i < rows; ++i) labels.push_back(i % 4 == 1 ? -1 : int32_t((i * 5) % vocabulary));
+  return labels;
+}
+
+Tensor as_tensor(const CrossEntropyTerms& terms) {
+  return Tensor::from(std::vector<double>{terms.loss, double(terms.rows), double(terms.correct)});
+}
+
+// Logits are f32 whatever the dtype of activations. f32: the exponential's two units and sums of up to 2600 terms.
+TEST(CudaCrossEntropyTest, AgreesWithF64OnTheCpu) {
+  for (const auto& [rows, vocabulary] : {std::pair<int64_t, int64_t>{1, 1}, {6, 37}, {5, 64}, {3, 2600}}) {
+    SCOPED_TRACE(concat(rows, " x ", vocabulary));
+    const ParityCase body = [rows = rows, vocabulary = vocabulary](const ParitySetting& on) -> std::vector<Tensor> {
+      Tensor logits = on.wide_input({rows, vocabulary}, 1, 3);
+      const Tensor labels = on.indices(make_labels(rows, vocabulary), {rows});
+      const Tensor without = as_tensor(kernels::cross_entropy(logits, labels));
+      const Tensor with = as_tensor(kernels::cross_entropy_with_gradient(logits, labels, 0.3));
+      return {without, with, logits};
+    };
+    expect_parity(body, DType::f32, 2e-6);
+  }
+}
+
+TEST(CudaCrossEntropyTest, HeadIsTheDistillationHeadWithTrueLabelsOnly) {
+  const ParityCase body = [](const ParitySetting& on) -> std::vector<Tensor> {
+    const Tensor hidden = on.input({7, 8}, 1), head = on.input({50, 8}, 2);
+    Tensor d_hidden = on.output(hidden.shape()), d_head = on.wide_input(head.shape(), 3);
+    const Tensor labels = on.indices(make_labels(7, 50), {7});
+    const Tensor terms =
+        as_tensor(kernels::cross_entropy_head(d_hidden, d_head, GradientMode::accumulate, hidden, head, labels, 0.5, 3));
+    return {terms, d_hidden, d_head};
+  };
+  expect_parity(body, DType::f32, 5e-6);   // logits of size 10 have an error of 1e-6
+  expect_parity(body, DType::bf16, 1.0 / 128);  // the gradient of logits and hidden states has 8 bits
+}
+
+TEST(CudaCrossEntropyTest, NoRowsAreFineAndF64IsRefused) {
+  const Tensor labels = Tensor::empty({0}, DType::i32, kCuda);
+  EXPECT_EQ(kernels::cross_entropy(Tensor::empty({0, 5}, DType::f32, kCuda), labels).rows, 0);
+  EXPECT_THROW(kernels::cross_entropy(Tensor::zeros({1, 5}, DType::f64, kCuda), Tensor::from(std::vector<int32_t>{1}).to(kCuda)), Error);
+}
+
+}  // namespace
+}  // namespace echo
