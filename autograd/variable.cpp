@@ -10,7 +10,8 @@
 
 namespace echo {
 
-// How the outputs of one operation were made. Owned by its outputs; holds its inputs, never an output.
+// How the outputs of one operation were made. Owned by its outputs; holds its inputs, never an output. Of an input that an operation
+// made it holds only the way back, not the tensor: what the backward function needs it has saved itself.
 struct Node {
   ~Node();
 
@@ -38,6 +39,15 @@ struct Variable::State {
   int64_t open_uses = 0;  // recorded operations that have not yet given a leaf its gradient
   std::function<void()> ready_hook;
   bool hook_pending = false;  // the running backward pass has reached this leaf and not yet called its hook
+
+  // The way back from an operation's output.
+  std::shared_ptr<State> without_data() const {
+    auto result = std::make_shared<State>();
+    result->requires_gradient = requires_gradient;
+    result->node = node;
+    result->output_index = output_index;
+    return result;
+  }
 };
 
 namespace {
@@ -320,8 +330,10 @@ std::vector<Variable> record_many(const char* operation, std::vector<Variable> i
   node->backward = std::move(backward);
   node->when = when;
   node->output_gradients.resize(variables.size());
-  for (Variable& input : node->inputs)
+  for (Variable& input : node->inputs) {
+    if (!input.is_leaf()) input.state_ = input.state_->without_data();
     if (input.is_leaf()) ++input.state_->open_uses;
+  }
   for (size_t i = 0; i < variables.size(); ++i) {
     Variable::State& state = *variables[i].state_;
     node->output_shapes.push_back(state.data.shape());

@@ -53,6 +53,17 @@ TEST(TapeMemoryTest, AWideAndDeepGraphIsDroppedWithoutRecursion) {
   EXPECT_EQ(w.gradient().item(), 1);
 }
 
+TEST(TapeMemoryTest, TheTapeKeepsNoTensorThatNoOperationSaved) {
+  const Variable w = big_leaf();
+  const int64_t start = in_use();
+  // The gradient of a sum needs neither summand: only the result of the last operation is held, by its handle.
+  Variable x = add(w, w);
+  for (int i = 0; i < 5; ++i) x = add(x, w);
+  EXPECT_EQ(in_use() - start, kTensorBytes);
+  sum(x).backward();
+  EXPECT_EQ(w.gradient().narrow(0, 7, 1).item(), 7);
+}
+
 TEST(TapeMemoryTest, MemoryFallsNodeByNodeDuringBackward) {
   const int64_t start = in_use();
   {
