@@ -14,7 +14,6 @@
 namespace echo::kernels::cuda {
 namespace {
 
-constexpr int64_t kWorkspaceBytes = int64_t{64} << 20;  // what cuBLAS recommends for Hopper is 32 MiB; split sums may use more
 
 void check(cublasStatus_t status, const char* call, const MatmulOperands& p) {
   if (status == CUBLAS_STATUS_SUCCESS) [[likely]] return;
@@ -63,7 +62,7 @@ Plan make_plan(cublasLtHandle_t handle, const MatmulOperands& p, bool tf32) {
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
     check(cublas_lt().set_preference_attribute(preference, attribute, &value, sizeof value), "cublasLtMatmulPreferenceSetAttribute", p);
   };
-  const uint64_t workspace = kWorkspaceBytes;
+  const uint64_t workspace = kGpuMatmulWorkspace;
   prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace);
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, uint32_t(alignment_of(p.b)));
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, uint32_t(alignment_of(p.a)));
@@ -105,14 +104,14 @@ void matmul(const MatmulOperands& p) {
     (void)prepared;
     check(cublas_lt().create(&self.handle), "cublasLtCreate", p);
     const MemoryLabel label("matmul workspace");
-    self.workspace = Tensor::empty({kWorkspaceBytes / 4}, DType::f32, p.device);
+    self.workspace = Tensor::empty({kGpuMatmulWorkspace / 4}, DType::f32, p.device);
   }
   const Key key = key_of(p, self.tf32);
   auto plan = self.plans.find(key);
   if (plan == self.plans.end()) plan = self.plans.emplace(key, make_plan(self.handle, p, self.tf32)).first;
   const float one = 1, beta = p.accumulate ? 1 : 0;
   check(cublas_lt().matmul(self.handle, plan->second.operation, &one, p.b, plan->second.b, p.a, plan->second.a, &beta, p.c, plan->second.c,
-                       p.c, plan->second.c, &plan->second.algorithm, self.workspace.raw_data(), size_t(kWorkspaceBytes), stream()),
+                       p.c, plan->second.c, &plan->second.algorithm, self.workspace.raw_data(), size_t(kGpuMatmulWorkspace), stream()),
         "cublasLtMatmul", p);
 }
 

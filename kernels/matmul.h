@@ -17,4 +17,7 @@ void matmul(Tensor& c, const Tensor& a, Transpose transpose_a, const Tensor& b, 
 // Whether f32 products on a GPU may round their operands to TF32 (10 bits of precision), which is several times faster. Off at first.
 void allow_tf32(bool allowed);
 
+// Bytes that products on a GPU keep as scratch from the first one on: cuBLAS recommends 32 MiB on Hopper; split sums may use more.
+inline constexpr int64_t kGpuMatmulWorkspace = int64_t{64} << 20;
+
 }  // namespace echo::kernels

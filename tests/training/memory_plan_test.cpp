@@ -1,0 +1,117 @@
+#include "training/memory_plan.h"
+
+#include <gtest/gtest.h>
+
+#include "base/random.h"
+#include "nn/model_io.h"
+#include "tensor/allocator.h"
+#include "training/distillation.h"
+#include "training/optimizer.h"
+#include "training/run_setup.h"
+
+namespace echo {
+namespace {
+
+// Extents whose tensors the CPU's allocator hardly rounds up.
+LlamaConfig medium_model() {
+  LlamaConfig config;
+  config.vocab_size = 1024;
+  config.hidden_size = 128;
+  config.intermediate_size = 352;
+  config.num_hidden_layers = 6;
+  config.num_attention_heads = 8;
+  config.num_key_value_heads = 2;
+  config.head_dim = 16;
+  return config;
+}
+
+Batch random_batch(const TrainConfig& config, int64_t vocabulary) {
+  Batch batch;
+  batch.rows = config.per_device_train_batch_size;
+  batch.sequence_length = config.data.sequence_length;
+  batch.valid_tokens = batch.rows * batch.sequence_length;
+  RandomSequence random(3);
+  for (int64_t i = 0; i < batch.valid_tokens; ++i) {
+    batch.inputs.push_back(int32_t(random.below(uint64_t(vocabulary))));
+    batch.labels.push_back(int32_t(random.below(uint64_t(vocabulary))));
+  }
+  return batch;
+}
+
+// The peak of three optimizer steps, in bytes.
+int64_t measured_peak(const TrainConfig& config, const PlannedModels& models, bool with_teacher, Device device) {
+  const int64_t before = memory_statistics(device).in_use;
+  const DType dtype = compute_dtype_of(config);
+  const auto student = make_model(models.student, models.leader_map, {DType::f32, true, device});
+  initialize(*student, 0.02, 1);
+  student->keep_shadows(dtype);
+  std::unique_ptr<Llama> teacher;
+  if (with_teacher) {
+    teacher = make_model(models.student, LeaderMap::own(models.student.num_hidden_layers), {dtype, false, device});
+    initialize(*teacher, 0.02, 2);
+  }
+  AdamW optimizer(*student, {});
+  ForwardOptions options;
+  options.compute_dtype = dtype;
+  options.checkpointing = config.gradient_checkpointing;
+  const LossSettings loss = with_teacher ? stage_loss({}) : true_label_loss();
+  for (int step = 0; step < 3; ++step) {
+    if (step == 1) reset_memory_peak(device);
+    for (int64_t i = 0; i < config.gradient_accumulation_steps; ++i)
+      accumulate_gradients(*student, teacher.get(), random_batch(config, models.student.vocab_size), loss, options, 1000);
+    optimizer.step(1e-4, optimizer.gradient_norm());
+    optimizer.clear_gradients();
+  }
+  return memory_statistics(device).peak - before;
+}
+
+TEST(MemoryPlanTest, IsWithinATenthOfTheMeasuredPeak) {
+  for (int flags = 0; flags < 32; ++flags) {
+    TrainConfig config;
+    config.data.sequence_length = 128;
+    config.per_device_train_batch_size = (flags & 16) != 0 ? 1 : 4;  // 1: weights outweigh activations
+    config.gradient_accumulation_steps = (flags & 1) != 0 ? 2 : 1;
+    config.gradient_checkpointing = (flags & 2) != 0;
+    config.compute_dtype = (flags & 4) != 0 ? settings::ComputeType::bfloat16 : settings::ComputeType::float32;
+    const bool with_teacher = (flags & 8) != 0;
+    PlannedModels models{medium_model(), LeaderMap({0, 1, 1, 1, 4, 5})};
+    if (with_teacher) models.teacher_bytes = parameter_count(models.student, LeaderMap::own(6)) * size_of(compute_dtype_of(config));
+    const double planned = double(plan_memory(config, models, /*on_gpu=*/false).peak);
+    const double measured = double(measured_peak(config, models, with_teacher, Device{}));
+    EXPECT_NEAR(planned / measured, 1.0, 0.1) << "flags " << flags << ": planned " << planned / 1e6 << " MB, measured "
+                                              << measured / 1e6 << " MB";
+  }
+}
+
+TEST(MemoryPlanTest, NamesSettingsThatWouldMakeItFit) {
+  TrainConfig config;
+  config.data.sequence_length = 2048;
+  config.per_device_train_batch_size = 8;
+  PlannedModels models{medium_model(), LeaderMap::own(6)};
+  const int64_t peak = plan_memory(config, models, true).peak;
+  EXPECT_EQ(describe_memory(config, models, true, peak).find("fit"), std::string::npos);
+  const std::string text = describe_memory(config, models, true, peak * 9 / 10);
+  EXPECT_NE(text.find("does not fit"), std::string::npos) << text;
+  EXPECT_NE(text.find("gradient_checkpointing=true"), std::string::npos) << text;
+  EXPECT_NE(text.find("per_device_train_batch_size=4 gradient_accumulation_steps=2"), std::string::npos) << text;
+  EXPECT_NE(text.find("data.sequence_length=1024"), std::string::npos) << text;
+  EXPECT_NE(describe_memory(config, models, true, 1 << 20).find("the least there is"), std::string::npos);
+}
+
+// TinyLlama distilled with 16k tokens at once: the figures that decide whether a run fits one H200 (139 GiB) or an 80 GB card.
+TEST(MemoryPlanTest, TinyLlamaWithSixteenThousandTokensFitsOneLargeGpu) {
+  LlamaConfig tiny_llama;
+  tiny_llama.vocab_size = 32000, tiny_llama.hidden_size = 2048, tiny_llama.intermediate_size = 5632;
+  tiny_llama.num_hidden_layers = 22, tiny_llama.num_attention_heads = 32, tiny_llama.num_key_value_heads = 4, tiny_llama.head_dim = 64;
+  TrainConfig config;
+  config.compute_dtype = settings::ComputeType::bfloat16;
+  config.data.sequence_length = 2048;
+  config.per_device_train_batch_size = 8;
+  const PlannedModels models{tiny_llama, LeaderMap::own(22), int64_t{2} * 1'100'048'384};
+  const int64_t peak = plan_memory(config, models, true).peak;
+  EXPECT_GT(peak, int64_t{16 + 2} * 1'100'048'384);  // weights, copy, moments
+  EXPECT_LT(peak, int64_t{79} << 30);
+}
+
+}  // namespace
+}  // namespace echo

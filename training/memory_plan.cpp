@@ -1,0 +1,202 @@
+#include "training/memory_plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "kernels/distillation_loss.h"
+#include "kernels/matmul.h"
+#include "training/distillation.h"
+#include "training/run_setup.h"
+
+namespace echo {
+namespace {
+
+// Bytes of one micro-batch, following what the operations of autograd/ save. Elements are counted per token.
+class Activations {
+ public:
+  Activations(const TrainConfig& config, const PlannedModels& models)
+      : model_(models.student),
+        map_(models.leader_map),
+        tokens_(config.per_device_train_batch_size * config.data.sequence_length),
+        item_(size_of(compute_dtype_of(config))),
+        wide_(size_of(accumulator_dtype(compute_dtype_of(config)))) {}
+
+  int64_t tokens() const { return tokens_; }
+  int64_t states(int64_t count) const { return count * tokens_ * model_.hidden_size * item_; }
+
+  // What a layer keeps for its backward pass: attention, two sums and their norms, the MLP.
+  int64_t layer(int64_t index) const {
+    const int64_t query = model_.num_attention_heads * model_.head_dim, key_value = model_.num_key_value_heads * model_.head_dim;
+    const bool follows = map_.follows(index);
+    // A leader: the fused projection (its v is used), rotated q and k, o. A follower: v and o.
+    const int64_t attention = follows ? key_value + query : (query + 2 * key_value) + (query + key_value) + query;
+    const int64_t elements = attention + 4 * model_.hidden_size + 3 * model_.intermediate_size;
+    const int64_t statistics = (follows ? 0 : model_.num_attention_heads) + 2;
+    return tokens_ * (elements * item_ + statistics * wide_);
+  }
+  int64_t layers(int64_t first, int64_t last) const {
+    int64_t total = 0;
+    for (int64_t i = first; i <= last; ++i) total += layer(i);
+    return total;
+  }
+  // Beyond what the last layer kept: gradients of its MLP while its own input is still there.
+  int64_t backward_extra() const { return tokens_ * item_ * (2 * model_.intermediate_size + 3 * model_.hidden_size); }
+  // A forward pass that records nothing: one layer at a time.
+  int64_t passing() const { return tokens_ * item_ * (4 * model_.hidden_size + 3 * model_.intermediate_size); }
+
+  // Runs of layers that are recomputed together.
+  std::vector<std::pair<int64_t, int64_t>> spans() const {
+    std::vector<std::pair<int64_t, int64_t>> result;
+    for (int64_t first = 0; first < map_.layers();) {
+      int64_t last = first;
+      for (int64_t i = first; i <= last; ++i)
+        for (const int64_t follower : map_.followers_of(i)) last = std::max(last, follower);
+      result.emplace_back(first, last);
+      first = last + 1;
+    }
+    return result;
+  }
+
+ private:
+  const LlamaConfig& model_;
+  const LeaderMap& map_;
+  int64_t tokens_, item_, wide_;
+};
+
+int64_t head_scratch(const TrainConfig& config, const PlannedModels& models, bool with_teacher, bool on_gpu) {
+  const DType dtype = compute_dtype_of(config);
+  const int64_t wide = size_of(accumulator_dtype(dtype));
+  const int64_t row = models.student.vocab_size * (wide * (with_teacher ? 2 : 1) + (wide == size_of(dtype) ? 0 : size_of(dtype)));
+  const int64_t rows = config.per_device_train_batch_size * config.data.sequence_length;
+  return std::min(rows * row, std::max(row, on_gpu ? kernels::kGpuHeadScratch : kernels::kHeadScratch));
+}
+
+std::string gibibytes(int64_t bytes) {
+  if (bytes < (int64_t{1} << 30)) return fmt::format("{:.1f} MiB", double(bytes) / (1 << 20));
+  return fmt::format("{:.2f} GiB", double(bytes) / (1 << 30));
+}
+
+struct Remedy {
+  std::string text;
+  int64_t peak;
+};
+
+// The settings that could be changed without changing what is trained, each with the peak it leads to.
+std::vector<Remedy> remedies(const TrainConfig& config, const PlannedModels& models, bool on_gpu, int64_t available) {
+  std::vector<Remedy> result;
+  const auto attempt = [&](const std::string& text, const TrainConfig& changed) {
+    const int64_t peak = plan_memory(changed, models, on_gpu).peak;
+    if (peak <= available) result.push_back({text, peak});
+    return peak <= available;
+  };
+  if (!config.gradient_checkpointing) {
+    TrainConfig changed = config;
+    changed.gradient_checkpointing = true;
+    attempt("gradient_checkpointing=true", changed);
+  }
+  for (TrainConfig changed = config; changed.per_device_train_batch_size % 2 == 0;) {
+    changed.per_device_train_batch_size /= 2;
+    changed.gradient_accumulation_steps *= 2;
+    if (attempt(fmt::format("per_device_train_batch_size={} gradient_accumulation_steps={}", changed.per_device_train_batch_size,
+                            changed.gradient_accumulation_steps),
+                changed))
+      break;
+  }
+  for (TrainConfig changed = config; changed.data.sequence_length >= 128;) {
+    changed.data.sequence_length /= 2;
+    if (attempt(fmt::format("data.sequence_length={}", changed.data.sequence_length), changed)) break;
+  }
+  if (config.compute_dtype == settings::ComputeType::float32) {
+    TrainConfig changed = config;
+    changed.compute_dtype = settings::ComputeType::bfloat16;
+    attempt("compute_dtype=bfloat16", changed);
+  }
+  if (result.empty()) {
+    TrainConfig changed = config;
+    changed.gradient_checkpointing = true;
+    changed.gradient_accumulation_steps *= changed.per_device_train_batch_size;
+    changed.per_device_train_batch_size = 1;
+    result.push_back({fmt::format("gradient_checkpointing=true per_device_train_batch_size=1 gradient_accumulation_steps={}",
+                                  changed.gradient_accumulation_steps),
+                      plan_memory(changed, models, on_gpu).peak});
+  }
+  if (result.size() > 3) result.resize(3);
+  return result;
+}
+
+}  // namespace
+
+MemoryPlan plan_memory(const TrainConfig& config, const PlannedModels& models, bool on_gpu) {
+  const DType dtype = compute_dtype_of(config);
+  const int64_t wide = size_of(accumulator_dtype(dtype)), item = size_of(dtype);
+  const LlamaConfig& model = models.student;
+  const int64_t parameters = parameter_count(model, models.leader_map);
+  const int64_t vectors = (2 * model.num_hidden_layers + 1) * model.hidden_size;
+  const int64_t embedding = model.vocab_size * model.hidden_size;
+  const bool with_teacher = models.teacher_bytes > 0;
+  const Activations activations(config, models);
+  const int64_t ends = with_teacher ? int64_t(models.leader_map.block_ends().size()) : 0;
+
+  MemoryPlan plan;
+  const auto add = [&](const char* name, int64_t bytes) {
+    if (bytes > 0) plan.parts.push_back({name, bytes});
+    plan.peak += bytes;
+  };
+  add("student", parameters * wide);
+  if (item != wide) add("its copy for products", (parameters - vectors) * item);
+  add("optimizer moments", 2 * parameters * wide);
+  if (with_teacher) add("teacher", models.teacher_bytes);
+  if (on_gpu) add("matmul workspace", kernels::kGpuMatmulWorkspace);
+
+  // Two moments can be the peak. At the head: everything kept for the backward pass, the teacher's states and the logits. In the backward
+  // pass of the last layers: what is kept, the gradients on the way, no teacher. With several micro-batches the gradients of all
+  // parameters are there at both; with one they grow as the activations go, and the optimizer's step is a third candidate.
+  const auto spans = activations.spans();
+  int64_t kept = activations.states(2), recomputed = 0;  // the embedding's output and its norm
+  for (const auto& [first, last] : spans) {
+    const int64_t span = activations.layers(first, last);
+    kept += config.gradient_checkpointing ? activations.states(2) : span;
+    recomputed = std::max(recomputed, span);
+  }
+  if (config.gradient_checkpointing && with_teacher) {
+    // Block ends inside a span are kept beside its end.
+    kept += activations.states(std::max<int64_t>(0, ends - int64_t(spans.size())));
+  }
+  const int64_t roots = activations.states(ends + 1);
+  const int64_t logits = head_scratch(config, models, with_teacher, on_gpu);
+  const int64_t cast_teacher = with_teacher && !models.teacher_matches_compute ? embedding * item : 0;
+  const int64_t at_head = kept + roots + activations.states(with_teacher ? ends + 1 : 0) + logits + cast_teacher;
+  const int64_t in_backward = kept + roots + activations.backward_extra() + (config.gradient_checkpointing ? recomputed : 0);
+  const int64_t teacher_pass = with_teacher ? activations.states(ends + 1) + activations.passing() + cast_teacher : 0;
+
+  const bool several = config.gradient_accumulation_steps > 1;
+  const int64_t all_gradients = parameters * wide, head_gradient = embedding * wide;
+  const int64_t held = several ? all_gradients : head_gradient;
+  const int64_t passes = std::max({at_head + held, in_backward + held, teacher_pass + (several ? all_gradients : 0)});
+  if (passes >= all_gradients) {
+    add("gradients", held);
+    add("activations", std::max(kept + roots, passes - held - logits));
+    add("head and losses", passes - held - std::max(kept + roots, passes - held - logits));
+  } else {
+    add("gradients", all_gradients);
+  }
+  return plan;
+}
+
+std::string describe_memory(const TrainConfig& config, const PlannedModels& models, bool on_gpu, int64_t available) {
+  const MemoryPlan plan = plan_memory(config, models, on_gpu);
+  std::string text = "memory: " + gibibytes(plan.peak) + " (";
+  for (size_t i = 0; i < plan.parts.size(); ++i)
+    text += fmt::format("{}{} {}", i > 0 ? ", " : "", plan.parts[i].name, gibibytes(plan.parts[i].bytes));
+  text += ")";
+  if (available < 0) return text;
+  text += " of " + gibibytes(available);
+  if (plan.peak <= available) return text;
+  text += "\nwarning: this does not fit; what would:";
+  for (const Remedy& remedy : remedies(config, models, on_gpu, available))
+    text += fmt::format("\n  {} ({}{})", remedy.text, gibibytes(remedy.peak), remedy.peak <= available ? "" : ", the least there is");
+  return text;
+}
+
+}  // namespace echo
