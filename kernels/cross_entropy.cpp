@@ -39,7 +39,9 @@ CrossEntropyTerms cross_entropy(Tensor& gradient, const Tensor& logits, const Te
 
 }  // namespace cpu
 
-CrossEntropyTerms cross_entropy(const Tensor& logits, const Tensor& labels) { return checked_cross_entropy({}, logits, labels, 0); }
+CrossEntropyTerms cross_entropy(const Tensor& logits, const Tensor& labels) {
+  return checked_cross_entropy({}, logits, labels, 0);
+}
 
 CrossEntropyTerms cross_entropy_with_gradient(Tensor& logits, const Tensor& labels, double gradient_scale) {
   return checked_cross_entropy(logits, logits, labels, gradient_scale);

@@ -22,12 +22,15 @@ struct CrossEntropyTerms {
 
 // Cross-entropy is the distillation loss without a teacher.
 inline constexpr DistillationWeights kTrueLabelOnly{.kl = 0, .hard_label = 0, .true_label = 1};
-inline CrossEntropyTerms from_distillation(const DistillationTerms& terms) { return {terms.true_label, terms.rows, terms.correct}; }
+inline CrossEntropyTerms from_distillation(const DistillationTerms& terms) {
+  return {terms.true_label, terms.rows, terms.correct};
+}
 
 // From logits. logits: (..., V) f32 or f64, contiguous; labels: one i32 per row, rows with -1 are padding and count
 // nowhere.
 // A row with a logit that is not finite makes the loss (and its gradient) NaN.
-// Throws Error when shapes, dtypes or devices do not fit, or a label is not in [-1, V); on a GPU such a label makes loss and gradient NaN.
+// Throws Error when shapes, dtypes or devices do not fit, or a label is not in [-1, V); on a GPU such a label makes loss and
+// gradient NaN.
 CrossEntropyTerms cross_entropy(const Tensor& logits, const Tensor& labels);
 
 // The same, and replaces the logits by gradient_scale * (softmax(logits) - one_hot(label)), 0 in padding.

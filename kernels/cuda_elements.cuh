@@ -2,8 +2,8 @@
 
 #include "kernels/cuda_common.cuh"
 
-// Neighbouring elements as f32 in registers, whatever their dtype in memory, for kernels whose tensors differ in dtype or whose rows may
-// be unaligned; and the division that turns a flat index into row and column.
+// Neighbouring elements as f32 in registers, whatever their dtype in memory, for kernels whose tensors differ in dtype or whose
+// rows may be unaligned; and the division that turns a flat index into row and column.
 namespace echo::kernels::cuda {
 
 // kCount neighbours: 1 at any address; otherwise a multiple of the dtype's vector, from an address aligned to 16 bytes.

@@ -35,12 +35,12 @@ DistillationTerms distillation_head(Tensor& d_student_hidden, Tensor& d_student_
   DistillationTerms total;
   // A: the type of logits; G: of their gradient, which is the operands'.
   const auto run = [&]<class A, class G>(A, G) {
-    run_head(d_student_hidden, d_student_head, head_mode, student_hidden, student_head, teacher_hidden, teacher_head, chunk_rows,
-             [&](Tensor& gradient, const Tensor& student_logits, const Tensor& teacher_logits, int64_t begin) {
-               total += rows::distillation_rows<A, G>(gradient.defined() ? gradient.data<G>() : nullptr, student_logits.data<A>(),
-                                                      teacher_logits.defined() ? teacher_logits.data<A>() : nullptr,
-                                                      labels.data<int32_t>() + begin, student_logits.dim(0), student_logits.dim(1),
-                                                      weights, gradient_scale, report);
+    run_head(d_student_hidden, d_student_head, head_mode, student_hidden, student_head, teacher_hidden, teacher_head,
+             chunk_rows, [&](Tensor& gradient, const Tensor& student_logits, const Tensor& teacher_logits, int64_t begin) {
+               total += rows::distillation_rows<A, G>(
+                   gradient.defined() ? gradient.data<G>() : nullptr, student_logits.data<A>(),
+                   teacher_logits.defined() ? teacher_logits.data<A>() : nullptr, labels.data<int32_t>() + begin,
+                   student_logits.dim(0), student_logits.dim(1), weights, gradient_scale, report);
              });
   };
   const DType dtype = student_hidden.dtype();
@@ -80,8 +80,8 @@ DistillationTerms distillation_head(Tensor& d_student_hidden, Tensor& d_student_
              ", expected contiguous i32");
   const int64_t rows = labels.elements();
   check_head("student", student_hidden, student_head, rows);
-  ECHO_CHECK(labels.device() == student_hidden.device(), "distillation_head: labels on ", labels.device(), ", hidden states on ",
-             student_hidden.device());
+  ECHO_CHECK(labels.device() == student_hidden.device(), "distillation_head: labels on ", labels.device(),
+             ", hidden states on ", student_hidden.device());
   const int64_t vocabulary = student_head.dim(0);
   const DType dtype = student_hidden.dtype(), logit_dtype = accumulator_dtype(dtype);
   ECHO_CHECK(vocabulary > 0, "distillation_head: head ", student_head, " has no rows");
@@ -105,8 +105,8 @@ DistillationTerms distillation_head(Tensor& d_student_hidden, Tensor& d_student_
     ECHO_CHECK(d_student_head.shape() == student_head.shape() && d_student_head.dtype() == logit_dtype &&
                    d_student_head.is_contiguous(),
                "distillation_head: d_student_head ", d_student_head, ", expected ", logit_dtype, " ", student_head.shape());
-  ECHO_DISPATCH_DEVICE_VALUE(student_hidden, distillation_head, d_student_hidden, d_student_head, head_mode, student_hidden, student_head,
-                             teacher_hidden, teacher_head, labels, weights, gradient_scale, report, chunk_rows);
+  ECHO_DISPATCH_DEVICE_VALUE(student_hidden, distillation_head, d_student_hidden, d_student_head, head_mode, student_hidden,
+                             student_head, teacher_hidden, teacher_head, labels, weights, gradient_scale, report, chunk_rows);
 }
 
 }  // namespace echo::kernels

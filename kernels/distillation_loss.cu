@@ -1,6 +1,6 @@
-// The distillation head on a GPU: the chunks of head_chunks.h, whose rows become terms on the device; the host waits once, for their sums.
+// The distillation head on a GPU: the chunks of head_chunks.h, whose rows become terms on the device; the host waits once, for
+// their sums.
 #include "kernels/distillation_loss.h"
-
 #include "kernels/distillation_rows.h"
 #include "kernels/head_chunks.h"
 
@@ -14,8 +14,8 @@ DistillationTerms distillation_head(Tensor& d_student_hidden, Tensor& d_student_
   Tensor terms = Tensor::empty({kRowTerms, rows}, DType::f32, student_hidden.device());
   run_head(d_student_hidden, d_student_head, head_mode, student_hidden, student_head, teacher_hidden, teacher_head, chunk_rows,
            [&](Tensor& gradient, const Tensor& student_logits, const Tensor& teacher_logits, int64_t begin) {
-             distillation_rows(terms, begin, gradient, student_logits, teacher_logits, labels.narrow(0, begin, student_logits.dim(0)),
-                               weights, gradient_scale, report);
+             distillation_rows(terms, begin, gradient, student_logits, teacher_logits,
+                               labels.narrow(0, begin, student_logits.dim(0)), weights, gradient_scale, report);
            });
   return total_of_rows(terms);
 }

@@ -52,8 +52,8 @@ double weighted_loss(const DistillationTerms& terms, const DistillationWeights& 
 // Head and loss in one: logits = hidden * head^T of student and teacher, the terms, and the gradient of
 //   gradient_scale * sum over rows of (kl * K + hard_label * H + true_label * C)
 // with respect to the student's hidden states and head. Rows are taken `chunk_rows` at a time (0: as many as fit
-// kHeadScratch bytes, kGpuHeadScratch on a GPU), so that no tensor of N x V exists; inside a chunk one fused pass per row goes from logits to
-// their gradient in log space.
+// kHeadScratch bytes, kGpuHeadScratch on a GPU), so that no tensor of N x V exists; inside a chunk one fused pass per row goes
+// from logits to their gradient in log space.
 //   d_student_hidden: (N, D), the dtype of student_hidden, overwritten; undefined: not wanted.
 //   d_student_head:   (V, D), f32 (f64 for f64), overwritten or added to as head_mode says; undefined: not wanted.
 //   student_hidden: (N, D), student_head: (V, D), of one dtype. teacher_hidden: (N, Dt), teacher_head: (V, Dt),
@@ -63,15 +63,15 @@ double weighted_loss(const DistillationTerms& terms, const DistillationWeights& 
 // rounded to bf16 before the two products. Contiguous, but hidden states may be strided over rows.
 // A row with a logit that is not finite makes every sum NaN (and its gradient), so that a caller sees it in the loss.
 // Results do not depend on the number of threads, and on chunk_rows only by the order of sums in d_student_head.
-// Throws Error when shapes, dtypes or devices do not fit, a label is not in [-1, V), or temperature is not positive. On a GPU, whose labels
-// the host does not read, a label outside makes the sums and the row's gradient NaN.
+// Throws Error when shapes, dtypes or devices do not fit, a label is not in [-1, V), or temperature is not positive. On a GPU,
+// whose labels the host does not read, a label outside makes the sums and the row's gradient NaN.
 DistillationTerms distillation_head(Tensor& d_student_hidden, Tensor& d_student_head, GradientMode head_mode,
                                     const Tensor& student_hidden, const Tensor& student_head, const Tensor& teacher_hidden,
                                     const Tensor& teacher_head, const Tensor& labels, const DistillationWeights& weights,
                                     double gradient_scale, const DistillationReport& report = {}, int64_t chunk_rows = 0);
 
-// Bytes of logits and their gradients that a chunk may hold when chunk_rows is 0 (one row at the least; on a GPU 128, since products of
-// fewer rows wait for the heads to be read).
+// Bytes of logits and their gradients that a chunk may hold when chunk_rows is 0 (one row at the least; on a GPU 128, since
+// products of fewer rows wait for the heads to be read).
 inline constexpr int64_t kHeadScratch = int64_t{60} << 20;
 inline constexpr int64_t kGpuHeadScratch = 148'000'000;
 

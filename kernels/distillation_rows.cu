@@ -1,11 +1,10 @@
-// Losses of logits on a GPU: a block owns a row (16 logits and more for each thread, at most 512 threads), a thread every so many vectors
-// of 16 bytes. The first pass reads both rows once and yields maxima, normalisers and divergences together (running references, see
-// logit_rows.cuh); the second reads them again, mostly from the second-level cache, and writes the gradient. Jensen-Shannon adds a pass
-// between, since it needs the normalisers. Shared memory: 768 bytes. Bytes per pair of logits: 8 read, 8 read again, 2 written in bf16 (4
-// in f32); 8 without a gradient.
+// Losses of logits on a GPU: a block owns a row (16 logits and more for each thread, at most 512 threads), a thread every so
+// many vectors of 16 bytes. The first pass reads both rows once and yields maxima, normalisers and divergences together
+// (running references, see logit_rows.cuh); the second reads them again, mostly from the second-level cache, and writes the
+// gradient. Jensen-Shannon adds a pass between, since it needs the normalisers. Shared memory: 768 bytes. Bytes per pair of
+// logits: 8 read, 8 read again, 2 written in bf16 (4 in f32); 8 without a gradient.
 // A row leaves its terms (36 bytes); when all chunks are done, one block per term adds them up in f64 in a fixed order.
 #include "kernels/distillation_rows.h"
-
 #include "kernels/logit_rows.cuh"
 #include "tensor/cuda_memory.h"
 
@@ -21,7 +20,17 @@ struct RowSettings {
   KlDirection direction;
 };
 
-enum class Term { kl, kl_student_teacher, kl_teacher_student, jensen_shannon, hard_label, true_label, rows, agreements, correct };
+enum class Term {
+  kl,
+  kl_student_teacher,
+  kl_teacher_student,
+  jensen_shannon,
+  hard_label,
+  true_label,
+  rows,
+  agreements,
+  correct
+};
 static_assert(int(Term::correct) + 1 == kRowTerms);
 
 struct MeanSums {
@@ -36,7 +45,16 @@ struct Row {
   float log_ratio;  // log Zt - log Zs
 };
 
-__device__ __forceinline__ float log_ratio_of(const PairSums& sums) { return logf(sums.teacher_z) - logf(sums.student_z); }
+// Of the quotient, which is near 1 where the distributions are alike: nothing cancels then.
+__device__ __forceinline__ float log_ratio_of(const PairSums& sums) { return logf(sums.teacher_z / sums.student_z); }
+
+// beta turns differences at temperature 1 into those of the row's temperature.
+__device__ __forceinline__ float kl_student_teacher(const Row& row, float beta) {
+  return beta * row.sums.student_d / row.sums.student_z + row.log_ratio;
+}
+__device__ __forceinline__ float kl_teacher_student(const Row& row, float beta) {
+  return -beta * row.sums.teacher_d / row.sums.teacher_z - row.log_ratio;
+}
 
 __device__ __forceinline__ MeanSums sum_against_mean(const LogitRows& rows, const Row& row, float beta, float* scratch) {
   const float scale = beta * kLog2E;
@@ -65,7 +83,8 @@ __device__ __forceinline__ void store_row(bfloat16* to, const float (&values)[kR
 
 // gradient[i] = at(s, t), less the one-hot parts, which are taken off before anything is rounded.
 template <bool kTeacher, class G, class At>
-__device__ __forceinline__ void write_gradient(G* gradient, const LogitRows& rows, const RowSettings& settings, int hard, int label, At at) {
+__device__ __forceinline__ void write_gradient(G* gradient, const LogitRows& rows, const RowSettings& settings, int hard,
+                                               int label, At at) {
   for_each_logit<kTeacher>(rows, [&](int begin, const auto& s, const auto& t) {
     constexpr int kCount = sizeof s / sizeof s[0];
     float result[kCount];
@@ -85,8 +104,8 @@ __device__ __forceinline__ void write_gradient(G* gradient, const LogitRows& row
 
 // at(s, t) = softmax_factor * exp(s) + the divergence's share (kernels/distillation_rows.cpp has the formulas).
 template <bool kTempered, bool kMean, class G>
-__device__ __forceinline__ void write_pair_gradient(G* gradient, const LogitRows& rows, const RowSettings& settings, const Row& row,
-                                                    float softmax_factor, float kl_mean, int hard, int label) {
+__device__ __forceinline__ void write_pair_gradient(G* gradient, const LogitRows& rows, const RowSettings& settings,
+                                                    const Row& row, float softmax_factor, float kl_mean, int hard, int label) {
   const float S = row.student_peak, T = row.teacher_peak, beta = settings.beta, scale = beta * kLog2E;
   const float p_factor = settings.kl_factor / row.sums.student_z;
   // Of exp(s) at temperature 1, and exp(s') at the one that is trained at.
@@ -118,16 +137,16 @@ __device__ __forceinline__ void write_pair_gradient(G* gradient, const LogitRows
   }
 }
 
-// The same in every thread; called by all or by one.
+// Called by all threads.
 template <class G>
 __device__ __forceinline__ void fill_row(G* gradient, int count, float value) {
   for (int i = int(threadIdx.x); i < count; i += int(blockDim.x)) gradient[i] = from_float<G>(value);
 }
 
 struct TermsOfRow {
-  float* first;    // term k of the row is first[k * stride]
+  float* first;  // term k of the row is first[k * stride]
   int64_t stride;
-  __device__ __forceinline__ void set(Term term, double value) const { first[int(term) * stride] = float(value); }
+  __device__ __forceinline__ void set(Term term, float value) const { first[int(term) * stride] = value; }
   // The losses become `value`, the counts 0, but for the row itself.
   __device__ __forceinline__ void fill(float value, float row) const {
     if (threadIdx.x != 0) return;
@@ -136,12 +155,13 @@ struct TermsOfRow {
   }
 };
 
-// kTempered: the divergence is trained at another temperature than 1. kMean: Jensen-Shannon is reported or trained. `gradient` may be null,
-// or the student's logits.
+// kTempered: the divergence is trained at another temperature than 1. kMean: Jensen-Shannon is reported or trained. `gradient`
+// may be null, or the student's logits.
 template <bool kTeacher, bool kTempered, bool kMean, class G>
 __global__ void __launch_bounds__(kRowThreads, 2)
-    distil_rows(G* gradient, const float* student, const float* teacher, const int32_t* labels, float* terms, int64_t gradient_stride,
-                int64_t student_stride, int64_t teacher_stride, int64_t term_stride, int count, bool aligned, RowSettings settings) {
+    distil_rows(G* gradient, const float* student, const float* teacher, const int32_t* labels, float* terms,
+                int64_t gradient_stride, int64_t student_stride, int64_t teacher_stride, int64_t term_stride, int count,
+                bool aligned, RowSettings settings) {
   __shared__ uint64_t key_scratch[2 * kRowWarps];
   __shared__ float scratch[8 * kRowWarps];
   const int64_t index = blockIdx.x;
@@ -207,26 +227,21 @@ __global__ void __launch_bounds__(kRowThreads, 2)
   }
 
   if (threadIdx.x == 0) {
-    const double log_z = log(double(sums.student_z));
+    const float log_z = logf(sums.student_z);
     out.fill(0, 1);
-    out.set(Term::true_label, log_z - double(at_label - student_peak));
+    out.set(Term::true_label, log_z - (at_label - student_peak));
     out.set(Term::correct, student_top == label);
     if constexpr (kTeacher) {
-      const auto student_teacher = [](const PairSums& s, double beta) {
-        return beta * double(s.student_d) / double(s.student_z) + log(double(s.teacher_z)) - log(double(s.student_z));
-      };
-      const auto teacher_student = [](const PairSums& s, double beta) {
-        return log(double(s.student_z)) - log(double(s.teacher_z)) - beta * double(s.teacher_d) / double(s.teacher_z);
-      };
-      out.set(Term::kl_student_teacher, student_teacher(sums, 1));
-      out.set(Term::kl_teacher_student, teacher_student(sums, 1));
+      out.set(Term::kl_student_teacher, kl_student_teacher(plain, 1));
+      out.set(Term::kl_teacher_student, kl_teacher_student(plain, 1));
       if (settings.report_mean) out.set(Term::jensen_shannon, (plain_mean.student + plain_mean.teacher) / 2);
-      out.set(Term::hard_label, log_z - double(at_hard - student_peak));
+      out.set(Term::hard_label, log_z - (at_hard - student_peak));
       out.set(Term::agreements, student_top == hard);
       if (settings.with_kl) {
-        const double divergence = settings.direction == KlDirection::student_teacher   ? student_teacher(trained.sums, settings.beta)
-                                  : settings.direction == KlDirection::teacher_student ? teacher_student(trained.sums, settings.beta)
-                                                                                       : (trained_mean.student + trained_mean.teacher) / 2;
+        const float divergence = settings.direction == KlDirection::student_teacher ? kl_student_teacher(trained, settings.beta)
+                                 : settings.direction == KlDirection::teacher_student
+                                     ? kl_teacher_student(trained, settings.beta)
+                                     : (trained_mean.student + trained_mean.teacher) / 2;
         out.set(Term::kl, settings.temperature_squared * divergence);
       }
     }
@@ -254,8 +269,9 @@ __global__ void __launch_bounds__(kTotalThreads) total_terms(double* totals, con
 
 }  // namespace
 
-void distillation_rows(Tensor& terms, int64_t first_row, Tensor& gradient, const Tensor& student_logits, const Tensor& teacher_logits,
-                       const Tensor& labels, const DistillationWeights& weights, double gradient_scale, const DistillationReport& report) {
+void distillation_rows(Tensor& terms, int64_t first_row, Tensor& gradient, const Tensor& student_logits,
+                       const Tensor& teacher_logits, const Tensor& labels, const DistillationWeights& weights,
+                       double gradient_scale, const DistillationReport& report) {
   const int64_t rows = student_logits.dim(0), count = student_logits.dim(1);
   if (rows == 0) return;
   ECHO_CHECK(count <= (int64_t{1} << 30), "distillation_rows: logits ", student_logits, ", expected at most 2^30 a row");
@@ -272,15 +288,16 @@ void distillation_rows(Tensor& terms, int64_t first_row, Tensor& gradient, const
   const bool mean = with_teacher && (report.jensen_shannon || (with_kl && weights.direction == KlDirection::jensen_shannon));
   const float *student = student_logits.data<float>(), *teacher = data_or_null<float>(teacher_logits);
   const int64_t teacher_stride = with_teacher ? teacher_logits.stride(0) : 0;
-  const int64_t threads = std::min<int64_t>(kRowThreads, (count + kWarp * kRowVector * kRowUnroll - 1) / (kWarp * kRowVector * kRowUnroll) * kWarp);
+  const int64_t threads =
+      std::min<int64_t>(kRowThreads, (count + kWarp * kRowVector * kRowUnroll - 1) / (kWarp * kRowVector * kRowUnroll) * kWarp);
   const auto run = [&]<class G>(G* target) {
     const int64_t gradient_stride = target != nullptr ? gradient.stride(0) : 0;
     const bool aligned = is_vector_aligned(student, student_logits.stride(0)) && is_vector_aligned(teacher, teacher_stride) &&
                          is_vector_aligned(reinterpret_cast<float*>(target), gradient_stride);
     const auto start = [&](auto kernel) {
       launch(kernel, unsigned(rows), unsigned(threads), 0, stream(), target, student, teacher, labels.data<int32_t>(),
-             terms.data<float>() + first_row, gradient_stride, student_logits.stride(0), teacher_stride, terms.stride(0), int(count),
-             aligned, settings);
+             terms.data<float>() + first_row, gradient_stride, student_logits.stride(0), teacher_stride, terms.stride(0),
+             int(count), aligned, settings);
     };
     if (!with_teacher) return start(distil_rows<false, false, false, G>);
     if (tempered) return mean ? start(distil_rows<true, true, true, G>) : start(distil_rows<true, true, false, G>);

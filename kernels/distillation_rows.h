@@ -22,11 +22,12 @@ namespace echo::kernels::cuda {
 
 // The same on a GPU, where a row's terms stay until the call's last chunk is done, so that the host waits once.
 //   terms: (kRowTerms, N) f32; those of row i of the chunk go to column first_row + i.
-//   gradient: (rows, V) f32 or bf16; may be student_logits itself; undefined: not wanted. student_logits, teacher_logits (undefined: no
-//   teacher): (rows, V) f32. Rows of these at any distance, elements adjacent. labels: (rows) i32; a row whose label is not in [-1, V)
-//   is treated as one with a logit that is not finite.
-void distillation_rows(Tensor& terms, int64_t first_row, Tensor& gradient, const Tensor& student_logits, const Tensor& teacher_logits,
-                       const Tensor& labels, const DistillationWeights& weights, double gradient_scale, const DistillationReport& report);
+//   gradient: (rows, V) f32 or bf16; may be student_logits itself; undefined: not wanted. student_logits, teacher_logits
+//   (undefined: no teacher): (rows, V) f32. Rows of these at any distance, elements adjacent. labels: (rows) i32; a row whose
+//   label is not in [-1, V) is treated as one with a logit that is not finite.
+void distillation_rows(Tensor& terms, int64_t first_row, Tensor& gradient, const Tensor& student_logits,
+                       const Tensor& teacher_logits, const Tensor& labels, const DistillationWeights& weights,
+                       double gradient_scale, const DistillationReport& report);
 
 inline constexpr int kRowTerms = 9;  // the members of DistillationTerms
 

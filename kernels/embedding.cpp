@@ -19,8 +19,8 @@ void check_ids(const char* operation, const Tensor& ids, int64_t vocabulary) {
 
 void check_places(const char* operation, const Tensor& ids, const Tensor& rows, const Tensor& table) {
   ECHO_CHECK(ids.is_contiguous(), operation, ": ids are ", ids, ", expected contiguous (N)");
-  ECHO_CHECK(rows.device() == table.device() && ids.device() == table.device(), operation, ": ids on ", ids.device(), ", rows on ",
-             rows.device(), ", table on ", table.device());
+  ECHO_CHECK(rows.device() == table.device() && ids.device() == table.device(), operation, ": ids on ", ids.device(),
+             ", rows on ", rows.device(), ", table on ", table.device());
 }
 
 }  // namespace
@@ -76,8 +76,8 @@ void embedding_backward(Tensor& d_table, GradientMode mode, const Tensor& dy, co
 
 void embedding_forward(Tensor& y, const Tensor& ids, const Tensor& table) {
   ECHO_CHECK(table.rank() == 2 && table.is_contiguous(), "embedding: table is ", table, ", expected contiguous (V, D)");
-  ECHO_CHECK(ids.rank() == 1 && (y.shape() == Shape{ids.dim(0), table.dim(1)}) && y.is_contiguous(), "embedding: y is ", y, " for ids ", ids,
-             ", table ", table);
+  ECHO_CHECK(ids.rank() == 1 && (y.shape() == Shape{ids.dim(0), table.dim(1)}) && y.is_contiguous(), "embedding: y is ", y,
+             " for ids ", ids, ", table ", table);
   check_places("embedding", ids, y, table);
   ECHO_DISPATCH_DEVICE(y, embedding_forward, y, ids, table);
 }
@@ -85,8 +85,8 @@ void embedding_forward(Tensor& y, const Tensor& ids, const Tensor& table) {
 void embedding_backward(Tensor& d_table, GradientMode mode, const Tensor& dy, const Tensor& ids) {
   ECHO_CHECK(d_table.rank() == 2 && d_table.is_contiguous() && d_table.dtype() == accumulator_dtype(dy.dtype()),
              "embedding_backward: d_table is ", d_table, " for dy ", dy);
-  ECHO_CHECK(ids.rank() == 1 && (dy.shape() == Shape{ids.dim(0), d_table.dim(1)}) && dy.is_contiguous(), "embedding_backward: dy is ", dy,
-             " for ids ", ids, ", d_table ", d_table);
+  ECHO_CHECK(ids.rank() == 1 && (dy.shape() == Shape{ids.dim(0), d_table.dim(1)}) && dy.is_contiguous(),
+             "embedding_backward: dy is ", dy, " for ids ", ids, ", d_table ", d_table);
   check_places("embedding_backward", ids, dy, d_table);
   ECHO_DISPATCH_DEVICE(dy, embedding_backward, d_table, mode, dy, ids);
 }

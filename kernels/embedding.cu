@@ -1,9 +1,10 @@
 // Embedding on a GPU. Forward: a thread copies two vectors of the output, kThreads apart; bytes per row: D read, D written.
-// Backward, deterministic: positions are put in groups of one id (three small kernels of integer atomics, in any order), then one block
-// takes a group and kThreads vectors of its row, puts the group's positions in order in shared memory (8 KiB) and adds their gradients in
-// registers, four rows under way. A group of more than kSortable positions is found again, in order, by a search of all ids: there are at
-// most N / kSortable of those. Bytes: dy read once, the rows of ids that occur written (and read, when accumulating), all rows zeroed
-// first when overwriting; some 20 bytes a position and 8 a row of the table for the groups.
+// Backward, deterministic: positions are put in groups of one id (three small kernels of integer atomics, in any order), then
+// one block takes a group and kThreads vectors of its row, puts the group's positions in order in shared memory (8 KiB) and
+// adds their gradients in registers, four rows under way. A group of more than kSortable positions is found again, in order, by
+// a search of all ids: there are at most N / kSortable of those. Bytes: dy read once, the rows of ids that occur written (and
+// read, when accumulating), all rows zeroed first when overwriting; some 20 bytes a position and 8 a row of the table for the
+// groups.
 #include "kernels/cuda_elements.cuh"
 #include "kernels/embedding.h"
 
@@ -14,8 +15,8 @@ constexpr int kThreads = 256;
 constexpr int kItems = 2;
 
 template <int kCount, class T, class W>
-__global__ void __launch_bounds__(kThreads) gather(T* y, const int32_t* ids, const W* table, int64_t vectors, int64_t width,
-                                                   int64_t vocabulary) {
+__global__ void __launch_bounds__(kThreads)
+    gather(T* y, const int32_t* ids, const W* table, int64_t vectors, int64_t width, int64_t vocabulary) {
   float values[kItems][kCount];
 #pragma unroll
   for (int item = 0; item < kItems; ++item) {
@@ -38,15 +39,15 @@ __global__ void __launch_bounds__(kThreads) gather(T* y, const int32_t* ids, con
 }
 
 // ---- backward: groups --------------------------------------------------------------------------------------------------
-// Positions with the same id lie side by side in `members`, in any order. A group is known by where it starts there: `group_id` and
-// `group_size` of that place are its own; the size is 0 at other places.
+// Positions with the same id lie side by side in `members`, in any order. A group is known by where it starts there: `group_id`
+// and `group_size` of that place are its own; the size is 0 at other places.
 struct Groups {
-  int* used;          // (1) places given away
-  int* counts;        // (V) positions of each id that have no place yet
-  int* starts;        // (V)
-  int* group_size;    // (N)
-  int* group_id;      // (N)
-  int* members;       // (N)
+  int* used;        // (1) places given away
+  int* counts;      // (V) positions of each id that have no place yet
+  int* starts;      // (V)
+  int* group_size;  // (N)
+  int* group_id;    // (N)
+  int* members;     // (N)
 };
 
 __global__ void __launch_bounds__(kThreads) count_ids(Groups groups, const int32_t* ids, int64_t count, int64_t vocabulary) {
@@ -74,7 +75,8 @@ __global__ void __launch_bounds__(kThreads) place_groups(Groups groups, int64_t 
   groups.group_id[start] = int(id);
 }
 
-__global__ void __launch_bounds__(kThreads) place_positions(Groups groups, const int32_t* ids, int64_t count, int64_t vocabulary) {
+__global__ void __launch_bounds__(kThreads)
+    place_positions(Groups groups, const int32_t* ids, int64_t count, int64_t vocabulary) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= count || ids[i] < 0 || ids[i] >= vocabulary) return;
   groups.members[groups.starts[ids[i]] + atomicAdd(groups.counts + ids[i], -1) - 1] = int(i);
@@ -108,8 +110,10 @@ __device__ __forceinline__ void add_rows(float (&sums)[kCount], const T* dy, int
   }
 }
 
-// Appends the positions from `begin` on whose id is `id`, in order; every thread looks at kSearched neighbours. Returns the new length.
-__device__ __forceinline__ int search(int* list, int length, int* warp_counts, const int32_t* ids, int64_t begin, int64_t count, int id) {
+// Appends the positions from `begin` on whose id is `id`, in order; every thread looks at kSearched neighbours. Returns the new
+// length.
+__device__ __forceinline__ int search(int* list, int length, int* warp_counts, const int32_t* ids, int64_t begin, int64_t count,
+                                      int id) {
   const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp;
   const int64_t first = begin + int64_t(threadIdx.x) * kSearched;
   const unsigned below = (1u << lane) - 1;
@@ -139,8 +143,8 @@ __device__ __forceinline__ int search(int* list, int length, int* warp_counts, c
 }
 
 template <int kCount, class T>
-__global__ void __launch_bounds__(kSumThreads) add_groups(float* d_table, const T* dy, const int32_t* ids, Groups groups, int64_t count,
-                                                          int64_t width, bool accumulate) {
+__global__ void __launch_bounds__(kSumThreads)
+    add_groups(float* d_table, const T* dy, const int32_t* ids, Groups groups, int64_t count, int64_t width, bool accumulate) {
   __shared__ int list[kSortable], unsorted[kSortable], warp_counts[kSumWarps];
   const int start = int(blockIdx.x), size = groups.group_size[start];
   if (size == 0) return;
@@ -185,8 +189,8 @@ void embedding_forward(Tensor& y, const Tensor& ids, const Tensor& table) {
     dispatch_gpu_float("embedding", table.dtype(), [&]<class W>() {
       const auto run = [&](auto kernel, int64_t count) {
         const int64_t vectors = y.elements() / count;
-        launch(kernel, blocks_for(vectors, kThreads * kItems), kThreads, 0, stream(), y.data<T>(), id, table.data<W>(), vectors, width,
-               table.dim(0));
+        launch(kernel, blocks_for(vectors, kThreads * kItems), kThreads, 0, stream(), y.data<T>(), id, table.data<W>(), vectors,
+               width, table.dim(0));
       };
       constexpr int kVector = kPerThread<T, W>;
       if (width % kVector == 0 && is_vector_aligned(y.data<T>(), width) && is_vector_aligned(table.data<W>(), width))
@@ -216,8 +220,8 @@ void embedding_backward(Tensor& d_table, GradientMode mode, const Tensor& dy, co
   launch(place_positions, blocks_for(count, kThreads), kThreads, 0, stream(), groups, id, count, vocabulary);
   dispatch_gpu_float("embedding_backward", dy.dtype(), [&]<class T>() {
     const auto run = [&](auto kernel, int64_t per_thread) {
-      launch(kernel, dim3(unsigned(count), blocks_for(width, kSumThreads * per_thread)), kSumThreads, 0, stream(), d_table.data<float>(),
-             dy.data<T>(), id, groups, count, width, mode == GradientMode::accumulate);
+      launch(kernel, dim3(unsigned(count), blocks_for(width, kSumThreads * per_thread)), kSumThreads, 0, stream(),
+             d_table.data<float>(), dy.data<T>(), id, groups, count, width, mode == GradientMode::accumulate);
     };
     constexpr int kVector = kPerVector<T>;
     if (is_vector_aligned(dy.data<T>(), width) && is_vector_aligned(d_table.data<float>(), width))

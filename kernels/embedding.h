@@ -7,7 +7,8 @@ namespace echo::kernels {
 
 // y[i] = table[ids[i]].
 //   ids: (N) i32 in [0, V); table: (V, D) any floating dtype; y: (N, D) any floating dtype, contiguous.
-// Throws Error naming position and id when an id is out of range; on a GPU, whose ids the host does not read, its row becomes NaN.
+// Throws Error naming position and id when an id is out of range; on a GPU, whose ids the host does not read, its row becomes
+// NaN.
 void embedding_forward(Tensor& y, const Tensor& ids, const Tensor& table);
 
 // d_table[ids[i]] += dy[i], in the order of i for each row: deterministic. d_table: (V, D) accumulator dtype of dy.

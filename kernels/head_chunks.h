@@ -6,12 +6,13 @@
 #include "kernels/matmul.h"
 #include "tensor/tensor.h"
 
-// The part of distillation_head that does not depend on the device: rows in chunks, and the products around the losses of a chunk.
+// The part of distillation_head that does not depend on the device: rows in chunks, and the products around the losses of a
+// chunk.
 namespace echo::kernels {
 
-// How the rows are divided. Every chunk costs a pass over both heads, and every product with the gradient one over the student's head and
-// the head's gradient (f32, read and written), so there are as few as the scratch allows; chunks are of nearly equal size, since a small
-// last one costs as much as a large one.
+// How the rows are divided. Every chunk costs a pass over both heads, and every product with the gradient one over the
+// student's head and the head's gradient (f32, read and written), so there are as few as the scratch allows; chunks are of
+// nearly equal size, since a small last one costs as much as a large one.
 struct HeadPlan {
   int64_t chunk_rows;           // whose logits exist at once
   int64_t chunks_per_gradient;  // whose gradients are multiplied at once
@@ -20,8 +21,8 @@ struct HeadPlan {
 
 inline HeadPlan plan_head(const Tensor& hidden, int64_t vocabulary, bool with_teacher, bool with_gradient, int64_t chunk_rows) {
   const bool on_cpu = hidden.device().is_cpu(), in_place = hidden.dtype() == accumulator_dtype(hidden.dtype());
-  // On a GPU rows begin at 256 bytes, for 16-byte accesses, and the smaller gradients of two chunks are kept: they are what a pass over
-  // the head's gradient is spread over.
+  // On a GPU rows begin at 256 bytes, for 16-byte accesses, and the smaller gradients of two chunks are kept: they are what a
+  // pass over the head's gradient is spread over.
   constexpr int64_t kAlignment = 64;
   HeadPlan plan;
   plan.row_stride = on_cpu ? vocabulary : (vocabulary + kAlignment - 1) / kAlignment * kAlignment;
@@ -39,8 +40,8 @@ inline HeadPlan plan_head(const Tensor& hidden, int64_t vocabulary, bool with_te
   return plan;
 }
 
-// The head on any device. row_losses(gradient, student_logits, teacher_logits, begin) turns the logits of rows from `begin` on into their
-// terms, which it keeps, and into their gradient where that is defined; it may be the student's logits.
+// The head on any device. row_losses(gradient, student_logits, teacher_logits, begin) turns the logits of rows from `begin` on
+// into their terms, which it keeps, and into their gradient where that is defined; it may be the student's logits.
 template <class RowLosses>
 void run_head(Tensor& d_student_hidden, Tensor& d_student_head, GradientMode head_mode, const Tensor& student_hidden,
               const Tensor& student_head, const Tensor& teacher_hidden, const Tensor& teacher_head, int64_t chunk_rows,
@@ -54,9 +55,9 @@ void run_head(Tensor& d_student_hidden, Tensor& d_student_head, GradientMode hea
   const auto scratch = [&](int64_t scratch_rows, DType of) {
     return Tensor::empty({std::min(scratch_rows, rows), plan.row_stride}, of, device).narrow(1, 0, vocabulary);
   };
-  const Tensor student_scratch = scratch(plan.chunk_rows, logit_dtype);                               // (chunk, V)
-  const Tensor teacher_scratch = with_teacher ? scratch(plan.chunk_rows, logit_dtype) : Tensor();     // (chunk, V)
-  Tensor gradient_scratch;                                                                            // (chunks, V)
+  const Tensor student_scratch = scratch(plan.chunk_rows, logit_dtype);                            // (chunk, V)
+  const Tensor teacher_scratch = with_teacher ? scratch(plan.chunk_rows, logit_dtype) : Tensor();  // (chunk, V)
+  Tensor gradient_scratch;                                                                         // (chunks, V)
   if (with_gradient) gradient_scratch = dtype == logit_dtype ? student_scratch : scratch(gradient_rows, dtype);
 
   for (int64_t gradient_begin = 0; gradient_begin < rows; gradient_begin += gradient_rows) {

@@ -2,8 +2,8 @@
 
 #include "kernels/cuda_elements.cuh"
 
-// What a block does with one row of logits, or with the rows of student and teacher: a loop over both, the running sums of one pass, and
-// how the threads' sums become the row's. Formulas and names are those of kernels/logit_rows.h; everything is f32.
+// What a block does with one row of logits, or with the rows of student and teacher: a loop over both, the running sums of one
+// pass, and how the threads' sums become the row's. Formulas and names are those of kernels/logit_rows.h; everything is f32.
 namespace echo::kernels::cuda {
 
 inline constexpr int kRowThreads = 512;  // the most a block has; fewer for short rows
@@ -19,8 +19,8 @@ struct LogitRows {
   bool aligned;  // both rows start at 16 bytes
 };
 
-// body(i, s, t) for every kRowVector neighbours from i on (arrays of as many values); for the last few elements, or all of them where rows
-// are unaligned, one by one. A thread's positions ascend.
+// body(i, s, t) for every kRowVector neighbours from i on (arrays of as many values); for the last few elements, or all of them
+// where rows are unaligned, one by one. A thread's positions ascend.
 template <bool kTeacher, class Body>
 __device__ __forceinline__ void for_each_logit(const LogitRows& rows, Body body) {
   const int end = rows.aligned ? rows.count / kRowVector * kRowVector : 0, step = int(blockDim.x) * kRowVector;
@@ -108,7 +108,8 @@ struct PairSums {
 
   // To references that are larger by `up` and `teacher_up`.
   __device__ __forceinline__ void raise(float up, float teacher_up, float scale) {
-    const float student_factor = fast_exp2(-up * scale), teacher_factor = fast_exp2(-teacher_up * scale), shift = teacher_up - up;
+    const float student_factor = fast_exp2(-up * scale), teacher_factor = fast_exp2(-teacher_up * scale),
+                shift = teacher_up - up;
     student_d = student_factor * (student_d + shift * student_z);
     teacher_d = teacher_factor * (teacher_d + shift * teacher_z);
     student_z *= student_factor;
@@ -127,9 +128,9 @@ struct PairSums {
   }
 };
 
-// What a thread knows of its elements so far. The references begin at the row's first elements and follow the largest values only when
-// they are kSlack behind, so that sums are hardly ever rescaled and no exponential exceeds e^kSlack. `plain` is at temperature 1, `hot` at
-// another one.
+// What a thread knows of its elements so far. The references begin at the row's first elements and follow the largest values
+// only when they are kSlack behind, so that sums are hardly ever rescaled and no exponential exceeds e^kSlack. `plain` is at
+// temperature 1, `hot` at another one.
 template <bool kTeacher, bool kTempered>
 struct RunningRow {
   static constexpr float kSlack = 16;
@@ -140,8 +141,11 @@ struct RunningRow {
   PairSums plain, hot;
 
   __device__ __forceinline__ RunningRow(const LogitRows& rows, float beta)
-      : hot_scale(beta * kLog2E), student_reference(rows.student[0]), teacher_reference(kTeacher ? rows.teacher[0] : 0.0f),
-        student_peak(student_reference), teacher_peak(teacher_reference) {}
+      : hot_scale(beta * kLog2E),
+        student_reference(rows.student[0]),
+        teacher_reference(kTeacher ? rows.teacher[0] : 0.0f),
+        student_peak(student_reference),
+        teacher_peak(teacher_reference) {}
 
   __device__ __forceinline__ void raise(float student_to, float teacher_to) {
     const float up = student_to - student_reference, teacher_up = teacher_to - teacher_reference;
@@ -158,7 +162,8 @@ struct RunningRow {
     for (int i = 1; i < kCount; ++i) top = fmaxf(top, s[i]), teacher_top = fmaxf(teacher_top, t[i]);
     if (top > student_peak) student_peak = top, student_begin = begin;
     if (kTeacher && teacher_top > teacher_peak) teacher_peak = teacher_top, teacher_begin = begin;
-    if (student_peak > student_reference + kSlack || teacher_peak > teacher_reference + kSlack) raise(student_peak, teacher_peak);
+    if (student_peak > student_reference + kSlack || teacher_peak > teacher_reference + kSlack)
+      raise(student_peak, teacher_peak);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
       const float x = s[i] - student_reference, y = t[i] - teacher_reference;
@@ -182,8 +187,6 @@ __device__ __forceinline__ float log_one_plus(float y) {
 }
 
 // With x = log p - log q and m = (p + q) / 2:  log p - log m.
-__device__ __forceinline__ float log_over_mean(float x) {
-  return kLn2 - log_one_plus(fast_exp(-fabsf(x))) + fminf(x, 0.0f);
-}
+__device__ __forceinline__ float log_over_mean(float x) { return kLn2 - log_one_plus(fast_exp(-fabsf(x))) + fminf(x, 0.0f); }
 
 }  // namespace echo::kernels::cuda

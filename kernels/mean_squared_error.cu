@@ -1,7 +1,8 @@
-// Hidden-state error on a GPU: a block owns a row, a thread every kThreads-th vector of it. The first kHeld vectors of a thread stay in
-// registers between the sums and the gradient (rows up to 2048 bf16 or 1024 f32); the rest of a longer row is read a second time, from
-// the second-level cache. Bytes per row: D of student and of teacher read, D written when a gradient is wanted (and read, to accumulate).
-// A row leaves its two sums (8 bytes); one block adds them up in f64 in a fixed order, and the host reads three numbers.
+// Hidden-state error on a GPU: a block owns a row, a thread every kThreads-th vector of it. The first kHeld vectors of a thread
+// stay in registers between the sums and the gradient (rows up to 2048 bf16 or 1024 f32); the rest of a longer row is read a
+// second time, from the second-level cache. Bytes per row: D of student and of teacher read, D written when a gradient is
+// wanted (and read, to accumulate). A row leaves its two sums (8 bytes); one block adds them up in f64 in a fixed order, and
+// the host reads three numbers.
 #include "kernels/cuda_elements.cuh"
 #include "kernels/mean_squared_error.h"
 #include "tensor/cuda_memory.h"
@@ -14,7 +15,8 @@ constexpr int kHeld = 2;
 constexpr int kTotalThreads = 512;
 
 template <int kCount>
-__device__ __forceinline__ void add_squares(float& difference, float& power, const float (&s)[kCount], const float (&t)[kCount]) {
+__device__ __forceinline__ void add_squares(float& difference, float& power, const float (&s)[kCount],
+                                            const float (&t)[kCount]) {
 #pragma unroll
   for (int i = 0; i < kCount; ++i) {
     const float d = s[i] - t[i];
@@ -24,7 +26,8 @@ __device__ __forceinline__ void add_squares(float& difference, float& power, con
 }
 
 template <int kCount, class S>
-__device__ __forceinline__ void write_gradient(S* to, bool accumulate, float factor, const float (&s)[kCount], const float (&t)[kCount]) {
+__device__ __forceinline__ void write_gradient(S* to, bool accumulate, float factor, const float (&s)[kCount],
+                                               const float (&t)[kCount]) {
   float result[kCount] = {};
   if (accumulate) load_elements(result, to);
 #pragma unroll
@@ -34,8 +37,9 @@ __device__ __forceinline__ void write_gradient(S* to, bool accumulate, float fac
 
 // `gradient` and `labels` may be null. `scale` is that of the gradient of sum_d (s - t)^2 / width.
 template <int kCount, class S, class T>
-__global__ void __launch_bounds__(kThreads) row_errors(S* gradient, float2* sums, const S* student, const T* teacher, const int32_t* labels,
-                                                       int64_t width, bool accumulate, bool relative, float scale) {
+__global__ void __launch_bounds__(kThreads)
+    row_errors(S* gradient, float2* sums, const S* student, const T* teacher, const int32_t* labels, int64_t width,
+               bool accumulate, bool relative, float scale) {
   __shared__ float scratch[kThreads / kWarp];
   const int64_t row = blockIdx.x, first = int64_t(threadIdx.x) * kCount;
   constexpr int64_t kStep = kThreads * kCount;
@@ -84,8 +88,8 @@ __global__ void __launch_bounds__(kThreads) row_errors(S* gradient, float2* sums
 }
 
 // totals: raw, relative, rows.
-__global__ void __launch_bounds__(kTotalThreads) total_errors(double* totals, const float2* sums, const int32_t* labels, int64_t rows,
-                                                              int64_t width) {
+__global__ void __launch_bounds__(kTotalThreads)
+    total_errors(double* totals, const float2* sums, const int32_t* labels, int64_t rows, int64_t width) {
   __shared__ double scratch[kTotalThreads / kWarp];
   double raw = 0, relative = 0, counted = 0;
   for (int64_t row = threadIdx.x; row < rows; row += kTotalThreads) {
@@ -115,8 +119,8 @@ HiddenError mean_squared_error(Tensor& d_student, GradientMode mode, const Tenso
     dispatch_gpu_float("mean_squared_error", teacher.dtype(), [&]<class T>() {
       S* gradient = data_or_null<S>(d_student);
       const auto run = [&](auto kernel) {
-        launch(kernel, unsigned(rows), kThreads, 0, stream(), gradient, row_sums, student.data<S>(), teacher.data<T>(), label, width,
-               mode == GradientMode::accumulate, normalization == HiddenNormalization::teacher_power,
+        launch(kernel, unsigned(rows), kThreads, 0, stream(), gradient, row_sums, student.data<S>(), teacher.data<T>(), label,
+               width, mode == GradientMode::accumulate, normalization == HiddenNormalization::teacher_power,
                float(gradient_scale * 2 / double(width)));
       };
       constexpr int kVector = kPerThread<S, T>;

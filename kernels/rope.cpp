@@ -48,8 +48,8 @@ void rope(Tensor& y, const Tensor& x, const RopeTable& table, int64_t first_posi
              "rope: table is ", table.cosine, " and ", table.sine, ", expected contiguous (positions, Dh / 2) twice");
   ECHO_CHECK(table.cosine.dim(1) == half && table.cosine.dtype() == accumulator_dtype(x.dtype()), "rope: table is ",
              table.cosine, " for x ", x);
-  ECHO_CHECK(y.device() == x.device() && table.cosine.device() == x.device() && table.sine.device() == x.device(), "rope: x is on ",
-             x.device(), ", y on ", y.device(), ", table on ", table.cosine.device());
+  ECHO_CHECK(y.device() == x.device() && table.cosine.device() == x.device() && table.sine.device() == x.device(),
+             "rope: x is on ", x.device(), ", y on ", y.device(), ", table on ", table.cosine.device());
   ECHO_DISPATCH_DEVICE(x, rope, y, x, table, first_position, direction);
 }
 

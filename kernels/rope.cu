@@ -1,7 +1,7 @@
-// Rotary embedding on a GPU: a thread owns one vector of pairs (16 bytes of the first half of a head and the 16 bytes that they turn with)
-// in two heads of a token, so that cosines and sines are read once for two heads and four loads are under way. Neighbouring threads own
-// neighbouring vectors, then neighbouring heads. No shared memory. Bytes per token: H * Dh read and written, Dh f32 of the table once per
-// two heads, which the first-level cache holds.
+// Rotary embedding on a GPU: a thread owns one vector of pairs (16 bytes of the first half of a head and the 16 bytes that they
+// turn with) in two heads of a token, so that cosines and sines are read once for two heads and four loads are under way.
+// Neighbouring threads own neighbouring vectors, then neighbouring heads. No shared memory. Bytes per token: H * Dh read and
+// written, Dh f32 of the table once per two heads, which the first-level cache holds.
 #include "kernels/cuda_elements.cuh"
 #include "kernels/rope.h"
 
@@ -16,8 +16,8 @@ struct Strides {
 };
 
 template <int kCount, class T>
-__global__ void __launch_bounds__(kThreads) turn(T* y, const T* x, const float* cosines, const float* sines, Strides to, Strides from,
-                                                 int64_t rows, int64_t tokens, int heads, int half, float sign) {
+__global__ void __launch_bounds__(kThreads) turn(T* y, const T* x, const float* cosines, const float* sines, Strides to,
+                                                 Strides from, int64_t rows, int64_t tokens, int heads, int half, float sign) {
   const int64_t row = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
   if (row >= rows) return;
   const int64_t b = divide(row, tokens), t = row - b * tokens;
@@ -74,11 +74,12 @@ void rope(Tensor& y, const Tensor& x, const RopeTable& table, int64_t first_posi
     const auto run = [&](auto kernel, int64_t count) {
       const int64_t items = (heads + kHeadsPerThread - 1) / kHeadsPerThread * (half / count);
       const unsigned across = unsigned(std::min<int64_t>(items, kThreads)), down = kThreads / across;
-      launch(kernel, blocks_for(rows, down), dim3(across, down), 0, stream(), y.data<T>(), x.data<T>(), cosines, sines, to, from, rows,
-             tokens, heads, int(half), sign);
+      launch(kernel, blocks_for(rows, down), dim3(across, down), 0, stream(), y.data<T>(), x.data<T>(), cosines, sines, to,
+             from, rows, tokens, heads, int(half), sign);
     };
     constexpr int kVector = kPerVector<T>;
-    if (half % kVector == 0 && is_aligned<T>(x) && is_aligned<T>(y) && is_vector_aligned(cosines, half) && is_vector_aligned(sines, half))
+    if (half % kVector == 0 && is_aligned<T>(x) && is_aligned<T>(y) && is_vector_aligned(cosines, half) &&
+        is_vector_aligned(sines, half))
       run(turn<kVector, T>, kVector);
     else
       run(turn<1, T>, 1);

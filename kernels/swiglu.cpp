@@ -4,15 +4,13 @@
 #include "kernels/operands.h"
 #include "kernels/vector_exp.h"
 
-
 namespace echo::kernels {
 namespace {
 
 void check_arguments(const char* operation, const Tensor& gate_up, const Tensor& y) {
   ECHO_CHECK(gate_up.rank() >= 1 && gate_up.dim(-1) % 2 == 0 && gate_up.is_contiguous(), operation, ": gate_up is ", gate_up,
              ", expected contiguous (..., 2F)");
-  ECHO_CHECK(y.shape() == gate_up.shape().with_last(gate_up.dim(-1) / 2) && y.dtype() == gate_up.dtype() &&
-                 y.is_contiguous(),
+  ECHO_CHECK(y.shape() == gate_up.shape().with_last(gate_up.dim(-1) / 2) && y.dtype() == gate_up.dtype() && y.is_contiguous(),
              operation, ": y is ", y, ", gate_up is ", gate_up);
   ECHO_CHECK(y.device() == gate_up.device(), operation, ": y is on ", y.device(), ", gate_up on ", gate_up.device());
 }

@@ -1,5 +1,6 @@
-// SwiGLU on a GPU: a thread owns two vectors of 16 bytes of the output, kThreads apart, anywhere in the tensor; the block's range is
-// contiguous. No shared memory. Bytes per row: forward reads 2F and writes F elements, backward reads 3F and writes 2F.
+// SwiGLU on a GPU: a thread owns two vectors of 16 bytes of the output, kThreads apart, anywhere in the tensor; the block's
+// range is contiguous. No shared memory. Bytes per row: forward reads 2F and writes F elements, backward reads 3F and writes
+// 2F.
 #include "kernels/cuda_elements.cuh"
 #include "kernels/swiglu.h"
 
@@ -46,7 +47,8 @@ __global__ void __launch_bounds__(kThreads) forward(T* y, const T* gate_up, int6
 }
 
 template <int kCount, class T>
-__global__ void __launch_bounds__(kThreads) backward(T* d_gate_up, const T* dy, const T* gate_up, int64_t vectors, int64_t width) {
+__global__ void __launch_bounds__(kThreads)
+    backward(T* d_gate_up, const T* dy, const T* gate_up, int64_t vectors, int64_t width) {
   float gate[kItems][kCount], up[kItems][kCount], incoming[kItems][kCount];
 #pragma unroll
   for (int item = 0; item < kItems; ++item) {
@@ -80,7 +82,8 @@ void swiglu_forward(Tensor& y, const Tensor& gate_up) {
     const int64_t width = y.dim(-1);
     const auto run = [&](auto kernel, int64_t count) {
       const int64_t vectors = y.elements() / count;
-      launch(kernel, blocks_for(vectors, kThreads * kItems), kThreads, 0, stream(), y.data<T>(), gate_up.data<T>(), vectors, width);
+      launch(kernel, blocks_for(vectors, kThreads * kItems), kThreads, 0, stream(), y.data<T>(), gate_up.data<T>(), vectors,
+             width);
     };
     constexpr int kVector = kPerVector<T>;
     if (is_vector_aligned(y.data<T>(), width) && is_vector_aligned(gate_up.data<T>(), width))
@@ -96,8 +99,8 @@ void swiglu_backward(Tensor& d_gate_up, const Tensor& dy, const Tensor& gate_up)
     const int64_t width = dy.dim(-1);
     const auto run = [&](auto kernel, int64_t count) {
       const int64_t vectors = dy.elements() / count;
-      launch(kernel, blocks_for(vectors, kThreads * kItems), kThreads, 0, stream(), d_gate_up.data<T>(), dy.data<T>(), gate_up.data<T>(),
-             vectors, width);
+      launch(kernel, blocks_for(vectors, kThreads * kItems), kThreads, 0, stream(), d_gate_up.data<T>(), dy.data<T>(),
+             gate_up.data<T>(), vectors, width);
     };
     constexpr int kVector = kPerVector<T>;
     if (is_vector_aligned(dy.data<T>(), width) && is_vector_aligned(gate_up.data<T>(), width) &&

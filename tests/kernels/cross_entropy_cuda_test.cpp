@@ -1,5 +1,4 @@
 #include "kernels/cross_entropy.h"
-
 #include "tests/kernels/cuda_parity.h"
 
 namespace echo {
@@ -41,14 +40,15 @@ TEST(CudaCrossEntropyTest, HeadIsTheDistillationHeadWithTrueLabelsOnly) {
         as_tensor(kernels::cross_entropy_head(d_hidden, d_head, GradientMode::accumulate, hidden, head, labels, 0.5, 3));
     return {terms, d_hidden, d_head};
   };
-  expect_parity(body, DType::f32, 5e-6);   // logits of size 10 have an error of 1e-6
+  expect_parity(body, DType::f32, 5e-6);        // logits of size 10 have an error of 1e-6
   expect_parity(body, DType::bf16, 1.0 / 128);  // the gradient of logits and hidden states has 8 bits
 }
 
 TEST(CudaCrossEntropyTest, NoRowsAreFineAndF64IsRefused) {
   const Tensor labels = Tensor::empty({0}, DType::i32, kCuda);
   EXPECT_EQ(kernels::cross_entropy(Tensor::empty({0, 5}, DType::f32, kCuda), labels).rows, 0);
-  EXPECT_THROW(kernels::cross_entropy(Tensor::zeros({1, 5}, DType::f64, kCuda), Tensor::from(std::vector<int32_t>{1}).to(kCuda)), Error);
+  EXPECT_THROW(
+      kernels::cross_entropy(Tensor::zeros({1, 5}, DType::f64, kCuda), Tensor::from(std::vector<int32_t>{1}).to(kCuda)), Error);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 #include "kernels/distillation_loss.h"
-
 #include "kernels/elementwise.h"
+#include "kernels/head_chunks.h"
 #include "tests/kernels/cuda_parity.h"
 
 namespace echo {
@@ -42,12 +42,13 @@ std::vector<Tensor> run(const ParitySetting& on, const Case& c) {
   const DistillationTerms t = kernels::distillation_head(
       d_hidden, d_head, c.head_mode, student_hidden, student_head, teacher_hidden, teacher_head,
       on.indices(make_labels(c.rows, c.vocabulary), {c.rows}), c.weights, 0.25, c.report, c.chunk_rows);
-  return {Tensor::from(std::vector<double>{t.kl, t.kl_student_teacher, t.kl_teacher_student, t.jensen_shannon, t.hard_label, t.true_label}),
+  return {Tensor::from(std::vector<double>{t.kl, t.kl_student_teacher, t.kl_teacher_student, t.jensen_shannon, t.hard_label,
+                                           t.true_label}),
           Tensor::from(std::vector<double>{double(t.rows), double(t.agreements), double(t.correct)}), d_hidden, d_head};
 }
 
-// f32: logits of size 3 to 10 carry an error of 1e-6, of which exponentials make a relative one. bf16: the logits' gradient and that of the
-// hidden states are rounded to 8 bits; the losses come from f32 logits of the same operands.
+// f32: logits of size 3 to 10 carry an error of 1e-6, of which exponentials make a relative one. bf16: the logits' gradient and
+// that of the hidden states are rounded to 8 bits; the losses come from f32 logits of the same operands.
 void expect_head_parity(const Case& c) {
   const ParityCase body = [&c](const ParitySetting& on) { return run(on, c); };
   expect_parity(body, DType::f32, 1e-5);
@@ -58,7 +59,8 @@ TEST(CudaDistillationLossTest, AgreesWithF64OnTheCpuForEveryDirectionAndTemperat
   for (const KlDirection direction : kDirections) {
     for (const double temperature : {1.0, 2.5}) {
       SCOPED_TRACE(concat("direction ", int(direction), " temperature ", temperature));
-      const DistillationWeights weights{.kl = 0.7, .hard_label = 0.4, .true_label = 0.3, .direction = direction, .temperature = temperature};
+      const DistillationWeights weights{
+          .kl = 0.7, .hard_label = 0.4, .true_label = 0.3, .direction = direction, .temperature = temperature};
       expect_head_parity({7, 6, 9, 37, weights, {.jensen_shannon = temperature != 1}, 0, true, GradientMode::overwrite, 3});
     }
   }
@@ -80,8 +82,9 @@ TEST(CudaDistillationLossTest, ChunksAddUp) {
 }
 
 TEST(CudaDistillationLossTest, EveryWeightMayBeZeroAndTheTeacherAbsent) {
-  for (const DistillationWeights& weights : {DistillationWeights{.kl = 0, .hard_label = 0.4, .true_label = 0.3},
-                                             DistillationWeights{.kl = 1, .hard_label = 0, .true_label = 0, .temperature = 0.7}})
+  for (const DistillationWeights& weights :
+       {DistillationWeights{.kl = 0, .hard_label = 0.4, .true_label = 0.3},
+        DistillationWeights{.kl = 1, .hard_label = 0, .true_label = 0, .temperature = 0.7}})
     expect_head_parity({6, 4, 5, 40, weights, {}});
   expect_head_parity({6, 4, 5, 40, {.kl = 0, .hard_label = 0, .true_label = 0.5}, {}, 4, false});
 }
@@ -89,12 +92,22 @@ TEST(CudaDistillationLossTest, EveryWeightMayBeZeroAndTheTeacherAbsent) {
 // The CPU in bf16 rounds the same things: its error is that of the plain computation.
 TEST(CudaDistillationLossTest, Bfloat16ErrorIsAtMostTwiceThatOfTheCpu) {
   for (const KlDirection direction : kDirections) {
-    const Case c{9, 16, 16, 300, {.kl = 0.7, .hard_label = 0.4, .true_label = 0.3, .direction = direction}, {}, 0, true,
-                 GradientMode::overwrite, 3};
-    const std::vector<Tensor> exact = run({Device{}, DType::f64, DType::bf16}, c), plain = run({Device{}, DType::bf16, DType::bf16}, c),
+    const Case c{9,
+                 16,
+                 16,
+                 300,
+                 {.kl = 0.7, .hard_label = 0.4, .true_label = 0.3, .direction = direction},
+                 {},
+                 0,
+                 true,
+                 GradientMode::overwrite,
+                 3};
+    const std::vector<Tensor> exact = run({Device{}, DType::f64, DType::bf16}, c),
+                              plain = run({Device{}, DType::bf16, DType::bf16}, c),
                               gpu = run({kCuda, DType::bf16, DType::bf16}, c);
     for (const size_t i : {2, 3})
-      EXPECT_LE(largest_difference(gpu[i].to(Device{}), exact[i]), 2 * largest_difference(plain[i], exact[i])) << "output " << i;
+      EXPECT_LE(largest_difference(gpu[i].to(Device{}), exact[i]), 2 * largest_difference(plain[i], exact[i]))
+          << "output " << i;
     EXPECT_LT(largest_difference(gpu[0], exact[0]), 1e-5 * largest_magnitude(exact[0]));  // logits are f32
   }
 }
@@ -105,15 +118,16 @@ struct Outcome {
 };
 
 // With the identity as head, hidden states are logits.
-Outcome on_logits(const Tensor& student, const Tensor& teacher, const std::vector<int32_t>& labels, const DistillationWeights& weights,
-                  const DistillationReport& report = {}) {
+Outcome on_logits(const Tensor& student, const Tensor& teacher, const std::vector<int32_t>& labels,
+                  const DistillationWeights& weights, const DistillationReport& report = {}) {
   const int64_t vocabulary = student.dim(1);
   Tensor identity = Tensor::zeros({vocabulary, vocabulary}, DType::f32), none;
   for (int64_t i = 0; i < vocabulary; ++i) identity.data<float>()[i * (vocabulary + 1)] = 1;
   Outcome result;
   result.d_hidden = Tensor::empty(student.shape(), DType::f32, kCuda);
-  result.terms = kernels::distillation_head(result.d_hidden, none, GradientMode::overwrite, student.to(kCuda), identity.to(kCuda),
-                                            teacher.to(kCuda), identity.to(kCuda), Tensor::from(labels).to(kCuda), weights, 1, report);
+  result.terms =
+      kernels::distillation_head(result.d_hidden, none, GradientMode::overwrite, student.to(kCuda), identity.to(kCuda),
+                                 teacher.to(kCuda), identity.to(kCuda), Tensor::from(labels).to(kCuda), weights, 1, report);
   result.d_hidden = result.d_hidden.to(Device{});
   return result;
 }
@@ -127,7 +141,8 @@ TEST(CudaDistillationLossTest, LogitsThatAreNotFiniteMakeEveryTermAndTheRowsGrad
         hidden[in_student ? 0 : 1].data<float>()[70 + position] = bad;
         const Outcome outcome = on_logits(hidden[0], hidden[1], {1, 2, 3}, {}, {.jensen_shannon = true});
         const DistillationTerms& t = outcome.terms;
-        for (const double term : {t.kl, t.kl_student_teacher, t.kl_teacher_student, t.jensen_shannon, t.hard_label, t.true_label})
+        for (const double term :
+             {t.kl, t.kl_student_teacher, t.kl_teacher_student, t.jensen_shannon, t.hard_label, t.true_label})
           EXPECT_TRUE(std::isnan(term)) << bad << " at " << position;
         EXPECT_EQ(t.rows, 3);
         for (int64_t i = 0; i < 3; ++i) EXPECT_EQ(kernels::all_finite(outcome.d_hidden.narrow(0, i, 1)), i != 1);
@@ -149,10 +164,10 @@ TEST(CudaDistillationLossTest, LabelsOutsideTheVocabularyMakeTheLossNan) {
 TEST(CudaDistillationLossTest, TheFirstOfEqualLogitsIsTheMostLikely) {
   Tensor student = Tensor::full({4, 2500}, -1, DType::f32), teacher = student.clone();
   float *s = student.data<float>(), *t = teacher.data<float>();
-  s[1999] = s[1500] = t[1500] = 3;                        // row 0: 1500 and 1500
+  s[1999] = s[1500] = t[1500] = 3;                           // row 0: 1500 and 1500
   s[2500 + 7] = 0.0f, s[2500 + 6] = -0.0f, t[2500 + 6] = 0;  // row 1: zeros are equal: 6 and 6
-  t[5000 + 1] = -0.5f;                                    // row 2: all equal, so 0, and 1
-  s[7500 + 2499] = t[7500 + 2499] = 50;                   // row 3: the last one, far above the rest
+  t[5000 + 1] = -0.5f;                                       // row 2: all equal, so 0, and 1
+  s[7500 + 2499] = t[7500 + 2499] = 50;                      // row 3: the last one, far above the rest
   const Outcome outcome = on_logits(student, teacher, {1500, 7, 0, 2499}, {});
   EXPECT_EQ(outcome.terms.agreements, 3);
   EXPECT_EQ(outcome.terms.correct, 3);
@@ -179,20 +194,34 @@ TEST(CudaDistillationLossTest, LargeAndShiftedLogitsStayFinite) {
   }
 }
 
+TEST(CudaDistillationLossTest, ScratchIsBoundedWhateverTheRowsAndChunksAreWholeTiles) {
+  for (const int64_t rows : {16384, 131072}) {
+    const Tensor hidden = Tensor::empty({rows, 1}, DType::bf16, kCuda);
+    const kernels::HeadPlan plan = kernels::plan_head(hidden, 32000, /*with_teacher=*/true, /*with_gradient=*/true, 0);
+    EXPECT_EQ(plan.chunk_rows, 384);
+    EXPECT_LE(plan.chunk_rows * plan.row_stride * (4 + 4 + 2 * plan.chunks_per_gradient), 150'000'000);
+    EXPECT_EQ(kernels::plan_head(hidden, 128256, true, true, 0).chunk_rows, 128);
+  }
+  EXPECT_EQ(kernels::plan_head(Tensor::empty({50, 1}, DType::bf16, kCuda), 32000, true, true, 0).chunk_rows, 50);
+}
+
 TEST(CudaDistillationLossTest, SumsAloneAndNoRowsAreFine) {
   Tensor none;
-  const Tensor hidden = random_tensor({3, 8}, DType::bf16, 1).to(kCuda), head = random_tensor({20, 8}, DType::bf16, 2).to(kCuda);
+  const Tensor hidden = random_tensor({3, 8}, DType::bf16, 1).to(kCuda),
+               head = random_tensor({20, 8}, DType::bf16, 2).to(kCuda);
   const Tensor labels = Tensor::from(std::vector<int32_t>{1, 2, 3});
   const DistillationTerms terms =
       kernels::distillation_head(none, none, GradientMode::overwrite, hidden, head, hidden, head, labels.to(kCuda), {}, 1);
   EXPECT_EQ(terms.agreements, 3);
   EXPECT_EQ(terms.kl, 0);  // student and teacher are the same: every difference is 0
   Tensor d_head = Tensor::full({20, 8}, 3, DType::f32, kCuda);
-  const DistillationTerms empty = kernels::distillation_head(none, d_head, GradientMode::overwrite, hidden.narrow(0, 0, 0), head, {}, {},
-                                                             Tensor::empty({0}, DType::i32, kCuda), {.kl = 0, .hard_label = 0}, 1);
+  const DistillationTerms empty =
+      kernels::distillation_head(none, d_head, GradientMode::overwrite, hidden.narrow(0, 0, 0), head, {}, {},
+                                 Tensor::empty({0}, DType::i32, kCuda), {.kl = 0, .hard_label = 0}, 1);
   EXPECT_EQ(empty.rows, 0);
   EXPECT_EQ(largest_magnitude(d_head.to(Device{})), 0);
-  EXPECT_THROW(kernels::distillation_head(none, none, GradientMode::overwrite, hidden, head, hidden, head, labels, {}, 1), Error);
+  EXPECT_THROW(kernels::distillation_head(none, none, GradientMode::overwrite, hidden, head, hidden, head, labels, {}, 1),
+               Error);
 }
 
 }  // namespace

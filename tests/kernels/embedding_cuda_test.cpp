@@ -1,5 +1,4 @@
 #include "kernels/embedding.h"
-
 #include "tests/kernels/cuda_parity.h"
 
 namespace echo {
@@ -39,21 +38,22 @@ TEST(CudaEmbeddingTest, RowsAreTakenAndConverted) {
   EXPECT_EQ(y.to_vector<float>(), expected.to_vector<float>());
 }
 
-// The CPU adds in f32, in the order of positions: the bits are the same, also for a group that is found by a search (2100 of one id) and
-// for one as long as a list.
+// The CPU adds in f32, in the order of positions: the bits are the same, also for a group that is found by a search (2100 of
+// one id) and for one as long as a list.
 TEST(CudaEmbeddingTest, GradientsHaveTheBitsOfTheCpu) {
   struct Case {
     int64_t count, width, vocabulary, repeated;
   };
-  for (const Case& c : {Case{1, 3, 5, 0}, Case{130, 24, 17, 0}, Case{700, 9, 300, 0}, Case{2500, 4, 6, 2100}, Case{1100, 8, 40, 1024},
-                        Case{40, 1040, 9, 0}}) {
+  for (const Case& c : {Case{1, 3, 5, 0}, Case{130, 24, 17, 0}, Case{700, 9, 300, 0}, Case{2500, 4, 6, 2100},
+                        Case{1100, 8, 40, 1024}, Case{40, 1040, 9, 0}}) {
     std::vector<int32_t> values = random_ids(c.count, c.vocabulary, 3);
     for (int64_t i = 0; i < c.repeated; ++i) values[size_t(i + i / 8 < c.count ? i + i / 8 : i)] = 2;
     const Tensor ids = Tensor::from(values);
     for (const DType dtype : {DType::f32, DType::bf16}) {
       for (const GradientMode mode : {GradientMode::overwrite, GradientMode::accumulate}) {
         SCOPED_TRACE(concat(c.count, " of width ", c.width, ' ', dtype, " accumulate ", mode == GradientMode::accumulate));
-        const Tensor dy = random_tensor({c.count, c.width}, dtype, 4), start = random_tensor({c.vocabulary, c.width}, DType::f32, 5);
+        const Tensor dy = random_tensor({c.count, c.width}, dtype, 4),
+                     start = random_tensor({c.vocabulary, c.width}, DType::f32, 5);
         Tensor expected = start.clone();
         embedding_backward(expected, mode, dy, ids);
         const ParityCase body = [&](const ParitySetting& on) -> std::vector<Tensor> {

@@ -1,5 +1,4 @@
 #include "kernels/mean_squared_error.h"
-
 #include "tests/kernels/cuda_parity.h"
 
 namespace echo {
@@ -15,7 +14,9 @@ struct Case {
   HiddenNormalization normalization;
 };
 
-Tensor as_tensor(const HiddenError& error) { return Tensor::from(std::vector<double>{error.raw, error.relative, double(error.rows)}); }
+Tensor as_tensor(const HiddenError& error) {
+  return Tensor::from(std::vector<double>{error.raw, error.relative, double(error.rows)});
+}
 
 // {sums}, and the gradient.
 std::vector<Tensor> run(const ParitySetting& on, const Case& c) {
@@ -30,8 +31,8 @@ std::vector<Tensor> run(const ParitySetting& on, const Case& c) {
   return {as_tensor(error), d_student};
 }
 
-// f32: the sum of a row has up to 4200 terms, each thread adds at most 36 and a tree the rest. bf16: gradients are rounded to 8 bits; the sums are
-// not, but share the tolerance.
+// f32: the sum of a row has up to 4200 terms, each thread adds at most 36 and a tree the rest. bf16: gradients are rounded to 8
+// bits; the sums are not, but share the tolerance.
 TEST(CudaMeanSquaredErrorTest, AgreesWithF64OnTheCpu) {
   constexpr auto kNone = HiddenNormalization::none, kPower = HiddenNormalization::teacher_power;
   for (const Case& c : {Case{1, 1, false, false, false, kNone}, Case{5, 37, true, false, false, kPower},
@@ -47,7 +48,8 @@ TEST(CudaMeanSquaredErrorTest, AgreesWithF64OnTheCpu) {
 TEST(CudaMeanSquaredErrorTest, SumsAloneAndNoRowsAreFine) {
   Tensor none;
   const Tensor student = random_tensor({6, 24}, DType::bf16, 1), teacher = random_tensor({6, 24}, DType::bf16, 2);
-  const HiddenError expected = mean_squared_error(none, GradientMode::overwrite, student, teacher, {}, HiddenNormalization::none, 1);
+  const HiddenError expected =
+      mean_squared_error(none, GradientMode::overwrite, student, teacher, {}, HiddenNormalization::none, 1);
   const HiddenError actual =
       mean_squared_error(none, GradientMode::overwrite, student.to(kCuda), teacher.to(kCuda), {}, HiddenNormalization::none, 1);
   EXPECT_NEAR(actual.raw, expected.raw, 1e-6 * expected.raw);  // sums of 24 terms in f32 on both sides

@@ -27,8 +27,8 @@ std::vector<Tensor> turn(const ParitySetting& on, const Case& c) {
 
 // f32: three roundings. bf16: the result's 8 bits.
 TEST(CudaRopeTest, AgreesWithF64OnTheCpu) {
-  for (const Case& c : {Case{2, 5, 7, 16, 3}, Case{1, 3, 4, 64, 0}, Case{2, 1, 5, 2, 1}, Case{1, 4, 1, 12, 0}, Case{1, 2, 6, 6, 9},
-                        Case{1, 2, 36, 64, 0}}) {
+  for (const Case& c : {Case{2, 5, 7, 16, 3}, Case{1, 3, 4, 64, 0}, Case{2, 1, 5, 2, 1}, Case{1, 4, 1, 12, 0},
+                        Case{1, 2, 6, 6, 9}, Case{1, 2, 36, 64, 0}}) {
     SCOPED_TRACE(concat("heads ", c.heads, " of ", c.head_width));
     const ParityCase body = [&c](const ParitySetting& on) { return turn(on, c); };
     expect_parity(body, DType::f32, 5e-7);
@@ -54,8 +54,9 @@ TEST(CudaRopeTest, NoTokensAndTablesElsewhereAreSeen) {
   Tensor none = on.output({2, 0, 3, 8});
   kernels::rope(none, none, random_table(on, 4, 4), 0, RopeDirection::forward);
   Tensor x = on.input({1, 2, 3, 8}, 1);
-  EXPECT_THROW(kernels::rope(x, x, {Tensor::zeros({4, 4}, DType::f32), Tensor::zeros({4, 4}, DType::f32)}, 0, RopeDirection::forward),
-               Error);
+  EXPECT_THROW(
+      kernels::rope(x, x, {Tensor::zeros({4, 4}, DType::f32), Tensor::zeros({4, 4}, DType::f32)}, 0, RopeDirection::forward),
+      Error);
 }
 
 }  // namespace

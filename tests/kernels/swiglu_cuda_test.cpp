@@ -16,7 +16,9 @@ std::vector<Tensor> forward_and_backward(const ParitySetting& on, int64_t rows, 
 TEST(CudaSwigluTest, AgreesWithF64OnTheCpu) {
   for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{1, 1}, {3, 37}, {5, 64}, {2, 1030}, {7, 256}, {0, 8}}) {
     SCOPED_TRACE(concat(rows, " x ", width));
-    const ParityCase body = [rows = rows, width = width](const ParitySetting& on) { return forward_and_backward(on, rows, width); };
+    const ParityCase body = [rows = rows, width = width](const ParitySetting& on) {
+      return forward_and_backward(on, rows, width);
+    };
     expect_parity(body, DType::f32, 1e-6);
     expect_parity(body, DType::bf16, 1.0 / 256);
   }
