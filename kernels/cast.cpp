@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "kernels/dispatch.h"
 #include "kernels/operands.h"
 
 namespace echo::kernels {
@@ -35,8 +36,7 @@ void cast(Tensor& destination, const Tensor& source) {
   check_operands("cast", source.shape(), {&source, &destination});
   ECHO_CHECK(is_float(source.dtype()) && is_float(destination.dtype()), "cast: ", source.dtype(), " to ", destination.dtype(),
              ", expected floating dtypes");
-  require_cpu("cast", source);
-  cpu::cast(destination, source);
+  ECHO_DISPATCH_DEVICE(source, cast, destination, source);
 }
 
 Tensor cast(const Tensor& source, DType dtype) {
