@@ -36,6 +36,8 @@ struct MemoryStatistics {
 
 // Of the memory of one device.
 MemoryStatistics memory_statistics(Device device);
+// What tensors may take in all: what they hold and what is free; -1 where the system does not say.
+int64_t available_memory(Device device);
 void reset_memory_peak(Device device);  // peaks start again from what is in use
 
 // Memory for tensors on the CPU: aligned to 64 bytes (2 MiB and huge pages when large), freed blocks kept by size for the next

@@ -1,3 +1,6 @@
+#include <fstream>
+#include <string>
+
 #include "tensor/allocator.h"
 #include "tensor/cuda_memory.h"
 
@@ -8,6 +11,20 @@ MemoryStatistics memory_statistics(Device device) {
     if constexpr (kWithCuda) return cuda::memory_statistics();
   }
   return CpuAllocator::instance().statistics();
+}
+
+int64_t available_memory(Device device) {
+  if (!device.is_cpu()) {
+    if constexpr (kWithCuda) return cuda::memory_statistics().in_use + cuda::free_memory();
+  }
+  std::ifstream file("/proc/meminfo");
+  for (std::string word; file >> word;) {
+    int64_t kibibytes = 0;
+    if (word != "MemAvailable:" || !(file >> kibibytes)) continue;
+    const MemoryStatistics held = CpuAllocator::instance().statistics();
+    return (kibibytes << 10) + held.in_use + held.cached;
+  }
+  return -1;
 }
 
 void reset_memory_peak(Device device) {

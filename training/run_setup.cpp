@@ -5,6 +5,7 @@
 #include "nn/model_io.h"
 #include "tensor/allocator.h"
 #include "training/config_paths.h"
+#include "training/memory_plan.h"
 #include "training/plan_setup.h"
 
 namespace echo {
@@ -177,6 +178,12 @@ TrainingRun prepare_run(const TrainConfig& config, const SetupOptions& options) 
           identify_model(resolve_model(config.teacher.model_name_or_path, "teacher.model_name_or_path"),
                          config.teacher.model_name_or_path, /*with_weights=*/false);
   }
+  PlannedModels models{run.description.config, run.description.leader_map};
+  if (run.teacher) {
+    for (const NamedTensor& weight : run.teacher->named_tensors()) models.teacher_bytes += weight.tensor.bytes();
+    models.teacher_matches_compute = run.teacher->head_weight().dtype() == run.compute_dtype;
+  }
+  run.remarks.push_back(describe_memory(config, models, !run.device.is_cpu(), available_memory(run.device)));
   return run;
 }
 
