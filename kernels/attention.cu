@@ -88,9 +88,9 @@ void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::sp
   dispatch_gpu_float("attention_backward", q.dtype(), [&]<class T>() {
     const Matrix<T> of = matrix<T>(q, k, first_key, scale);
     if constexpr (std::is_same_v<T, bfloat16>) {
-      bool aligned = tensor_core::takes(of, dq, dk, dv_of_first_use, q, k);
-      for (const AttentionUse& use : uses) aligned = aligned && tensor_core::takes(of, use.d_o, use.v);
-      if (aligned) return tensor_core::backward(dq, dk, dv_of_first_use, uses, of, lse, row_sum);
+      bool taken = tensor_core::takes(of, dq, dk, dv_of_first_use, q, k) && tensor_core::has_room(of, int(uses.size()));
+      for (const AttentionUse& use : uses) taken = taken && tensor_core::takes(of, use.d_o, use.v);
+      if (taken) return tensor_core::backward(dq, dk, dv_of_first_use, uses, of, lse, row_sum);
     }
     plain::backward(dq, dk, dv_of_first_use, uses, of, lse, row_sum);
   });

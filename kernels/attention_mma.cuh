@@ -48,10 +48,11 @@ __device__ __forceinline__ void copy_tile(unsigned char* tile, const bfloat16* f
   const int thread = opaque(int(threadIdx.x)), row = thread / kChunks, chunk = thread % kChunks;
   const bfloat16* from = first_row + row * stride + chunk * 8;
   unsigned char* const to = tile + tile_offset<W>(row, chunk);
+  const int left = rows - row;
   static_assert(kRowsAtOnce % 8 == 0 && kRows % kRowsAtOnce == 0, "the place of a chunk repeats every 8 rows");
 #pragma unroll
   for (int i = 0; i < kRows; i += kRowsAtOnce) {
-    copy_async(to + i * 2 * W, from, row + i < rows);
+    copy_async(to + i * 2 * W, from, i < left);
     from += kRowsAtOnce * stride;
   }
 }

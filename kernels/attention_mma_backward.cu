@@ -158,6 +158,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     head = next_head, start = next_start;
   }
   wait_copies<0>();
+  __syncthreads();  // the rows' tile is free, also where no column was seen
   if (row >= positions) return;
 
   const float one[4] = {1, 1, 1, 1}, scales[4] = {matrix.scale, matrix.scale, matrix.scale, matrix.scale};
@@ -170,14 +171,18 @@ __global__ void __launch_bounds__(kThreads, 2)
   if constexpr (kValues) store_rows<W>(dv, batch, row, key_head, positions, values, one, rows + own);
 }
 
+constexpr int kQueryTile = 32;
+template <int W>
+constexpr int kKeyTile = W == 64 ? 64 : 32;
+
 template <int W>
 void backward_of_width(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
                        const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& row_sum) {
-  constexpr int kQueries = 32, kKeys = W == 64 ? 64 : 32;
+  constexpr int kQueries = kQueryTile, kKeys = kKeyTile<W>;
   constexpr bool kCanAddValues = W == 64;
   const int count = int(uses.size()), splits = group_splits(matrix);
   const bool adds_values = kCanAddValues && dv.defined();
-  const Partials dk_partials(matrix, splits), dv_partials(matrix, adds_values ? splits : 1);
+  const Partials dk_partials(matrix, splits, dk.device()), dv_partials(matrix, adds_values ? splits : 1, dk.device());
   const Uses<bfloat16> of_layers = uses_of<bfloat16>(uses);
   const int resident_keys = Layout<W, kQueries>::resident(count), resident_queries = Layout<W, kKeys>::resident(count);
   launch(adds_values ? score_rows<Side::keys, W, kQueries, kCanAddValues> : score_rows<Side::keys, W, kQueries, false>,
@@ -196,6 +201,11 @@ void backward_of_width(const Tensor& dq, const Tensor& dk, const Tensor& dv, std
 }
 
 }  // namespace
+
+bool has_room(const Matrix<bfloat16>& matrix, int uses) {
+  if (matrix.width == 64) return Layout<64, kQueryTile>::resident(uses) >= 0 && Layout<64, kKeyTile<64>>::resident(uses) >= 0;
+  return Layout<128, kQueryTile>::resident(uses) >= 0 && Layout<128, kKeyTile<128>>::resident(uses) >= 0;
+}
 
 void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
               const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& row_sum) {

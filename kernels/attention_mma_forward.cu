@@ -134,6 +134,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
   }
   wait_copies<0>();
+  __syncthreads();  // the rows' tile is free, also where no column was seen
   if (row >= positions) return;
 
   float factor[4] = {1, 1, 1, 1};

@@ -19,10 +19,9 @@ inline int group_splits(const Matrix<bfloat16>& matrix) {
 // (splits, B, T, Hkv, W) f32; undefined, as its pointer is null, with one split.
 class Partials {
  public:
-  Partials(const Matrix<bfloat16>& matrix, int splits) {
+  Partials(const Matrix<bfloat16>& matrix, int splits, Device device) {
     if (splits > 1)
-      sums_ = Tensor::empty({splits, matrix.batches, matrix.positions, matrix.key_heads, matrix.width}, DType::f32,
-                            Device{DeviceKind::cuda, 0});
+      sums_ = Tensor::empty({splits, matrix.batches, matrix.positions, matrix.key_heads, matrix.width}, DType::f32, device);
   }
   float* data() const { return data_or_null<float>(sums_); }
   // to = factor * sum over splits.

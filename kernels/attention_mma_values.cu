@@ -76,6 +76,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     head = next_head, start = next_start;
   }
   wait_copies<0>();
+  __syncthreads();  // the rows' tile is free, also where no column was seen
   if (row >= positions) return;
 
   const float one[4] = {1, 1, 1, 1};
@@ -116,7 +117,7 @@ void Partials::add_up(const Tensor& to, float factor) const {
 
 void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<bfloat16>& matrix, const Tensor& lse) {
   const int splits = group_splits(matrix);
-  const Partials partials(matrix, splits);
+  const Partials partials(matrix, splits, dv.device());
   const auto run = [&]<int W>() {
     launch(value_rows<W>, key_grid(matrix, splits), kThreads, kSharedBytes<W>, stream(), heads<bfloat16>(dv), partials.data(),
            heads<bfloat16>(d_o), matrix, lse.data<float>());

@@ -84,7 +84,8 @@ inline constexpr float kMasked = -1e30f;
 inline bool has_aligned_rows(const Tensor& tensor) {
   if (!tensor.defined()) return true;
   bool aligned = reinterpret_cast<uintptr_t>(tensor.raw_data()) % 16 == 0;
-  for (int i = 0; i < 3; ++i) aligned = aligned && (tensor.dim(i) == 1 || tensor.stride(i) * size_of(tensor.dtype()) % 16 == 0);
+  for (int i = 0; i < 3; ++i)  // positions beyond the last one are addressed too, though not read
+    aligned = aligned && ((i != 1 && tensor.dim(i) == 1) || tensor.stride(i) * size_of(tensor.dtype()) % 16 == 0);
   return aligned;
 }
 
@@ -107,6 +108,8 @@ bool takes(const Matrix<bfloat16>& matrix, const Tensors&... tensors) {
 }
 void forward(const Tensor& o, const Tensor& lse, const Matrix<bfloat16>& matrix, const Tensor& v, bool shared);
 void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<bfloat16>& matrix, const Tensor& lse);
+// Whether a block of backward() has enough shared memory on this device.
+bool has_room(const Matrix<bfloat16>& matrix, int uses);
 void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
               const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& row_sum);
 }  // namespace tensor_core

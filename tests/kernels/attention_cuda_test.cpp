@@ -192,6 +192,7 @@ TEST(CudaAttentionTest, TensorCoreKernelsMatchTheMaterialisedFormula) {
       {.positions = 200, .width = 128, .documents = true},
       // Enough blocks that one adds up a whole group; more layers than shared memory has room for.
       {.batches = 4, .positions = 17, .heads = 4, .key_heads = 2, .width = 64, .layers = 2},
+      {.positions = 130, .width = 64, .layers = 2, .magnitude = 8},
       {.positions = 20, .width = 64, .layers = 13},
       {.positions = 20, .width = 128, .layers = 7},
   };
