@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "kernels/dispatch.h"
 #include "kernels/operands.h"
 
 namespace echo::kernels {
@@ -27,7 +28,7 @@ void binary(Tensor& y, const Tensor& a, const Tensor& b, Function function) {
 }
 
 template <class T>
-void add_bias(T* y, const T* x, const T* bias, int64_t rows, int64_t columns) {
+void add_bias_rows(T* y, const T* x, const T* bias, int64_t rows, int64_t columns) {
 #pragma omp parallel for schedule(static) if (rows * columns > kSerialElements)
   for (int64_t row = 0; row < rows; ++row) {
 #pragma omp simd
@@ -37,7 +38,7 @@ void add_bias(T* y, const T* x, const T* bias, int64_t rows, int64_t columns) {
 }
 
 template <class T>
-bool all_finite(const T* x, int64_t count) {
+bool finite_elements(const T* x, int64_t count) {
   // x - x is 0 for a finite x and NaN otherwise, so the count of equalities says it without a branch per element.
   int64_t finite = 0;
 #pragma omp parallel for simd schedule(static) reduction(+ : finite) if (count > kSerialElements)
@@ -49,61 +50,40 @@ bool all_finite(const T* x, int64_t count) {
 }
 
 }  // namespace
-}  // namespace cpu
 
 void add(Tensor& y, const Tensor& a, const Tensor& b) {
-  check_operands("add", y.shape(), {&y, &a, &b});
-  check_same_dtype("add", {&y, &a, &b});
-  require_cpu("add", y);
-  cpu::binary(y, a, b, [](auto p, auto q) { return p + q; });
+  binary(y, a, b, [](auto p, auto q) { return p + q; });
 }
 
 void subtract(Tensor& y, const Tensor& a, const Tensor& b) {
-  check_operands("subtract", y.shape(), {&y, &a, &b});
-  check_same_dtype("subtract", {&y, &a, &b});
-  require_cpu("subtract", y);
-  cpu::binary(y, a, b, [](auto p, auto q) { return p - q; });
+  binary(y, a, b, [](auto p, auto q) { return p - q; });
 }
 
 void multiply(Tensor& y, const Tensor& a, const Tensor& b) {
-  check_operands("multiply", y.shape(), {&y, &a, &b});
-  check_same_dtype("multiply", {&y, &a, &b});
-  require_cpu("multiply", y);
-  cpu::binary(y, a, b, [](auto p, auto q) { return p * q; });
+  binary(y, a, b, [](auto p, auto q) { return p * q; });
 }
 
 void multiply_add(Tensor& y, const Tensor& a, const Tensor& b) {
-  check_operands("multiply_add", y.shape(), {&y, &a, &b});
-  check_same_dtype("multiply_add", {&y, &a, &b});
-  require_cpu("multiply_add", y);
   dispatch_float(y.dtype(), [&]<class T>() {
-    cpu::map(
+    map(
         y.data<T>(), y.elements(), [](auto sum, auto p, auto q) { return sum + p * q; }, y.data<T>(), a.data<T>(), b.data<T>());
   });
 }
 
 void scale(Tensor& y, const Tensor& x, double factor) {
-  check_operands("scale", y.shape(), {&y, &x});
-  check_same_dtype("scale", {&y, &x});
-  require_cpu("scale", y);
-  cpu::unary(y, x, [factor](auto value) { return static_cast<decltype(value)>(factor) * value; });
+  unary(y, x, [factor](auto value) { return static_cast<decltype(value)>(factor) * value; });
 }
 
 void square(Tensor& y, const Tensor& x) {
-  check_operands("square", y.shape(), {&y, &x});
-  check_same_dtype("square", {&y, &x});
-  require_cpu("square", y);
-  cpu::unary(y, x, [](auto value) { return value * value; });
+  unary(y, x, [](auto value) { return value * value; });
 }
 
 void add_scaled(Tensor& y, const Tensor& x, double factor) {
-  check_operands("add_scaled", y.shape(), {&y, &x});
-  require_cpu("add_scaled", y);
   dispatch_float(y.dtype(), [&]<class Y>() {
     dispatch_float(x.dtype(), [&]<class X>() {
       using A = accumulator<Y>;
       const A a_factor = A(factor);
-      cpu::map(
+      map(
           y.data<Y>(), y.elements(), [a_factor](auto sum, auto value) { return sum + a_factor * A(value); }, y.data<Y>(),
           x.data<X>());
     });
@@ -111,37 +91,93 @@ void add_scaled(Tensor& y, const Tensor& x, double factor) {
 }
 
 void add_bias(Tensor& y, const Tensor& x, const Tensor& bias) {
-  check_operands("add_bias", y.shape(), {&y, &x});
-  ECHO_CHECK(x.rank() >= 1 && bias.defined() && bias.shape() == Shape{x.dim(-1)} && bias.is_contiguous(), "add_bias: x ", x,
-             ", bias ", bias, ", expected one value per column");
-  check_same_dtype("add_bias", {&y, &x, &bias});
-  require_cpu("add_bias", y);
   const int64_t columns = x.dim(-1);
   if (x.elements() == 0) return;
   dispatch_float(y.dtype(),
-                 [&]<class T>() { cpu::add_bias(y.data<T>(), x.data<T>(), bias.data<T>(), x.elements() / columns, columns); });
+                 [&]<class T>() { add_bias_rows(y.data<T>(), x.data<T>(), bias.data<T>(), x.elements() / columns, columns); });
+}
+
+void tanh_forward(Tensor& y, const Tensor& x) {
+  unary(y, x, [](auto value) { return std::tanh(value); });
+}
+
+void tanh_backward(Tensor& dx, const Tensor& dy, const Tensor& y) {
+  binary(dx, dy, y, [](auto gradient, auto value) { return gradient * (1 - value * value); });
+}
+
+bool all_finite(const Tensor& x) {
+  bool result = true;
+  dispatch_float(x.dtype(), [&]<class T>() { result = finite_elements(x.data<T>(), x.elements()); });
+  return result;
+}
+
+}  // namespace cpu
+
+void add(Tensor& y, const Tensor& a, const Tensor& b) {
+  check_operands("add", y.shape(), {&y, &a, &b});
+  check_same_dtype("add", {&y, &a, &b});
+  ECHO_DISPATCH_DEVICE(y, add, y, a, b);
+}
+
+void subtract(Tensor& y, const Tensor& a, const Tensor& b) {
+  check_operands("subtract", y.shape(), {&y, &a, &b});
+  check_same_dtype("subtract", {&y, &a, &b});
+  ECHO_DISPATCH_DEVICE(y, subtract, y, a, b);
+}
+
+void multiply(Tensor& y, const Tensor& a, const Tensor& b) {
+  check_operands("multiply", y.shape(), {&y, &a, &b});
+  check_same_dtype("multiply", {&y, &a, &b});
+  ECHO_DISPATCH_DEVICE(y, multiply, y, a, b);
+}
+
+void multiply_add(Tensor& y, const Tensor& a, const Tensor& b) {
+  check_operands("multiply_add", y.shape(), {&y, &a, &b});
+  check_same_dtype("multiply_add", {&y, &a, &b});
+  ECHO_DISPATCH_DEVICE(y, multiply_add, y, a, b);
+}
+
+void scale(Tensor& y, const Tensor& x, double factor) {
+  check_operands("scale", y.shape(), {&y, &x});
+  check_same_dtype("scale", {&y, &x});
+  ECHO_DISPATCH_DEVICE(y, scale, y, x, factor);
+}
+
+void square(Tensor& y, const Tensor& x) {
+  check_operands("square", y.shape(), {&y, &x});
+  check_same_dtype("square", {&y, &x});
+  ECHO_DISPATCH_DEVICE(y, square, y, x);
+}
+
+void add_scaled(Tensor& y, const Tensor& x, double factor) {
+  check_operands("add_scaled", y.shape(), {&y, &x});
+  ECHO_DISPATCH_DEVICE(y, add_scaled, y, x, factor);
+}
+
+void add_bias(Tensor& y, const Tensor& x, const Tensor& bias) {
+  check_operands("add_bias", y.shape(), {&y, &x});
+  ECHO_CHECK(x.rank() >= 1 && bias.defined() && bias.shape() == Shape{x.dim(-1)} && bias.is_contiguous() &&
+                 bias.device() == x.device(),
+             "add_bias: x ", x, ", bias ", bias, ", expected one value per column on the same device");
+  check_same_dtype("add_bias", {&y, &x, &bias});
+  ECHO_DISPATCH_DEVICE(y, add_bias, y, x, bias);
 }
 
 void tanh_forward(Tensor& y, const Tensor& x) {
   check_operands("tanh", y.shape(), {&y, &x});
   check_same_dtype("tanh", {&y, &x});
-  require_cpu("tanh", y);
-  cpu::unary(y, x, [](auto value) { return std::tanh(value); });
+  ECHO_DISPATCH_DEVICE(y, tanh_forward, y, x);
 }
 
 void tanh_backward(Tensor& dx, const Tensor& dy, const Tensor& y) {
   check_operands("tanh_backward", y.shape(), {&dx, &dy, &y});
   check_same_dtype("tanh_backward", {&dx, &dy, &y});
-  require_cpu("tanh_backward", dx);
-  cpu::binary(dx, dy, y, [](auto gradient, auto value) { return gradient * (1 - value * value); });
+  ECHO_DISPATCH_DEVICE(dx, tanh_backward, dx, dy, y);
 }
 
 bool all_finite(const Tensor& x) {
   check_operands("all_finite", x.shape(), {&x});
-  require_cpu("all_finite", x);
-  bool result = true;
-  dispatch_float(x.dtype(), [&]<class T>() { result = cpu::all_finite(x.data<T>(), x.elements()); });
-  return result;
+  ECHO_DISPATCH_DEVICE_VALUE(x, all_finite, x);
 }
 
 }  // namespace echo::kernels

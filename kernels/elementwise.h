@@ -4,7 +4,7 @@
 
 // Element by element. Unless said otherwise all tensors of a call have one shape, one floating dtype and one device,
 // and are contiguous; the output may be one of the inputs. bf16 is computed in f32 and rounded once. Each throws Error
-// when shapes, dtypes or devices do not fit.
+// when shapes, dtypes or devices do not fit. On a GPU: f32 and bf16.
 namespace echo::kernels {
 
 void add(Tensor& y, const Tensor& a, const Tensor& b);           // y = a + b
@@ -25,5 +25,33 @@ void tanh_backward(Tensor& dx, const Tensor& dy, const Tensor& y);  // dx = dy *
 
 // Whether every element is finite.
 bool all_finite(const Tensor& x);
+
+// Arguments as above, already checked.
+namespace cpu {
+void add(Tensor& y, const Tensor& a, const Tensor& b);
+void subtract(Tensor& y, const Tensor& a, const Tensor& b);
+void multiply(Tensor& y, const Tensor& a, const Tensor& b);
+void multiply_add(Tensor& y, const Tensor& a, const Tensor& b);
+void scale(Tensor& y, const Tensor& x, double factor);
+void square(Tensor& y, const Tensor& x);
+void add_scaled(Tensor& y, const Tensor& x, double factor);
+void add_bias(Tensor& y, const Tensor& x, const Tensor& bias);
+void tanh_forward(Tensor& y, const Tensor& x);
+void tanh_backward(Tensor& dx, const Tensor& dy, const Tensor& y);
+bool all_finite(const Tensor& x);
+}  // namespace cpu
+namespace cuda {
+void add(Tensor& y, const Tensor& a, const Tensor& b);
+void subtract(Tensor& y, const Tensor& a, const Tensor& b);
+void multiply(Tensor& y, const Tensor& a, const Tensor& b);
+void multiply_add(Tensor& y, const Tensor& a, const Tensor& b);
+void scale(Tensor& y, const Tensor& x, double factor);
+void square(Tensor& y, const Tensor& x);
+void add_scaled(Tensor& y, const Tensor& x, double factor);
+void add_bias(Tensor& y, const Tensor& x, const Tensor& bias);
+void tanh_forward(Tensor& y, const Tensor& x);
+void tanh_backward(Tensor& dx, const Tensor& dy, const Tensor& y);
+bool all_finite(const Tensor& x);
+}  // namespace cuda
 
 }  // namespace echo::kernels
