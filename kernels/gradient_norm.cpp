@@ -5,6 +5,7 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/dispatch.h"
 #include "kernels/operands.h"
 
 namespace echo::kernels {
@@ -29,6 +30,8 @@ double sum_of_squares(const T* x, int64_t count) {
   return total;
 }
 
+}  // namespace
+
 // The pieces of all tensors in one list: many small tensors and a few large ones keep all threads equally busy.
 double gradient_norm(std::span<const Tensor> gradients) {
   std::vector<Piece> pieces;
@@ -50,17 +53,19 @@ double gradient_norm(std::span<const Tensor> gradients) {
   return std::sqrt(total);
 }
 
-}  // namespace
 }  // namespace cpu
 
 double gradient_norm(std::span<const Tensor> gradients) {
+  Tensor first;
   for (const Tensor& gradient : gradients) {
     if (!gradient.defined()) continue;
+    if (!first.defined()) first = gradient;
     ECHO_CHECK(gradient.is_contiguous() && is_float(gradient.dtype()), "gradient_norm: ", gradient,
                ", expected contiguous and floating");
-    require_cpu("gradient_norm", gradient);
+    ECHO_CHECK(gradient.device() == first.device(), "gradient_norm: tensors on ", first.device(), " and ", gradient.device());
   }
-  return cpu::gradient_norm(gradients);
+  if (!first.defined()) return 0;
+  ECHO_DISPATCH_DEVICE_VALUE(first, gradient_norm, gradients);
 }
 
 double clip_coefficient(double norm, double max_norm) {

@@ -6,8 +6,8 @@
 
 namespace echo::kernels {
 
-// The Euclidean norm of all elements of all tensors together. Contiguous floating tensors, any mix of dtypes; undefined
-// ones count as zero. Squares are summed in f64 in fixed pieces and a fixed order: the result does not depend on the
+// The Euclidean norm of all elements of all tensors together. Contiguous floating tensors, any mix of dtypes (on a GPU f32
+// and bf16), on one device; undefined ones count as zero. Squares are summed in f64 in fixed pieces and a fixed order: the result does not depend on the
 // number of threads.
 double gradient_norm(std::span<const Tensor> gradients);
 
@@ -15,5 +15,12 @@ double gradient_norm(std::span<const Tensor> gradients);
 // PyTorch's clip_grad_norm_ does it. 1 when max_norm <= 0 (no clipping). NaN when the norm is not finite: the step must
 // not be taken.
 double clip_coefficient(double norm, double max_norm);
+
+namespace cpu {
+double gradient_norm(std::span<const Tensor> gradients);
+}  // namespace cpu
+namespace cuda {
+double gradient_norm(std::span<const Tensor> gradients);
+}  // namespace cuda
 
 }  // namespace echo::kernels
