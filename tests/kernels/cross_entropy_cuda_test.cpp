@@ -44,6 +44,14 @@ TEST(CudaCrossEntropyTest, HeadIsTheDistillationHeadWithTrueLabelsOnly) {
   expect_parity(body, DType::bf16, 1.0 / 128);  // the gradient of logits and hidden states has 8 bits
 }
 
+TEST(CudaCrossEntropyTest, ZerosOfEitherSignAreEqualAndTheFirstIsTheMostLikely) {
+  Tensor logits = Tensor::full({2, 2500}, -1, DType::f32);
+  float* values = logits.data<float>();
+  values[6] = -0.0f, values[700] = 0.0f;
+  values[2500 + 6] = 0.0f, values[2500 + 700] = -0.0f;
+  EXPECT_EQ(kernels::cross_entropy(logits.to(kCuda), Tensor::from(std::vector<int32_t>{6, 6}).to(kCuda)).correct, 2);
+}
+
 TEST(CudaCrossEntropyTest, NoRowsAreFineAndF64IsRefused) {
   const Tensor labels = Tensor::empty({0}, DType::i32, kCuda);
   EXPECT_EQ(kernels::cross_entropy(Tensor::empty({0, 5}, DType::f32, kCuda), labels).rows, 0);

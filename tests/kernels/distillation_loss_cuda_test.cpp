@@ -164,11 +164,11 @@ TEST(CudaDistillationLossTest, LabelsOutsideTheVocabularyMakeTheLossNan) {
 TEST(CudaDistillationLossTest, TheFirstOfEqualLogitsIsTheMostLikely) {
   Tensor student = Tensor::full({4, 2500}, -1, DType::f32), teacher = student.clone();
   float *s = student.data<float>(), *t = teacher.data<float>();
-  s[1999] = s[1500] = t[1500] = 3;                           // row 0: 1500 and 1500
-  s[2500 + 7] = 0.0f, s[2500 + 6] = -0.0f, t[2500 + 6] = 0;  // row 1: zeros are equal: 6 and 6
-  t[5000 + 1] = -0.5f;                                       // row 2: all equal, so 0, and 1
-  s[7500 + 2499] = t[7500 + 2499] = 50;                      // row 3: the last one, far above the rest
-  const Outcome outcome = on_logits(student, teacher, {1500, 7, 0, 2499}, {});
+  s[1999] = s[1500] = t[1500] = 3;                // row 0: 1500 and 1500
+  s[2500 + 700] = s[2500 + 6] = t[2500 + 6] = 0;  // row 1: 6 and 6
+  t[5000 + 1] = -0.5f;                            // row 2: all equal, so 0, and 1
+  s[7500 + 2499] = t[7500 + 2499] = 50;           // row 3: the last one, far above the rest
+  const Outcome outcome = on_logits(student, teacher, {1500, 700, 0, 2499}, {});
   EXPECT_EQ(outcome.terms.agreements, 3);
   EXPECT_EQ(outcome.terms.correct, 3);
   EXPECT_TRUE(std::isfinite(weighted_loss(outcome.terms, {})));
