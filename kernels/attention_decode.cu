@@ -1,15 +1,18 @@
-// One position of attention on a GPU. A block owns a range of positions of one sequence for up to kHeads query heads of one group,
-// which read the same keys and values: each is read once. Enough ranges are made to fill the GPU with one sequence (their number
-// depends on shapes only); a second kernel joins their sums in order, so that the same run twice gives the same bits.
+// One position of attention on a GPU. A block owns a range of positions of one sequence for up to kHeads query heads of one
+// group, which read the same keys and values: each is read once. Enough ranges are made to fill the GPU with one sequence
+// (their number depends on shapes only); a second kernel joins their sums in order, so that the same run twice gives the same
+// bits.
 //
-// In a block of 4 warps, kLanes lanes own a row of the cache, 8 of its elements each (16 bytes of bf16), and each row of lanes takes
-// every (128 / kLanes)-th position:
-//   leader   scores to shared memory (kHeads per position), their maximum and exponentials there, raw scores to `probabilities`;
+// In a block of 4 warps, kLanes lanes own a row of the cache, 8 of its elements each (16 bytes of bf16), and each row of lanes
+// takes every (128 / kLanes)-th position:
+//   leader   scores to shared memory (kHeads per position), their maximum and exponentials there, raw scores to
+//   `probabilities`;
 //   follower the leader's probabilities to shared memory;
 //   both     sums of weights times values in registers, joined over lanes and warps.
 // Then join_ranges turns scores into probabilities and adds the ranges' outputs.
-// Shared memory: 4 kHeads (range + 128 kLanes / 8) bytes, 48 KiB at most. Bytes moved per position and key head: K (leader) and V once,
-// 12 (leader) or 4 (follower) per head for the probabilities, which stay in the second-level cache between the two kernels.
+// Shared memory: 4 kHeads (range + 32 kLanes) bytes, 48 KiB at most. Bytes moved per position and key head: K (leader) and
+// V once, 12 (leader) or 4 (follower) per head for the probabilities, which stay in the second-level cache between the two
+// kernels.
 #include <algorithm>
 
 #include "kernels/attention_decode.h"
@@ -69,9 +72,9 @@ __device__ __forceinline__ void load_elements(float (&values)[kElements], const 
   }
 }
 
-// Sums of kCount values each over the lanes that differ in the bits kHighest, kHighest / 2, ..., kLowest of their number. While more
-// than one value is left, each step hands half of them to the other lane: afterwards a lane holds kCount / (steps taken so) sums in
-// front, and `first` is the number of the first.
+// Sums of kCount values each over the lanes that differ in the bits kHighest, kHighest / 2, ..., kLowest of their number. While
+// more than one value is left, each step hands half of them to the other lane: afterwards a lane holds kCount / (steps taken
+// so) sums in front, and `first` is the number of the first.
 template <int kCount, int kHighest, int kLowest, int kSize>
 __device__ __forceinline__ void scatter_sums(float (&values)[kSize], int lane, int& first) {
   if constexpr (kHighest >= kLowest) {
@@ -147,8 +150,8 @@ __device__ __forceinline__ void fill_scores(float* weights, const Arguments<T>& 
   }
 }
 
-// Scores in `weights` to exponentials relative to the range's maximum. A thread owns every 16th (kHeads = 8) position of a head.
-// Leaves maximum and sum for join_ranges, and the scores in `probabilities`. `scratch`: kWarps * kHeads floats.
+// Scores in `weights` to exponentials relative to the range's maximum. A thread owns every 16th (kHeads = 8) position of a
+// head. Leaves maximum and sum for join_ranges, and the scores in `probabilities`. `scratch`: kWarps * kHeads floats.
 template <class T, int kHeads>
 __device__ __forceinline__ void exponentiate(float* weights, float* scratch, const Arguments<T>& a, const Place& p) {
   const int head = int(threadIdx.x) % kHeads, first = int(threadIdx.x) / kHeads, warp = int(threadIdx.x) / kWarp;
@@ -259,7 +262,8 @@ __global__ void __launch_bounds__(kThreads, 4) attend_range(Arguments<T> a) {
   add_values<T, kLanes, kHeads, kAligned>(weights, scratch, a, p);
 }
 
-// One block per (range, head, sequence): turns the scores of its range into probabilities; the block of range 0 adds the outputs.
+// One block per (range, head, sequence): turns the scores of its range into probabilities; the block of range 0 adds the
+// outputs.
 template <class T, bool kLeader>
 __global__ void __launch_bounds__(kThreads) join_ranges(Arguments<T> a) {
   __shared__ float scratch[kWarps];

@@ -1,13 +1,14 @@
-// The lanes of all vectors are queries (rows of the matrices): products of two layers' rows then need no sum across lanes, and a key
-// adds to the products of all pairs of layers with one multiplication and addition each. The products of a block of layers by a
-// block of layers are held in registers over a run of keys.
+// The lanes of all vectors are queries (rows of the matrices): products of two layers' rows then need no sum across lanes, and
+// a key adds to the products of all pairs of layers with one multiplication and addition each. The products of a block of
+// layers by a block of layers are held in registers over a run of keys.
 #include "kernels/attention_similarity.h"
 
 #include <cmath>
 #include <vector>
 
+#include "kernels/attention_similarity_sums.h"
 #include "kernels/attention_tile.h"
-#include "kernels/operands.h"
+#include "kernels/dispatch.h"
 
 namespace echo::kernels {
 namespace cpu {
@@ -22,14 +23,6 @@ struct Sizes {
   int64_t layers, padded_layers, tokens, heads, group, head_dim, padded_head_dim;
   int64_t tiles() const { return (tokens + kRows - 1) / kRows; }
   int64_t groups() const { return std::min(tiles(), kGroupsPerHead); }
-};
-
-// Sums over rows, (L, L) each, of which the upper triangle is filled.
-struct Sums {
-  explicit Sums(int64_t layers) : products(size_t(layers * layers)), without_first(products), cosines(products) {}
-  std::vector<double> products;       // <row of i, row of j>
-  std::vector<double> without_first;  // the same without the first column
-  std::vector<double> cosines;        // of the two rows
 };
 
 // The memory of one task.
@@ -105,7 +98,7 @@ class Tile {
     std::fill(w_.products, w_.products + s_.padded_layers * s_.padded_layers * kRows, A(0));
   }
 
-  void add_to(Sums& sums) {
+  void add_to(SimilaritySums& sums) {
     for (int64_t key = 0; key < start_ + rows_; key += kKeys) {
       const int64_t keys = std::min(kKeys, start_ + rows_ - key);
       for (int64_t layer = 0; layer < s_.layers; ++layer) fill_probabilities(layer, key, keys);
@@ -141,7 +134,8 @@ class Tile {
         for (int64_t r = 0; r < first_key + key - start_; ++r) p[key * kRows + r] = 0;
   }
 
-  // Keeping the first column apart, rather than subtracting it in the end, loses no digits where it holds nearly all of the mass.
+  // Keeping the first column apart, rather than subtracting it in the end, loses no digits where it holds nearly all of the
+  // mass.
   void take_first_column() {
     for (int64_t layer = 0; layer < s_.padded_layers; ++layer) {
       A* p = w_.probabilities + layer * kKeys * kRows;
@@ -150,7 +144,7 @@ class Tile {
     }
   }
 
-  void collect(Sums& sums) const {
+  void collect(SimilaritySums& sums) const {
     double inverse_norm[kRows], row[kRows];
     std::vector<double> inverse_norms(size_t(s_.layers * kRows));
     const auto whole = [&](int64_t i, int64_t j, int64_t r) {
@@ -185,6 +179,49 @@ class Tile {
   int64_t head_, start_, rows_;
 };
 
+}  // namespace
+
+AttentionSimilarity attention_similarity(std::span<const AttentionMatrix> layers, double scale) {
+  const Tensor& q = layers[0].q;
+  const int64_t count = int64_t(layers.size()), heads = q.dim(1), head_dim = q.dim(2);
+  const int64_t lanes = kVectorBytes / size_of(accumulator_dtype(q.dtype()));
+  const Sizes sizes{count,
+                    (count + kLayers - 1) / kLayers * kLayers,
+                    q.dim(0),
+                    heads,
+                    heads / layers[0].k.dim(1),
+                    head_dim,
+                    round_up(head_dim, lanes)};
+  const int64_t groups = sizes.groups();
+  std::vector<SimilaritySums> tasks(size_t(heads * groups), SimilaritySums(count));
+  dispatch_float(q.dtype(), [&]<class T>() {
+    using A = accumulator<T>;
+    const ThreadBuffers<A> buffers(Workspace<A>::elements(sizes));
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t task = 0; task < heads * groups; ++task) {
+      Workspace<A> work(buffers.mine(), sizes);
+      for (int64_t tile = task % groups; tile < sizes.tiles(); tile += groups)
+        Tile<T>(layers, sizes, work, task / groups, tile * kRows, scale).add_to(tasks[size_t(task)]);
+    }
+  });
+
+  std::vector<SimilaritySums> sums(size_t(heads), SimilaritySums{count});
+  for (int64_t task = 0; task < heads * groups; ++task) {
+    SimilaritySums& head = sums[size_t(task / groups)];
+    const SimilaritySums& part = tasks[size_t(task)];
+    for (size_t pair = 0; pair < head.products.size(); ++pair) {
+      head.products[pair] += part.products[pair];
+      head.without_first[pair] += part.without_first[pair];
+      head.cosines[pair] += part.cosines[pair];
+    }
+  }
+  return similarity_of(sums, count, sizes.tokens);
+}
+
+}  // namespace cpu
+
+namespace {
+
 // Inner products of layers i and j to their cosine, in both halves of the table.
 template <class At>
 void add_cosines(Tensor& table, int64_t layers, double weight, At&& product) {
@@ -200,59 +237,30 @@ void add_cosines(Tensor& table, int64_t layers, double weight, At&& product) {
 
 }  // namespace
 
-AttentionSimilarity attention_similarity(std::span<const AttentionMatrix> layers, double scale) {
-  const Tensor& q = layers[0].q;
-  const int64_t count = int64_t(layers.size()), heads = q.dim(1), head_dim = q.dim(2);
-  const int64_t lanes = kVectorBytes / size_of(accumulator_dtype(q.dtype()));
-  const Sizes sizes{count,
-                    (count + kLayers - 1) / kLayers * kLayers,
-                    q.dim(0),
-                    heads,
-                    heads / layers[0].k.dim(1),
-                    head_dim,
-                    round_up(head_dim, lanes)};
-  const int64_t groups = sizes.groups();
-  std::vector<Sums> tasks(size_t(heads * groups), Sums(count));
-  dispatch_float(q.dtype(), [&]<class T>() {
-    using A = accumulator<T>;
-    const ThreadBuffers<A> buffers(Workspace<A>::elements(sizes));
-#pragma omp parallel for schedule(dynamic)
-    for (int64_t task = 0; task < heads * groups; ++task) {
-      Workspace<A> work(buffers.mine(), sizes);
-      for (int64_t tile = task % groups; tile < sizes.tiles(); tile += groups)
-        Tile<T>(layers, sizes, work, task / groups, tile * kRows, scale).add_to(tasks[size_t(task)]);
-    }
-  });
-
-  const Shape shape{count, count};
+AttentionSimilarity similarity_of(std::span<const SimilaritySums> heads, int64_t layers, int64_t tokens) {
+  const Shape shape{layers, layers};
   AttentionSimilarity result{Tensor::zeros(shape, DType::f64), Tensor::zeros(shape, DType::f64),
                              Tensor::zeros(shape, DType::f64), Tensor::zeros(shape, DType::f64)};
-  Sums all(count);
-  for (int64_t head = 0; head < heads; ++head) {
-    Sums sums(count);
-    for (int64_t group = 0; group < groups; ++group) {
-      const Sums& part = tasks[size_t(head * groups + group)];
-      for (size_t pair = 0; pair < sums.products.size(); ++pair) {
-        sums.products[pair] += part.products[pair];
-        all.without_first[pair] += part.without_first[pair];
-        all.cosines[pair] += part.cosines[pair];
-      }
+  SimilaritySums all(layers);
+  for (const SimilaritySums& head : heads) {
+    for (size_t pair = 0; pair < all.products.size(); ++pair) {
+      all.products[pair] += head.products[pair];
+      all.without_first[pair] += head.without_first[pair];
+      all.cosines[pair] += head.cosines[pair];
     }
-    for (size_t pair = 0; pair < sums.products.size(); ++pair) all.products[pair] += sums.products[pair];
-    add_cosines(result.per_head, count, 1.0 / double(heads),
-                [&](int64_t i, int64_t j) { return sums.products[size_t(i * count + j)]; });
+    add_cosines(result.per_head, layers, 1.0 / double(heads.size()),
+                [&](int64_t i, int64_t j) { return head.products[size_t(i * layers + j)]; });
   }
-  add_cosines(result.flat, count, 1.0, [&](int64_t i, int64_t j) { return all.products[size_t(i * count + j)]; });
-  add_cosines(result.no_first_column, count, 1.0,
-              [&](int64_t i, int64_t j) { return all.without_first[size_t(i * count + j)]; });
+  add_cosines(result.flat, layers, 1.0, [&](int64_t i, int64_t j) { return all.products[size_t(i * layers + j)]; });
+  add_cosines(result.no_first_column, layers, 1.0,
+              [&](int64_t i, int64_t j) { return all.without_first[size_t(i * layers + j)]; });
   double* per_row = result.per_row.data<double>();
-  for (int64_t i = 0; i < count; ++i)
-    for (int64_t j = i; j < count; ++j)
-      per_row[i * count + j] = per_row[j * count + i] = all.cosines[size_t(i * count + j)] / double(heads * sizes.tokens);
+  for (int64_t i = 0; i < layers; ++i)
+    for (int64_t j = i; j < layers; ++j)
+      per_row[i * layers + j] = per_row[j * layers + i] =
+          all.cosines[size_t(i * layers + j)] / (double(heads.size()) * double(tokens));
   return result;
 }
-
-}  // namespace cpu
 
 AttentionSimilarity attention_similarity(std::span<const AttentionMatrix> layers, double scale) {
   ECHO_CHECK(!layers.empty(), "attention similarity: no layers");
@@ -269,9 +277,10 @@ AttentionSimilarity attention_similarity(std::span<const AttentionMatrix> layers
                ", k ", k, ", lse ", lse);
     ECHO_CHECK(q.shape() == layers[0].q.shape() && k.shape() == layers[0].k.shape() && q.dtype() == layers[0].q.dtype(),
                "attention similarity: layers differ: q ", q, " and ", layers[0].q, ", k ", k, " and ", layers[0].k);
-    require_cpu("attention similarity", q);
+    ECHO_CHECK(q.device() == layers[0].q.device() && k.device() == q.device() && lse.device() == q.device(),
+               "attention similarity: q on ", q.device(), ", k on ", k.device(), ", lse on ", lse.device());
   }
-  return cpu::attention_similarity(layers, scale);
+  ECHO_DISPATCH_DEVICE_VALUE(layers[0].q, attention_similarity, layers, scale);
 }
 
 }  // namespace echo::kernels

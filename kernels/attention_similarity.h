@@ -8,7 +8,8 @@ namespace echo::kernels {
 
 // The attention matrix of one layer for one text of T tokens, as attention_forward leaves it (kernels/attention.h):
 //   P[h,t,s] = exp(scale * q[t,h] . k[s,h'] - lse[h,t])  for s <= t, else 0;  h' = h / (H / Hkv)
-//   q: (T, H, Dh), k: (T, Hkv, Dh), f32, bf16 or f64, the last dimension with stride 1; lse: (H, T) contiguous, accumulator dtype.
+//   q: (T, H, Dh), k: (T, Hkv, Dh), f32, bf16 or f64, the last dimension with stride 1; lse: (H, T) contiguous, accumulator
+//   dtype.
 struct AttentionMatrix {
   Tensor q, k, lse;
 };
@@ -24,13 +25,21 @@ struct AttentionSimilarity {
   Tensor flat, per_head, per_row, no_first_column;
 };
 
-// Nothing of size T x T is stored: the rows of all layers are rebuilt together, a tile of rows and keys at a time, and only their
-// inner products are kept. Work: L H T^2 Dh for the rows and L^2 H T^2 / 2 for the products (multiplications and additions); memory
-// beyond the arguments does not depend on T.
-// Products are summed in f32 (f64 for f64) in short runs of keys, whose sums are added in the same type along a row; everything
-// beyond a row in f64. A value that is not finite in any layer makes its similarities NaN.
-// Results are the same for any number of threads.
-// Throws Error when there are no layers, or shapes, dtypes or devices do not fit or differ between layers.
+// Nothing of size T x T is stored: the rows of all layers are rebuilt together, a tile of rows and keys at a time, and only
+// their inner products are kept. Work: L H T^2 Dh for the rows and L^2 H T^2 / 2 for the products (multiplications and
+// additions); memory beyond the arguments does not depend on T.
+// Products are summed in f32 (f64 for f64) along a row, everything beyond a row in f64. A value that is not finite in any layer
+// makes its similarities NaN. The results are on the CPU, wherever the layers are; they are the same for any number of threads.
+// Throws Error when there are no layers, or shapes, dtypes or devices do not fit or differ between layers; on a GPU also for
+// more than 64 layers.
 AttentionSimilarity attention_similarity(std::span<const AttentionMatrix> layers, double scale);
+
+// Arguments as above, already checked.
+namespace cpu {
+AttentionSimilarity attention_similarity(std::span<const AttentionMatrix> layers, double scale);
+}  // namespace cpu
+namespace cuda {
+AttentionSimilarity attention_similarity(std::span<const AttentionMatrix> layers, double scale);
+}  // namespace cuda
 
 }  // namespace echo::kernels

@@ -1,10 +1,11 @@
-// Products of up to 16 rows with a matrix that is read once: bytes moved are those of W, so all that counts is how many of its loads
-// are under way.
+// Products of up to 16 rows with a matrix that is read once: bytes moved are those of W, so all that counts is how many of its
+// loads are under way.
 //
-// bf16: a block of 8 warps owns kTiles * 8 rows of W (columns of y); its warps take turns along K and meet in shared memory at the end,
-// in order. W is the right operand of mma.m16n8k16, x the left one; the instruction's k may be any permutation of K that both operands
-// share, so a lane loads 16 bytes (8 elements of a row, the words of two instructions) of each, straight to registers. In flight: 8
-// loads of W per lane, 64 KiB in the two blocks of a multiprocessor. x comes from the first and second cache, M / (8 kTiles) of W's bytes.
+// bf16: a block of 8 warps owns kTiles * 8 rows of W (columns of y); its warps take turns along K and meet in shared memory at
+// the end, in order. W is the right operand of mma.m16n8k16, x the left one; the instruction's k may be any permutation of K
+// that both operands share, so a lane loads 16 bytes (8 elements of a row, the words of two instructions) of each, straight to
+// registers. In flight: 8 loads of W per lane, 64 KiB in the two blocks of a multiprocessor. x comes from the first and second
+// cache, M / (8 kTiles) of W's bytes.
 // Shared memory: 4 KiB for each tile.
 //
 // f32: a warp owns a row of W and 1 or 4 rows of x at a time; more rows read W again, from the caches.

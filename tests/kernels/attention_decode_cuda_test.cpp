@@ -31,8 +31,8 @@ std::vector<Tensor> leader_and_follower(const ParitySetting& on, const Case& c) 
   return {o, probabilities, follower_o, alone};
 }
 
-// f32: scores of 256 products and sums over 140 positions, each good to 2^-24 of its terms. bf16: q, k and v are the same numbers on both
-// sides and everything between is f32, so that the outputs' rounding, half an ulp, is all there is.
+// f32: scores of 256 products and sums over 140 positions, each good to 2^-24 of its terms. bf16: q, k and v are the same
+// numbers on both sides and everything between is f32, so that the outputs' rounding, half an ulp, is all there is.
 TEST(CudaAttentionDecodeTest, AgreesWithF64OnTheCpu) {
   for (const Case& c :
        {Case{1, 1, 8, 1, {1}}, Case{8, 1, 64, 140, {140, 64, 65}}, Case{6, 2, 40, 70, {70, 1}}, Case{3, 3, 128, 66, {65}},

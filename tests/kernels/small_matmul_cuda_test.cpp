@@ -35,7 +35,8 @@ std::vector<Tensor> product(const ParitySetting& on, const Case& c) {
   return {memory};  // what lies beside the matrix too: it must not change
 }
 
-// f32 sums of up to 1200 products, whose errors average out: 1e-6 of the largest sum. A result in bf16 rounds once, by up to 2^-8 of its size.
+// f32 sums of up to 1200 products, whose errors average out: 1e-6 of the largest sum. A result in bf16 rounds once, by up to
+// 2^-8 of its size.
 TEST(CudaSmallMatmulTest, AgreesWithF64OnTheCpu) {
   for (const Case& c :
        {Case{1, 1, 8}, Case{1, 67, 1200}, Case{1, 9, 520, 8}, Case{2, 8, 32}, Case{4, 11, 72, 0, true}, Case{5, 17, 264},

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "kernels/attention_similarity.h"
+
+namespace echo::kernels {
+
+// Sums over the rows of one head, (L, L) each, of which the upper triangle is filled: what every device computes.
+struct SimilaritySums {
+  explicit SimilaritySums(int64_t layers) : products(size_t(layers * layers)), without_first(products), cosines(products) {}
+  std::vector<double> products;       // <row of i, row of j>
+  std::vector<double> without_first;  // the same without the first column
+  std::vector<double> cosines;        // of the two rows
+};
+
+// The cosines that follow from the sums of each head, for matrices of `tokens` rows.
+AttentionSimilarity similarity_of(std::span<const SimilaritySums> heads, int64_t layers, int64_t tokens);
+
+}  // namespace echo::kernels
