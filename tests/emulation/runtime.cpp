@@ -34,12 +34,12 @@ constexpr size_t kPage = 4096;
 constexpr size_t kFilled = 8 << 20;
 constexpr size_t kDistance = 256;  // between two allocations, and what each is aligned to
 
-// The device's memory. Freed ranges are kept by size; fresh and reused memory is filled with NaN bits.
+// The device's memory, taken from its beginning on, so that little has to be protected; fresh and reused memory is filled with NaN bits.
 struct Memory {
   std::byte* base = nullptr;
   size_t used = 0;
   std::map<void*, size_t> live;
-  std::multimap<size_t, void*> free;
+  std::map<size_t, size_t> free;  // ranges by their beginning, none beside another
   std::mutex mutex;
   int open = 0;
 
@@ -49,8 +49,42 @@ struct Memory {
     base = static_cast<std::byte*>(address);
   }
   bool holds(const void* address) const { return address >= base && address < base + kReserved; }
+  static size_t pages(size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
   void protect(int protection) {
-    if (used > 0) ::mprotect(base, (used + kPage - 1) / kPage * kPage, protection);
+    if (used > 0) ::mprotect(base, pages(used), protection);
+  }
+  // The first free range that is large enough, or new memory; null when there is none.
+  std::byte* take(size_t bytes) {
+    for (auto range = free.begin(); range != free.end(); ++range) {
+      const auto [begin, size] = *range;
+      if (size < bytes) continue;
+      free.erase(range);
+      if (size > bytes) free.emplace(begin + bytes, size - bytes);
+      return base + begin;
+    }
+    if (used + bytes > kReserved) return nullptr;
+    used += bytes;
+    return base + used - bytes;
+  }
+  void give_back(size_t begin, size_t size) {
+    const auto after = free.find(begin + size);
+    if (after != free.end()) {
+      size += after->second;
+      free.erase(after);
+    }
+    const auto next = free.lower_bound(begin);
+    if (next != free.begin() && std::prev(next)->first + std::prev(next)->second == begin) {
+      begin = std::prev(next)->first;
+      size += std::prev(next)->second;
+    }
+    free[begin] = size;
+    if (begin + size != used) return;
+    free.erase(begin);
+    const size_t before = pages(used);
+    used = begin;
+    if (before == pages(used)) return;
+    ::mprotect(base + pages(used), before - pages(used), PROT_NONE);
+    ::madvise(base + pages(used), before - pages(used), MADV_DONTNEED);
   }
 };
 
@@ -133,14 +167,7 @@ cudaError_t cudaMallocAsync(void** address, size_t bytes, cudaStream_t) {
   Memory& device = memory();
   const std::lock_guard lock(device.mutex);
   const size_t reserved = (std::max<size_t>(bytes, 1) + 2 * kDistance - 1) / kDistance * kDistance;
-  if (const auto found = device.free.find(reserved); found != device.free.end()) {
-    *address = found->second;
-    device.free.erase(found);
-  } else {
-    if (device.used + reserved > kReserved) return cudaErrorMemoryAllocation;
-    *address = device.base + device.used;
-    device.used += reserved;
-  }
+  if (reserved > kReserved || (*address = device.take(reserved)) == nullptr) return cudaErrorMemoryAllocation;
   const Access access;
   device.protect(PROT_READ | PROT_WRITE);  // the range may just have grown
   ASAN_UNPOISON_MEMORY_REGION(*address, bytes);
@@ -158,8 +185,9 @@ cudaError_t cudaFreeAsync(void* address, cudaStream_t) {
   if (found == device.live.end()) return cudaErrorInvalidValue;
   if (capture != nullptr) return capture->freed.push_back(address), cudaSuccess;
   ASAN_POISON_MEMORY_REGION(address, found->second);
-  device.free.emplace(found->second, address);
+  const size_t size = found->second;
   device.live.erase(found);
+  device.give_back(size_t(static_cast<std::byte*>(address) - device.base), size);
   return cudaSuccess;
 }
 
