@@ -1,6 +1,6 @@
 // Attention on a GPU: the choice between the kernels of kernels/attention_plain.cu and those on tensor cores, and the row sums.
-// Row sums: as many lanes own a row of Dh as 16-byte loads cover it (8 for 64 bf16 values), neighbouring lanes neighbouring heads and
-// positions. Bytes per row: 2 Dh elements read, 4 bytes read and written. No shared memory.
+// Row sums: as many lanes own a row of Dh as 16-byte loads cover it (8 for 64 bf16 values), neighbouring lanes neighbouring
+// heads and positions. Bytes per row: 2 Dh elements read, 4 bytes read and written. No shared memory.
 #include "kernels/attention_views.cuh"
 
 namespace echo::kernels::cuda {
@@ -49,16 +49,14 @@ void forward(const Tensor& o, const Tensor& lse, const Matrix<T>& matrix, const 
 
 void attention_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& first_key,
                        double scale) {
-  dispatch_gpu_float("attention_forward", q.dtype(), [&]<class T>() {
-    forward(o, lse, matrix<T>(q, k, first_key, scale), q, k, v, /*shared=*/false);
-  });
+  dispatch_gpu_float("attention_forward", q.dtype(),
+                     [&]<class T>() { forward(o, lse, matrix<T>(q, k, first_key, scale), q, k, v, /*shared=*/false); });
 }
 
 void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const Tensor& lse, const Tensor& v,
                               const Tensor& first_key, double scale) {
-  dispatch_gpu_float("shared_attention_forward", q.dtype(), [&]<class T>() {
-    forward(o, lse, matrix<T>(q, k, first_key, scale), q, k, v, /*shared=*/true);
-  });
+  dispatch_gpu_float("shared_attention_forward", q.dtype(),
+                     [&]<class T>() { forward(o, lse, matrix<T>(q, k, first_key, scale), q, k, v, /*shared=*/true); });
 }
 
 void attention_row_sums(Tensor& row_sum, const Tensor& d_o, const Tensor& o) {
@@ -68,8 +66,8 @@ void attention_row_sums(Tensor& row_sum, const Tensor& d_o, const Tensor& o) {
     const bool vectors = width % kVector == 0 && has_aligned_rows(d_o) && has_aligned_rows(o);
     int lanes = 1;
     while (lanes < kWarp && lanes * (vectors ? kVector : 1) < width) lanes *= 2;
-    launch(vectors ? add_row_sums<T, kVector> : add_row_sums<T, 1>, blocks_for(rows * lanes, kRowThreads), kRowThreads, 0, stream(),
-           row_sum.data<float>(), heads<T>(d_o), heads<T>(o), rows, int(o.dim(1)), int(o.dim(2)), int(width), lanes);
+    launch(vectors ? add_row_sums<T, kVector> : add_row_sums<T, 1>, blocks_for(rows * lanes, kRowThreads), kRowThreads, 0,
+           stream(), row_sum.data<float>(), heads<T>(d_o), heads<T>(o), rows, int(o.dim(1)), int(o.dim(2)), int(width), lanes);
   });
 }
 

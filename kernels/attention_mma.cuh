@@ -3,12 +3,12 @@
 #include "kernels/attention_views.cuh"
 #include "kernels/cuda_matrix.cuh"
 
-// The pieces of attention on tensor cores (bf16, Dh = W = 64 or 128). A block of 4 warps owns 128 rows of one head, queries or keys; a
-// warp owns 32 of them, so that each fragment of a column tile that it reads from shared memory serves two products. It walks over
-// tiles of N columns (keys, or queries). Scores, and what follows from them, stay in registers: the accumulators of rows . columns^T
-// are, once rounded to bf16, the left operand of the next product.
-// Tiles lie in shared memory row by row (2 W bytes); the 16-byte chunk c of row r is at place c ^ (r % 8), so that the eight rows of an
-// 8 x 8 matrix meet all banks. Sources: Dao 2023, arXiv:2307.08691; fragments: kernels/cuda_matrix.cuh.
+// The pieces of attention on tensor cores (bf16; W = 64 or 128 columns, of which the first Dh are not zero). A block of 4 warps
+// owns 128 rows of one head, queries or keys; a warp owns 32 of them, so that each fragment of a column tile that it reads from
+// shared memory serves two products. It walks over tiles of N columns (keys, or queries). Scores, and what follows from them,
+// stay in registers: the accumulators of rows . columns^T are, once rounded to bf16, the left operand of the next product.
+// Tiles lie in shared memory row by row (2 W bytes); the 16-byte chunk c of row r is at place c ^ (r % 8), so that the eight
+// rows of an 8 x 8 matrix meet all banks. Sources: Dao 2023, arXiv:2307.08691; fragments: kernels/cuda_matrix.cuh.
 namespace echo::kernels::cuda::attention::tensor_core {
 
 inline constexpr int kWarps = 4;
@@ -28,8 +28,8 @@ template <int W>
 __device__ __forceinline__ int tile_offset(int row, int chunk) {
   return row * 2 * W + ((chunk ^ (row & 7)) << 4);
 }
-// The same value, of which the compiler knows nothing: addresses computed from it inside a loop stay there and take no registers
-// outside.
+// The same value, of which the compiler knows nothing: addresses computed from it inside a loop stay there and take no
+// registers outside.
 __device__ __forceinline__ int opaque(int value) {
 #if defined(__CUDA_ARCH__)
   asm volatile("" : "+r"(value));
@@ -41,14 +41,15 @@ __device__ __forceinline__ int chunks_on(int offset, int i) { return (offset ^ (
 
 __device__ __forceinline__ int lane_number() { return int(threadIdx.x) % kWarp; }
 
-// Starts the copy of rows first_row + i * stride, i < kRows; those from `rows` on become zero.
+// Starts the copy of rows first_row + i * stride, i < kRows; those from `rows` on become zero, and so do columns from `width`
+// on.
 template <int W, int kRows>
-__device__ __forceinline__ void copy_tile(unsigned char* tile, const bfloat16* first_row, int64_t stride, int rows) {
+__device__ __forceinline__ void copy_tile(unsigned char* tile, const bfloat16* first_row, int64_t stride, int rows, int width) {
   constexpr int kChunks = W / 8, kRowsAtOnce = kThreads / kChunks;
   const int thread = opaque(int(threadIdx.x)), row = thread / kChunks, chunk = thread % kChunks;
   const bfloat16* from = first_row + row * stride + chunk * 8;
   unsigned char* const to = tile + tile_offset<W>(row, chunk);
-  const int left = rows - row;
+  const int left = chunk * 8 < width ? rows - row : 0;
   static_assert(kRowsAtOnce % 8 == 0 && kRows % kRowsAtOnce == 0, "the place of a chunk repeats every 8 rows");
 #pragma unroll
   for (int i = 0; i < kRows; i += kRowsAtOnce) {
@@ -60,7 +61,8 @@ __device__ __forceinline__ void copy_tile(unsigned char* tile, const bfloat16* f
 // ---- products ------------------------------------------------------------------------------------------------------------
 // sums[m][n] (16 x 8 each) += rows . columns^T over Dh, for the warp's 32 rows and N columns.
 template <int W, int N>
-__device__ __forceinline__ void add_products(float (&sums)[2][N / 8][4], const unsigned char* rows, const unsigned char* columns) {
+__device__ __forceinline__ void add_products(float (&sums)[2][N / 8][4], const unsigned char* rows,
+                                             const unsigned char* columns) {
   const int lane = lane_number();
   const int row_offset = opaque(tile_offset<W>(lane % 16, lane / 16));
   const int column_offset = opaque(tile_offset<W>(lane / 16 * 8 + lane % 8, lane / 8 % 2));
@@ -176,7 +178,8 @@ __device__ __forceinline__ bool misses_any(const Matrix<bfloat16>& matrix, int r
 
 // Scores that do not count become -infinity. `row` and `column` are the warp's and the tile's first.
 template <Side kSide, int N>
-__device__ __forceinline__ void mask(float (&scores)[2][N / 8][4], const Matrix<bfloat16>& matrix, int batch, int row, int column) {
+__device__ __forceinline__ void mask(float (&scores)[2][N / 8][4], const Matrix<bfloat16>& matrix, int batch, int row,
+                                     int column) {
   const int lane = opaque(lane_number());
   row += lane / 4;
   column += lane % 4 * 2;
@@ -233,7 +236,7 @@ __device__ __forceinline__ void to_probabilities(float (&scores)[2][N / 8][4], f
 // ---- results -------------------------------------------------------------------------------------------------------------
 // Stores factor[i] * sums of the warp's rows 8 i.., through its own 32 rows of a tile that is free.
 template <int W>
-__device__ __forceinline__ void store_rows(const Heads<bfloat16>& to, int batch, int row, int head, int positions,
+__device__ __forceinline__ void store_rows(const Heads<bfloat16>& to, int batch, int row, int head, int positions, int width,
                                            const float (&sums)[2][W / 8][4], const float (&factor)[4], unsigned char* tile) {
   constexpr int kChunks = W / 8;
   const int lane = lane_number();
@@ -251,7 +254,7 @@ __device__ __forceinline__ void store_rows(const Heads<bfloat16>& to, int batch,
 #pragma unroll
   for (int i = 0; i < kChunks; ++i) {
     const int r = (i * kWarp + lane) / kChunks, chunk = lane % kChunks;
-    if (row + r >= positions) continue;
+    if (row + r >= positions || chunk * 8 >= width) continue;
     *reinterpret_cast<uint4*>(to.row(batch, row + r, head) + chunk * 8) =
         *reinterpret_cast<const uint4*>(tile + tile_offset<W>(r, chunk));
   }

@@ -1,14 +1,17 @@
-// The leader's backward step on tensor cores: dS = P * (sum_j dO_j V_j^T - row_sum), dk = scale dS^T q, dq = scale dS k, dv_0 = P^T dO_0.
-// Two kernels of one shape, both of which rebuild dS: one block owns 128 keys and collects dk (and dv_0), one owns 128 queries and
-// collects dq. Float atomics would give other bits every time; dq collected by the blocks of keys in turn would need blocks that wait
-// for each other, and dS or partial dq in memory would cost as many bytes as the products that are saved cost time. So a block of k
-// layers takes 2 k + 5 products here instead of k + 4, all of them from shared memory, and no memory beyond its arguments (the two
-// kernels of W = 128 have no registers for dv_0, which the follower's kernel then makes: 2 k + 6).
-// A block walks over tiles of N columns. For each it forms P, then adds one use after the other to dP in registers (which start from
-// -row_sum), the first use last, as its dO is what dv_0 needs. The block's own rows of all uses (dO_j, or V_j) stay in shared memory as
-// far as it goes; the rest comes again with each tile. One barrier per use and tile: while it is computed with, the next arrives.
-// Shared memory: R = 256 W bytes of rows and R for each use that stays, 8 W N of columns (two stages each of K or Q and V or dO), 16 N of
-// row statistics for keys; 2 R more where uses come again.
+// The leader's backward step on tensor cores:
+//   dS = P * (sum_j dO_j V_j^T - row_sum),  dk = scale dS^T q,  dq = scale dS k,  dv_0 = P^T dO_0
+// Two kernels of one shape, both of which rebuild dS: a block of one owns 128 keys and collects dk (and dv_0), of the other 128
+// queries and collects dq. Float atomics would give other bits every time; dq collected by the blocks of keys in turn would
+// need blocks that wait for each other; dS or partial dq in memory would cost about the time of the products that are saved. So
+// a block of k layers takes 2 k + 5 products here instead of k + 4, and no memory that grows with T^2. (With W = 128 there are
+// no registers for dv_0, which the follower's kernel then makes: 2 k + 6.)
+// A block walks over tiles of N columns. For each it forms P, then adds one use after the other to dP in registers (which start
+// from -row_sum), the first use last, as its dO is what dv_0 needs. The block's own rows of all uses (dO_j, or V_j) stay in
+// shared memory as far as it goes; the rest comes again with each tile. One barrier per use and tile: while one is computed
+// with, the next arrives.
+// Shared memory: R = 256 W bytes of rows and R for each use that stays, 8 W N of columns (two stages each of K or Q and V or
+// dO), 16 N of row statistics for keys; 2 R more where uses come again. Bytes from global memory per block: its rows once, for
+// each tile N rows of K or Q and of each use.
 #include "kernels/attention_mma_partials.cuh"
 
 namespace echo::kernels::cuda::attention::tensor_core {
@@ -54,10 +57,12 @@ __global__ void __launch_bounds__(kThreads, 2)
 
   const auto copy_rows = [&](int use, unsigned char* to) {
     const Heads<bfloat16>& from = kOfKeys ? uses.of[use].v : uses.of[use].d_o;
-    copy_tile<W, kBlockRows>(to, from.row(batch, block_row, kOfKeys ? key_head : own_head), from.position_stride, positions - block_row);
+    copy_tile<W, kBlockRows>(to, from.row(batch, block_row, kOfKeys ? key_head : own_head), from.position_stride,
+                             positions - block_row, matrix.width);
   };
   const auto copy_columns = [&](const Heads<bfloat16>& from, int head, int start, unsigned char* to) {
-    copy_tile<W, N>(to, from.row(batch, start, kOfKeys ? head : key_head), from.position_stride, positions - start);
+    copy_tile<W, N>(to, from.row(batch, start, kOfKeys ? head : key_head), from.position_stride, positions - start,
+                    matrix.width);
   };
   // What the step of `use` at a tile needs; its rows only where they do not stay.
   const auto copy_step = [&](int head, int start, int use, int tile_stage, int stage) {
@@ -94,7 +99,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   int stage = 0, tile_stage = 0;
   const Heads<bfloat16>& row_heads = kOfKeys ? matrix.k : matrix.q;
   copy_tile<W, kBlockRows>(rows, row_heads.row(batch, block_row, kOfKeys ? key_head : own_head), row_heads.position_stride,
-                           positions - block_row);
+                           positions - block_row, matrix.width);
   for (int use = 0; use < resident; ++use) copy_rows(use, rows + Place::kResidentAt + use * Place::kRows);
   if (head < end_head) {
     copy_step(head, start, uses.count - 1, tile_stage, stage);
@@ -135,7 +140,8 @@ __global__ void __launch_bounds__(kThreads, 2)
           if (misses_any<kSide, N>(matrix, row, start)) mask<kSide, N>(scores, matrix, batch, row, start);
           to_probabilities<N>(scores, scale_log2);
         }
-        const unsigned char* const use_rows = rows + Place::kResidentAt + (use < resident ? use : resident + stage) * Place::kRows;
+        const unsigned char* const use_rows =
+            rows + Place::kResidentAt + (use < resident ? use : resident + stage) * Place::kRows;
         const unsigned char* const use_columns = rows + Place::kUsesAt + stage * Place::kColumns;
         add_products<W, N>(products, use_rows + own, use_columns);
         if (use == 0) {
@@ -167,8 +173,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     if constexpr (kValues) store_partial<W>(partial_dv, matrix, keys.split, batch, row, key_head, values);
     return;
   }
-  store_rows<W>(gradient, batch, row, kOfKeys ? key_head : own_head, positions, result, scales, rows + own);
-  if constexpr (kValues) store_rows<W>(dv, batch, row, key_head, positions, values, one, rows + own);
+  store_rows<W>(gradient, batch, row, kOfKeys ? key_head : own_head, positions, matrix.width, result, scales, rows + own);
+  if constexpr (kValues) store_rows<W>(dv, batch, row, key_head, positions, matrix.width, values, one, rows + own);
 }
 
 constexpr int kQueryTile = 32;
@@ -187,8 +193,8 @@ void backward_of_width(const Tensor& dq, const Tensor& dk, const Tensor& dv, std
   const int resident_keys = Layout<W, kQueries>::resident(count), resident_queries = Layout<W, kKeys>::resident(count);
   launch(adds_values ? score_rows<Side::keys, W, kQueries, kCanAddValues> : score_rows<Side::keys, W, kQueries, false>,
          key_grid(matrix, splits), kThreads, Layout<W, kQueries>::bytes(count, resident_keys), stream(), heads<bfloat16>(dk),
-         heads<bfloat16>(dv), dk_partials.data(), dv_partials.data(), of_layers, matrix, lse.data<float>(), row_sum.data<float>(),
-         resident_keys);
+         heads<bfloat16>(dv), dk_partials.data(), dv_partials.data(), of_layers, matrix, lse.data<float>(),
+         row_sum.data<float>(), resident_keys);
   dk_partials.add_up(dk, matrix.scale);
   if (adds_values)
     dv_partials.add_up(dv, 1);
@@ -196,20 +202,21 @@ void backward_of_width(const Tensor& dq, const Tensor& dk, const Tensor& dv, std
     value_backward(dv, uses[0].d_o, matrix, lse);
   launch(score_rows<Side::queries, W, kKeys, false>,
          dim3(unsigned(matrix.heads), unsigned(matrix.batches), blocks_for(matrix.positions, kBlockRows)), kThreads,
-         Layout<W, kKeys>::bytes(count, resident_queries), stream(), heads<bfloat16>(dq), Heads<bfloat16>{}, static_cast<float*>(nullptr),
-         static_cast<float*>(nullptr), of_layers, matrix, lse.data<float>(), row_sum.data<float>(), resident_queries);
+         Layout<W, kKeys>::bytes(count, resident_queries), stream(), heads<bfloat16>(dq), Heads<bfloat16>{},
+         static_cast<float*>(nullptr), static_cast<float*>(nullptr), of_layers, matrix, lse.data<float>(),
+         row_sum.data<float>(), resident_queries);
 }
 
 }  // namespace
 
 bool has_room(const Matrix<bfloat16>& matrix, int uses) {
-  if (matrix.width == 64) return Layout<64, kQueryTile>::resident(uses) >= 0 && Layout<64, kKeyTile<64>>::resident(uses) >= 0;
+  if (matrix.width <= 64) return Layout<64, kQueryTile>::resident(uses) >= 0 && Layout<64, kKeyTile<64>>::resident(uses) >= 0;
   return Layout<128, kQueryTile>::resident(uses) >= 0 && Layout<128, kKeyTile<128>>::resident(uses) >= 0;
 }
 
 void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
               const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& row_sum) {
-  if (matrix.width == 64) return backward_of_width<64>(dq, dk, dv, uses, matrix, lse, row_sum);
+  if (matrix.width <= 64) return backward_of_width<64>(dq, dk, dv, uses, matrix, lse, row_sum);
   backward_of_width<128>(dq, dk, dv, uses, matrix, lse, row_sum);
 }
 

@@ -1,12 +1,13 @@
-// Attention's forward passes on tensor cores: a block owns 128 queries of one head (kernels/attention_mma.cuh) and walks over tiles of 64
-// keys. K of the next tile arrives while P V is formed, V of this one while Q K^T is. The blocks that see most keys start first, and the
-// heads of a group are neighbours, so that they find K and V in the second-level cache.
-// Scores start from -m, m the row's maximum so far, instead of 0: the product leaves s - m, and one multiplication and one exponential
-// of 2 make the probability. m may be stale by up to 2^8 (bf16 keeps its precision, the sum is f32): only when a score exceeds that
-// is the maximum taken over the four lanes of a row and what there is rescaled, which after the first tiles is rare.
+// Attention's forward passes on tensor cores: a block owns 128 queries of one head (kernels/attention_mma.cuh) and walks over
+// tiles of 64 keys. K of the next tile arrives while P V is formed, V of this one while Q K^T is. The blocks that see most keys
+// start first, and the heads of a group are neighbours, so that they find K and V in the second-level cache.
+// Scores start from -m, m the row's maximum so far, instead of 0: the product leaves s - m, and one multiplication and one
+// exponential of 2 make the probability. m may be stale by up to 2^8 (bf16 keeps its precision, the sum is f32): only when a
+// score exceeds that is the maximum taken over the four lanes of a row and what there is rescaled, which after the first tiles
+// is rare.
 // A follower starts from -lse / scale: no maximum, no sum, no division.
-// Shared memory: Q 256 W, K and V 128 W bytes each: 32 KiB (W = 64), 64 KiB (W = 128). Bytes from global memory per block: Q and O
-// once, K and V of the keys that are seen once.
+// Shared memory: Q 256 W, K and V 128 W bytes each: 32 KiB (W = 64), 64 KiB (W = 128). Bytes from global memory per block: Q
+// and O once, K and V of the keys that are seen once.
 #include "kernels/attention_mma.cuh"
 
 namespace echo::kernels::cuda::attention::tensor_core {
@@ -92,9 +93,11 @@ __global__ void __launch_bounds__(kThreads, 2)
   const Range keys = column_range<Side::queries, kKeys>(matrix, batch, block_row);
   unsigned char* const own_q = q_tile + tile_bytes<W>(warp_row);
 
-  copy_tile<W, kBlockRows>(q_tile, matrix.q.row(batch, block_row, head), matrix.q.position_stride, positions - block_row);
+  copy_tile<W, kBlockRows>(q_tile, matrix.q.row(batch, block_row, head), matrix.q.position_stride, positions - block_row,
+                           matrix.width);
   if (keys.begin < keys.end)
-    copy_tile<W, kKeys>(k_tile, matrix.k.row(batch, keys.begin, key_head), matrix.k.position_stride, positions - keys.begin);
+    copy_tile<W, kKeys>(k_tile, matrix.k.row(batch, keys.begin, key_head), matrix.k.position_stride, positions - keys.begin,
+                        matrix.width);
   commit_copies();
 
   RunningRows<W> rows;
@@ -109,7 +112,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   for (int start = keys.begin; start < keys.end; start += kKeys) {
     wait_copies<0>();
     __syncthreads();  // K is there, and no warp reads the last V
-    copy_tile<W, kKeys>(v_tile, v.row(batch, opaque(start), key_head), v.position_stride, positions - start);
+    copy_tile<W, kKeys>(v_tile, v.row(batch, opaque(start), key_head), v.position_stride, positions - start, matrix.width);
     commit_copies();
     const bool active = sees_any<Side::queries, kKeys>(positions, row, start);
     float scores[2][kKeys / 8][4];
@@ -121,7 +124,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     __syncthreads();  // V is there, and no warp reads this K
     if (start + kKeys < keys.end) {
       const int next = opaque(start) + kKeys;
-      copy_tile<W, kKeys>(k_tile, matrix.k.row(batch, next, key_head), matrix.k.position_stride, positions - next);
+      copy_tile<W, kKeys>(k_tile, matrix.k.row(batch, next, key_head), matrix.k.position_stride, positions - next,
+                          matrix.width);
     }
     commit_copies();
     if (active) {
@@ -150,7 +154,7 @@ __global__ void __launch_bounds__(kThreads, 2)
         lse[matrix.statistic(batch, head, query)] = logf(sum) - rows.offset[i] * matrix.scale;
     }
   }
-  store_rows<W>(o, batch, row, head, positions, rows.result, factor, own_q);
+  store_rows<W>(o, batch, row, head, positions, matrix.width, rows.result, factor, own_q);
 }
 
 }  // namespace
@@ -158,10 +162,10 @@ __global__ void __launch_bounds__(kThreads, 2)
 void forward(const Tensor& o, const Tensor& lse, const Matrix<bfloat16>& matrix, const Tensor& v, bool shared) {
   const dim3 grid(unsigned(matrix.heads), unsigned(matrix.batches), blocks_for(matrix.positions, kBlockRows));
   const auto run = [&]<int W>() {
-    launch(shared ? forward_rows<W, true> : forward_rows<W, false>, grid, kThreads, kSharedBytes<W>, stream(), heads<bfloat16>(o),
-           lse.data<float>(), matrix, heads<bfloat16>(v));
+    launch(shared ? forward_rows<W, true> : forward_rows<W, false>, grid, kThreads, kSharedBytes<W>, stream(),
+           heads<bfloat16>(o), lse.data<float>(), matrix, heads<bfloat16>(v));
   };
-  if (matrix.width == 64) return run.operator()<64>();
+  if (matrix.width <= 64) return run.operator()<64>();
   run.operator()<128>();
 }
 

@@ -3,8 +3,9 @@
 #include "kernels/attention_mma.cuh"
 #include "tensor/cuda_memory.h"
 
-// Gradients of keys and values sum over the heads of a group. One block does that for its 128 keys when there are enough blocks to fill
-// the device; else each group is split over several blocks, which leave f32 partial sums that a second kernel adds up in order.
+// Gradients of keys and values sum over the heads of a group. One block does that for its 128 keys when there are enough blocks
+// to fill the device; else each group is split over several blocks, which leave f32 partial sums that a second kernel adds up
+// in order.
 namespace echo::kernels::cuda::attention::tensor_core {
 
 // Blocks per group: the smallest divisor of the group that gives every multiprocessor two blocks, or the whole group.
@@ -16,7 +17,7 @@ inline int group_splits(const Matrix<bfloat16>& matrix) {
   return group;
 }
 
-// (splits, B, T, Hkv, W) f32; undefined, as its pointer is null, with one split.
+// (splits, B, T, Hkv, Dh) f32; undefined, as its pointer is null, with one split.
 class Partials {
  public:
   Partials(const Matrix<bfloat16>& matrix, int splits, Device device) {
@@ -47,18 +48,22 @@ inline dim3 key_grid(const Matrix<bfloat16>& matrix, int splits) {
 
 // The warp's rows of a block's partial sums.
 template <int W>
-__device__ __forceinline__ void store_partial(float* partial, const Matrix<bfloat16>& matrix, int split, int batch, int row, int key_head,
-                                              const float (&sums)[2][W / 8][4]) {
+__device__ __forceinline__ void store_partial(float* partial, const Matrix<bfloat16>& matrix, int split, int batch, int row,
+                                              int key_head, const float (&sums)[2][W / 8][4]) {
   const int lane = lane_number();
 #pragma unroll
   for (int half = 0; half < 4; ++half) {
     const int position = row + 8 * half + lane / 4;
     if (position >= matrix.positions) continue;
-    float* const to = partial + (((int64_t(split) * matrix.batches + batch) * matrix.positions + position) * matrix.key_heads + key_head) * W;
+    float* const to =
+        partial + (((int64_t(split) * matrix.batches + batch) * matrix.positions + position) * matrix.key_heads + key_head) *
+                      matrix.width;
 #pragma unroll
-    for (int n = 0; n < W / 8; ++n)
+    for (int n = 0; n < W / 8; ++n) {
+      if (8 * n >= matrix.width) continue;
       *reinterpret_cast<float2*>(to + 8 * n + lane % 4 * 2) =
           make_float2(sums[half / 2][n][half % 2 * 2], sums[half / 2][n][half % 2 * 2 + 1]);
+    }
   }
 }
 

@@ -1,8 +1,9 @@
-// dv = P^T dO on tensor cores: a block owns 128 keys of one key head (kernels/attention_mma.cuh) and walks over tiles of 64 queries, head
-// after head of its group, or of its part of it (kernels/attention_mma_partials.cuh). Q of the next tile arrives while P^T dO is formed,
-// dO of this one while K Q^T is. Scores start from -lse / scale of their columns, which the product then leaves as exponents.
-// Shared memory: K 256 W, Q and dO 128 W bytes each, 256 bytes of lse: 32 KiB (W = 64), 64 KiB (W = 128). Bytes from global memory per
-// block: K and dv once, Q and dO of the queries that see it once for each head.
+// dv = P^T dO on tensor cores: a block owns 128 keys of one key head (kernels/attention_mma.cuh) and walks over tiles of 64
+// queries, head after head of its group, or of its part of it (kernels/attention_mma_partials.cuh). Q of the next tile arrives
+// while P^T dO is formed, dO of this one while K Q^T is. Scores start from -lse / scale of their columns, which the product
+// then leaves as exponents.
+// Shared memory: K 256 W, Q and dO 128 W bytes each, 256 bytes of lse: 32 KiB (W = 64), 64 KiB (W = 128). Bytes from global
+// memory per block: K and dv once, Q and dO of the queries that see it once for each head.
 #include "kernels/attention_mma_partials.cuh"
 
 namespace echo::kernels::cuda::attention::tensor_core {
@@ -29,14 +30,15 @@ __global__ void __launch_bounds__(kThreads, 2)
   unsigned char* const own_k = k_tile + tile_bytes<W>(warp_row);
 
   const auto copy_queries = [&](int head, int start) {
-    copy_tile<W, kQueries>(q_tile, matrix.q.row(batch, start, head), matrix.q.position_stride, positions - start);
+    copy_tile<W, kQueries>(q_tile, matrix.q.row(batch, start, head), matrix.q.position_stride, positions - start, matrix.width);
   };
   const auto offset_of = [&](int head, int start) {  // of the column that this thread looks after
     const int query = start + int(threadIdx.x) % kQueries;
     return query < positions ? -lse[matrix.statistic(batch, head, query)] / matrix.scale : -kInfinity;
   };
 
-  copy_tile<W, kBlockRows>(k_tile, matrix.k.row(batch, block_row, block.key_head), matrix.k.position_stride, positions - block_row);
+  copy_tile<W, kBlockRows>(k_tile, matrix.k.row(batch, block_row, block.key_head), matrix.k.position_stride,
+                           positions - block_row, matrix.width);
   int head = queries.begin < queries.end ? block.first_head : block.end_head, start = queries.begin;
   if (head < block.end_head) {
     copy_queries(head, start);
@@ -51,7 +53,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     const int next_head = last_tile ? head + 1 : head, next_start = last_tile ? queries.begin : start + kQueries;
     wait_copies<0>();
     __syncthreads();  // Q and its offsets are there, and no warp reads the last dO
-    copy_tile<W, kQueries>(d_o_tile, d_o.row(batch, start, head), d_o.position_stride, positions - start);
+    copy_tile<W, kQueries>(d_o_tile, d_o.row(batch, start, head), d_o.position_stride, positions - start, matrix.width);
     commit_copies();
     const bool active = sees_any<Side::keys, kQueries>(positions, row, start);
     float scores[2][kQueries / 8][4];
@@ -83,12 +85,12 @@ __global__ void __launch_bounds__(kThreads, 2)
   if (partial != nullptr)
     store_partial<W>(partial, matrix, block.split, batch, row, block.key_head, result);
   else
-    store_rows<W>(dv, batch, row, block.key_head, positions, result, one, own_k);
+    store_rows<W>(dv, batch, row, block.key_head, positions, matrix.width, result, one, own_k);
 }
 
 // A thread owns 8 neighbours of a row.
-__global__ void __launch_bounds__(256)
-    sum_partials(Heads<bfloat16> to, const float* partial, int splits, int64_t vectors, int positions, int key_heads, int width, float factor) {
+__global__ void __launch_bounds__(256) sum_partials(Heads<bfloat16> to, const float* partial, int splits, int64_t vectors,
+                                                    int positions, int key_heads, int width, float factor) {
   const int64_t vector = int64_t(blockIdx.x) * 256 + threadIdx.x;
   if (vector >= vectors) return;
   float sums[8] = {};
@@ -122,7 +124,7 @@ void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<bfloat16>&
     launch(value_rows<W>, key_grid(matrix, splits), kThreads, kSharedBytes<W>, stream(), heads<bfloat16>(dv), partials.data(),
            heads<bfloat16>(d_o), matrix, lse.data<float>());
   };
-  matrix.width == 64 ? run.operator()<64>() : run.operator()<128>();
+  matrix.width <= 64 ? run.operator()<64>() : run.operator()<128>();
   partials.add_up(dv, 1);
 }
 

@@ -1,26 +1,27 @@
-// Attention on a GPU in f32 arithmetic, for tensors that the tensor-core kernels do not take: f32, other head widths, unaligned rows.
-// A block of 8 warps owns 32 rows of the result (queries for o and dq, keys for dk and dv) and walks over tiles of 32 columns (keys, or
-// queries head by head of the group); a warp owns 4 rows. For scores a lane owns one column of the tile, for results every 32nd
-// column of Dh; the 4 x 32 weights between the two go through shared memory. Tiles lie there as f32, rows 4 words further apart
-// than they are wide, so that 16-byte reads of 8 neighbouring rows meet all banks.
-// Shared memory, with W = Dh rounded up to 32, 64, 128 or 256: forward 3, value backward 3, backward 4 tiles of 32 (W + 4) words, and 4
-// KiB of weights. Bytes from global memory per tile: 32 rows each of K and V (forward), Q and dO (value backward), of one
-// matrix and of dO and V of every use (backward). Sums follow the order of tiles: the same bits every time, no atomics.
+// Attention on a GPU in f32 arithmetic, for tensors that the tensor-core kernels do not take: f32, other head widths, unaligned
+// rows. A block of 8 warps owns 32 rows of the result (queries for o and dq, keys for dk and dv) and walks over tiles of 32
+// columns (keys, or queries head by head of the group); a warp owns 4 rows. For scores a lane owns one column of the tile, for
+// results every 32nd column of Dh; the 4 x 32 weights between the two go through shared memory. Tiles lie there as f32, rows 4
+// words further apart than they are wide, so that 16-byte reads of 8 neighbouring rows meet all banks.
+// Shared memory, with W = Dh rounded up to 32, 64, 128 or 256: forward 3, value backward 3, backward 4 tiles of 32 (W + 4)
+// words, and 4 KiB of weights. Bytes from global memory per tile: 32 rows each of K and V (forward), Q and dO (value backward),
+// of one matrix and of dO and V of every use (backward). Sums follow the order of tiles: the same bits every time, no atomics.
 #include "kernels/attention_views.cuh"
 
 namespace echo::kernels::cuda::attention::plain {
 namespace {
 
 constexpr int kWarps = 8;
-constexpr int kRows = 4;                // of a warp
-constexpr int kTile = kWarps * kRows;   // rows of a block, columns of a tile
+constexpr int kThreads = kWarps * kWarp;
+constexpr int kRows = 4;               // of a warp
+constexpr int kTile = kWarps * kRows;  // rows of a block, columns of a tile
 static_assert(kTile == kWarp, "a lane owns one column of a tile");
 
 // C = W / 32.
 template <int C>
-constexpr int kStride = kWarp * C + 4;
+constexpr int kStride = 4 + C * kWarp;
 template <int C>
-constexpr int kTileWords = kTile * kStride<C>;
+constexpr int kTileWords = kStride<C> * kTile;
 constexpr int kWeights = kTile * kRows;  // words of one warp
 template <int C>
 constexpr size_t shared_bytes(int tiles) {
@@ -113,7 +114,7 @@ struct QueryBlock {
 };
 
 template <class T, int C, bool kShared>
-__global__ void __launch_bounds__(kWarps * kWarp) forward_rows(Heads<T> o, float* lse, Matrix<T> matrix, Heads<T> v) {
+__global__ void __launch_bounds__(kThreads) forward_rows(Heads<T> o, float* lse, Matrix<T> matrix, Heads<T> v) {
   float* const queries = shared_memory<float>();
   float* const keys = queries + kTileWords<C>;
   float* const values = keys + kTileWords<C>;
@@ -129,14 +130,16 @@ __global__ void __launch_bounds__(kWarps * kWarp) forward_rows(Heads<T> o, float
     first[r] = matrix.first_key_of(block.batch, block.row + r);
     highest[r] = kMasked;
     if constexpr (kShared)
-      highest[r] = block.row + r < matrix.positions ? lse[matrix.statistic(block.batch, block.head, block.row + r)] * kLog2E : 0.0f;
+      highest[r] =
+          block.row + r < matrix.positions ? lse[matrix.statistic(block.batch, block.head, block.row + r)] * kLog2E : 0.0f;
     sum[r] = 0;
   }
-  load_tile<C>(queries, matrix.q.row(block.batch, block.start, block.head), matrix.q.position_stride, matrix.positions - block.start,
-               width);
+  load_tile<C>(queries, matrix.q.row(block.batch, block.start, block.head), matrix.q.position_stride,
+               matrix.positions - block.start, width);
   for (int start = block.key_begin; start < block.key_end; start += kTile) {
     __syncthreads();
-    load_tile<C>(keys, matrix.k.row(block.batch, start, block.key_head), matrix.k.position_stride, matrix.positions - start, width);
+    load_tile<C>(keys, matrix.k.row(block.batch, start, block.key_head), matrix.k.position_stride, matrix.positions - start,
+                 width);
     load_tile<C>(values, v.row(block.batch, start, block.key_head), v.position_stride, matrix.positions - start, width);
     __syncthreads();
     float p[kRows] = {};
@@ -176,7 +179,7 @@ __global__ void __launch_bounds__(kWarps * kWarp) forward_rows(Heads<T> o, float
 
 // dv += P^T dO of the first use; with kScores also dk, and dP from all uses. dv.data may be null.
 template <class T, int C, bool kScores>
-__global__ void __launch_bounds__(kWarps * kWarp)
+__global__ void __launch_bounds__(kThreads)
     backward_of_keys(Heads<T> dk, Heads<T> dv, Uses<T> uses, Matrix<T> matrix, const float* lse, const float* row_sum) {
   float* const keys = shared_memory<float>();
   float* const queries = keys + kTileWords<C>;
@@ -200,7 +203,8 @@ __global__ void __launch_bounds__(kWarps * kWarp)
       __syncthreads();
       load_tile<C>(queries, matrix.q.row(batch, start, head), matrix.q.position_stride, matrix.positions - start, width);
       if constexpr (!kScores)
-        load_tile<C>(d_outputs, uses.of[0].d_o.row(batch, start, head), uses.of[0].d_o.position_stride, matrix.positions - start, width);
+        load_tile<C>(d_outputs, uses.of[0].d_o.row(batch, start, head), uses.of[0].d_o.position_stride,
+                     matrix.positions - start, width);
       __syncthreads();
       float p[kRows] = {};
       add_products<C>(p, keys + own, queries + lane * kStride<C>, width);
@@ -236,7 +240,7 @@ __global__ void __launch_bounds__(kWarps * kWarp)
 }
 
 template <class T, int C>
-__global__ void __launch_bounds__(kWarps * kWarp)
+__global__ void __launch_bounds__(kThreads)
     backward_of_queries(Heads<T> dq, Uses<T> uses, Matrix<T> matrix, const float* lse, const float* row_sum) {
   float* const queries = shared_memory<float>();
   float* const keys = queries + kTileWords<C>;
@@ -258,11 +262,12 @@ __global__ void __launch_bounds__(kWarps * kWarp)
     normaliser[r] = exists ? lse[statistic] * kLog2E : 0.0f;
     row_sums[r] = exists ? row_sum[statistic] : 0.0f;
   }
-  load_tile<C>(queries, matrix.q.row(block.batch, block.start, block.head), matrix.q.position_stride, matrix.positions - block.start,
-               width);
+  load_tile<C>(queries, matrix.q.row(block.batch, block.start, block.head), matrix.q.position_stride,
+               matrix.positions - block.start, width);
   for (int start = block.key_begin; start < block.key_end; start += kTile) {
     __syncthreads();
-    load_tile<C>(keys, matrix.k.row(block.batch, start, block.key_head), matrix.k.position_stride, matrix.positions - start, width);
+    load_tile<C>(keys, matrix.k.row(block.batch, start, block.key_head), matrix.k.position_stride, matrix.positions - start,
+                 width);
     __syncthreads();
     float p[kRows] = {}, ds[kRows] = {};
     add_products<C>(p, queries + own, keys + lane * kStride<C>, width);
@@ -308,8 +313,8 @@ const dim3 kBlock(kWarp, kWarps);
 template <class T>
 void forward(const Tensor& o, const Tensor& lse, const Matrix<T>& matrix, const Tensor& v, bool shared) {
   dispatch_width(matrix.width, [&]<int C>() {
-    launch(shared ? forward_rows<T, C, true> : forward_rows<T, C, false>, grid(matrix, matrix.heads), kBlock, shared_bytes<C>(3),
-           stream(), heads<T>(o), lse.data<float>(), matrix, heads<T>(v));
+    launch(shared ? forward_rows<T, C, true> : forward_rows<T, C, false>, grid(matrix, matrix.heads), kBlock,
+           shared_bytes<C>(3), stream(), heads<T>(o), lse.data<float>(), matrix, heads<T>(v));
   });
 }
 
@@ -317,8 +322,9 @@ template <class T>
 void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<T>& matrix, const Tensor& lse) {
   const AttentionUse use{d_o, Tensor()};
   dispatch_width(matrix.width, [&]<int C>() {
-    launch(backward_of_keys<T, C, false>, grid(matrix, matrix.key_heads), kBlock, shared_bytes<C>(3), stream(), heads<T>(Tensor()),
-           heads<T>(dv), uses_of<T>({&use, 1}), matrix, lse.data<float>(), static_cast<const float*>(nullptr));
+    launch(backward_of_keys<T, C, false>, grid(matrix, matrix.key_heads), kBlock, shared_bytes<C>(3), stream(),
+           heads<T>(Tensor()), heads<T>(dv), uses_of<T>({&use, 1}), matrix, lse.data<float>(),
+           static_cast<const float*>(nullptr));
   });
 }
 

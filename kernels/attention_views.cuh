@@ -5,8 +5,8 @@
 #include "kernels/attention.h"
 #include "kernels/cuda_common.cuh"
 
-// What attention's CUDA kernels are given, and the two families of them: `plain` takes every shape and dtype, `tensor_core` takes
-// bf16 heads of width 64 and 128 whose rows are aligned to 16 bytes. kernels/attention.cu chooses.
+// What attention's CUDA kernels are given, and the two families of them: `plain` takes every shape and dtype, `tensor_core`
+// takes bf16 heads of a width up to 128, a multiple of 8, whose rows are aligned to 16 bytes. kernels/attention.cu chooses.
 namespace echo::kernels::cuda::attention {
 
 // A (B, T, H, Dh) tensor with rows of stride 1.
@@ -44,8 +44,9 @@ struct Matrix {
 };
 template <class T>
 Matrix<T> matrix(const Tensor& q, const Tensor& k, const Tensor& first_key, double scale) {
-  return {heads<T>(q),  heads<T>(k),   data_or_null<int32_t>(first_key), int(q.dim(0)), int(q.dim(1)),
-          int(q.dim(2)), int(k.dim(2)), int(q.dim(3)),                    float(scale)};
+  return {heads<T>(q),   heads<T>(k),   data_or_null<int32_t>(first_key),
+          int(q.dim(0)), int(q.dim(1)), int(q.dim(2)),
+          int(k.dim(2)), int(q.dim(3)), float(scale)};
 }
 
 // The layers that use the matrix, as an argument of a kernel (of which there are at most 4 KiB).
@@ -59,8 +60,8 @@ struct Uses {
 };
 template <class T>
 Uses<T> uses_of(std::span<const AttentionUse> uses) {
-  ECHO_CHECK(uses.size() <= size_t(kMostUses), "attention_backward: ", uses.size(), " layers share one matrix, at most ", kMostUses,
-             " can on a GPU");
+  ECHO_CHECK(uses.size() <= size_t(kMostUses), "attention_backward: ", uses.size(), " layers share one matrix, at most ",
+             kMostUses, " can on a GPU");
   Uses<T> result = {};
   for (const AttentionUse& use : uses) result.of[result.count++] = {heads<T>(use.d_o), heads<T>(use.v)};
   return result;
@@ -104,7 +105,7 @@ namespace tensor_core {
 // As above; `takes` says whether these tensors will do.
 template <class... Tensors>
 bool takes(const Matrix<bfloat16>& matrix, const Tensors&... tensors) {
-  return (matrix.width == 64 || matrix.width == 128) && matrix.scale > 0 && (has_aligned_rows(tensors) && ...);
+  return matrix.width % 8 == 0 && matrix.width <= 128 && matrix.scale > 0 && (has_aligned_rows(tensors) && ...);
 }
 void forward(const Tensor& o, const Tensor& lse, const Matrix<bfloat16>& matrix, const Tensor& v, bool shared);
 void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<bfloat16>& matrix, const Tensor& lse);

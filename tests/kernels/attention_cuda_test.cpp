@@ -1,5 +1,4 @@
 #include "kernels/attention.h"
-
 #include "tests/kernels/attention_reference.h"
 #include "tests/kernels/cuda_parity.h"
 
@@ -22,7 +21,10 @@ struct Case {
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
   return out << "B " << c.batches << " T " << c.positions << " H " << c.heads << " Hkv " << c.key_heads << " Dh " << c.width
-             << " layers " << c.layers << (c.layout == Layout::packed ? "" : c.layout == Layout::fused ? " fused" : " unaligned")
+             << " layers " << c.layers
+             << (c.layout == Layout::packed  ? ""
+                 : c.layout == Layout::fused ? " fused"
+                                             : " unaligned")
              << (c.documents ? " documents" : "") << " magnitude " << c.magnitude;
 }
 
@@ -61,7 +63,10 @@ Tensor strided(const Case& c, int64_t heads, int64_t fused_from, DType dtype, De
   if (c.layout == Layout::fused && fused_from >= 0)
     return whole({c.batches, c.positions, c.heads + 2 * c.key_heads, c.width}).narrow(2, fused_from, heads);
   if (c.layout == Layout::unaligned)
-    return whole({c.batches, heads, c.positions + 3, c.width + 5}).transpose(1, 2).narrow(1, 2, c.positions).narrow(3, 1, c.width);
+    return whole({c.batches, heads, c.positions + 3, c.width + 5})
+        .transpose(1, 2)
+        .narrow(1, 2, c.positions)
+        .narrow(3, 1, c.width);
   return whole({c.batches, c.positions, heads, c.width});
 }
 
@@ -135,8 +140,8 @@ std::vector<std::pair<std::string, std::vector<double>>> results_of(const Refere
   return results;
 }
 
-// The largest difference, relative to the largest expected entry, but at least to 0.1: inputs are of size 1, and where the result
-// is zero (gradients of one position's only score) their rounding remains.
+// The largest difference, relative to the largest expected entry, but at least to 0.1: inputs are of size 1, and where the
+// result is zero (gradients of one position's only score) their rounding remains.
 double distance(const std::vector<double>& actual, const std::vector<double>& expected) {
   EXPECT_EQ(actual.size(), expected.size());
   double difference = 0, largest = 0.1;
@@ -148,8 +153,8 @@ double distance(const std::vector<double>& actual, const std::vector<double>& ex
   return difference / largest;
 }
 
-// f32: within `tolerance` of the materialised formula in f64. bf16: at most twice as far from it as the plain version, in which the
-// scores, P, dP and dS are stored in bf16; half a unit in the last place is what storing the result costs anyone.
+// f32: within `tolerance` of the materialised formula in f64. bf16: at most twice as far from it as the plain version, in which
+// the scores, P, dP and dS are stored in bf16; half a unit in the last place is what storing the result costs anyone.
 void expect_block(const Case& c, DType dtype, double tolerance) {
   const std::vector<Tensor> ours = run_on_cuda([&](const ParitySetting& on) { return run_block(c, on); }, dtype);
   ReferenceAttention exact = reference(c, dtype), rounded = exact;
@@ -179,6 +184,7 @@ TEST(CudaAttentionTest, PlainKernelsMatchTheMaterialisedFormula) {
     expect_block(c, DType::bf16, 0);
   }
   expect_block({.positions = 35, .width = 130, .layers = 2}, DType::f32, kF32Tolerance);
+  expect_block({.positions = 70, .heads = 2, .width = 64, .layers = 2, .layout = Layout::unaligned}, DType::bf16, 0);
 }
 
 TEST(CudaAttentionTest, TensorCoreKernelsMatchTheMaterialisedFormula) {
@@ -190,6 +196,8 @@ TEST(CudaAttentionTest, TensorCoreKernelsMatchTheMaterialisedFormula) {
       {.positions = 65, .heads = 4, .width = 128, .layers = 3},
       {.positions = 130, .heads = 2, .key_heads = 2, .width = 64, .layers = 2, .layout = Layout::fused, .documents = true},
       {.positions = 200, .width = 128, .documents = true},
+      {.positions = 66, .heads = 2, .width = 48, .layers = 2, .layout = Layout::fused},
+      {.positions = 9, .heads = 2, .width = 104},
       // Enough blocks that one adds up a whole group; more layers than shared memory has room for.
       {.batches = 4, .positions = 17, .heads = 4, .key_heads = 2, .width = 64, .layers = 2},
       {.positions = 130, .width = 64, .layers = 2, .magnitude = 8},
@@ -204,7 +212,8 @@ TEST(CudaAttentionTest, LargeScoresStayFiniteAndProbabilitiesSumToOne) {
     const Case c{.positions = 70, .width = width, .layers = 2, .magnitude = 1e6};
     const ParityCase body = [&](const ParitySetting& on) {
       const std::vector<Tensor> results = run_block(c, on);
-      Tensor ones = kernels::cast(Tensor::from(std::vector<float>(size_t(70 * width), 1.0f), {1, 70, 1, width}), on.dtype).to(on.device);
+      Tensor ones =
+          kernels::cast(Tensor::from(std::vector<float>(size_t(70 * width), 1.0f), {1, 70, 1, width}), on.dtype).to(on.device);
       Tensor o = on.output(ones.shape()), lse = on.wide_output({1, 1, 70});
       const std::vector<Tensor> given = inputs(c, on.dtype);
       kernels::attention_forward(o, lse, given[0].to(on.device), given[1].to(on.device), ones, Tensor(), 1);
@@ -253,7 +262,8 @@ TEST(CudaAttentionTest, ValueGradientOfTheLeaderMayBeLeftOut) {
       for (const Tensor& tensor : inputs(c, on.dtype)) given.push_back(tensor.to(on.device));
       const std::vector<kernels::AttentionUse> uses = {{given[3], given[2]}};
       Tensor dq = on.output(given[0].shape()), dk = on.output(given[1].shape()), none;
-      kernels::attention_backward(dq, dk, none, uses, given[0], given[1], with[0], with[1], Tensor(), 1 / std::sqrt(double(width)));
+      kernels::attention_backward(dq, dk, none, uses, given[0], given[1], with[0], with[1], Tensor(),
+                                  1 / std::sqrt(double(width)));
       return std::vector<Tensor>{with[2], dq, with[3], dk};
     };
     const std::vector<Tensor> results = run_on_cuda(body, DType::bf16);
