@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "kernels/dispatch.h"
 #include "kernels/operands.h"
 
 namespace echo::kernels {
@@ -53,7 +54,15 @@ void update_piece(const AdamWSpan& span, const Piece& piece, const AdamWSettings
          static_cast<const T*>(span.gradient.raw_data()) + piece.begin,
          static_cast<T*>(span.first_moment.raw_data()) + piece.begin,
          static_cast<T*>(span.second_moment.raw_data()) + piece.begin, piece.count, factors);
+  if (!span.shadow.defined()) return;
+  // The piece is still in the cache.
+  const T* parameter = span.parameter.data<T>() + piece.begin;
+  bfloat16* shadow = span.shadow.data<bfloat16>() + piece.begin;
+#pragma omp simd
+  for (int64_t i = 0; i < piece.count; ++i) assign(shadow[i], float(parameter[i]));
 }
+
+}  // namespace
 
 void adamw(std::span<const AdamWSpan> spans, const AdamWSettings& settings) {
   std::vector<Piece> pieces;
@@ -72,7 +81,6 @@ void adamw(std::span<const AdamWSpan> spans, const AdamWSettings& settings) {
   }
 }
 
-}  // namespace
 }  // namespace cpu
 
 void adamw(std::span<const AdamWSpan> spans, const AdamWSettings& settings) {
@@ -82,9 +90,15 @@ void adamw(std::span<const AdamWSpan> spans, const AdamWSettings& settings) {
     check_same_dtype("adamw", {&span.parameter, &span.gradient, &span.first_moment, &span.second_moment});
     ECHO_CHECK(span.parameter.dtype() == DType::f32 || span.parameter.dtype() == DType::f64, "adamw: parameter is ",
                span.parameter, ", expected f32 or f64");
-    require_cpu("adamw", span.parameter);
+    if (span.shadow.defined()) {
+      check_operands("adamw", span.parameter.shape(), {&span.parameter, &span.shadow});
+      ECHO_CHECK(span.shadow.dtype() == DType::bf16, "adamw: shadow is ", span.shadow, ", expected bf16");
+    }
+    ECHO_CHECK(span.parameter.device() == spans[0].parameter.device(), "adamw: tensors on ", spans[0].parameter.device(), " and ",
+               span.parameter.device());
   }
-  cpu::adamw(spans, settings);
+  if (spans.empty()) return;
+  ECHO_DISPATCH_DEVICE(spans[0].parameter, adamw, spans, settings);
 }
 
 }  // namespace echo::kernels

@@ -73,6 +73,17 @@ TEST(AdamWTest, FirstStepsAreThoseWorkedOutByHand) {
   EXPECT_NEAR(spans[0].parameter.item(), expected, 1e-11);  // the hand-worked start is rounded to 12 digits
 }
 
+TEST(AdamWTest, ShadowIsTheNewParameterRounded) {
+  for (const DType dtype : {DType::f64, DType::f32}) {
+    std::array spans = {make_span(70'001, dtype, 1, 0.1), make_span(3, dtype, 3, 0)};
+    for (AdamWSpan& span : spans) span.shadow = Tensor::zeros(span.parameter.shape(), DType::bf16);
+    kernels::adamw(spans, {.learning_rate = 0.1});
+    for (const AdamWSpan& span : spans)
+      EXPECT_EQ(values_of(span.shadow), values_of(kernels::cast(span.parameter, DType::bf16))) << dtype;
+    EXPECT_NE(values_of(spans[0].parameter), values_of(random_tensor({70'001}, dtype, 1)));
+  }
+}
+
 TEST(AdamWTest, WrongArgumentsAreNamed) {
   std::array spans = {make_span(4, DType::f32, 1, 0)};
   EXPECT_NE(error_message(ExitCode::internal, [&] { kernels::adamw(spans, {.step = 0}); }).find("step 0"), std::string::npos);
@@ -80,6 +91,9 @@ TEST(AdamWTest, WrongArgumentsAreNamed) {
   EXPECT_NE(error_message(ExitCode::internal, [&] { kernels::adamw(spans, {}); }).find("(5)"), std::string::npos);
   spans[0].gradient = Tensor::zeros({4}, DType::f64);
   EXPECT_NE(error_message(ExitCode::internal, [&] { kernels::adamw(spans, {}); }).find("f64"), std::string::npos);
+  spans[0].gradient = Tensor::zeros({4}, DType::f32);
+  spans[0].shadow = Tensor::zeros({4}, DType::f32);
+  EXPECT_NE(error_message(ExitCode::internal, [&] { kernels::adamw(spans, {}); }).find("shadow"), std::string::npos);
 }
 
 }  // namespace
