@@ -1,0 +1,111 @@
+"""What the cases of benchmarks/compare_gpu.py have to do: sizes, floating-point operations, bytes. Shapes are (tokens N, hidden D, mlp F,
+vocabulary V, heads H, key heads Hkv, head width Dh, layers L)."""
+
+TINYLLAMA = dict(layers=22, hidden=2048, heads=32, kv_heads=4, head_dim=64, mlp=5632, vocab=32000)
+TOY = dict(layers=4, hidden=64, heads=4, kv_heads=2, head_dim=16, mlp=128, vocab=256)
+
+
+def blocks(layers, *spans):
+    """Leaders of all layers: the first layer of each span (first, last) leads the others, all other layers compute their own."""
+    leaders = list(range(layers))
+    for first, last in spans:
+        for layer in range(first, last + 1):
+            leaders[layer] = first
+    return leaders
+
+
+# First and last layer keep their own matrix, as an optimal plan leaves them; the blocks in between are contiguous.
+MAPS = {
+    0: None,
+    1: blocks(22, (10, 11)),
+    9: blocks(22, (3, 7), (10, 15)),            # 4 + 5 followers: 41 %
+    17: blocks(22, (1, 7), (8, 14), (15, 20)),  # 6 + 6 + 5 followers: 77 %
+}
+TOY_MAPS = {0: None, 1: blocks(4, (1, 2)), 9: blocks(4, (1, 2)), 17: blocks(4, (0, 2))}
+
+# What sharing should gain in a training step at T = 2048, from the products that followers do without: their query and key projections
+# (of the layer's 2 D (H + Hkv) Dh + ... parameters) and 2 of the 7 products of tiles.
+MODELLED_GAIN = {9: 1.054, 17: 1.108}
+
+
+def followers_in(leaders):
+    return sum(leader != i for i, leader in enumerate(leaders or []))
+
+
+def matrix_parameters(m, followers=0):
+    """Of the products: L (D (H + 2 Hkv) Dh + H Dh D + 3 D F) + V D, without the followers' query and key projections."""
+    layer = m["hidden"] * (2 * m["heads"] + 2 * m["kv_heads"]) * m["head_dim"] + 3 * m["hidden"] * m["mlp"]
+    unshared = m["layers"] * layer + m["vocab"] * m["hidden"]
+    return unshared - followers * m["hidden"] * (m["heads"] + m["kv_heads"]) * m["head_dim"]
+
+
+def attention_flops(products, rows, tokens, heads, head_dim):
+    """Each product of tiles: 2 Dh operations a pair of positions, T (T + 1) / 2 pairs a head."""
+    return products * rows * heads * tokens * (tokens + 1) * head_dim
+
+
+FORWARD_PRODUCTS, BACKWARD_PRODUCTS = 2, 5  # S, P V;  S, dP, dV, dQ, dK
+
+
+def step_flops(m, rows, tokens):
+    """6 operations a matrix parameter and token, and attention's forward pass three times (a backward pass counts as two: what is
+    recomputed does not count)."""
+    attention = m["layers"] * attention_flops(3 * FORWARD_PRODUCTS, rows, tokens, m["heads"], m["head_dim"])
+    return 6 * matrix_parameters(m) * rows * tokens + attention
+
+
+def head_flops(m, tokens):
+    """Student's and teacher's logits, gradients of hidden states and head: 4 products of 2 N D V."""
+    return 8 * tokens * m["hidden"] * m["vocab"]
+
+
+def elementwise_bytes(kernel, m, n, item):
+    """Every input read once, every output written once; item: bytes of an activation."""
+    d, f, v = m["hidden"], m["mlp"], m["vocab"]
+    distinct = v * (1 - (1 - 1 / v) ** n)  # rows of the table that n random ids touch
+    return {
+        "rms_norm_forward": 2 * item * n * d + 4 * n,
+        "add_rms_norm_forward": 4 * item * n * d + 4 * n,  # x, delta; sum, y
+        "rms_norm_backward": 4 * item * n * d + 4 * n,     # dy, d_sum, x; dx
+        "rope": 2 * item * n * (m["heads"] + m["kv_heads"]) * m["head_dim"],
+        "swiglu_forward": 3 * item * n * f,                # gate, up; y
+        "swiglu_backward": 5 * item * n * f,               # dy, gate, up; their gradients
+        "cast": 6 * n * d,                                 # f32 to bf16
+        "embedding_forward": item * n * d + 4 * distinct * d,
+        "embedding_backward": item * n * d + 4 * v * d,
+    }[kernel]
+
+
+ELEMENTWISE = ["rms_norm_forward", "add_rms_norm_forward", "rms_norm_backward", "rope", "swiglu_forward", "swiglu_backward", "cast",
+               "embedding_forward", "embedding_backward"]
+ADAMW_BYTES = 28          # a parameter: p, g, m, v read; p, m, v written
+GRADIENT_NORM_BYTES = 4
+
+
+def decode_bytes(m, batch, context, leaders, item):
+    """Weights of the products once, and of every position the values, and the keys where a layer has its own."""
+    followers = followers_in(leaders)
+    cached = batch * context * m["kv_heads"] * m["head_dim"] * (2 * m["layers"] - followers)
+    return item * (matrix_parameters(m, followers) + cached)
+
+
+def layer_products(m, tokens):
+    """name: (m, n, k, transpose_a, transpose_b, output) of a layer's products, forward y = x W^T, dx = dy W, dW = dy^T x in f32."""
+    sizes = {"qkv": ((m["heads"] + 2 * m["kv_heads"]) * m["head_dim"], m["hidden"]), "o": (m["hidden"], m["heads"] * m["head_dim"]),
+             "gate_up": (2 * m["mlp"], m["hidden"]), "down": (m["hidden"], m["mlp"])}
+    result = {}
+    for name, (out, into) in sizes.items():
+        result[name + " y"] = (tokens, out, into, False, True, "")
+        result[name + " dx"] = (tokens, into, out, False, False, "")
+        result[name + " dW"] = (out, into, tokens, True, False, "f32")
+    return result
+
+
+def kernels_of_a_step(m, tokens):
+    """(case key, calls a step) of a training step; element-wise cases are measured on more tokens and scaled by their bytes."""
+    layers = m["layers"]
+    calls = [("product " + name, layers) for name in layer_products(m, tokens)]
+    calls += [("attention forward", layers), ("attention backward", layers), ("head, true labels", 1)]
+    calls += [("rms_norm_forward", 1), ("add_rms_norm_forward", 2 * layers), ("rms_norm_backward", 2 * layers + 1), ("rope", 2 * layers)]
+    calls += [("swiglu_forward", layers), ("swiglu_backward", layers), ("embedding_forward", 1), ("embedding_backward", 1)]
+    return calls + [("adamw", 1), ("gradient_norm", 1)]

@@ -1,0 +1,222 @@
+#pragma once
+
+// Single kernels for gpu_benchmark: products, copies, attention, the head with its losses, element-wise operations, the optimizer.
+#include <cmath>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "benchmarks/benchmark_case.h"
+#include "kernels/adamw.h"
+#include "kernels/attention.h"
+#include "kernels/cast.h"
+#include "kernels/distillation_loss.h"
+#include "kernels/embedding.h"
+#include "kernels/gradient_norm.h"
+#include "kernels/matmul.h"
+#include "kernels/rms_norm.h"
+#include "kernels/rope.h"
+#include "kernels/swiglu.h"
+
+namespace echo::benchmarks {
+
+using nlohmann::json;
+
+// {"bytes"}: a copy from one tensor to another.
+inline BenchmarkCase copy_case(const json& request, Device device) {
+  const Shape shape{request.at("bytes").get<int64_t>() / 4};
+  const Tensor from = random_tensor(shape, DType::f32, device, 1);
+  return {.work = [from, to = Tensor::empty_like(from)]() mutable { to.copy_from(from); }};
+}
+
+// {"m", "n", "k", "transpose_a", "transpose_b", "output"}
+inline BenchmarkCase matmul_case(const json& request, Device device) {
+  const int64_t m = request.at("m"), n = request.at("n"), k = request.at("k");
+  const bool a_is_transposed = request.value("transpose_a", false), b_is_transposed = request.value("transpose_b", false);
+  const DType dtype = dtype_from(request);
+  const Tensor a = random_tensor(a_is_transposed ? Shape{k, m} : Shape{m, k}, dtype, device, 1);
+  const Tensor b = random_tensor(b_is_transposed ? Shape{n, k} : Shape{k, n}, dtype, device, 2);
+  Tensor c = Tensor::empty({m, n}, request.value("output", "") == "f32" ? DType::f32 : dtype, device);
+  const auto mode = [](bool transposed) { return transposed ? kernels::Transpose::yes : kernels::Transpose::no; };
+  return {.work = [=, ta = mode(a_is_transposed), tb = mode(b_is_transposed)]() mutable { kernels::matmul(c, a, ta, b, tb); }};
+}
+
+// A block of layers that share a matrix: queries, keys and values are slices of fused projections, as in the model.
+struct AttentionBlockTensors {
+  Tensor q, k, lse, row_sum, dq, dk;
+  struct Layer {
+    Tensor v, o, d_o, dv;
+  };
+  std::vector<Layer> layers;
+  double scale = 1;
+
+  // {"rows", "tokens", "heads", "kv_heads", "head_dim", "layers"}
+  AttentionBlockTensors(const json& request, Device device) {
+    const int64_t rows = request.at("rows"), tokens = request.at("tokens"), width = request.at("head_dim");
+    const int64_t heads = request.at("heads"), kv_heads = request.at("kv_heads"), count = request.value("layers", 1);
+    const DType dtype = dtype_from(request);
+    const Tensor fused = random_tensor({rows, tokens, heads + 2 * kv_heads, width}, dtype, device, 1);
+    const Tensor d_fused = Tensor::empty_like(fused);
+    scale = 1 / std::sqrt(double(width));
+    q = fused.narrow(2, 0, heads), k = fused.narrow(2, heads, kv_heads);
+    dq = d_fused.narrow(2, 0, heads), dk = d_fused.narrow(2, heads, kv_heads);
+    lse = Tensor::empty({rows, heads, tokens}, DType::f32, device);
+    row_sum = Tensor::zeros_like(lse);
+    for (int64_t i = 0; i < count; ++i) {
+      const Shape outputs{rows, tokens, heads, width}, values{rows, tokens, kv_heads, width};
+      Layer layer;
+      layer.v = i == 0 ? fused.narrow(2, heads + kv_heads, kv_heads) : random_tensor(values, dtype, device, uint64_t(10 + i));
+      layer.dv = i == 0 ? d_fused.narrow(2, heads + kv_heads, kv_heads) : Tensor::empty(values, dtype, device);
+      layer.d_o = random_tensor(outputs, dtype, device, uint64_t(20 + i));
+      layer.o = Tensor::empty(outputs, dtype, device);
+      layers.push_back(layer);
+    }
+    forward();
+    for (size_t i = 1; i < layers.size(); ++i) follower_forward(i);
+  }
+
+  void forward() { kernels::attention_forward(layers[0].o, lse, q, k, layers[0].v, {}, scale); }
+  void follower_forward(size_t i) { kernels::shared_attention_forward(layers[i].o, q, k, lse, layers[i].v, {}, scale); }
+  void backward() {
+    row_sum.fill_zero();
+    std::vector<kernels::AttentionUse> uses;
+    for (Layer& layer : layers) {
+      kernels::attention_row_sums(row_sum, layer.d_o, layer.o);
+      uses.push_back({layer.d_o, layer.v});
+    }
+    for (size_t i = 1; i < layers.size(); ++i)
+      kernels::attention_value_backward(layers[i].dv, layers[i].d_o, q, k, lse, {}, scale);
+    kernels::attention_backward(dq, dk, layers[0].dv, uses, q, k, lse, row_sum, {}, scale);
+  }
+};
+
+inline BenchmarkCase attention_forward_case(const json& request, Device device) {
+  return {.work = [tensors = std::make_shared<AttentionBlockTensors>(request, device)] { tensors->forward(); }};
+}
+
+inline BenchmarkCase follower_forward_case(json request, Device device) {
+  request["layers"] = 2;
+  return {.work = [tensors = std::make_shared<AttentionBlockTensors>(request, device)] { tensors->follower_forward(1); }};
+}
+
+inline BenchmarkCase attention_backward_case(const json& request, Device device) {
+  return {.work = [tensors = std::make_shared<AttentionBlockTensors>(request, device)] { tensors->backward(); }};
+}
+
+// {"tokens", "hidden", "vocab", "teacher"}: the heads' products, three losses (without teacher one), the gradients of hidden states and
+// the student's head.
+inline BenchmarkCase head_case(const json& request, Device device) {
+  const int64_t tokens = request.at("tokens"), width = request.at("hidden"), vocabulary = request.at("vocab");
+  const bool with_teacher = request.value("teacher", true);
+  const DType dtype = dtype_from(request);
+  const Tensor hidden = random_tensor({tokens, width}, dtype, device, 1);
+  const Tensor head = random_tensor({vocabulary, width}, dtype, device, 2, 0.02);
+  const Tensor teacher_hidden = with_teacher ? random_tensor({tokens, width}, dtype, device, 3) : Tensor();
+  const Tensor teacher_head = with_teacher ? random_tensor({vocabulary, width}, dtype, device, 4, 0.02) : Tensor();
+  const Tensor labels = Tensor::from(random_ids(tokens, vocabulary, 5)).to(device);
+  Tensor d_hidden = Tensor::empty_like(hidden), d_head = Tensor::empty({vocabulary, width}, DType::f32, device);
+  kernels::DistillationWeights weights;
+  if (with_teacher)
+    weights.kl = 0.25, weights.hard_label = 0.5, weights.true_label = 0.25;
+  else
+    weights.kl = 0, weights.hard_label = 0, weights.true_label = 1;
+  const auto loss = std::make_shared<double>(0);
+  BenchmarkCase result;
+  result.work = [=]() mutable {
+    const kernels::DistillationTerms terms =
+        kernels::distillation_head(d_hidden, d_head, GradientMode::overwrite, hidden, head, teacher_hidden, teacher_head, labels,
+                                   weights, 1 / double(tokens));
+    *loss = kernels::weighted_loss(terms, weights) / double(tokens);
+  };
+  result.report = [loss](json& answer) { answer["loss"] = *loss; };
+  return result;
+}
+
+// {"kernel", "tokens", "hidden", "mlp", "vocab", "heads", "kv_heads", "head_dim", "sequence"}: what the layers do element by element.
+inline BenchmarkCase elementwise_case(const json& request, Device device) {
+  const std::string kernel = request.at("kernel");
+  const int64_t tokens = request.at("tokens"), width = request.at("hidden"), mlp = request.at("mlp");
+  const int64_t vocabulary = request.at("vocab"), heads = request.at("heads"), kv_heads = request.at("kv_heads");
+  const int64_t head_dim = request.at("head_dim"), sequence = request.at("sequence");
+  const DType dtype = dtype_from(request);
+  uint64_t seed = 1;
+  const auto random = [&](const Shape& shape) { return random_tensor(shape, dtype, device, seed++); };
+  const auto empty = [&](const Shape& shape, DType type) { return Tensor::empty(shape, type, device); };
+  const Shape rows{tokens, width};
+  const Tensor weight = random_tensor({width}, DType::f32, device, seed++);
+  if (kernel == "rms_norm_forward")
+    return {.work = [=, x = random(rows), y = empty(rows, dtype), inverse = empty({tokens}, DType::f32)]() mutable {
+      kernels::rms_norm_forward(y, inverse, x, weight, 1e-5);
+    }};
+  if (kernel == "add_rms_norm_forward")
+    return {.work = [=, x = random(rows), delta = random(rows), sum = empty(rows, dtype), y = empty(rows, dtype),
+                     inverse = empty({tokens}, DType::f32)]() mutable {
+      kernels::add_rms_norm_forward(sum, y, inverse, x, delta, weight, 1e-5);
+    }};
+  if (kernel == "rms_norm_backward") {
+    const Tensor x = random(rows);
+    Tensor y = empty(rows, dtype), inverse = empty({tokens}, DType::f32);
+    kernels::rms_norm_forward(y, inverse, x, weight, 1e-5);
+    return {.work = [=, dy = random(rows), d_sum = random(rows), dx = y, dweight = empty({width}, DType::f32)]() mutable {
+      kernels::rms_norm_backward(dx, dweight, GradientMode::overwrite, dy, d_sum, x, weight, inverse);
+    }};
+  }
+  if (kernel == "rope") {
+    kernels::RopeTable table{random_tensor({sequence, head_dim / 2}, DType::f32, device, seed++),
+                             random_tensor({sequence, head_dim / 2}, DType::f32, device, seed++)};
+    const Tensor fused = random({tokens / sequence, sequence, heads + 2 * kv_heads, head_dim});
+    Tensor rotated = empty({tokens / sequence, sequence, heads + kv_heads, head_dim}, dtype);
+    return {.work = [=, x = fused.narrow(2, 0, heads + kv_heads)]() mutable {
+      kernels::rope(rotated, x, table, 0, kernels::RopeDirection::forward);
+    }};
+  }
+  if (kernel == "swiglu_forward")
+    return {.work = [gate_up = random({tokens, 2 * mlp}), y = empty({tokens, mlp}, dtype)]() mutable {
+      kernels::swiglu_forward(y, gate_up);
+    }};
+  if (kernel == "swiglu_backward")
+    return {.work = [gate_up = random({tokens, 2 * mlp}), dy = random({tokens, mlp}),
+                     d_gate_up = empty({tokens, 2 * mlp}, dtype)]() mutable { kernels::swiglu_backward(d_gate_up, dy, gate_up); }};
+  if (kernel == "cast")
+    return {.work = [from = random_tensor(rows, DType::f32, device, seed++), to = empty(rows, DType::bf16)]() mutable {
+      kernels::cast(to, from);
+    }};
+  const Tensor ids = Tensor::from(random_ids(tokens, vocabulary, seed++)).to(device);
+  if (kernel == "embedding_forward")
+    return {.work = [=, y = empty(rows, dtype), table = random_tensor({vocabulary, width}, DType::f32, device, seed++)]() mutable {
+      kernels::embedding_forward(y, ids, table);
+    }};
+  if (kernel == "embedding_backward")
+    return {.work = [=, dy = random(rows), d_table = empty({vocabulary, width}, DType::f32)]() mutable {
+      kernels::embedding_backward(d_table, GradientMode::overwrite, dy, ids);
+    }};
+  fail(ExitCode::usage, "kernel ", kernel, " is not known");
+}
+
+// {"parameters", "spans"}: f32 tensors of equal size.
+inline std::vector<Tensor> parameter_like(const json& request, Device device, double deviation) {
+  const int64_t spans = request.at("spans"), each = request.at("parameters").get<int64_t>() / spans;
+  std::vector<Tensor> result;
+  for (int64_t i = 0; i < spans; ++i) result.push_back(random_tensor({each}, DType::f32, device, uint64_t(i), deviation));
+  return result;
+}
+
+inline BenchmarkCase adamw_case(const json& request, Device device) {
+  std::vector<kernels::AdamWSpan> spans;
+  const std::vector<Tensor> parameters = parameter_like(request, device, 0.02), gradients = parameter_like(request, device, 1e-3);
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    kernels::AdamWSpan span;
+    span.parameter = parameters[i];
+    span.gradient = gradients[i];
+    span.first_moment = Tensor::zeros_like(parameters[i]);
+    span.second_moment = Tensor::zeros_like(parameters[i]);
+    spans.push_back(span);
+  }
+  return {.work = [spans, step = int64_t{0}]() mutable { kernels::adamw(spans, {.learning_rate = 1e-4, .step = ++step}); }};
+}
+
+inline BenchmarkCase gradient_norm_case(const json& request, Device device) {
+  return {.work = [gradients = parameter_like(request, device, 1e-3)] { kernels::gradient_norm(gradients); }};
+}
+
+}  // namespace echo::benchmarks

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Kernels, training, distillation and generation on a GPU beside PyTorch, in turns, with the targets of each (under nine minutes on an H200).
+#   benchmarks/run_gpu.sh [--python PYTHON] [--quick] [--device cpu --tiny] [--results FILE.json] [--document FILE.md] [more of compare_gpu.py]
+# PYTHON: an interpreter that has torch (default python3). --quick: a subset in two minutes. --device cpu --tiny: every case at toy sizes.
+# Appends a dated section to docs/benchmarks.md (or FILE.md); nothing with --tiny unless FILE.md is given. Runs in a checkout and in a bundle.
+set -euo pipefail
+here=$(cd "$(dirname "$0")/.." && pwd)
+shown="benchmarks/run_gpu.sh $*"
+python=python3 document="$here/docs/benchmarks.md" chosen_document="" results=gpu_results.json tiny="" arguments=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --python) python=$2; shift ;;
+    --document) chosen_document=$2; shift ;;
+    --results) results=$2; shift ;;
+    --tiny) tiny=1; arguments+=("$1") ;;
+    *) arguments+=("$1") ;;
+  esac
+  shift
+done
+[ -z "$tiny" ] || document=""
+[ -z "$chosen_document" ] || document=$chosen_document
+
+# ECHOATT_PROGRAMS names another build; a bundle has its programs in bin.
+programs=("${ECHOATT_PROGRAMS:+$ECHOATT_PROGRAMS/benchmarks/gpu_benchmark}" "$here"/bin/benchmarks/gpu_benchmark
+          "$here"/build/release-cuda*/bin/benchmarks/gpu_benchmark "$here"/build/release-cpu*/bin/benchmarks/gpu_benchmark)
+program=""
+for candidate in "${programs[@]}"; do
+  if [ -z "$program" ] && [ -n "$candidate" ] && [ -x "$candidate" ]; then program=$candidate; fi
+done
+[ -n "$program" ] || { echo "error: gpu_benchmark is not built; run: make benchmarks" >&2; exit 66; }
+
+# cuBLAS as PyTorch brings it, where the system has none.
+if ! ldconfig -p 2>/dev/null | grep -q 'libcublasLt\.so\.13'; then
+  folder=$("$python" - <<'PY' || true
+import glob, os
+try:
+    import nvidia
+    found = [f for root in nvidia.__path__ for f in glob.glob(os.path.join(root, "**", "libcublasLt.so.13"), recursive=True)]
+    print(os.path.dirname(found[0]) if found else "")
+except ImportError:
+    print("")
+PY
+)
+  [ -z "$folder" ] || export LD_LIBRARY_PATH="$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+fi
+
+exec "$python" "$here/benchmarks/compare_gpu.py" --program "$program" --results "$results" --command "$shown" \
+  ${document:+--document "$document"} "${arguments[@]}"
