@@ -67,9 +67,9 @@ Variable tanh(const Variable& x) {
 }
 
 Variable sum(const Variable& x) {
-  Tensor y = Tensor::full({1}, kernels::sum(x.data()), x.dtype());
+  Tensor y = Tensor::full({1}, kernels::sum(x.data()), x.dtype(), x.data().device());
   return record("sum", {x}, y, [shape = x.shape(), dtype = x.dtype()](const Tensor& dy) -> Gradients {
-    return {Tensor::full(shape, dy.item(), dtype)};
+    return {Tensor::full(shape, dy.item(), dtype, dy.device())};
   });
 }
 
@@ -77,7 +77,7 @@ Variable mean(const Variable& x) { return scale(sum(x), 1.0 / double(x.data().el
 
 Variable matmul(const Variable& a, const Variable& b) {
   ECHO_CHECK(a.data().rank() == 2 && b.data().rank() == 2, "matmul: a ", a.shape(), " x b ", b.shape(), ", expected rank 2");
-  Tensor y = Tensor::empty({a.shape()[0], b.shape()[1]}, a.dtype());
+  Tensor y = Tensor::empty({a.shape()[0], b.shape()[1]}, a.dtype(), a.data().device());
   kernels::matmul(y, a.data(), Transpose::no, b.data(), Transpose::no);
   return record("matmul", {a, b}, y, [a = a.data(), b = b.data()](const Tensor& dy) -> Gradients {
     Tensor da = Tensor::empty_like(a), db = Tensor::empty_like(b);

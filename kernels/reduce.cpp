@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "kernels/dispatch.h"
 #include "kernels/operands.h"
 
 namespace echo::kernels {
@@ -30,12 +31,12 @@ double ordered_sum(int64_t count, Term term) {
 }
 
 template <class T>
-double sum(const T* x, int64_t count) {
+double sum_elements(const T* x, int64_t count) {
   return ordered_sum(count, [x](int64_t i) { return double(static_cast<accumulator<T>>(x[i])); });
 }
 
 template <class T>
-double dot(const T* a, const T* b, int64_t count) {
+double dot_elements(const T* a, const T* b, int64_t count) {
   return ordered_sum(count, [a, b](int64_t i) {
     return double(static_cast<accumulator<T>>(a[i])) * double(static_cast<accumulator<T>>(b[i]));
   });
@@ -43,7 +44,7 @@ double dot(const T* a, const T* b, int64_t count) {
 
 // Rows go into a few partial sums of a fixed number of rows each, so that tall matrices use all threads.
 template <class Y, class T>
-void sum_rows(Y* y, const T* x, int64_t rows, int64_t columns, GradientMode mode) {
+void sum_row_pieces(Y* y, const T* x, int64_t rows, int64_t columns, GradientMode mode) {
   using A = accumulator<T>;
   constexpr int64_t kMostPieces = 64;
   const int64_t rows_per_piece = std::max<int64_t>(64, (rows + kMostPieces - 1) / kMostPieces);
@@ -67,14 +68,36 @@ void sum_rows(Y* y, const T* x, int64_t rows, int64_t columns, GradientMode mode
 }
 
 }  // namespace
+
+double sum(const Tensor& x) {
+  double result = 0;
+  dispatch_float(x.dtype(), [&]<class T>() { result = sum_elements(x.data<T>(), x.elements()); });
+  return result;
+}
+
+double dot(const Tensor& a, const Tensor& b) {
+  double result = 0;
+  dispatch_float(a.dtype(), [&]<class T>() { result = dot_elements(a.data<T>(), b.data<T>(), a.elements()); });
+  return result;
+}
+
+void sum_rows(Tensor& y, const Tensor& x, GradientMode mode) {
+  const int64_t columns = x.dim(-1);
+  if (columns == 0) return;
+  const int64_t rows = x.elements() / columns;
+  dispatch_float(x.dtype(), [&]<class T>() {
+    if (y.dtype() == x.dtype())
+      sum_row_pieces(y.data<T>(), x.data<T>(), rows, columns, mode);
+    else
+      sum_row_pieces(y.data<accumulator<T>>(), x.data<T>(), rows, columns, mode);
+  });
+}
+
 }  // namespace cpu
 
 double sum(const Tensor& x) {
   check_operands("sum", x.shape(), {&x});
-  require_cpu("sum", x);
-  double result = 0;
-  dispatch_float(x.dtype(), [&]<class T>() { result = cpu::sum(x.data<T>(), x.elements()); });
-  return result;
+  ECHO_DISPATCH_DEVICE_VALUE(x, sum, x);
 }
 
 double mean(const Tensor& x) {
@@ -85,10 +108,7 @@ double mean(const Tensor& x) {
 double dot(const Tensor& a, const Tensor& b) {
   check_operands("dot", a.shape(), {&a, &b});
   check_same_dtype("dot", {&a, &b});
-  require_cpu("dot", a);
-  double result = 0;
-  dispatch_float(a.dtype(), [&]<class T>() { result = cpu::dot(a.data<T>(), b.data<T>(), a.elements()); });
-  return result;
+  ECHO_DISPATCH_DEVICE_VALUE(a, dot, a, b);
 }
 
 double sum_of_squares(const Tensor& x) { return dot(x, x); }
@@ -98,16 +118,7 @@ void sum_rows(Tensor& y, const Tensor& x, GradientMode mode) {
   ECHO_CHECK(x.rank() >= 1 && y.defined() && y.shape() == Shape{x.dim(-1)} && y.is_contiguous() && y.device() == x.device(),
              "sum_rows: x ", x, " into y ", y, ", expected one value per column");
   ECHO_CHECK(y.dtype() == x.dtype() || y.dtype() == accumulator_dtype(x.dtype()), "sum_rows: x ", x, " into y ", y);
-  require_cpu("sum_rows", x);
-  const int64_t columns = x.dim(-1);
-  if (columns == 0) return;
-  const int64_t rows = x.elements() / columns;
-  dispatch_float(x.dtype(), [&]<class T>() {
-    if (y.dtype() == x.dtype())
-      cpu::sum_rows(y.data<T>(), x.data<T>(), rows, columns, mode);
-    else
-      cpu::sum_rows(y.data<accumulator<T>>(), x.data<T>(), rows, columns, mode);
-  });
+  ECHO_DISPATCH_DEVICE(x, sum_rows, y, x, mode);
 }
 
 }  // namespace echo::kernels

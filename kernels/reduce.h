@@ -4,7 +4,7 @@
 #include "tensor/tensor.h"
 
 // Sums that do not depend on the number of threads: fixed pieces, added in order. Contiguous floating tensors of any
-// shape.
+// shape; on a GPU f32 and bf16.
 namespace echo::kernels {
 
 // In f64 whatever the dtype. Empty tensors: 0 (mean: throws Error).
@@ -16,5 +16,17 @@ double dot(const Tensor& a, const Tensor& b);  // sum of a * b; one shape and dt
 // y[j] = sum over rows of x[row, j], or added to y. x: (..., D); y: (D) of x's dtype, or f32 where x is bf16.
 // Sums in f32 (f64 for f64). Throws Error when shapes or dtypes do not fit.
 void sum_rows(Tensor& y, const Tensor& x, GradientMode mode = GradientMode::overwrite);
+
+// Arguments as above, already checked.
+namespace cpu {
+double sum(const Tensor& x);
+double dot(const Tensor& a, const Tensor& b);
+void sum_rows(Tensor& y, const Tensor& x, GradientMode mode);
+}  // namespace cpu
+namespace cuda {
+double sum(const Tensor& x);
+double dot(const Tensor& a, const Tensor& b);
+void sum_rows(Tensor& y, const Tensor& x, GradientMode mode);
+}  // namespace cuda
 
 }  // namespace echo::kernels

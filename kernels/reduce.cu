@@ -1,0 +1,99 @@
+// Sums on a GPU. sum and dot: kernels/cuda_sums.cuh; every element is read once, one f64 goes to the host.
+// sum_rows: a block owns kWarp vectors of columns and a part of the rows; its kGroups rows of threads stride over them, four loads of
+// 16 bytes under way each, and meet in shared memory (8 KiB at most). Each part leaves one row of f32; a second kernel adds those in order.
+// How many parts there are depends on the shape alone.
+#include <algorithm>
+
+#include "kernels/cuda_column_sums.cuh"
+#include "kernels/cuda_sums.cuh"
+#include "kernels/reduce.h"
+
+namespace echo::kernels::cuda {
+namespace {
+
+constexpr int kGroups = 8;
+constexpr int64_t kBlocks = 512;  // as many as keep a large GPU's memory busy
+
+template <class T>
+__global__ void __launch_bounds__(kSumThreads) sum_pieces(double* pieces, const T* a, const T* b, int64_t count) {
+  __shared__ double scratch[kSumThreads / kWarp];
+  const int64_t begin = int64_t(blockIdx.x) * kSumPiece;
+  const double total = piece_sum(a + begin, b == nullptr ? b : b + begin, min(kSumPiece, count - begin), scratch);
+  if (threadIdx.x == 0) pieces[blockIdx.x] = total;
+}
+
+// `b` is undefined for a sum of a alone.
+double total(const char* operation, const Tensor& a, const Tensor& b) {
+  const int64_t count = a.elements();
+  if (count == 0) return 0;
+  const Tensor pieces = Tensor::empty({(count + kSumPiece - 1) / kSumPiece}, DType::f64, a.device());
+  dispatch_gpu_float(operation, a.dtype(), [&]<class T>() {
+    launch(sum_pieces<T>, unsigned(pieces.elements()), kSumThreads, 0, stream(), pieces.data<double>(), a.data<T>(), data_or_null<T>(b),
+           count);
+  });
+  return total_of(pieces);
+}
+
+template <int kCount, class T>
+__global__ void __launch_bounds__(kWarp* kGroups) sum_row_parts(float* partial, const T* x, int64_t rows, int64_t columns,
+                                                                int64_t rows_per_part) {
+  constexpr int kLoads = 4;
+  __shared__ float sums[kGroups][kWarp * kCount];
+  const int64_t column = (int64_t(blockIdx.x) * kWarp + threadIdx.x) * kCount, part = blockIdx.y;
+  const int64_t end = min(rows, (part + 1) * rows_per_part);
+  float total[kCount] = {};
+  for (int64_t row = part * rows_per_part + threadIdx.y; row < end && column < columns; row += kLoads * kGroups) {
+    float values[kLoads][kCount];
+#pragma unroll
+    for (int load = 0; load < kLoads; ++load) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) values[load][i] = 0;
+      if (row + load * kGroups < end) load_elements(values[load], x + (row + load * kGroups) * columns + column);
+    }
+#pragma unroll
+    for (int load = 0; load < kLoads; ++load)
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) total[i] += values[load][i];
+  }
+  // Columns of one vector lie kWarp apart, so that no two lanes of a warp meet in a bank.
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) sums[threadIdx.y][i * kWarp + threadIdx.x] = total[i];
+  __syncthreads();
+  if (threadIdx.y != 0 || column >= columns) return;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    float sum = 0;
+#pragma unroll
+    for (int group = 0; group < kGroups; ++group) sum += sums[group][i * kWarp + threadIdx.x];
+    partial[part * columns + column + i] = sum;
+  }
+}
+
+}  // namespace
+
+double sum(const Tensor& x) { return total("sum", x, Tensor()); }
+double dot(const Tensor& a, const Tensor& b) { return total("dot", a, b); }
+
+void sum_rows(Tensor& y, const Tensor& x, GradientMode mode) {
+  const int64_t columns = x.dim(-1);
+  if (columns == 0) return;
+  const int64_t rows = x.elements() / columns;
+  const bool accumulate = mode == GradientMode::accumulate;
+  if (rows == 0) {
+    if (!accumulate) y.fill_zero();
+    return;
+  }
+  dispatch_gpu_float("sum_rows", x.dtype(), [&]<class T>() {
+    const int count = is_vector_aligned(x.data<T>(), columns) ? kPerVector<T> : 1;
+    const int64_t column_blocks = blocks_for(columns, kWarp * count);
+    const int64_t most_parts = std::max<int64_t>(1, kBlocks / column_blocks);
+    const int64_t rows_per_part = std::max<int64_t>(4 * kGroups, (rows + most_parts - 1) / most_parts);
+    const int64_t parts = (rows + rows_per_part - 1) / rows_per_part;
+    const Tensor partial = Tensor::empty({parts, columns}, DType::f32, x.device());
+    launch(count == 1 ? sum_row_parts<1, T> : sum_row_parts<kPerVector<T>, T>, dim3(unsigned(column_blocks), unsigned(parts)),
+           dim3(kWarp, kGroups), 0, stream(), partial.data<float>(), x.data<T>(), rows, columns, rows_per_part);
+    dispatch_gpu_float("sum_rows", y.dtype(), [&]<class Y>() { add_partials(y.data<Y>(), partial, accumulate); });
+  });
+}
+
+}  // namespace echo::kernels::cuda
