@@ -10,6 +10,7 @@
 #include "kernels/cuda_common.cuh"
 #include "kernels/matmul.h"
 #include "kernels/matmul_operands.h"
+#include "kernels/small_matmul.h"
 
 namespace echo::kernels::cuda {
 namespace {
@@ -97,6 +98,7 @@ Engine& engine() {
 void allow_tf32(bool allowed) { engine().tf32 = allowed; }
 
 void matmul(const MatmulOperands& p) {
+  if (small_matmul_fits(p)) return small_matmul(p);
   Engine& self = engine();
   const std::lock_guard lock(self.mutex);
   if (self.handle == nullptr) {
