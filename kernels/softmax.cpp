@@ -1,5 +1,6 @@
 #include "kernels/softmax.h"
 
+#include "kernels/dispatch.h"
 #include "kernels/vector_math.h"
 
 namespace echo::kernels {
@@ -10,8 +11,7 @@ void softmax_forward(Tensor& y, const Tensor& x, double scale) {
   ECHO_CHECK(y.defined() && y.shape() == x.shape() && y.dtype() == x.dtype() && y.device() == x.device(),
              "softmax_forward: y must be like x: ", y, ", ", x);
   ECHO_CHECK(x.is_contiguous() && y.is_contiguous(), "softmax_forward: x and y must be contiguous");
-  ECHO_CHECK(x.device().is_cpu(), "softmax_forward: no implementation for device ", x.device());
-  cpu::softmax_forward(y, x, scale);
+  ECHO_DISPATCH_DEVICE(x, softmax_forward, y, x, scale);
 }
 
 void softmax_backward(Tensor& dx, const Tensor& dy, const Tensor& y, double scale) {
@@ -23,8 +23,7 @@ void softmax_backward(Tensor& dx, const Tensor& dy, const Tensor& y, double scal
         "softmax_backward: dx and dy must be like y: ", *tensor, ", ", y);
     ECHO_CHECK(tensor->is_contiguous() && y.is_contiguous(), "softmax_backward: dx, dy and y must be contiguous");
   }
-  ECHO_CHECK(y.device().is_cpu(), "softmax_backward: no implementation for device ", y.device());
-  cpu::softmax_backward(dx, dy, y, scale);
+  ECHO_DISPATCH_DEVICE(y, softmax_backward, dx, dy, y, scale);
 }
 
 namespace cpu {

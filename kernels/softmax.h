@@ -5,7 +5,7 @@
 namespace echo::kernels {
 
 // y = softmax(scale * x) over the last dimension.
-//   x, y: (..., N), the same dtype (f32, bf16, f64), contiguous; y may be x. Sums in f32 (f64 for f64). The row maximum is subtracted
+//   x, y: (..., N), one dtype (f32, bf16, on the CPU f64), contiguous; y may be x. Sums in f32 (f64 for f64). The row maximum is subtracted
 //   first: exp overflows f32 above 88.7, and softmax is invariant to a shift.
 // Throws Error when shapes, dtypes, strides or devices differ.
 void softmax_forward(Tensor& y, const Tensor& x, double scale);
@@ -20,4 +20,10 @@ void softmax_forward(Tensor& y, const Tensor& x, double scale);
 void softmax_backward(Tensor& dx, const Tensor& dy, const Tensor& y, double scale);
 
 }  // namespace cpu
+namespace cuda {
+
+void softmax_forward(Tensor& y, const Tensor& x, double scale);
+void softmax_backward(Tensor& dx, const Tensor& dy, const Tensor& y, double scale);
+
+}  // namespace cuda
 }  // namespace echo::kernels
