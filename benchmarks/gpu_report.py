@@ -144,8 +144,9 @@ def rates(f):
             if str(reason) != "not part of this run":
                 lines.append(f"| {name} | failed: {reason} |")
 
-    line("matmul 8192 x 8192 x 8192, bf16, TFLOP/s (ours / PyTorch)", lambda: " / ".join(
-        f"{2 * run.ceilings()[2][2]['m'] ** 3 / f.time(k) * 1e-12:.0f}" for k in ("matmul", "matmul, PyTorch")))
+    side = run.ceilings()[2][2]["m"]
+    line(f"matmul {side} x {side} x {side}, {run.dtype}, TFLOP/s (ours / PyTorch)", lambda: " / ".join(
+        f"{2 * side**3 / f.time(k) * 1e-12:.0f}" for k in ("matmul", "matmul, PyTorch")))
     line("copy, GB/s read and written (ours / PyTorch)", lambda: " / ".join(
         f"{2 * run.ceilings()[0][2]['bytes'] / f.time(k) * 1e-9:.0f}" for k in ("copy", "copy, PyTorch")))
     for key in ("step", "step, PyTorch", "step, 0 follow", "step, 9 follow", "step, 17 follow", "step, 1 follows", "distillation",
@@ -166,14 +167,13 @@ def rates(f):
 def kernel_table(f):
     """Each kind of kernel of a training step timed alone, against the step: the rest is launches, gaps, copies and waiting."""
     run, lines, total = f.run, [], 0.0
-    scale = f.tokens / run.elementwise_tokens()
     for key, calls in models.kernels_of_a_step(run.model, f.tokens):
         measured = key
         if key.startswith("attention"):
             measured = f"{key} {f.length}"
         seconds = f.time(measured)
         if key in models.ELEMENTWISE:
-            seconds *= models.elementwise_bytes(key, run.model, f.tokens, f.item) / f.elementwise_bytes(key) if scale != 1 else 1
+            seconds *= models.elementwise_bytes(key, run.model, f.tokens, f.item) / f.elementwise_bytes(key)
         total += calls * seconds
         lines.append((calls * seconds, f"| {key} | {calls} | {seconds * 1e3:.3f} | {calls * seconds * 1e3:.2f} |"))
     step = f.time("step")
@@ -186,13 +186,15 @@ def section(run):
     greetings = {name: server.greeting for name, server in run.servers.items()}
     device = greetings["ours"].get("device") or greetings["peer"].get("device", "unknown")
     attention = "cuDNN" if greetings["peer"].get("backend") == "cudnn" else greetings["peer"].get("backend", "unknown")
+    note = lambda key, field: run.samples.get(key, [{}])[0].get(field, "not run")
     rounds = max((len(samples) for samples in run.samples.values()), default=0)
     driver = driver_version() if run.arguments.device != "cpu" else ""
     lines = [f"## On {device}, beside PyTorch", "",
              f"{datetime.date.today()}, {device}{', driver ' + driver if driver else ''}, {run.dtype}; PyTorch "
              f"{greetings['peer'].get('version', 'absent')} (its attention: {attention}, "
              f"{'grouped heads' if greetings['peer'].get('grouped', True) else 'repeated heads'}). TinyLlama's shape, random weights, "
-             f"{f.tokens} tokens a step.", f"`{run.arguments.command}`; medians of up to {rounds} rounds in turns.", "",
+             f"{f.tokens} tokens a step. The eager loop's model: {note('distillation, PyTorch', 'model')}; the compiled decode step: "
+             f"{note('decode 1, PyTorch', 'variant')}.", f"`{run.arguments.command}`; medians of up to {rounds} rounds in turns.", "",
              "| what | figure | target | stretch | result |", "|---|---|---|---|---|"]
     for what, figure, target, stretch, lower, style in rows:
         limits = f"{'<=' if lower else '>='} {style.format(target)} | {style.format(stretch) if stretch is not None else '-'}"
