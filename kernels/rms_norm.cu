@@ -1,13 +1,216 @@
-// RMSNorm on a GPU: one warp owns a row, a thread every 32nd element of it; sums by warp shuffles, no shared memory.
-// Bytes per row of width D: forward reads x (and delta) and the weight, writes y (and sum); backward reads dy, x (and d_sum), writes dx.
-// The weight's gradient: one block owns 32 columns, its rows of threads stride over the rows and meet in shared memory in a fixed
-// order, so that the same run twice gives the same bits.
-#include "kernels/cuda_common.cuh"
+// RMSNorm on a GPU. Aligned rows of up to 8192 elements: a warp owns a short row, a block of 256 threads a long one, and holds it in
+// registers (kernels/cuda_rows.cuh); up to four rows are under way at once, and the weight stays in registers from row to row.
+// Bytes per row of width D: forward reads x (and delta), writes y (and sum); backward reads dy, x (and d_sum), writes dx, each once.
+// The weight's gradient comes from the same pass: a thread adds up its columns over the rows of its block, each block leaves one row of f32,
+// and a second kernel adds those in order. Which rows a block takes depends on the shape alone, so the same run twice gives the same bits.
+// Other rows: a warp per row, which is read twice, and one more pass for the weight's gradient.
+#include <algorithm>
+
+#include "kernels/cuda_column_sums.cuh"
+#include "kernels/cuda_rows.cuh"
 #include "kernels/rms_norm.h"
+#include "tensor/cuda_memory.h"
 
 namespace echo::kernels::cuda {
 namespace {
 
+// ---- rows in registers -------------------------------------------------------------------------------------------------
+constexpr int64_t kBackwardBlocks = 320;  // three on each multiprocessor of an A100: all of them run at once
+constexpr int kForwardBlocks = 4;         // per multiprocessor
+
+// How a block of kRowThreads threads takes rows of T: kGroups side by side, kForward or kBackward of each group at once.
+template <int kGroup, int kVectors, class T>
+struct Plan {
+  static constexpr int kCount = kPerVector<T>, kHeld = kVectors * kCount, kGroups = kRowThreads / kGroup;
+  static constexpr int kForward = kHeld <= 8 ? 4 : kHeld == 16 ? 2 : 1, kBackward = kHeld <= 16 ? 2 : 1;
+  static constexpr int kForwardBlocksAtOnce = kHeld <= 16 ? 3 : 2, kBackwardBlocksAtOnce = kHeld <= 8 ? 3 : kHeld == 16 ? 2 : 1;
+  static constexpr bool kKeepsWeight = kHeld <= 16;  // else it is read again for every row, from cache
+};
+
+// The weight at the thread's vectors, from registers or memory.
+template <int kGroup, int kVectors, class T, class W>
+class ColumnWeights {
+  using P = Plan<kGroup, kVectors, T>;
+
+ public:
+  __device__ __forceinline__ ColumnWeights(const W* weight, int64_t width) : weight_(weight), width_(width) {
+    if constexpr (P::kKeepsWeight) {
+#pragma unroll
+      for (int v = 0; v < kVectors; ++v) read(kept_[v], v);
+    }
+  }
+  __device__ __forceinline__ void at(float (&values)[P::kCount], int v) const {
+    if constexpr (P::kKeepsWeight) {
+#pragma unroll
+      for (int i = 0; i < P::kCount; ++i) values[i] = kept_[v][i];
+    } else {
+      read(values, v);
+    }
+  }
+
+ private:
+  __device__ __forceinline__ void read(float (&values)[P::kCount], int v) const {
+    const int column = (v * kGroup + int(threadIdx.x) % kGroup) * P::kCount;
+#pragma unroll
+    for (int i = 0; i < P::kCount; ++i) values[i] = 0;
+    if (column >= width_) return;
+    if constexpr (P::kCount % kPerVector<W> == 0) {
+      load_elements(values, weight_ + column);
+    } else {
+      const uint2 read = *reinterpret_cast<const uint2*>(weight_ + column);
+      values[0] = low_bf16(read.x), values[1] = high_bf16(read.x), values[2] = low_bf16(read.y), values[3] = high_bf16(read.y);
+    }
+  }
+
+  const W* weight_;
+  int64_t width_;
+  float kept_[P::kKeepsWeight ? kVectors : 1][P::kCount];
+};
+
+template <int kGroup, int kVectors, class T, class W>
+__global__ void __launch_bounds__(kRowThreads, Plan<kGroup, kVectors, T>::kForwardBlocksAtOnce)
+    forward_held(T* sum, T* y, float* inverse_rms, const T* x, const T* delta, const W* weight, int64_t rows, int64_t width, float eps) {
+  using P = Plan<kGroup, kVectors, T>;
+  constexpr int kRows = P::kForward;
+  __shared__ float scratch[kRowThreads / kWarp * kRows];
+  const int group = int(threadIdx.x) / kGroup;
+  const ColumnWeights<kGroup, kVectors, T, W> weights(weight, width);
+  for (int64_t first = int64_t(blockIdx.x) * (P::kGroups * kRows); first < rows; first += int64_t(gridDim.x) * (P::kGroups * kRows)) {
+    uint4 held[kRows][kVectors], addend[kRows][kVectors];
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const int64_t row = first + r * P::kGroups + group;
+      load_row<kGroup>(held[r], row < rows ? x + row * width : nullptr, width);
+      if (delta != nullptr) load_row<kGroup>(addend[r], row < rows ? delta + row * width : nullptr, width);
+    }
+    float squares[kRows] = {}, values[P::kCount], others[P::kCount];
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+      for (int v = 0; v < kVectors; ++v) {
+        unpack(values, held[r][v]);
+        if (delta != nullptr) {  // the norm sees the sum as it is stored
+          unpack(others, addend[r][v]);
+#pragma unroll
+          for (int i = 0; i < P::kCount; ++i) values[i] += others[i];
+          held[r][v] = pack(values);
+          unpack(values, held[r][v]);
+        }
+#pragma unroll
+        for (int i = 0; i < P::kCount; ++i) squares[r] += values[i] * values[i];
+      }
+    }
+    group_sum<kGroup>(squares, scratch);
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const int64_t row = first + r * P::kGroups + group;
+      if (row >= rows) continue;
+      const float inverse = rsqrtf(squares[r] / float(width) + eps);
+      if (threadIdx.x % kGroup == 0) inverse_rms[row] = inverse;
+      if (delta != nullptr) store_row<kGroup>(sum + row * width, held[r], width);
+#pragma unroll
+      for (int v = 0; v < kVectors; ++v) {
+        unpack(values, held[r][v]);
+        weights.at(others, v);
+#pragma unroll
+        for (int i = 0; i < P::kCount; ++i) values[i] *= inverse * others[i];
+        held[r][v] = pack(values);
+      }
+      store_row<kGroup>(y + row * width, held[r], width);
+    }
+  }
+}
+
+// `partial`: a row for each block, or null when the weight's gradient is not wanted.
+template <int kGroup, int kVectors, class T, class W>
+__global__ void __launch_bounds__(kRowThreads, Plan<kGroup, kVectors, T>::kBackwardBlocksAtOnce)
+    backward_held(T* dx, float* partial, const T* dy, const T* d_sum, const T* x, const W* weight, const float* inverse_rms,
+                  int64_t rows, int64_t width) {
+  using P = Plan<kGroup, kVectors, T>;
+  constexpr int kRows = P::kBackward, kColumns = kGroup == kWarp ? kGroup * P::kHeld : 1;
+  __shared__ float scratch[kRowThreads / kWarp * kRows];
+  __shared__ float columns[kColumns];
+  const int group = int(threadIdx.x) / kGroup, lane = int(threadIdx.x) % kGroup;
+  const ColumnWeights<kGroup, kVectors, T, W> weights(weight, width);
+  float of_weight[kVectors][P::kCount] = {}, gradient[P::kCount], input[P::kCount], scale[P::kCount];
+  for (int64_t first = int64_t(blockIdx.x) * (P::kGroups * kRows); first < rows; first += int64_t(gridDim.x) * (P::kGroups * kRows)) {
+    uint4 of_dy[kRows][kVectors], of_x[kRows][kVectors], of_d_sum[kRows][kVectors];
+    float inner[kRows] = {}, inverse[kRows];
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const int64_t row = first + r * P::kGroups + group, start = row * width;
+      load_row<kGroup>(of_dy[r], row < rows ? dy + start : nullptr, width);
+      load_row<kGroup>(of_x[r], row < rows ? x + start : nullptr, width);
+      load_row<kGroup>(of_d_sum[r], row < rows && d_sum != nullptr ? d_sum + start : nullptr, width);
+      inverse[r] = row < rows ? inverse_rms[row] : 0.0f;
+    }
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+      for (int v = 0; v < kVectors; ++v) {
+        unpack(gradient, of_dy[r][v]);
+        unpack(input, of_x[r][v]);
+        weights.at(scale, v);
+#pragma unroll
+        for (int i = 0; i < P::kCount; ++i) {
+          const float product = gradient[i] * input[i];
+          inner[r] += product * scale[i];
+          of_weight[v][i] += product * inverse[r];
+        }
+      }
+    }
+    group_sum<kGroup>(inner, scratch);
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const int64_t row = first + r * P::kGroups + group;
+      if (row >= rows) continue;
+      const float factor = inner[r] * inverse[r] * inverse[r] / float(width);
+#pragma unroll
+      for (int v = 0; v < kVectors; ++v) {
+        unpack(gradient, of_dy[r][v]);
+        unpack(input, of_x[r][v]);
+        weights.at(scale, v);
+#pragma unroll
+        for (int i = 0; i < P::kCount; ++i) gradient[i] = inverse[r] * (gradient[i] * scale[i] - input[i] * factor);
+        unpack(input, of_d_sum[r][v]);
+#pragma unroll
+        for (int i = 0; i < P::kCount; ++i) gradient[i] += input[i];
+        of_dy[r][v] = pack(gradient);
+      }
+      store_row<kGroup>(dx + row * width, of_dy[r], width);
+    }
+  }
+  if (partial == nullptr) return;
+  partial += blockIdx.x * width;
+  if constexpr (kGroup == kWarp) {  // the groups' sums meet one after another
+    for (int turn = 0; turn < P::kGroups; ++turn) {
+      if (turn == group) {
+#pragma unroll
+        for (int v = 0; v < kVectors; ++v) {
+#pragma unroll
+          for (int i = 0; i < P::kCount; ++i) {
+            float& column = columns[(v * P::kCount + i) * kWarp + lane];
+            column = of_weight[v][i] + (turn == 0 ? 0.0f : column);
+          }
+        }
+      }
+      __syncthreads();
+    }
+    if (group != 0) return;
+  }
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) {
+    const int at = (v * kGroup + lane) * P::kCount;
+    if (at >= width) continue;
+    if constexpr (kGroup == kWarp) {
+#pragma unroll
+      for (int i = 0; i < P::kCount; ++i) of_weight[v][i] = columns[(v * P::kCount + i) * kWarp + lane];
+    }
+    store_elements(partial + at, of_weight[v]);
+  }
+}
+
+// ---- any row -----------------------------------------------------------------------------------------------------------
 constexpr int kWarpsPerBlock = 8;
 constexpr int kColumnRows = 8;
 
@@ -21,7 +224,7 @@ __device__ void store(T* at, int64_t i, float value) {
 }
 
 template <class T, class W>
-__global__ void forward_rows(T* sum, T* y, float* inverse_rms, const T* x, const T* delta, const W* weight, int64_t rows,
+__global__ void forward_any(T* sum, T* y, float* inverse_rms, const T* x, const T* delta, const W* weight, int64_t rows,
                              int64_t width, float eps) {
   const int64_t row = int64_t(blockIdx.x) * kWarpsPerBlock + threadIdx.y;
   if (row >= rows) return;
@@ -42,7 +245,7 @@ __global__ void forward_rows(T* sum, T* y, float* inverse_rms, const T* x, const
 }
 
 template <class T, class W>
-__global__ void backward_rows(T* dx, const T* dy, const T* d_sum, const T* x, const W* weight, const float* inverse_rms,
+__global__ void backward_any(T* dx, const T* dy, const T* d_sum, const T* x, const W* weight, const float* inverse_rms,
                               int64_t rows, int64_t width) {
   const int64_t row = int64_t(blockIdx.x) * kWarpsPerBlock + threadIdx.y;
   if (row >= rows) return;
@@ -59,7 +262,7 @@ __global__ void backward_rows(T* dx, const T* dy, const T* d_sum, const T* x, co
 }
 
 template <class T>
-__global__ void backward_columns(float* dweight, const T* dy, const T* x, const float* inverse_rms, int64_t rows,
+__global__ void backward_columns_any(float* dweight, const T* dy, const T* x, const float* inverse_rms, int64_t rows,
                                  int64_t width, bool accumulate) {
   __shared__ float partial[kColumnRows][kWarp];
   const int64_t column = int64_t(blockIdx.x) * kWarp + threadIdx.x;
@@ -75,6 +278,42 @@ __global__ void backward_columns(float* dweight, const T* dy, const T* x, const 
   dweight[column] = total;
 }
 
+template <class T>
+bool rows_are_aligned(std::initializer_list<const Tensor*> tensors, int64_t width) {
+  return std::all_of(tensors.begin(), tensors.end(), [&](const Tensor* each) { return is_vector_aligned(data_or_null<T>(*each), width); });
+}
+
+// False, with nothing done, for rows that are not aligned or too long.
+template <class T, class W>
+bool start_forward_held(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Tensor& x, const Tensor& delta, const Tensor& weight,
+                        double eps) {
+  const int64_t width = x.dim(-1), rows = inverse_rms.elements();
+  if (!rows_are_aligned<T>({&sum, &y, &x, &delta}, width) || !is_vector_aligned(weight.data<W>(), 0)) return false;
+  return dispatch_row<T>(width, [&]<int kGroup, int kVectors>() {
+    using P = Plan<kGroup, kVectors, T>;
+    const unsigned most = unsigned(kForwardBlocks * echo::cuda::properties().multiprocessors);
+    launch(forward_held<kGroup, kVectors, T, W>, std::min(blocks_for(rows, P::kGroups * P::kForward), most), kRowThreads, 0, stream(),
+           data_or_null<T>(sum), y.data<T>(), inverse_rms.data<float>(), x.data<T>(), data_or_null<T>(delta), weight.data<W>(), rows,
+           width, float(eps));
+  });
+}
+
+template <class T, class W>
+bool start_backward_held(Tensor& dx, Tensor& dweight, GradientMode weight_mode, const Tensor& dy, const Tensor& d_sum, const Tensor& x,
+                         const Tensor& weight, const Tensor& inverse_rms) {
+  const int64_t width = x.dim(-1), rows = inverse_rms.elements();
+  if (!rows_are_aligned<T>({&dx, &dy, &d_sum, &x}, width) || !is_vector_aligned(weight.data<W>(), 0)) return false;
+  return dispatch_row<T>(width, [&]<int kGroup, int kVectors>() {
+    using P = Plan<kGroup, kVectors, T>;
+    const int64_t blocks = std::min<int64_t>(kBackwardBlocks, blocks_for(rows, P::kGroups * P::kBackward));
+    const Tensor partial = dweight.defined() ? Tensor::empty({blocks, width}, DType::f32, x.device()) : Tensor();
+    launch(backward_held<kGroup, kVectors, T, W>, unsigned(blocks), kRowThreads, 0, stream(), dx.data<T>(),
+           data_or_null<float>(partial), dy.data<T>(), data_or_null<T>(d_sum), x.data<T>(), weight.data<W>(), inverse_rms.data<float>(),
+           rows, width);
+    if (dweight.defined()) add_partials(dweight.data<float>(), partial, weight_mode == GradientMode::accumulate);
+  });
+}
+
 }  // namespace
 
 void rms_norm_forward(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Tensor& x, const Tensor& delta,
@@ -83,7 +322,8 @@ void rms_norm_forward(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Tensor&
   if (rows == 0) return;
   dispatch_gpu_float("rms_norm", x.dtype(), [&]<class T>() {
     dispatch_gpu_float("rms_norm", weight.dtype(), [&]<class W>() {
-      launch(forward_rows<T, W>, blocks_for(rows, kWarpsPerBlock), dim3(kWarp, kWarpsPerBlock), 0, stream(), data_or_null<T>(sum),
+      if (start_forward_held<T, W>(sum, y, inverse_rms, x, delta, weight, eps)) return;
+      launch(forward_any<T, W>, blocks_for(rows, kWarpsPerBlock), dim3(kWarp, kWarpsPerBlock), 0, stream(), data_or_null<T>(sum),
              y.data<T>(), inverse_rms.data<float>(), x.data<T>(), data_or_null<T>(delta), weight.data<W>(), rows, width, float(eps));
     });
   });
@@ -92,15 +332,20 @@ void rms_norm_forward(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Tensor&
 void rms_norm_backward(Tensor& dx, Tensor& dweight, GradientMode weight_mode, const Tensor& dy, const Tensor& d_sum,
                        const Tensor& x, const Tensor& weight, const Tensor& inverse_rms) {
   const int64_t width = x.dim(-1), rows = inverse_rms.elements();
-  if (rows == 0) return;
+  if (rows == 0) {
+    if (dweight.defined() && weight_mode == GradientMode::overwrite) dweight.fill_zero();
+    return;
+  }
   dispatch_gpu_float("rms_norm", x.dtype(), [&]<class T>() {
     dispatch_gpu_float("rms_norm", weight.dtype(), [&]<class W>() {
-      launch(backward_rows<T, W>, blocks_for(rows, kWarpsPerBlock), dim3(kWarp, kWarpsPerBlock), 0, stream(), dx.data<T>(),
+      if (start_backward_held<T, W>(dx, dweight, weight_mode, dy, d_sum, x, weight, inverse_rms)) return;
+      // The weight's gradient first: dx may be dy.
+      if (dweight.defined())
+        launch(backward_columns_any<T>, blocks_for(width, kWarp), dim3(kWarp, kColumnRows), 0, stream(), dweight.data<float>(),
+               dy.data<T>(), x.data<T>(), inverse_rms.data<float>(), rows, width, weight_mode == GradientMode::accumulate);
+      launch(backward_any<T, W>, blocks_for(rows, kWarpsPerBlock), dim3(kWarp, kWarpsPerBlock), 0, stream(), dx.data<T>(),
              dy.data<T>(), data_or_null<T>(d_sum), x.data<T>(), weight.data<W>(), inverse_rms.data<float>(), rows, width);
     });
-    if (dweight.defined())
-      launch(backward_columns<T>, blocks_for(width, kWarp), dim3(kWarp, kColumnRows), 0, stream(), dweight.data<float>(), dy.data<T>(),
-             x.data<T>(), inverse_rms.data<float>(), rows, width, weight_mode == GradientMode::accumulate);
   });
 }
 
