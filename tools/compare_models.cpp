@@ -21,7 +21,7 @@ namespace {
 using namespace echo;
 
 struct Arguments {
-  std::string teacher, data, names, tokenizer, output;
+  std::string teacher, data, names, tokenizer, output, device = "auto";
   std::vector<std::string> models;
   int64_t rows = 64, sequence_length = 256, batch_size = 8, repeats = 3;
   int threads = 0;
@@ -33,8 +33,6 @@ struct Entry {
   std::unique_ptr<Llama> model;
   EvaluationResult result = {};
 };
-
-const WeightOptions kFrozen{.dtype = DType::f32, .requires_gradient = false};
 
 // A folder with validation/ in it is read there; other data is held-out as a whole.
 std::vector<Batch> held_out_text(const Arguments& arguments, const Tokenizer& tokenizer) {
@@ -59,18 +57,21 @@ std::vector<std::string> names_of(const Arguments& arguments) {
 
 // The teacher first. With --before, the teacher's weights under the first student's leader map come second.
 std::vector<Entry> load_models(const Arguments& arguments) {
+  const ChosenDevice chosen = choose_device(arguments.device);
+  fmt::print(stderr, "device: {}\n", chosen.reason);
+  const WeightOptions frozen{.dtype = DType::f32, .requires_gradient = false, .device = chosen.device};
   std::vector<Entry> entries;
   const std::vector<std::string> names = names_of(arguments);
   const CheckpointReader teacher(resolve_model(arguments.teacher, "--teacher"));
-  entries.push_back({"teacher", load_model(teacher, kFrozen)});
+  entries.push_back({"teacher", load_model(teacher, frozen)});
   for (size_t i = 0; i < arguments.models.size(); ++i) {
     const CheckpointReader reader(resolve_model(arguments.models[i], "MODEL_DIR"));
     if (reader.config().vocab_size != teacher.config().vocab_size)
       fail(ExitCode::bad_data, reader.folder().string(), ": vocabulary of ", reader.config().vocab_size, ", the teacher has ",
            teacher.config().vocab_size, "; only models with the same tokenizer can be compared");
     if (arguments.before && i == 0)
-      entries.push_back({"student, untrained", load_student(teacher, reader.leader_map(), kFrozen)});
-    entries.push_back({names[i], load_model(reader, kFrozen)});
+      entries.push_back({"student, untrained", load_student(teacher, reader.leader_map(), frozen)});
+    entries.push_back({names[i], load_model(reader, frozen)});
   }
   return entries;
 }
@@ -154,6 +155,7 @@ int main(int argc, char** argv) {
   app.add_option("--batch-size", arguments.batch_size, "sequences at a time")->check(CLI::Range(1, 4096))->capture_default_str();
   app.add_option("--repeats", arguments.repeats, "rounds of timing")->check(CLI::Range(1, 1000))->capture_default_str();
   app.add_option("--threads", arguments.threads, "CPU threads; 0: all cores")->check(CLI::Range(0, 4096));
+  app.add_option("--device", arguments.device, "auto (the GPU where there is one), cpu, cuda or cuda:N")->capture_default_str();
   app.add_option("--json", arguments.output, "also write the table to this file");
   return run_program(app, argc, argv, [&] { return compare(arguments); });
 }
