@@ -24,7 +24,7 @@ MAPS = {
 TOY_MAPS = {0: None, 1: blocks(4, (1, 2)), 9: blocks(4, (1, 2)), 17: blocks(4, (0, 2))}
 
 # What sharing should gain in a training step at T = 2048, from the products that followers do without: their query and key projections
-# (of the layer's 2 D (H + Hkv) Dh + ... parameters) and 2 of the 7 products of tiles.
+# (D (H + Hkv) Dh parameters) and 2 of a layer's 7 products of tiles.
 MODELLED_GAIN = {9: 1.054, 17: 1.108}
 
 
@@ -78,7 +78,7 @@ def elementwise_bytes(kernel, m, n, item):
 
 ELEMENTWISE = ["rms_norm_forward", "add_rms_norm_forward", "rms_norm_backward", "rope", "swiglu_forward", "swiglu_backward", "cast",
                "embedding_forward", "embedding_backward"]
-ADAMW_BYTES = 28          # a parameter: p, g, m, v read; p, m, v written
+ADAMW_BYTES = 30          # a parameter: p, g, m, v read; p, m, v written, and p once more in bf16
 GRADIENT_NORM_BYTES = 4
 
 

@@ -201,6 +201,7 @@ inline std::vector<Tensor> parameter_like(const json& request, Device device, do
   return result;
 }
 
+// With the copy in bf16 that the next step's products read.
 inline BenchmarkCase adamw_case(const json& request, Device device) {
   std::vector<kernels::AdamWSpan> spans;
   const std::vector<Tensor> parameters = parameter_like(request, device, 0.02), gradients = parameter_like(request, device, 1e-3);
@@ -210,6 +211,7 @@ inline BenchmarkCase adamw_case(const json& request, Device device) {
     span.gradient = gradients[i];
     span.first_moment = Tensor::zeros_like(parameters[i]);
     span.second_moment = Tensor::zeros_like(parameters[i]);
+    span.shadow = Tensor::empty(parameters[i].shape(), DType::bf16, device);
     spans.push_back(span);
   }
   return {.work = [spans, step = int64_t{0}]() mutable { kernels::adamw(spans, {.learning_rate = 1e-4, .step = ++step}); }};
