@@ -14,9 +14,9 @@ namespace echo::benchmarks {
 // What gpu_benchmark times: `work` is one iteration and need not wait for the device.
 struct BenchmarkCase {
   std::function<void()> work;
-  std::function<void()> before = [] {};                       // ahead of every sample, not timed
+  std::function<void()> before = [] {};                                         // ahead of every sample, not timed
   std::function<void(nlohmann::json& answer)> report = [](nlohmann::json&) {};  // adds what is known after a sample
-  int64_t iterations = 0;                                     // of a sample; 0: as many as fill it
+  int64_t iterations = 0;                                                       // of a sample; 0: as many as fill it
 };
 
 inline DType dtype_from(const nlohmann::json& request) {

@@ -1,11 +1,13 @@
 """Our kernels, steps and generation beside PyTorch's on a GPU, in turns (A B A B ...), and what came of each target.
 
-    python benchmarks/compare_gpu.py --program FOLDER/gpu_benchmark [--results FILE.json] [--document FILE.md] [--quick] [--device cpu --tiny]
+    python benchmarks/compare_gpu.py --program FOLDER/gpu_benchmark [--results FILE.json] [--document FILE.md]
+        [--quick] [--device cpu --tiny]
 
-Two servers live for the whole run (gpu_benchmark, peer_torch_gpu.py), so that set-up and compilation are paid once. A rotation is a list of
-cases that are asked for one after the other, round after round; the first round warms up and does not count. Figures are medians of
-rounds, ratios medians of the ratios of each round. A case that fails, or for which no time is left, is reported with its reason and the
-run goes on. benchmarks/gpu_models.py holds sizes and formulas, benchmarks/gpu_report.py the targets. benchmarks/run_gpu.sh runs this.
+Two servers live for the whole run (gpu_benchmark, peer_torch_gpu.py), so that set-up and compilation are paid once. A rotation
+is a list of cases that are asked for one after the other, round after round; the first round warms up and does not count.
+Figures are medians of rounds, ratios medians of the ratios of each round. A case that fails, or for which no time is left, is
+reported with its reason and the run goes on. benchmarks/gpu_models.py holds sizes and formulas, benchmarks/gpu_report.py the
+targets. benchmarks/run_gpu.sh runs this.
 """
 import argparse
 import json
@@ -76,12 +78,12 @@ class Server:
 class Run:
     def __init__(self, arguments):
         self.arguments = arguments
-        here = os.path.dirname(os.path.abspath(__file__))
+        peer = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peer_torch_gpu.py")
         self.log = open(os.path.splitext(arguments.results)[0] + ".log", "w")
         device = arguments.device
         self.servers = {
             "ours": Server([arguments.program, "--device", device], self.log),
-            "peer": Server([sys.executable, os.path.join(here, "peer_torch_gpu.py"), "--device", device.split(":")[0]], self.log),
+            "peer": Server([sys.executable, peer, "--device", device.split(":")[0]], self.log),
         }
         self.begin = time.monotonic()
         self.samples, self.failures = {}, {}  # by case key: answers round by round; the reason
@@ -103,8 +105,8 @@ class Run:
         return answer
 
     def rotation(self, name, entries, rounds=None, at_once=False, expected=10, alone=False):
-        """entries: (key, server, request). at_once: both servers prepare at the same time. expected: seconds, to know when to leave it
-        out. alone: each turn has the GPU's memory to itself."""
+        """entries: (key, server, request). at_once: both servers prepare at the same time. expected: seconds, to know when to
+        leave it out. alone: each turn has the GPU's memory to itself."""
         if self.remaining() < expected:
             for key, _, _ in entries:
                 self.failures[key] = "not measured: the time limit"
@@ -151,7 +153,8 @@ class Run:
         bytes_, side = (1 << 20, 64) if self.tiny else (4 << 30, 8192)
         copy = self.case("copy", bytes=bytes_)
         matmul = self.case("matmul", m=side, n=side, k=side)
-        return [("copy", "ours", copy), ("copy, PyTorch", "peer", copy), ("matmul", "ours", matmul), ("matmul, PyTorch", "peer", matmul)]
+        return [("copy", "ours", copy), ("copy, PyTorch", "peer", copy),
+                ("matmul", "ours", matmul), ("matmul, PyTorch", "peer", matmul)]
 
     def elementwise_tokens(self):
         return 64 if self.tiny else 65536
@@ -187,10 +190,12 @@ class Run:
             shape = dict(rows=max(1, rows * length // t), tokens=t, **heads)
             for direction in ("forward", "backward"):
                 request = self.case("attention_" + direction, seconds=0.05, **shape)
-                entries += [(f"attention {direction} {t}", "ours", request), (f"attention {direction} {t}, PyTorch", "peer", request)]
+                key = f"attention {direction} {t}"
+                entries += [(key, "ours", request), (key + ", PyTorch", "peer", request)]
             if t in self.block_lengths():
                 entries.append((f"follower forward {t}", "ours", self.case("follower_forward", seconds=0.05, **shape)))
-                entries.append((f"block backward {t}", "ours", self.case("attention_backward", seconds=0.05, layers=4, **shape)))
+                block = self.case("attention_backward", seconds=0.05, layers=4, **shape)
+                entries.append((f"block backward {t}", "ours", block))
         self.rotation("attention", entries, expected=15)
 
     def measure_products(self):
@@ -201,8 +206,8 @@ class Run:
                    ("head, true labels", "ours", self.case("head", teacher=False, **head))]
         entries[0] = ("matmul, beside the head", *entries[0][1:])
         for name, (rows_, columns, inner, ta, tb, output) in models.layer_products(m, tokens).items():
-            entries.append(("product " + name, "ours", self.case("matmul", seconds=0.03, m=rows_, n=columns, k=inner, transpose_a=ta,
-                                                                 transpose_b=tb, output=output)))
+            product = dict(m=rows_, n=columns, k=inner, transpose_a=ta, transpose_b=tb, output=output)
+            entries.append(("product " + name, "ours", self.case("matmul", seconds=0.03, **product)))
         self.rotation("head and products", entries, expected=10)
 
     def step(self, followers, seconds=0.6, distill=False):
@@ -220,8 +225,8 @@ class Run:
         self.rotation("shared training", [(f"step, {n} follow", "ours", self.step(n)) for n in (0, 9, 17)], expected=20)
 
     def measure_distillation(self):
-        self.rotation("distillation beside the plain step",
-                      [("step, 1 follows", "ours", self.step(1)), ("distillation", "ours", self.step(1, distill=True))], expected=20)
+        entries = [("step, 1 follows", "ours", self.step(1)), ("distillation", "ours", self.step(1, distill=True))]
+        self.rotation("distillation beside the plain step", entries, expected=20)
         if not self.arguments.quick:
             request = self.step(1, distill=True, seconds=0.4)
             self.rotation("distillation beside PyTorch", [("distillation, alone", "ours", request),
@@ -238,7 +243,8 @@ class Run:
         if not self.arguments.quick:
             entries.append(("decode 1, PyTorch", "peer", one))
         self.rotation("decode, batch 1", entries, at_once=True, expected=40)
-        entries = [(f"decode 64, {n} follow", "ours", self.decode(2 if self.tiny else 64, 32 if self.tiny else 2048, n)) for n in (0, 9, 17)]
+        many = (2, 32) if self.tiny else (64, 2048)
+        entries = [(f"decode 64, {n} follow", "ours", self.decode(*many, n)) for n in (0, 9, 17)]
         self.rotation("decode, batch 64", entries, expected=15)
 
     def measure(self):
@@ -274,8 +280,9 @@ def main():
     text = gpu_report.section(run)
     print(text)
     with open(arguments.results, "w") as file:
+        greetings = {name: server.greeting for name, server in run.servers.items()}
         json.dump({"command": arguments.command, "seconds": time.monotonic() - run.begin, "failures": run.failures,
-                   "greetings": {name: server.greeting for name, server in run.servers.items()}, "samples": run.samples}, file, indent=1)
+                   "greetings": greetings, "samples": run.samples}, file, indent=1)
     if arguments.document:
         os.makedirs(os.path.dirname(os.path.abspath(arguments.document)), exist_ok=True)
         with open(arguments.document, "a") as file:

@@ -1,9 +1,10 @@
 // Times kernels, steps and generation on a GPU (or the CPU), one request a line:
 //   gpu_benchmark [--device auto|cpu|cuda|cuda:N] < requests
 //   {"case": "attention_forward", "rows": 8, "tokens": 2048, "heads": 32, "kv_heads": 4, "head_dim": 64, "seconds": 0.1}
-// A case is prepared and warmed up when it is first asked for and kept until {"case": "release"}; every request takes one sample of
-// about `seconds` and answers with a line of JSON: seconds an iteration, those until the host had asked for all of it, and the peak of
-// memory. What fails is answered with its reason. benchmarks/compare_gpu.py asks; benchmarks/peer_torch_gpu.py answers the same requests.
+// A case is prepared and warmed up when it is first asked for, and kept until {"case": "release"}. A request takes a sample of
+// about `seconds` and answers with a line of JSON: seconds an iteration, those until the host had asked for it, and the peak of
+// memory. What fails is answered with its reason. benchmarks/compare_gpu.py asks; benchmarks/peer_torch_gpu.py answers the same
+// requests.
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cmath>

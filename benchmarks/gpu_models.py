@@ -1,12 +1,12 @@
-"""What the cases of benchmarks/compare_gpu.py have to do: sizes, floating-point operations, bytes. Shapes are (tokens N, hidden D, mlp F,
-vocabulary V, heads H, key heads Hkv, head width Dh, layers L)."""
+"""What the cases of benchmarks/compare_gpu.py have to do: sizes, floating-point operations, bytes. Shapes are (tokens N, hidden
+D, mlp F, vocabulary V, heads H, key heads Hkv, head width Dh, layers L)."""
 
 TINYLLAMA = dict(layers=22, hidden=2048, heads=32, kv_heads=4, head_dim=64, mlp=5632, vocab=32000)
 TOY = dict(layers=4, hidden=64, heads=4, kv_heads=2, head_dim=16, mlp=128, vocab=256)
 
 
 def blocks(layers, *spans):
-    """Leaders of all layers: the first layer of each span (first, last) leads the others, all other layers compute their own."""
+    """Leaders of all layers: the first layer of each span (first, last) leads the others, the rest compute their own."""
     leaders = list(range(layers))
     for first, last in spans:
         for layer in range(first, last + 1):
@@ -23,8 +23,8 @@ MAPS = {
 }
 TOY_MAPS = {0: None, 1: blocks(4, (1, 2)), 9: blocks(4, (1, 2)), 17: blocks(4, (0, 2))}
 
-# What sharing should gain in a training step at T = 2048, from the products that followers do without: their query and key projections
-# (D (H + Hkv) Dh parameters) and 2 of a layer's 7 products of tiles.
+# What sharing should gain in a training step at T = 2048, from the products that followers do without: their query and key
+# projections (D (H + Hkv) Dh parameters) and 2 of a layer's 7 products of tiles.
 MODELLED_GAIN = {9: 1.054, 17: 1.108}
 
 
@@ -48,8 +48,8 @@ FORWARD_PRODUCTS, BACKWARD_PRODUCTS = 2, 5  # S, P V;  S, dP, dV, dQ, dK
 
 
 def step_flops(m, rows, tokens):
-    """6 operations a matrix parameter and token, and attention's forward pass three times (a backward pass counts as two: what is
-    recomputed does not count)."""
+    """6 operations a matrix parameter and token, and attention's forward pass three times (a backward pass counts as two: what
+    is recomputed does not count)."""
     attention = m["layers"] * attention_flops(3 * FORWARD_PRODUCTS, rows, tokens, m["heads"], m["head_dim"])
     return 6 * matrix_parameters(m) * rows * tokens + attention
 
@@ -76,8 +76,8 @@ def elementwise_bytes(kernel, m, n, item):
     }[kernel]
 
 
-ELEMENTWISE = ["rms_norm_forward", "add_rms_norm_forward", "rms_norm_backward", "rope", "swiglu_forward", "swiglu_backward", "cast",
-               "embedding_forward", "embedding_backward"]
+ELEMENTWISE = ["rms_norm_forward", "add_rms_norm_forward", "rms_norm_backward", "rope", "swiglu_forward", "swiglu_backward",
+               "cast", "embedding_forward", "embedding_backward"]
 ADAMW_BYTES = 30          # a parameter: p, g, m, v read; p, m, v written, and p once more in bf16
 GRADIENT_NORM_BYTES = 4
 
@@ -90,8 +90,9 @@ def decode_bytes(m, batch, context, leaders, item):
 
 
 def layer_products(m, tokens):
-    """name: (m, n, k, transpose_a, transpose_b, output) of a layer's products, forward y = x W^T, dx = dy W, dW = dy^T x in f32."""
-    sizes = {"qkv": ((m["heads"] + 2 * m["kv_heads"]) * m["head_dim"], m["hidden"]), "o": (m["hidden"], m["heads"] * m["head_dim"]),
+    """name: (m, n, k, transpose_a, transpose_b, output) of a layer's products: y = x W^T, dx = dy W, dW = dy^T x in f32."""
+    sizes = {"qkv": ((m["heads"] + 2 * m["kv_heads"]) * m["head_dim"], m["hidden"]),
+             "o": (m["hidden"], m["heads"] * m["head_dim"]),
              "gate_up": (2 * m["mlp"], m["hidden"]), "down": (m["hidden"], m["mlp"])}
     result = {}
     for name, (out, into) in sizes.items():
@@ -106,6 +107,6 @@ def kernels_of_a_step(m, tokens):
     layers = m["layers"]
     calls = [("product " + name, layers) for name in layer_products(m, tokens)]
     calls += [("attention forward", layers), ("attention backward", layers), ("head, true labels", 1)]
-    calls += [("rms_norm_forward", 1), ("add_rms_norm_forward", 2 * layers), ("rms_norm_backward", 2 * layers + 1), ("rope", 2 * layers)]
-    calls += [("swiglu_forward", layers), ("swiglu_backward", layers), ("embedding_forward", 1), ("embedding_backward", 1)]
-    return calls + [("adamw", 1), ("gradient_norm", 1)]
+    calls += [("rms_norm_forward", 1), ("add_rms_norm_forward", 2 * layers), ("rms_norm_backward", 2 * layers + 1)]
+    calls += [("rope", 2 * layers), ("swiglu_forward", layers), ("swiglu_backward", layers)]
+    return calls + [("embedding_forward", 1), ("embedding_backward", 1), ("adamw", 1), ("gradient_norm", 1)]

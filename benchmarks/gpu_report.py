@@ -12,8 +12,8 @@ class Missing(Exception):
 
 def driver_version():
     try:
-        return subprocess.run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True,
-                              timeout=20).stdout.split("\n")[0]
+        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.split("\n")[0]
     except (OSError, subprocess.SubprocessError):
         return ""
 
@@ -42,13 +42,15 @@ class Figures:
         """The median over rounds of one's time to the other's."""
         return statistics.median(a / b for a, b in zip(self.values(upper), self.values(lower)))
 
+    def best(self, key):
+        """The better of ours and PyTorch's, where both were measured."""
+        return min(self.time(k) for k in (key, key + ", PyTorch") if k in self.run.samples or k == key)
+
     def copy_rate(self):  # bytes read and written a second
-        return 2 * self.run.ceilings()[0][2]["bytes"] / min(self.time(key) for key in ("copy", "copy, PyTorch")
-                                                            if key in self.run.samples or key == "copy")
+        return 2 * self.run.ceilings()[0][2]["bytes"] / self.best("copy")
 
     def matmul_rate(self):
-        side = self.run.ceilings()[2][2]["m"]
-        return 2 * side**3 / min(self.time(key) for key in ("matmul", "matmul, PyTorch") if key in self.run.samples or key == "matmul")
+        return 2 * self.run.ceilings()[2][2]["m"] ** 3 / self.best("matmul")
 
     def peak(self, key):
         return max(self.values(key, "peak_bytes"))
@@ -106,7 +108,8 @@ def rows_of(run):
         rows.append((f"backward of a block of 4, T = {t}, of the time of four cuDNN backwards", lambda t=t:
                      f.ratio(f"block backward {t}", f"attention backward {t}, PyTorch") / 4, 0.75, 0.62, True, times))
     rows += [
-        ("distillation step over plain step, time", lambda: f.ratio("distillation", "step, 1 follows"), 1.36, 1.34, True, times),
+        ("distillation step over plain step, time",
+         lambda: f.ratio("distillation", "step, 1 follows"), 1.36, 1.34, True, times),
         ("distillation step, speed over an eager PyTorch loop",
          lambda: f.ratio("distillation, PyTorch", "distillation, alone"), 3.0, None, False, times),
         ("distillation step, peak memory of that loop's",
@@ -117,8 +120,10 @@ def rows_of(run):
         rows.append((f"{kernel}, share of the copy rate", lambda k=kernel: f.elementwise_share(k), 0.90, 0.93, False, percent))
     one = run.decode(1, 32 if run.tiny else 512, 0)
     rows += [
-        ("decode, batch 1, context 512, share of the byte roof", lambda: f.decode_share("decode 1", one), 0.75, 0.85, False, percent),
-        ("decode, batch 1, speed over compiled PyTorch", lambda: f.ratio("decode 1, PyTorch", "decode 1"), 1.2, None, False, times),
+        ("decode, batch 1, context 512, share of the byte roof",
+         lambda: f.decode_share("decode 1", one), 0.75, 0.85, False, percent),
+        ("decode, batch 1, speed over compiled PyTorch",
+         lambda: f.ratio("decode 1, PyTorch", "decode 1"), 1.2, None, False, times),
     ]
     for followers in (0, 9, 17):
         many = run.decode(2 if run.tiny else 64, 32 if run.tiny else 2048, followers)
@@ -137,28 +142,33 @@ def rates(f):
     """Times and rates behind the ratios."""
     run, lines = f.run, []
 
-    def line(name, text):
-        try:
-            lines.append(f"| {name} | {text()} |")
-        except Missing as reason:
-            if str(reason) != "not part of this run":
-                lines.append(f"| {name} | failed: {reason} |")
+    def line(name, *figures):
+        """Ours and PyTorch's, or ours alone; what was not measured is a dash, and a row of dashes is left out."""
+        texts = []
+        for figure in figures:
+            try:
+                texts.append(figure())
+            except Missing:
+                texts.append("-")
+        if set(texts) != {"-"}:
+            lines.append(f"| {name} | {' / '.join(texts)} |")
 
     side = run.ceilings()[2][2]["m"]
-    line(f"matmul {side} x {side} x {side}, {run.dtype}, TFLOP/s (ours / PyTorch)", lambda: " / ".join(
-        f"{2 * side**3 / f.time(k) * 1e-12:.0f}" for k in ("matmul", "matmul, PyTorch")))
-    line("copy, GB/s read and written (ours / PyTorch)", lambda: " / ".join(
-        f"{2 * run.ceilings()[0][2]['bytes'] / f.time(k) * 1e-9:.0f}" for k in ("copy", "copy, PyTorch")))
-    for key in ("step", "step, PyTorch", "step, 0 follow", "step, 9 follow", "step, 17 follow", "step, 1 follows", "distillation",
-                "distillation, alone", "distillation, PyTorch"):
+    line(f"matmul {side} x {side} x {side}, {run.dtype}, TFLOP/s (ours / PyTorch)", *(
+        lambda k=k: f"{2 * side**3 / f.time(k) * 1e-12:.0f}" for k in ("matmul", "matmul, PyTorch")))
+    line("copy, GB/s read and written (ours / PyTorch)", *(
+        lambda k=k: f"{2 * run.ceilings()[0][2]['bytes'] / f.time(k) * 1e-9:.0f}" for k in ("copy", "copy, PyTorch")))
+    for key in ("step", "step, PyTorch", "step, 0 follow", "step, 9 follow", "step, 17 follow", "step, 1 follows",
+                "distillation", "distillation, alone", "distillation, PyTorch"):
         line(f"{key}: ms, tokens/s, peak GiB", lambda k=key: f"{f.time(k) * 1e3:.1f}, {f.tokens / f.time(k):.0f}, " + (
             f"{f.peak(k) / 2**30:.1f}" if f.run.samples.get(k, [{}])[0].get("peak_bytes") else "not known"))
     m = run.model
     for t in run.attention_lengths():
         for direction, products in (("forward", models.FORWARD_PRODUCTS), ("backward", models.BACKWARD_PRODUCTS)):
             work = models.attention_flops(products, max(1, f.tokens // t), t, m["heads"], m["head_dim"])
-            line(f"attention {direction}, T = {t}, TFLOP/s (ours / cuDNN)", lambda d=direction, t=t, work=work: " / ".join(
-                f"{work / f.time(f'attention {d} {t}{who}') * 1e-12:.0f}" for who in ("", ", PyTorch")))
+            line(f"attention {direction}, T = {t}, TFLOP/s (ours / cuDNN)", *(
+                lambda k=f"attention {direction} {t}" + who, work=work: f"{work / f.time(k) * 1e-12:.0f}"
+                for who in ("", ", PyTorch")))
     for key in ("decode 1", "decode 1, PyTorch", "decode 64, 0 follow", "decode 64, 9 follow", "decode 64, 17 follow"):
         line(f"{key}, ms a step", lambda k=key: f"{f.time(k) * 1e3:.3f}")
     return lines
@@ -178,7 +188,8 @@ def kernel_table(f):
         lines.append((calls * seconds, f"| {key} | {calls} | {seconds * 1e3:.3f} | {calls * seconds * 1e3:.2f} |"))
     step = f.time("step")
     rows = [line for _, line in sorted(lines, reverse=True)]
-    return rows + [f"| sum | | | {total * 1e3:.2f} |", f"| measured step | | | {step * 1e3:.2f} ({total / step:.0%} explained) |"]
+    return rows + [f"| sum | | | {total * 1e3:.2f} |",
+                   f"| measured step | | | {step * 1e3:.2f} ({total / step:.0%} explained) |"]
 
 
 def section(run):
@@ -189,12 +200,15 @@ def section(run):
     note = lambda key, field: run.samples.get(key, [{}])[0].get(field, "not run")
     rounds = max((len(samples) for samples in run.samples.values()), default=0)
     driver = driver_version() if run.arguments.device != "cpu" else ""
+    shape = "Toy sizes" if run.tiny else "TinyLlama's shape"
+    heads = "grouped heads" if greetings["peer"].get("grouped", True) else "repeated heads"
     lines = [f"## On {device}, beside PyTorch", "",
              f"{datetime.date.today()}, {device}{', driver ' + driver if driver else ''}, {run.dtype}; PyTorch "
-             f"{greetings['peer'].get('version', 'absent')} (its attention: {attention}, "
-             f"{'grouped heads' if greetings['peer'].get('grouped', True) else 'repeated heads'}). TinyLlama's shape, random weights, "
-             f"{f.tokens} tokens a step. The eager loop's model: {note('distillation, PyTorch', 'model')}; the compiled decode step: "
-             f"{note('decode 1, PyTorch', 'variant')}.", f"`{run.arguments.command}`; medians of up to {rounds} rounds in turns.", "",
+             f"{greetings['peer'].get('version', 'absent')} (its attention: {attention}, {heads}). "
+             f"{shape}, random weights, {f.tokens} tokens a step.",
+             f"The eager loop's model: {note('distillation, PyTorch', 'model')}; the compiled decode step: "
+             f"{note('decode 1, PyTorch', 'variant')}.", "",
+             f"`{run.arguments.command}`; medians of up to {rounds} rounds in turns.", "",
              "| what | figure | target | stretch | result |", "|---|---|---|---|---|"]
     for what, figure, target, stretch, lower, style in rows:
         limits = f"{'<=' if lower else '>='} {style.format(target)} | {style.format(stretch) if stretch is not None else '-'}"
@@ -208,7 +222,8 @@ def section(run):
     lines += ["", "| rates behind them | |", "|---|---|", *rates(f)]
     try:
         table = kernel_table(f)
-        lines += ["", "Kernels of a training step, each timed alone:", "", "| kernel | calls a step | ms a call | ms a step |", "|---|---|---|---|", *table]
+        lines += ["", "Kernels of a training step, each timed alone:", "",
+                  "| kernel | calls a step | ms a call | ms a step |", "|---|---|---|---|", *table]
     except Missing as reason:
         lines += ["", f"Kernels of a training step: not complete ({reason})."]
     return "\n".join(lines) + "\n"

@@ -1,6 +1,6 @@
 #pragma once
 
-// Single kernels for gpu_benchmark: products, copies, attention, the head with its losses, element-wise operations, the optimizer.
+// Single kernels for gpu_benchmark: products, copies, attention, the head with its losses, element by element, the optimizer.
 #include <cmath>
 #include <map>
 #include <memory>
@@ -103,8 +103,8 @@ inline BenchmarkCase attention_backward_case(const json& request, Device device)
   return {.work = [tensors = std::make_shared<AttentionBlockTensors>(request, device)] { tensors->backward(); }};
 }
 
-// {"tokens", "hidden", "vocab", "teacher"}: the heads' products, three losses (without teacher one), the gradients of hidden states and
-// the student's head.
+// {"tokens", "hidden", "vocab", "teacher"}: the heads' products, three losses (without teacher one), the gradients of hidden
+// states and the student's head.
 inline BenchmarkCase head_case(const json& request, Device device) {
   const int64_t tokens = request.at("tokens"), width = request.at("hidden"), vocabulary = request.at("vocab");
   const bool with_teacher = request.value("teacher", true);
@@ -124,15 +124,15 @@ inline BenchmarkCase head_case(const json& request, Device device) {
   BenchmarkCase result;
   result.work = [=]() mutable {
     const kernels::DistillationTerms terms =
-        kernels::distillation_head(d_hidden, d_head, GradientMode::overwrite, hidden, head, teacher_hidden, teacher_head, labels,
-                                   weights, 1 / double(tokens));
+        kernels::distillation_head(d_hidden, d_head, GradientMode::overwrite, hidden, head, teacher_hidden, teacher_head,
+                                   labels, weights, 1 / double(tokens));
     *loss = kernels::weighted_loss(terms, weights) / double(tokens);
   };
   result.report = [loss](json& answer) { answer["loss"] = *loss; };
   return result;
 }
 
-// {"kernel", "tokens", "hidden", "mlp", "vocab", "heads", "kv_heads", "head_dim", "sequence"}: what the layers do element by element.
+// {"kernel", "tokens", "hidden", "mlp", "vocab", "heads", "kv_heads", "head_dim", "sequence"}: what layers do by element.
 inline BenchmarkCase elementwise_case(const json& request, Device device) {
   const std::string kernel = request.at("kernel");
   const int64_t tokens = request.at("tokens"), width = request.at("hidden"), mlp = request.at("mlp");
@@ -175,17 +175,19 @@ inline BenchmarkCase elementwise_case(const json& request, Device device) {
       kernels::swiglu_forward(y, gate_up);
     }};
   if (kernel == "swiglu_backward")
-    return {.work = [gate_up = random({tokens, 2 * mlp}), dy = random({tokens, mlp}),
-                     d_gate_up = empty({tokens, 2 * mlp}, dtype)]() mutable { kernels::swiglu_backward(d_gate_up, dy, gate_up); }};
+    return {
+        .work = [gate_up = random({tokens, 2 * mlp}), dy = random({tokens, mlp}),
+                 d_gate_up = empty({tokens, 2 * mlp}, dtype)]() mutable { kernels::swiglu_backward(d_gate_up, dy, gate_up); }};
   if (kernel == "cast")
     return {.work = [from = random_tensor(rows, DType::f32, device, seed++), to = empty(rows, DType::bf16)]() mutable {
       kernels::cast(to, from);
     }};
   const Tensor ids = Tensor::from(random_ids(tokens, vocabulary, seed++)).to(device);
   if (kernel == "embedding_forward")
-    return {.work = [=, y = empty(rows, dtype), table = random_tensor({vocabulary, width}, DType::f32, device, seed++)]() mutable {
-      kernels::embedding_forward(y, ids, table);
-    }};
+    return {
+        .work = [=, y = empty(rows, dtype), table = random_tensor({vocabulary, width}, DType::f32, device, seed++)]() mutable {
+          kernels::embedding_forward(y, ids, table);
+        }};
   if (kernel == "embedding_backward")
     return {.work = [=, dy = random(rows), d_table = empty({vocabulary, width}, DType::f32)]() mutable {
       kernels::embedding_backward(d_table, GradientMode::overwrite, dy, ids);
@@ -204,7 +206,8 @@ inline std::vector<Tensor> parameter_like(const json& request, Device device, do
 // With the copy in bf16 that the next step's products read.
 inline BenchmarkCase adamw_case(const json& request, Device device) {
   std::vector<kernels::AdamWSpan> spans;
-  const std::vector<Tensor> parameters = parameter_like(request, device, 0.02), gradients = parameter_like(request, device, 1e-3);
+  const std::vector<Tensor> parameters = parameter_like(request, device, 0.02),
+                            gradients = parameter_like(request, device, 1e-3);
   for (size_t i = 0; i < parameters.size(); ++i) {
     kernels::AdamWSpan span;
     span.parameter = parameters[i];

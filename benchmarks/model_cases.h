@@ -23,7 +23,8 @@ inline LlamaConfig config_from(const nlohmann::json& model) {
 }
 
 // Random matrices, norm weights of one. `leaders`: null for a model that shares nothing.
-inline std::unique_ptr<Llama> random_model(const nlohmann::json& request, const nlohmann::json& leaders, const WeightOptions& options) {
+inline std::unique_ptr<Llama> random_model(const nlohmann::json& request, const nlohmann::json& leaders,
+                                           const WeightOptions& options) {
   const LlamaConfig config = config_from(request.at("model"));
   const LeaderMap map = leaders.is_null() ? LeaderMap::own(config.num_hidden_layers) : LeaderMap::from_json(leaders);
   auto model = make_model(config, map, options);
@@ -61,7 +62,8 @@ inline std::shared_ptr<Student> student_for(const nlohmann::json& request, Devic
   return student;
 }
 
-inline std::shared_ptr<Llama> frozen_for(const nlohmann::json& request, const nlohmann::json& leaders, Device device, ModelShelf& shelf) {
+inline std::shared_ptr<Llama> frozen_for(const nlohmann::json& request, const nlohmann::json& leaders, Device device,
+                                         ModelShelf& shelf) {
   std::shared_ptr<Llama>& model = shelf.frozen[request.at("model").dump() + leaders.dump()];
   if (model == nullptr) model = random_model(request, leaders, {dtype_from(request), false, device});
   return model;
@@ -97,7 +99,7 @@ inline BenchmarkCase step_case(const nlohmann::json& request, Device device, Mod
   return result;
 }
 
-// {"model", "batch", "context", "steps", "leaders"}: `steps` next tokens of each sequence after `context` positions in the cache; the
+// {"model", "batch", "context", "steps", "leaders"}: `steps` next tokens of each sequence after `context` cached positions; the
 // host reads every token, as generation does.
 inline BenchmarkCase decode_case(const nlohmann::json& request, Device device, ModelShelf& shelf) {
   struct Generation {

@@ -2,10 +2,10 @@
 
     python benchmarks/peer_torch_gpu.py [--device cuda|cpu] < requests
 
-Attention is scaled_dot_product_attention on cuDNN with grouped heads. A step is a compiled loss of a Llama under bf16 autocast over f32
-parameters, residual stream in bf16, clipping by the global norm, fused AdamW. Distillation is the loop that people write: eager,
-transformers' Llama where it is installed, hidden states of all layers, KL + hard label from whole logits + mean squared error. Generation
-is one compiled step over a static cache, recorded in a CUDA graph. Sizes come with the requests.
+Attention is scaled_dot_product_attention on cuDNN with grouped heads. A step is a compiled loss of a Llama under bf16 autocast
+over f32 parameters, residual stream in bf16, clipping by the global norm, fused AdamW. Distillation is the loop that people
+write: eager, transformers' Llama where it is installed, hidden states of all layers, KL + hard label from whole logits + mean
+squared error. Generation is one compiled step over a static cache, recorded in a CUDA graph. Sizes come with the requests.
 """
 import argparse
 import gc
@@ -43,7 +43,7 @@ def allow_backends(cudnn, flash, others):
 
 
 def choose_attention():
-    """cuDNN with grouped heads; where that does not run, with repeated keys and values; then the flash kernel; then anything."""
+    """cuDNN with grouped heads; where that does not run, with repeated keys and values; then the flash kernel; then any."""
     if DEVICE.type != "cuda":
         return
     for backend, grouped in (("cudnn", True), ("cudnn", False), ("flash", True), ("flash", False), ("default", True)):
@@ -52,7 +52,8 @@ def choose_attention():
         try:
             q = torch.randn(1, 128, 8, 64, device=DEVICE, dtype=torch.bfloat16, requires_grad=True)
             kv = torch.randn(1, 128, 2, 64, device=DEVICE, dtype=torch.bfloat16, requires_grad=True)
-            attend(*(x.transpose(1, 2) for x in (q, kv, kv))).sum().backward()
+            o = attend(*(x.transpose(1, 2) for x in (q, kv, kv)))
+            o.backward(torch.randn_like(o))
             wait()
             return
         except RuntimeError as error:
@@ -232,6 +233,23 @@ def distillation_loss(student, teacher, ids, dtype):
     return 0.25 * hidden + 0.25 * kl + 0.5 * hard
 
 
+def compiled_for_any_backend(function, attempt, autocast):
+    """The compiled function, and the first backend of attention on which its forward and backward pass run."""
+    backends = list(dict.fromkeys([ATTENTION["backend"], "flash", "default"]))
+    for backend in backends:
+        use_attention(backend)
+        compiled = torch.compile(function)
+        try:
+            with autocast:
+                attempt(compiled)
+            return compiled, backend
+        except RuntimeError as error:
+            print(f"compiled step, attention on {backend}: {error}", file=sys.stderr)
+            torch._dynamo.reset()
+            if backend == backends[-1]:
+                raise
+
+
 def step_case(r):
     m, dtype, distill = r["model"], dtype_of(r), r.get("distill", False)
     use_attention("default" if distill else ATTENTION["backend"])
@@ -254,11 +272,6 @@ def step_case(r):
         logits, _ = student(ids, dtype)
         return F.cross_entropy(logits.flatten(0, 1).float(), labels)
 
-    if distill:
-        loss_of = lambda ids, labels: distillation_loss(student, teacher, ids, dtype)
-    else:
-        loss_of = torch.compile(plain_loss) if r.get("compile", True) else plain_loss
-
     def work():
         optimizer.zero_grad(set_to_none=True)
         with autocast:
@@ -268,8 +281,15 @@ def step_case(r):
         optimizer.step()
         last["loss"] = loss.detach()
 
+    if distill:
+        loss_of = lambda ids, labels: distillation_loss(student, teacher, ids, dtype)
+        backend = "default"
+    else:
+        loss_of, backend = compiled_for_any_backend(plain_loss, lambda compiled: compiled(ids, labels).backward(), autocast)
+
     def report():
-        return {"loss": float(last["loss"]), "model": name, "parameters": sum(p.numel() for p in student.parameters()), **ATTENTION}
+        count = sum(p.numel() for p in student.parameters())
+        return {"loss": float(last["loss"]), "model": name, "parameters": count, "backend": backend}
 
     return work, nothing, report, 0
 
@@ -313,7 +333,7 @@ def decode_case(r):
         step()
         ids.tolist()  # generation looks at every token
 
-    # The faster of two: products as they come, and products of one row written as sums, tuned, on repeated heads (as gpt-fast does).
+    # The faster of two: products as they come; products of one row as sums, tuned, on repeated heads (as gpt-fast does).
     best, grouped, start = {"seconds": math.inf}, ATTENTION["grouped"], time.perf_counter()
     with torch.no_grad():
         for name, heads_grouped, options in (("default", True, {}), ("tuned", False, {"coordinate_descent_tuning": True})):
@@ -377,8 +397,8 @@ def sample(r, prepared):
     launched = time.perf_counter() - start
     wait()
     seconds = time.perf_counter() - start
-    answer = {"case": r["case"], "seconds": seconds / iterations, "launch_seconds": launched / iterations, "iterations": iterations,
-              "setup_seconds": setup, **report()}
+    answer = {"case": r["case"], "seconds": seconds / iterations, "launch_seconds": launched / iterations,
+              "iterations": iterations, "setup_seconds": setup, **report()}
     if DEVICE.type == "cuda":
         answer["peak_bytes"] = torch.cuda.max_memory_allocated()
     if not math.isfinite(answer.get("loss", 0.0)):

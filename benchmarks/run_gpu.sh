@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Kernels, training, distillation and generation on a GPU beside PyTorch, in turns, with the targets of each (under nine minutes on an H200).
-#   benchmarks/run_gpu.sh [--python PYTHON] [--quick] [--device cpu --tiny] [--results FILE.json] [--document FILE.md] [more of compare_gpu.py]
-# PYTHON: an interpreter that has torch (default python3). --quick: a subset in two minutes. --device cpu --tiny: every case at toy sizes.
-# Appends a dated section to docs/benchmarks.md (or FILE.md); nothing with --tiny unless FILE.md is given. Runs in a checkout and in a bundle.
+# Kernels, training, distillation and generation on a GPU beside PyTorch, in turns, and what came of each target (under nine
+# minutes on an H200).
+#   benchmarks/run_gpu.sh [--python PYTHON] [--quick] [--device cpu --tiny] [--results FILE.json] [--document FILE.md]
+# PYTHON: an interpreter that has torch (default python3). --quick: a subset in two minutes. --device cpu --tiny: every case at
+# toy sizes. Other arguments go to compare_gpu.py. Appends a dated section to docs/benchmarks.md (or FILE.md); with --tiny only
+# where FILE.md is given. Runs in a checkout and in a bundle.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
-shown="benchmarks/run_gpu.sh $*"
 python=python3 document="$here/docs/benchmarks.md" chosen_document="" results=gpu_results.json tiny="" arguments=()
 while [ $# -gt 0 ]; do
   case $1 in
@@ -44,5 +45,6 @@ PY
   [ -z "$folder" ] || export LD_LIBRARY_PATH="$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 fi
 
-exec "$python" "$here/benchmarks/compare_gpu.py" --program "$program" --results "$results" --command "$shown" \
+exec "$python" "$here/benchmarks/compare_gpu.py" --program "$program" --results "$results" \
+  --command "benchmarks/run_gpu.sh${arguments[*]:+ ${arguments[*]}}" \
   ${document:+--document "$document"} "${arguments[@]}"

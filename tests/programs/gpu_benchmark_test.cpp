@@ -25,7 +25,8 @@ std::vector<json> answers_to(const std::vector<json>& requests, const std::files
 TEST(GpuBenchmarkTest, EveryCaseIsTimedAtToySizesOnTheCpu) {
   const auto program = find_program("benchmarks/gpu_benchmark");
   if (!program) GTEST_SKIP() << kNotBuilt;
-  const json model = {{"layers", 4}, {"hidden", 32}, {"heads", 4}, {"kv_heads", 2}, {"head_dim", 8}, {"mlp", 48}, {"vocab", 64}};
+  const json model = {{"layers", 4},   {"hidden", 32}, {"heads", 4}, {"kv_heads", 2},
+                      {"head_dim", 8}, {"mlp", 48},    {"vocab", 64}};
   const json attention = {{"rows", 1}, {"tokens", 16}, {"heads", 4}, {"kv_heads", 2}, {"head_dim", 8}};
   const auto request = [](const std::string& name, const json& fields) {
     json result = {{"case", name}, {"seconds", 0.001}, {"dtype", "f32"}};
@@ -68,8 +69,12 @@ TEST(GpuBenchmarkTest, EveryCaseIsTimedAtToySizesOnTheCpu) {
 TEST(GpuBenchmarkTest, ARequestThatCannotBeAnsweredDoesNotEndTheProgram) {
   const auto program = find_program("benchmarks/gpu_benchmark");
   if (!program) GTEST_SKIP() << kNotBuilt;
-  const std::vector<json> answers = answers_to({{{"case", "nonsense"}}, {{"bytes", 3}}, {{"case", "copy"}}, json(7),
-                                                {{"case", "copy"}, {"bytes", 4096}, {"seconds", 0.001}}}, *program);
+  const std::vector<json> answers = answers_to({{{"case", "nonsense"}},
+                                                {{"bytes", 3}},
+                                                {{"case", "copy"}},
+                                                json(7),
+                                                {{"case", "copy"}, {"bytes", 4096}, {"seconds", 0.001}}},
+                                               *program);
   ASSERT_EQ(answers.size(), 6u);
   for (size_t i = 1; i < 5; ++i) EXPECT_TRUE(answers[i].contains("error")) << answers[i];
   EXPECT_GT(answers[5].value("seconds", 0.0), 0) << answers[5];
