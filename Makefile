@@ -45,8 +45,9 @@ MODE_FLAGS_tsan    := -O1 -g -fsanitize=thread
 # -Wno-maybe-uninitialized: GCC 12 reports its own AVX-512 headers (its bug 105593).
 # -ffp-contract=fast: multiply and add in one instruction (one rounding), which ISO mode switches off.
 CXXFLAGS += -std=c++20 -march=$(MARCH) -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=fast -pthread $(MODE_FLAGS_$(MODE)) $(WARNINGS)
-# A bundle keeps libraries beside its programs (scripts/make_bundle.sh); old-style, so that it holds for the libraries' own libraries too.
-LDFLAGS  += -Wl,-rpath,'$$ORIGIN/../lib',--disable-new-dtags -fopenmp -pthread $(filter -fsanitize=%,$(MODE_FLAGS_$(MODE)))
+# A bundle keeps libraries in lib, programs in bin and folders below it (scripts/make_bundle.sh); old-style, so that it holds for the
+# libraries' own libraries too.
+LDFLAGS  += -Wl,-rpath,'$$ORIGIN/../lib:$$ORIGIN/../../lib',--disable-new-dtags -fopenmp -pthread $(filter -fsanitize=%,$(MODE_FLAGS_$(MODE)))
 LDLIBS   += -lsentencepiece_train -lsentencepiece -lyaml-cpp -lfmt -lzstd -lzip -lxxhash $(if $(filter yes,$(HAS_ONEDNN)),-ldnnl,-lopenblas)
 NVCCFLAGS := -std=c++20 -O3 -I. -DECHO_WITH_CUDA=1 --expt-relaxed-constexpr --extended-lambda -Werror all-warnings \
              $(foreach sm,$(SM),-gencode arch=compute_$(sm),code=sm_$(sm)) \
@@ -68,7 +69,8 @@ EXAMPLES := $(patsubst %.cpp,$(BUILD)/bin/%,$(wildcard examples/*.cpp))
 BENCHES  := $(patsubst %.cpp,$(BUILD)/bin/%,$(wildcard benchmarks/*.cpp))
 TESTS    := $(filter-out tests/emulation/%,$(wildcard tests/*.cpp tests/*/*.cpp))
 # What differs between a program for a real device and one for the emulated one; without nvcc also what knows that there are devices.
-EMULATED := $(wildcard tests/emulation/*.cpp) $(wildcard tensor/cuda_*.cpp) $(foreach f,$(FOLDERS),$(wildcard $(f)/*.cu)) \
+EMULATED_TESTS := tests/main.cpp $(if $(NVCC),,$(wildcard tests/*/*_cuda_test.cpp))
+EMULATED := $(EMULATED_TESTS) $(wildcard tests/emulation/*.cpp) $(wildcard tensor/cuda_*.cpp) $(foreach f,$(FOLDERS),$(wildcard $(f)/*.cu)) \
             $(if $(NVCC),,$(filter-out tensor/cuda_%,$(wildcard tensor/*.cpp kernels/*.cpp)))
 EMULATED_OBJECTS := $(EMULATED:%=$(BUILD)/emulated/%.o)
 HOST_OBJECTS := $(filter-out $(EMULATED:%=$(BUILD)/%.o),$(OBJECTS))
@@ -129,7 +131,7 @@ $(BUILD)/bin/run_tests: $(TESTS:%=$(BUILD)/%.o) $(LIBRARY)
 	@echo "  link $@"
 	$(Q)$(CXX) $(LDFLAGS) $^ -lgtest $(LDLIBS) $(CUDALIBS) -o $@
 
-$(BUILD)/bin/run_emulated_tests: $(TESTS:%=$(BUILD)/%.o) $(HOST_OBJECTS) $(EMULATED_OBJECTS)
+$(BUILD)/bin/run_emulated_tests: $(patsubst %,$(BUILD)/%.o,$(filter-out $(EMULATED_TESTS),$(TESTS))) $(HOST_OBJECTS) $(EMULATED_OBJECTS)
 	@mkdir -p $(@D)
 	@echo "  link $@"
 	$(Q)$(CXX) $(LDFLAGS) $^ -lgtest -lboost_context $(LDLIBS) -o $@

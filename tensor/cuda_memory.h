@@ -25,7 +25,6 @@ struct DeviceProperties {
   int multiprocessors = 0;
   int64_t memory_bytes = 0, cache_bytes = 0;      // global memory, second-level cache
   int64_t shared_bytes_per_block = 0;             // the most a block may ask for
-  bool is_emulated() const { return name == "emulated"; }
 };
 const DeviceProperties& properties();
 

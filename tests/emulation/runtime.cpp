@@ -215,7 +215,14 @@ cudaError_t cudaMemsetAsync(void* address, int value, size_t bytes, cudaStream_t
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   return *stream = reinterpret_cast<cudaStream_t>(&stream_object), cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return capture == nullptr ? cudaSuccess : cudaErrorStreamCaptureUnsupported; }
+// With CUDA_EMULATION_FAILS_AFTER=N the device fails, for good, at the wait after N successful ones.
+cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  static int waits = 0;
+  if (capture != nullptr) return cudaErrorStreamCaptureUnsupported;
+  const char* limit = std::getenv("CUDA_EMULATION_FAILS_AFTER");
+  if (limit == nullptr) return waits = 0, cudaSuccess;
+  return waits++ < std::atoi(limit) ? cudaSuccess : cudaErrorLaunchFailure;
+}
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { return *event = nullptr, cudaSuccess; }
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
 cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }

@@ -3,6 +3,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include <cstdlib>
+
+#include "tensor/device.h"
 #include "tests/training/tiny_run.h"
 #include "training/trainer.h"
 #include "training/training_log.h"
@@ -67,6 +70,24 @@ TEST(CudaTrainerTest, AResumedRunHasTheBitsOfAnUninterruptedOne) {
   trainer.resume(*setup.checkpoint);
   trainer.train();
   EXPECT_EQ(differences(*folder / "whole", *folder / "parts"), std::vector<std::string>());
+}
+
+TEST(CudaTrainerTest, AFailingDeviceEndsTheRunAndNamesTheNewestCheckpoint) {
+  const auto folder = memory_folder();
+  TrainConfig config = on_cuda(tiny_pretraining(*folder / "run"));
+  fs::create_directories(config.output_dir);
+  TrainingRun prepared = prepare_run(config);
+  if (choose_device("cuda").reason.find("emulated") == std::string::npos) GTEST_SKIP() << "only the emulated device fails on request";
+  TrainerCallbacks callbacks;
+  int steps = 0;
+  callbacks.stop_requested = [&] {
+    if (++steps == 4) ::setenv("CUDA_EMULATION_FAILS_AFTER", "1", 1);  // checkpoint-3 is there
+    return false;
+  };
+  const std::string message = error_message(ExitCode::device, [&] { Trainer(prepared, callbacks).train(); });
+  ::unsetenv("CUDA_EMULATION_FAILS_AFTER");
+  EXPECT_NE(message.find("waiting for the GPU"), std::string::npos) << message;
+  EXPECT_NE(message.find("checkpoint-3: run the same command again"), std::string::npos) << message;
 }
 
 }  // namespace
