@@ -34,6 +34,8 @@ HAS_MPI    := $(if $(shell command -v mpicxx 2>/dev/null),yes,no)
 # ---- flags -------------------------------------------------------------------------------------------------------
 VARIANT  := $(MODE)-$(if $(NVCC),cuda,cpu)$(if $(filter native,$(MARCH)),,-$(MARCH))
 BUILD    := build/$(VARIANT)
+# What nvcc makes is the same for every mode and instruction set.
+CUDA_BUILD := $(if $(filter build/%,$(BUILD)),build,$(BUILD))/cuda-$(subst $(eval ) ,-,$(strip $(SM)))
 # -iquote, not -I: a program here would hide a system header of its name.
 CPPFLAGS += -iquote . -DECHO_WITH_CUDA=$(if $(NVCC),1,0) -DECHO_WITH_ONEDNN=$(if $(filter yes,$(HAS_ONEDNN)),1,0)
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wno-unknown-pragmas -Wno-maybe-uninitialized -Werror
@@ -62,18 +64,20 @@ EMULATION_FLAGS := -Itests/emulation/include -iquote . -DECHO_WITH_CUDA=1 -DECHO
 # ---- sources: every file of these folders ------------------------------------------------------------------------
 FOLDERS  := base tensor kernels autograd nn data analysis training
 LIBRARY  := $(BUILD)/libecho.a
-SOURCES  := $(filter-out $(if $(NVCC),,tensor/cuda_%),$(foreach f,$(FOLDERS),$(wildcard $(f)/*.cpp))) $(if $(NVCC),$(foreach f,$(FOLDERS),$(wildcard $(f)/*.cu)))
-OBJECTS  := $(SOURCES:%=$(BUILD)/%.o)
+SOURCES  := $(filter-out $(if $(NVCC),,tensor/cuda_%),$(foreach f,$(FOLDERS),$(wildcard $(f)/*.cpp)))
+CUDA_SOURCES := $(foreach f,$(FOLDERS),$(wildcard $(f)/*.cu))
+CUDA_OBJECTS := $(if $(NVCC),$(CUDA_SOURCES:%=$(CUDA_BUILD)/%.o))
+OBJECTS  := $(SOURCES:%=$(BUILD)/%.o) $(CUDA_OBJECTS)
 PROGRAMS := $(patsubst tools/%.cpp,%,$(wildcard tools/*.cpp))
 EXAMPLES := $(patsubst %.cpp,$(BUILD)/bin/%,$(wildcard examples/*.cpp))
 BENCHES  := $(patsubst %.cpp,$(BUILD)/bin/%,$(wildcard benchmarks/*.cpp))
 TESTS    := $(filter-out tests/emulation/%,$(wildcard tests/*.cpp tests/*/*.cpp))
 # What differs between a program for a real device and one for the emulated one; without nvcc also what knows that there are devices.
 EMULATED_TESTS := tests/main.cpp $(if $(NVCC),,$(wildcard tests/*/*_cuda_test.cpp))
-EMULATED := $(EMULATED_TESTS) $(wildcard tests/emulation/*.cpp) $(wildcard tensor/cuda_*.cpp) $(foreach f,$(FOLDERS),$(wildcard $(f)/*.cu)) \
+EMULATED := $(EMULATED_TESTS) $(wildcard tests/emulation/*.cpp) $(wildcard tensor/cuda_*.cpp) $(CUDA_SOURCES) \
             $(if $(NVCC),,$(filter-out tensor/cuda_%,$(wildcard tensor/*.cpp kernels/*.cpp)))
 EMULATED_OBJECTS := $(EMULATED:%=$(BUILD)/emulated/%.o)
-HOST_OBJECTS := $(filter-out $(EMULATED:%=$(BUILD)/%.o),$(OBJECTS))
+HOST_OBJECTS := $(filter-out $(EMULATED:%=$(BUILD)/%.o) $(CUDA_OBJECTS),$(OBJECTS))
 BINARIES := $(PROGRAMS:%=$(BUILD)/bin/%)
 
 .DEFAULT_GOAL := all
@@ -98,7 +102,7 @@ $(BUILD)/%.cpp.o: %.cpp
 	@echo "  $(CXX) $<"
 	$(Q)$(CXX) $(CPPFLAGS) $(CXXFLAGS) -MMD -MP -c $< -o $@
 
-$(BUILD)/%.cu.o: %.cu
+$(CUDA_BUILD)/%.cu.o: %.cu
 	@mkdir -p $(@D)
 	@echo "  nvcc $<"
 	$(Q)$(NVCC) $(NVCCFLAGS) -Xptxas -v -MMD -MP -c $< -o $@ 2>$@.log || { cat $@.log; exit 1; }
@@ -147,7 +151,7 @@ endif
 	@ECHOATT_PROGRAMS=$(BUILD)/bin $(BUILD)/bin/run_tests --gtest_brief=1 $(if $(FILTER),--gtest_filter='$(FILTER)')
 
 # What the compiler says each kernel takes, by GPU architecture.
-cuda-report: $(filter %.cu.o,$(OBJECTS))
+cuda-report: $(CUDA_OBJECTS)
 	@scripts/cuda_report.sh $(^:%=%.log)
 
 bundle: packages
@@ -180,4 +184,4 @@ help:
 	@echo "make cuda-report  registers, shared memory and spills of each CUDA kernel"
 	@echo "settings: MODE=release|debug|asan|tsan  CUDA=auto|0  MARCH=native|x86-64-v3|x86-64-v4  SM='80 90'"
 
--include $(shell test -d $(BUILD) && find $(BUILD) -name '*.d')
+-include $(if $(wildcard $(BUILD) $(CUDA_BUILD)),$(shell find $(wildcard $(BUILD) $(CUDA_BUILD)) -name '*.d'))
