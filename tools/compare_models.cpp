@@ -139,8 +139,7 @@ int compare(const Arguments& arguments) {
 
 int main(int argc, char** argv) {
   CLI::App app(
-      "Evaluates models on held-out text and compares them with a teacher: loss on true labels, KL(teacher || model), share of\n"
-      "positions with the same most likely token, speed.\n"
+      "Compares models with a teacher on held-out text: loss, KL(teacher || model), same most likely token, speed.\n"
       "Example: ./compare_models --teacher models/stories12L --data corpora/tinystories --before runs/stories12L_kd/final");
   Arguments arguments;
   app.add_option("--teacher", arguments.teacher, "model folder that the others are compared with")->required();
