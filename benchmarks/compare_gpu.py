@@ -24,14 +24,16 @@ import gpu_report
 
 
 class Server:
-    """A program that answers lines of JSON. A fresh one is started when it has ended or does not answer in time."""
+    """A program that answers lines of JSON. A fresh one is started when it has ended or does not answer in time, unless two in a
+    row did not come up."""
 
     def __init__(self, command, log):
         self.command, self.log = command, log
-        self.process = None
-        self.greeting = {}
+        self.greeting, self.failed_starts = {}, 0
+        self.start()
 
     def start(self):
+        self.is_greeted = False
         self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True)
         self.lines = queue.Queue()
         threading.Thread(target=self.read, args=(self.process, self.lines), daemon=True).start()
@@ -55,11 +57,16 @@ class Server:
         return json.loads(line)
 
     def ask(self, request, timeout):
+        if self.failed_starts == 2:
+            return {"error": "the program does not start; see the log"}
         if self.process is None:
             self.start()
-            self.greeting = self.receive(90)
-            if "error" in self.greeting:
-                return self.greeting
+        if not self.is_greeted:
+            greeting = self.receive(90)
+            if "error" in greeting:
+                self.failed_starts += 1
+                return greeting
+            self.greeting, self.is_greeted, self.failed_starts = greeting, True, 0
         try:
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
@@ -79,13 +86,14 @@ class Run:
     def __init__(self, arguments):
         self.arguments = arguments
         peer = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peer_torch_gpu.py")
+        os.makedirs(os.path.dirname(os.path.abspath(arguments.results)), exist_ok=True)
         self.log = open(os.path.splitext(arguments.results)[0] + ".log", "w")
         device = arguments.device
+        self.begin = time.monotonic()
         self.servers = {
             "ours": Server([arguments.program, "--device", device], self.log),
             "peer": Server([sys.executable, peer, "--device", device.split(":")[0]], self.log),
         }
-        self.begin = time.monotonic()
         self.samples, self.failures = {}, {}  # by case key: answers round by round; the reason
         self.tiny = arguments.tiny
         self.model = models.TOY if self.tiny else models.TINYLLAMA
@@ -127,7 +135,7 @@ class Run:
                 if alone and server == "ours":
                     self.servers[server].stop()
         for server in self.servers.values():
-            if server.process is not None:
+            if server.process is not None and server.is_greeted:
                 server.ask({"case": "release"}, 60)
         self.servers["ours"].stop()  # its pool keeps what is released
         print(f"{name}: {time.monotonic() - start:.0f} s, {self.remaining():.0f} s left", file=sys.stderr, flush=True)
