@@ -140,7 +140,7 @@ $(BUILD)/bin/run_emulated_tests: $(patsubst %,$(BUILD)/%.o,$(filter-out $(EMULAT
 	@echo "  link $@"
 	$(Q)$(CXX) $(LDFLAGS) $^ -lgtest -lboost_context $(LDLIBS) -o $@
 
-tests: $(BUILD)/bin/run_tests $(BUILD)/bin/run_emulated_tests programs examples
+tests: $(BUILD)/bin/run_tests $(BUILD)/bin/run_emulated_tests programs examples benchmarks
 
 # One test or a group: make test FILTER='SoftmaxTest.*'
 test: packages
