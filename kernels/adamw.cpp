@@ -94,8 +94,8 @@ void adamw(std::span<const AdamWSpan> spans, const AdamWSettings& settings) {
       check_operands("adamw", span.parameter.shape(), {&span.parameter, &span.shadow});
       ECHO_CHECK(span.shadow.dtype() == DType::bf16, "adamw: shadow is ", span.shadow, ", expected bf16");
     }
-    ECHO_CHECK(span.parameter.device() == spans[0].parameter.device(), "adamw: tensors on ", spans[0].parameter.device(), " and ",
-               span.parameter.device());
+    ECHO_CHECK(span.parameter.device() == spans[0].parameter.device(), "adamw: tensors on ", spans[0].parameter.device(),
+               " and ", span.parameter.device());
   }
   if (spans.empty()) return;
   ECHO_DISPATCH_DEVICE(spans[0].parameter, adamw, spans, settings);

@@ -1,6 +1,7 @@
-// AdamW on a GPU: one launch covers up to kMostSpans tensors, whose addresses travel as a parameter of the kernel, so that nothing is copied
-// to the device first. A block owns a piece of kPiece elements of one tensor, a thread kItems vectors at a time of it: 4 * kItems loads of
-// 16 bytes are under way per thread before the first is used. Bytes per element: 16 read, 12 written, 2 more for the shadow.
+// AdamW on a GPU: one launch covers up to kMostSpans tensors, whose addresses travel as a parameter of the kernel, so that
+// nothing is copied to the device first. A block owns a piece of kPiece elements of one tensor, a thread kItems vectors at a
+// time of it: 4 * kItems loads of 16 bytes are under way per thread before the first is used. Bytes per element: 16 read, 12
+// written, 2 more for the shadow.
 #include <cmath>
 
 #include "kernels/adamw.h"
@@ -22,8 +23,8 @@ struct Table {
   float* second_moment[kMostSpans];
   bfloat16* shadow[kMostSpans];  // or null
   int64_t count[kMostSpans];
-  float keep[kMostSpans];              // 1 - learning rate * weight decay
-  int32_t first_piece[kMostSpans];     // pieces of this launch before the tensor's own
+  float keep[kMostSpans];           // 1 - learning rate * weight decay
+  int32_t first_piece[kMostSpans];  // pieces of this launch before the tensor's own
   uint8_t is_aligned[kMostSpans];
   int32_t spans = 0;
   int32_t pieces = 0;
@@ -34,7 +35,8 @@ struct Factors {
 };
 static_assert(sizeof(Table) + sizeof(Factors) <= 4000, "a kernel's parameters are limited to 4 KiB");
 
-__device__ __forceinline__ void update(float& parameter, float gradient, float& first, float& second, float keep, const Factors& f) {
+__device__ __forceinline__ void update(float& parameter, float gradient, float& first, float& second, float keep,
+                                       const Factors& f) {
   const float g = f.gradient_scale * gradient;
   first += f.one_minus_beta1 * (g - first);
   second = f.beta2 * second + f.one_minus_beta2 * (g * g);
@@ -82,7 +84,8 @@ __global__ void __launch_bounds__(kThreads) update_pieces(const __grid_constant_
       store_vector(first_moment + at, m[item]);
       store_vector(second_moment + at, v[item]);
       if (shadow != nullptr)
-        *reinterpret_cast<uint2*>(shadow + at) = make_uint2(pack_bf16(p[item][0], p[item][1]), pack_bf16(p[item][2], p[item][3]));
+        *reinterpret_cast<uint2*>(shadow + at) =
+            make_uint2(pack_bf16(p[item][0], p[item][1]), pack_bf16(p[item][2], p[item][3]));
     }
   }
   for (int i = vectors * kVector + int(threadIdx.x); i < count; i += kThreads) {
@@ -113,8 +116,13 @@ void append(Table& table, const AdamWSpan& span, double learning_rate) {
 
 void adamw(std::span<const AdamWSpan> spans, const AdamWSettings& s) {
   const double correction1 = 1 - std::pow(s.beta1, double(s.step)), correction2 = 1 - std::pow(s.beta2, double(s.step));
-  const Factors factors = {float(s.gradient_scale), float(1 - s.beta1),          float(s.beta2), float(1 - s.beta2),
-                           float(s.learning_rate / correction1), float(1 / std::sqrt(correction2)), float(s.epsilon)};
+  const Factors factors = {float(s.gradient_scale),
+                           float(1 - s.beta1),
+                           float(s.beta2),
+                           float(1 - s.beta2),
+                           float(s.learning_rate / correction1),
+                           float(1 / std::sqrt(correction2)),
+                           float(s.epsilon)};
   Table table;
   const auto flush = [&] {
     if (table.spans > 0) launch(update_pieces, unsigned(table.pieces), kThreads, 0, stream(), table, factors);

@@ -7,11 +7,11 @@ namespace echo::kernels::cuda {
 
 inline constexpr int kColumnGroups = 16;
 
-// y[j] = the sum over i < parts of partial[i, j], on top of y[j] when accumulating. A block owns kWarp columns; its rows of threads
-// stride over the parts and meet in shared memory (2 KiB).
+// y[j] = the sum over i < parts of partial[i, j], on top of y[j] when accumulating. A block owns kWarp columns; its rows of
+// threads stride over the parts and meet in shared memory (2 KiB).
 template <class Y>
-__global__ void __launch_bounds__(kWarp * kColumnGroups) add_partial_rows(Y* y, const float* partial, int64_t parts, int64_t columns,
-                                                                          bool accumulate) {
+__global__ void __launch_bounds__(kWarp* kColumnGroups)
+    add_partial_rows(Y* y, const float* partial, int64_t parts, int64_t columns, bool accumulate) {
   __shared__ float sums[kColumnGroups][kWarp];
   const int64_t column = int64_t(blockIdx.x) * kWarp + threadIdx.x;
   float sum = 0;
@@ -32,8 +32,8 @@ __global__ void __launch_bounds__(kWarp * kColumnGroups) add_partial_rows(Y* y, 
 template <class Y>
 void add_partials(Y* y, const Tensor& partial, bool accumulate) {
   const int64_t parts = partial.dim(0), columns = partial.dim(1);
-  launch(add_partial_rows<Y>, blocks_for(columns, kWarp), dim3(kWarp, kColumnGroups), 0, stream(), y, partial.data<float>(), parts,
-         columns, accumulate);
+  launch(add_partial_rows<Y>, blocks_for(columns, kWarp), dim3(kWarp, kColumnGroups), 0, stream(), y, partial.data<float>(),
+         parts, columns, accumulate);
 }
 
 }  // namespace echo::kernels::cuda

@@ -3,8 +3,8 @@
 #include "kernels/cuda_elements.cuh"
 
 // y[i] = function(...) for every element: what all element-wise kernels on a GPU are.
-// A thread owns kItems vectors of elements, kMapThreads apart, and has all their loads under way before the first store; each element
-// is read and written once, and by one thread, so that the output may be an input.
+// A thread owns kItems vectors of elements, kMapThreads apart, and has all their loads under way before the first store; each
+// element is read and written once, and by one thread, so that the output may be an input.
 namespace echo::kernels::cuda {
 
 inline constexpr int kMapThreads = 256;
@@ -52,8 +52,8 @@ void map(Y* y, const X* a, const X* b, int64_t count, const Function& function) 
   const bool aligned = is_vector_aligned(y, 0) && is_vector_aligned(a, 0) && is_vector_aligned(b, 0);
   const int64_t vectors = aligned ? count / kCount : 0, done = vectors * kCount, rest = count - done;
   if (vectors > 0)
-    launch(map_elements<kCount, kItems, Y, X, Function>, blocks_for(vectors, kItems * kMapThreads), kMapThreads, 0, stream(), y, a, b,
-           vectors, function);
+    launch(map_elements<kCount, kItems, Y, X, Function>, blocks_for(vectors, kItems * kMapThreads), kMapThreads, 0, stream(), y,
+           a, b, vectors, function);
   if (rest > 0)
     launch(map_elements<1, 4, Y, X, Function>, blocks_for(rest, 4 * kMapThreads), kMapThreads, 0, stream(), y + done, a + done,
            b == nullptr ? b : b + done, rest, function);

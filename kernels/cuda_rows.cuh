@@ -2,8 +2,9 @@
 
 #include "kernels/cuda_elements.cuh"
 
-// Rows in registers: kGroup threads (a warp, or a block of kRowThreads) hold a row as kVectors 16-byte vectors each, thread t the vectors
-// t, t + kGroup, ... A block of kRowThreads threads holds kRowThreads / kGroup rows side by side. Rows of up to 8192 elements fit.
+// Rows in registers: kGroup threads (a warp, or a block of kRowThreads) hold a row as kVectors 16-byte vectors each, thread t
+// the vectors t, t + kGroup, ... A block of kRowThreads threads holds kRowThreads / kGroup rows side by side. Rows of up to
+// 8192 elements fit.
 namespace echo::kernels::cuda {
 
 inline constexpr int kRowThreads = 256;
@@ -32,14 +33,16 @@ __device__ __forceinline__ void unpack(float (&values)[8], const uint4& raw) {
   values[4] = low_bf16(raw.z), values[5] = high_bf16(raw.z), values[6] = low_bf16(raw.w), values[7] = high_bf16(raw.w);
 }
 __device__ __forceinline__ uint4 pack(const float (&values)[4]) {
-  return make_uint4(__float_as_uint(values[0]), __float_as_uint(values[1]), __float_as_uint(values[2]), __float_as_uint(values[3]));
+  return make_uint4(__float_as_uint(values[0]), __float_as_uint(values[1]), __float_as_uint(values[2]),
+                    __float_as_uint(values[3]));
 }
 __device__ __forceinline__ uint4 pack(const float (&values)[8]) {
   return make_uint4(pack_bf16(values[0], values[1]), pack_bf16(values[2], values[3]), pack_bf16(values[4], values[5]),
                     pack_bf16(values[6], values[7]));
 }
 
-// The thread's vectors of an aligned row of `width` elements, a multiple of a vector's; zeros beyond it, and everywhere for a null row.
+// The thread's vectors of an aligned row of `width` elements, a multiple of a vector's; zeros beyond it, and everywhere for a
+// null row.
 template <int kGroup, int kVectors, class T>
 __device__ __forceinline__ void load_row(uint4 (&raw)[kVectors], const T* row, int64_t width) {
   const int lane = int(threadIdx.x) % kGroup;
@@ -60,8 +63,8 @@ __device__ __forceinline__ void store_row(T* row, const uint4 (&raw)[kVectors], 
   }
 }
 
-// kCount numbers, each summed over the threads of a group, in every thread, in a fixed order. All threads of the block take part.
-// `scratch`: kRowThreads / kWarp * kCount floats of shared memory, free again on return; unused for warps.
+// kCount numbers, each summed over the threads of a group, in every thread, in a fixed order. All threads of the block take
+// part. `scratch`: kRowThreads / kWarp * kCount floats of shared memory, free again on return; unused for warps.
 template <int kGroup, int kCount>
 __device__ __forceinline__ void group_sum(float (&values)[kCount], float* scratch) {
   constexpr int kWarps = kRowThreads / kWarp;

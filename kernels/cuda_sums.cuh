@@ -3,8 +3,8 @@
 #include "kernels/cuda_common.cuh"
 #include "tensor/cuda_memory.h"
 
-// Sums of very many terms with the same bits in every run: a block adds up a piece of fixed length in f64, the pieces' sums are added by
-// one block in a fixed order, and one f64 goes to the host.
+// Sums of very many terms with the same bits in every run: a block adds up a piece of fixed length in f64, the pieces' sums are
+// added by one block in a fixed order, and one f64 goes to the host.
 namespace echo::kernels::cuda {
 
 inline constexpr int kSumThreads = 256;

@@ -1,6 +1,6 @@
-// Element by element on a GPU: kernels/cuda_map.cuh with one function each, every tensor read or written once (f32: 12 bytes per element
-// for two inputs, 8 for one). add_bias: the same with a column found by one division per vector; the bias stays in cache.
-// all_finite: one read; whoever finds an element that is not finite writes a 1, then one copy of 4 bytes to the host.
+// Element by element on a GPU: kernels/cuda_map.cuh with one function each, every tensor read or written once (f32: 12 bytes
+// per element for two inputs, 8 for one). add_bias: the same with a column found by one division per vector; the bias stays in
+// cache. all_finite: one read; whoever finds an element that is not finite writes a 1, then one copy of 4 bytes to the host.
 #include "kernels/cuda_map.cuh"
 #include "kernels/elementwise.h"
 #include "tensor/cuda_memory.h"
@@ -48,22 +48,21 @@ struct TanhGradient : Takes<2> {
 
 template <class Function>
 void unary(const char* operation, Tensor& y, const Tensor& x, const Function& function) {
-  dispatch_gpu_float(operation, y.dtype(), [&]<class T>() {
-    map(y.data<T>(), x.data<T>(), static_cast<const T*>(nullptr), y.elements(), function);
-  });
+  dispatch_gpu_float(operation, y.dtype(),
+                     [&]<class T>() { map(y.data<T>(), x.data<T>(), static_cast<const T*>(nullptr), y.elements(), function); });
 }
 
 template <class Function>
 void binary(const char* operation, Tensor& y, const Tensor& a, const Tensor& b, const Function& function) {
-  dispatch_gpu_float(operation, y.dtype(), [&]<class T>() {
-    map(y.data<T>(), a.data<T>(), b.data<T>(), y.elements(), function);
-  });
+  dispatch_gpu_float(operation, y.dtype(),
+                     [&]<class T>() { map(y.data<T>(), a.data<T>(), b.data<T>(), y.elements(), function); });
 }
 
 constexpr int kItems = 4;  // vectors of a thread, all of them loaded before the first is used
 
 template <int kCount, class T>
-__global__ void __launch_bounds__(kMapThreads) add_bias_rows(T* y, const T* x, const T* bias, int64_t vectors, int64_t columns) {
+__global__ void __launch_bounds__(kMapThreads)
+    add_bias_rows(T* y, const T* x, const T* bias, int64_t vectors, int64_t columns) {
   const int64_t first = int64_t(blockIdx.x) * (kItems * kMapThreads) + threadIdx.x;
   float values[kItems][kCount], addend[kItems][kCount];
 #pragma unroll
@@ -127,10 +126,11 @@ void add_bias(Tensor& y, const Tensor& x, const Tensor& bias) {
   if (count == 0) return;
   dispatch_gpu_float("add_bias", y.dtype(), [&]<class T>() {
     const auto start = [&](auto kernel, int64_t vectors) {
-      launch(kernel, blocks_for(vectors, kItems * kMapThreads), kMapThreads, 0, stream(), y.data<T>(), x.data<T>(), bias.data<T>(),
-             vectors, columns);
+      launch(kernel, blocks_for(vectors, kItems * kMapThreads), kMapThreads, 0, stream(), y.data<T>(), x.data<T>(),
+             bias.data<T>(), vectors, columns);
     };
-    if (is_vector_aligned(y.data<T>(), columns) && is_vector_aligned(x.data<T>(), columns) && is_vector_aligned(bias.data<T>(), columns))
+    if (is_vector_aligned(y.data<T>(), columns) && is_vector_aligned(x.data<T>(), columns) &&
+        is_vector_aligned(bias.data<T>(), columns))
       start(add_bias_rows<kPerVector<T>, T>, count / kPerVector<T>);
     else
       start(add_bias_rows<1, T>, count);
@@ -143,9 +143,11 @@ bool all_finite(const Tensor& x) {
   dispatch_gpu_float("all_finite", x.dtype(), [&]<class T>() {
     const auto start = [&](auto kernel, const T* from, int64_t vectors) {
       if (vectors > 0)
-        launch(kernel, blocks_for(vectors, kItems * kMapThreads), kMapThreads, 0, stream(), found.data<int32_t>(), from, vectors);
+        launch(kernel, blocks_for(vectors, kItems * kMapThreads), kMapThreads, 0, stream(), found.data<int32_t>(), from,
+               vectors);
     };
-    const int64_t vectors = is_vector_aligned(x.data<T>(), 0) ? x.elements() / kPerVector<T> : 0, done = vectors * kPerVector<T>;
+    const int64_t vectors = is_vector_aligned(x.data<T>(), 0) ? x.elements() / kPerVector<T> : 0,
+                  done = vectors * kPerVector<T>;
     start(find_not_finite<kPerVector<T>, T>, x.data<T>(), vectors);
     start(find_not_finite<1, T>, x.data<T>() + done, x.elements() - done);
   });

@@ -1,7 +1,7 @@
 // Sums on a GPU. sum and dot: kernels/cuda_sums.cuh; every element is read once, one f64 goes to the host.
-// sum_rows: a block owns kWarp vectors of columns and a part of the rows; its kGroups rows of threads stride over them, four loads of
-// 16 bytes under way each, and meet in shared memory (8 KiB at most). Each part leaves one row of f32; a second kernel adds those in order.
-// How many parts there are depends on the shape alone.
+// sum_rows: a block owns kWarp vectors of columns and a part of the rows; its kGroups rows of threads stride over them, four
+// loads of 16 bytes under way each, and meet in shared memory (8 KiB at most). Each part leaves one row of f32; a second kernel
+// adds those in order. How many parts there are depends on the shape alone.
 #include <algorithm>
 
 #include "kernels/cuda_column_sums.cuh"
@@ -28,15 +28,15 @@ double total(const char* operation, const Tensor& a, const Tensor& b) {
   if (count == 0) return 0;
   const Tensor pieces = Tensor::empty({(count + kSumPiece - 1) / kSumPiece}, DType::f64, a.device());
   dispatch_gpu_float(operation, a.dtype(), [&]<class T>() {
-    launch(sum_pieces<T>, unsigned(pieces.elements()), kSumThreads, 0, stream(), pieces.data<double>(), a.data<T>(), data_or_null<T>(b),
-           count);
+    launch(sum_pieces<T>, unsigned(pieces.elements()), kSumThreads, 0, stream(), pieces.data<double>(), a.data<T>(),
+           data_or_null<T>(b), count);
   });
   return total_of(pieces);
 }
 
 template <int kCount, class T>
-__global__ void __launch_bounds__(kWarp* kGroups) sum_row_parts(float* partial, const T* x, int64_t rows, int64_t columns,
-                                                                int64_t rows_per_part) {
+__global__ void __launch_bounds__(kWarp* kGroups)
+    sum_row_parts(float* partial, const T* x, int64_t rows, int64_t columns, int64_t rows_per_part) {
   constexpr int kLoads = 4;
   __shared__ float sums[kGroups][kWarp * kCount];
   const int64_t column = (int64_t(blockIdx.x) * kWarp + threadIdx.x) * kCount, part = blockIdx.y;

@@ -1,9 +1,10 @@
-// RMSNorm on a GPU. Aligned rows of up to 8192 elements: a warp owns a short row, a block of 256 threads a long one, and holds it in
-// registers (kernels/cuda_rows.cuh); up to four rows are under way at once, and the weight stays in registers from row to row.
-// Bytes per row of width D: forward reads x (and delta), writes y (and sum); backward reads dy, x (and d_sum), writes dx, each once.
-// The weight's gradient comes from the same pass: a thread adds up its columns over the rows of its block, each block leaves one row of f32,
-// and a second kernel adds those in order. Which rows a block takes depends on the shape alone, so the same run twice gives the same bits.
-// Other rows: a warp per row, which is read twice, and one more pass for the weight's gradient.
+// RMSNorm on a GPU. Aligned rows of up to 8192 elements: a warp owns a short row, a block of 256 threads a long one, and holds
+// it in registers (kernels/cuda_rows.cuh); up to four rows are under way at once, and the weight stays in registers from row to
+// row. Bytes per row of width D: forward reads x (and delta), writes y (and sum); backward reads dy, x (and d_sum), writes dx,
+// each once. The weight's gradient comes from the same pass: a thread adds up its columns over the rows of its block, each
+// block leaves one row of f32, and a second kernel adds those in order. Which rows a block takes depends on the shape alone, so
+// the same run twice gives the same bits. Other rows: a warp per row, which is read twice, and one more pass for the weight's
+// gradient.
 #include <algorithm>
 
 #include "kernels/cuda_column_sums.cuh"
@@ -15,15 +16,17 @@ namespace echo::kernels::cuda {
 namespace {
 
 // ---- rows in registers -------------------------------------------------------------------------------------------------
-constexpr int64_t kBackwardBlocks = 320;  // three on each multiprocessor of an A100: all of them run at once
-constexpr int kForwardBlocks = 4;         // per multiprocessor
+// An A100's. The rows of a block of the backward pass must not depend on the GPU; with so many blocks all run at once on it or
+// a larger one.
+constexpr int64_t kMultiprocessors = 108;
 
-// How a block of kRowThreads threads takes rows of T: kGroups side by side, kForward or kBackward of each group at once.
+// How a block of kRowThreads threads takes rows of T: kGroups side by side, kForward or kBackward of each group at once; how
+// many such blocks fit on a multiprocessor.
 template <int kGroup, int kVectors, class T>
 struct Plan {
   static constexpr int kCount = kPerVector<T>, kHeld = kVectors * kCount, kGroups = kRowThreads / kGroup;
-  static constexpr int kForward = kHeld <= 8 ? 4 : kHeld == 16 ? 2 : 1, kBackward = kHeld <= 16 ? 2 : 1;
-  static constexpr int kForwardBlocksAtOnce = kHeld <= 16 ? 3 : 2, kBackwardBlocksAtOnce = kHeld <= 8 ? 3 : kHeld == 16 ? 2 : 1;
+  static constexpr int kForward = kVectors == 1 ? 4 : kVectors == 2 ? 2 : 1, kForwardBlocks = kVectors <= 2 ? 3 : 2;
+  static constexpr int kBackward = kVectors <= 2 ? 2 : 1, kBackwardBlocks = kVectors == 1 ? 3 : kVectors == 2 ? 2 : 1;
   static constexpr bool kKeepsWeight = kHeld <= 16;  // else it is read again for every row, from cache
 };
 
@@ -68,20 +71,22 @@ class ColumnWeights {
 };
 
 template <int kGroup, int kVectors, class T, class W>
-__global__ void __launch_bounds__(kRowThreads, Plan<kGroup, kVectors, T>::kForwardBlocksAtOnce)
-    forward_held(T* sum, T* y, float* inverse_rms, const T* x, const T* delta, const W* weight, int64_t rows, int64_t width, float eps) {
+__global__ void __launch_bounds__(kRowThreads, Plan<kGroup, kVectors, T>::kForwardBlocks)
+    forward_held(T* sum, T* y, float* inverse_rms, const T* x, const T* delta, const W* weight, int64_t rows, int64_t width,
+                 float eps) {
   using P = Plan<kGroup, kVectors, T>;
   constexpr int kRows = P::kForward;
   __shared__ float scratch[kRowThreads / kWarp * kRows];
   const int group = int(threadIdx.x) / kGroup;
   const ColumnWeights<kGroup, kVectors, T, W> weights(weight, width);
-  for (int64_t first = int64_t(blockIdx.x) * (P::kGroups * kRows); first < rows; first += int64_t(gridDim.x) * (P::kGroups * kRows)) {
+  for (int64_t first = int64_t(blockIdx.x) * (P::kGroups * kRows); first < rows;
+       first += int64_t(gridDim.x) * (P::kGroups * kRows)) {
     uint4 held[kRows][kVectors], addend[kRows][kVectors];
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const int64_t row = first + r * P::kGroups + group;
       load_row<kGroup>(held[r], row < rows ? x + row * width : nullptr, width);
-      if (delta != nullptr) load_row<kGroup>(addend[r], row < rows ? delta + row * width : nullptr, width);
+      load_row<kGroup>(addend[r], row < rows && delta != nullptr ? delta + row * width : nullptr, width);
     }
     float squares[kRows] = {}, values[P::kCount], others[P::kCount];
 #pragma unroll
@@ -123,7 +128,7 @@ __global__ void __launch_bounds__(kRowThreads, Plan<kGroup, kVectors, T>::kForwa
 
 // `partial`: a row for each block, or null when the weight's gradient is not wanted.
 template <int kGroup, int kVectors, class T, class W>
-__global__ void __launch_bounds__(kRowThreads, Plan<kGroup, kVectors, T>::kBackwardBlocksAtOnce)
+__global__ void __launch_bounds__(kRowThreads, Plan<kGroup, kVectors, T>::kBackwardBlocks)
     backward_held(T* dx, float* partial, const T* dy, const T* d_sum, const T* x, const W* weight, const float* inverse_rms,
                   int64_t rows, int64_t width) {
   using P = Plan<kGroup, kVectors, T>;
@@ -133,7 +138,8 @@ __global__ void __launch_bounds__(kRowThreads, Plan<kGroup, kVectors, T>::kBackw
   const int group = int(threadIdx.x) / kGroup, lane = int(threadIdx.x) % kGroup;
   const ColumnWeights<kGroup, kVectors, T, W> weights(weight, width);
   float of_weight[kVectors][P::kCount] = {}, gradient[P::kCount], input[P::kCount], scale[P::kCount];
-  for (int64_t first = int64_t(blockIdx.x) * (P::kGroups * kRows); first < rows; first += int64_t(gridDim.x) * (P::kGroups * kRows)) {
+  for (int64_t first = int64_t(blockIdx.x) * (P::kGroups * kRows); first < rows;
+       first += int64_t(gridDim.x) * (P::kGroups * kRows)) {
     uint4 of_dy[kRows][kVectors], of_x[kRows][kVectors], of_d_sum[kRows][kVectors];
     float inner[kRows] = {}, inverse[kRows];
 #pragma unroll
@@ -225,7 +231,7 @@ __device__ void store(T* at, int64_t i, float value) {
 
 template <class T, class W>
 __global__ void forward_any(T* sum, T* y, float* inverse_rms, const T* x, const T* delta, const W* weight, int64_t rows,
-                             int64_t width, float eps) {
+                            int64_t width, float eps) {
   const int64_t row = int64_t(blockIdx.x) * kWarpsPerBlock + threadIdx.y;
   if (row >= rows) return;
   const int64_t start = row * width;
@@ -246,7 +252,7 @@ __global__ void forward_any(T* sum, T* y, float* inverse_rms, const T* x, const 
 
 template <class T, class W>
 __global__ void backward_any(T* dx, const T* dy, const T* d_sum, const T* x, const W* weight, const float* inverse_rms,
-                              int64_t rows, int64_t width) {
+                             int64_t rows, int64_t width) {
   const int64_t row = int64_t(blockIdx.x) * kWarpsPerBlock + threadIdx.y;
   if (row >= rows) return;
   const int64_t start = row * width;
@@ -263,7 +269,7 @@ __global__ void backward_any(T* dx, const T* dy, const T* d_sum, const T* x, con
 
 template <class T>
 __global__ void backward_columns_any(float* dweight, const T* dy, const T* x, const float* inverse_rms, int64_t rows,
-                                 int64_t width, bool accumulate) {
+                                     int64_t width, bool accumulate) {
   __shared__ float partial[kColumnRows][kWarp];
   const int64_t column = int64_t(blockIdx.x) * kWarp + threadIdx.x;
   float sum = 0;
@@ -280,7 +286,8 @@ __global__ void backward_columns_any(float* dweight, const T* dy, const T* x, co
 
 template <class T>
 bool rows_are_aligned(std::initializer_list<const Tensor*> tensors, int64_t width) {
-  return std::all_of(tensors.begin(), tensors.end(), [&](const Tensor* each) { return is_vector_aligned(data_or_null<T>(*each), width); });
+  return std::all_of(tensors.begin(), tensors.end(),
+                     [&](const Tensor* each) { return is_vector_aligned(data_or_null<T>(*each), width); });
 }
 
 // False, with nothing done, for rows that are not aligned or too long.
@@ -291,40 +298,42 @@ bool start_forward_held(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Tenso
   if (!rows_are_aligned<T>({&sum, &y, &x, &delta}, width) || !is_vector_aligned(weight.data<W>(), 0)) return false;
   return dispatch_row<T>(width, [&]<int kGroup, int kVectors>() {
     using P = Plan<kGroup, kVectors, T>;
-    const unsigned most = unsigned(kForwardBlocks * echo::cuda::properties().multiprocessors);
-    launch(forward_held<kGroup, kVectors, T, W>, std::min(blocks_for(rows, P::kGroups * P::kForward), most), kRowThreads, 0, stream(),
-           data_or_null<T>(sum), y.data<T>(), inverse_rms.data<float>(), x.data<T>(), data_or_null<T>(delta), weight.data<W>(), rows,
-           width, float(eps));
+    const unsigned most = unsigned(P::kForwardBlocks * echo::cuda::properties().multiprocessors);
+    launch(forward_held<kGroup, kVectors, T, W>, std::min(blocks_for(rows, P::kGroups * P::kForward), most), kRowThreads, 0,
+           stream(), data_or_null<T>(sum), y.data<T>(), inverse_rms.data<float>(), x.data<T>(), data_or_null<T>(delta),
+           weight.data<W>(), rows, width, float(eps));
   });
 }
 
 template <class T, class W>
-bool start_backward_held(Tensor& dx, Tensor& dweight, GradientMode weight_mode, const Tensor& dy, const Tensor& d_sum, const Tensor& x,
-                         const Tensor& weight, const Tensor& inverse_rms) {
+bool start_backward_held(Tensor& dx, Tensor& dweight, GradientMode weight_mode, const Tensor& dy, const Tensor& d_sum,
+                         const Tensor& x, const Tensor& weight, const Tensor& inverse_rms) {
   const int64_t width = x.dim(-1), rows = inverse_rms.elements();
   if (!rows_are_aligned<T>({&dx, &dy, &d_sum, &x}, width) || !is_vector_aligned(weight.data<W>(), 0)) return false;
   return dispatch_row<T>(width, [&]<int kGroup, int kVectors>() {
     using P = Plan<kGroup, kVectors, T>;
-    const int64_t blocks = std::min<int64_t>(kBackwardBlocks, blocks_for(rows, P::kGroups * P::kBackward));
+    const int64_t blocks =
+        std::min<int64_t>(P::kBackwardBlocks * kMultiprocessors, blocks_for(rows, P::kGroups * P::kBackward));
     const Tensor partial = dweight.defined() ? Tensor::empty({blocks, width}, DType::f32, x.device()) : Tensor();
     launch(backward_held<kGroup, kVectors, T, W>, unsigned(blocks), kRowThreads, 0, stream(), dx.data<T>(),
-           data_or_null<float>(partial), dy.data<T>(), data_or_null<T>(d_sum), x.data<T>(), weight.data<W>(), inverse_rms.data<float>(),
-           rows, width);
+           data_or_null<float>(partial), dy.data<T>(), data_or_null<T>(d_sum), x.data<T>(), weight.data<W>(),
+           inverse_rms.data<float>(), rows, width);
     if (dweight.defined()) add_partials(dweight.data<float>(), partial, weight_mode == GradientMode::accumulate);
   });
 }
 
 }  // namespace
 
-void rms_norm_forward(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Tensor& x, const Tensor& delta,
-                      const Tensor& weight, double eps) {
+void rms_norm_forward(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Tensor& x, const Tensor& delta, const Tensor& weight,
+                      double eps) {
   const int64_t width = x.dim(-1), rows = inverse_rms.elements();
   if (rows == 0) return;
   dispatch_gpu_float("rms_norm", x.dtype(), [&]<class T>() {
     dispatch_gpu_float("rms_norm", weight.dtype(), [&]<class W>() {
       if (start_forward_held<T, W>(sum, y, inverse_rms, x, delta, weight, eps)) return;
-      launch(forward_any<T, W>, blocks_for(rows, kWarpsPerBlock), dim3(kWarp, kWarpsPerBlock), 0, stream(), data_or_null<T>(sum),
-             y.data<T>(), inverse_rms.data<float>(), x.data<T>(), data_or_null<T>(delta), weight.data<W>(), rows, width, float(eps));
+      launch(forward_any<T, W>, blocks_for(rows, kWarpsPerBlock), dim3(kWarp, kWarpsPerBlock), 0, stream(),
+             data_or_null<T>(sum), y.data<T>(), inverse_rms.data<float>(), x.data<T>(), data_or_null<T>(delta),
+             weight.data<W>(), rows, width, float(eps));
     });
   });
 }

@@ -1,6 +1,6 @@
-// Softmax on a GPU. Aligned rows of up to 8192 elements: a warp owns a short row, a block of 256 threads a long one, and holds it in
-// registers (kernels/cuda_rows.cuh), so that each tensor is read or written once. Other rows: a block per row, a thread every 256th
-// element; the forward pass reads x three times, the backward pass its two inputs twice, mostly from cache.
+// Softmax on a GPU. Aligned rows of up to 8192 elements: a warp owns a short row, a block of 256 threads a long one, and holds
+// it in registers (kernels/cuda_rows.cuh), so that each tensor is read or written once. Other rows: a block per row, a thread
+// every 256th element; the forward pass reads x three times, the backward pass its two inputs twice, mostly from cache.
 #include <limits>
 
 #include "kernels/cuda_rows.cuh"
@@ -70,7 +70,8 @@ __global__ void __launch_bounds__(kRowThreads) forward_any(T* y, const T* x, int
 }
 
 template <int kGroup, int kVectors, class T>
-__global__ void __launch_bounds__(kRowThreads) backward_rows(T* dx, const T* dy, const T* y, int64_t rows, int64_t width, float scale) {
+__global__ void __launch_bounds__(kRowThreads)
+    backward_rows(T* dx, const T* dy, const T* y, int64_t rows, int64_t width, float scale) {
   constexpr int kCount = kPerVector<T>;
   __shared__ float scratch[kRowThreads / kWarp];
   const int64_t row = int64_t(blockIdx.x) * (kRowThreads / kGroup) + threadIdx.x / kGroup;
@@ -119,8 +120,8 @@ void softmax_forward(Tensor& y, const Tensor& x, double scale) {
   dispatch_gpu_float("softmax", x.dtype(), [&]<class T>() {
     const bool aligned = is_vector_aligned(x.data<T>(), width) && is_vector_aligned(y.data<T>(), width);
     if (aligned && dispatch_row<T>(width, [&]<int kGroup, int kVectors>() {
-          launch(forward_rows<kGroup, kVectors, T>, blocks_for(rows, kRowThreads / kGroup), kRowThreads, 0, stream(), y.data<T>(),
-                 x.data<T>(), rows, width, float(scale));
+          launch(forward_rows<kGroup, kVectors, T>, blocks_for(rows, kRowThreads / kGroup), kRowThreads, 0, stream(),
+                 y.data<T>(), x.data<T>(), rows, width, float(scale));
         }))
       return;
     launch(forward_any<T>, unsigned(rows), kRowThreads, 0, stream(), y.data<T>(), x.data<T>(), width, float(scale));
@@ -134,11 +135,12 @@ void softmax_backward(Tensor& dx, const Tensor& dy, const Tensor& y, double scal
     const bool aligned = is_vector_aligned(dx.data<T>(), width) && is_vector_aligned(dy.data<T>(), width) &&
                          is_vector_aligned(y.data<T>(), width);
     if (aligned && dispatch_row<T>(width, [&]<int kGroup, int kVectors>() {
-          launch(backward_rows<kGroup, kVectors, T>, blocks_for(rows, kRowThreads / kGroup), kRowThreads, 0, stream(), dx.data<T>(),
-                 dy.data<T>(), y.data<T>(), rows, width, float(scale));
+          launch(backward_rows<kGroup, kVectors, T>, blocks_for(rows, kRowThreads / kGroup), kRowThreads, 0, stream(),
+                 dx.data<T>(), dy.data<T>(), y.data<T>(), rows, width, float(scale));
         }))
       return;
-    launch(backward_any<T>, unsigned(rows), kRowThreads, 0, stream(), dx.data<T>(), dy.data<T>(), y.data<T>(), width, float(scale));
+    launch(backward_any<T>, unsigned(rows), kRowThreads, 0, stream(), dx.data<T>(), dy.data<T>(), y.data<T>(), width,
+           float(scale));
   });
 }
 

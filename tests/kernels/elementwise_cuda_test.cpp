@@ -1,7 +1,6 @@
-#include "kernels/elementwise.h"
-
 #include <limits>
 
+#include "kernels/elementwise.h"
 #include "tests/kernels/cuda_parity.h"
 
 namespace echo {
@@ -81,7 +80,8 @@ TEST(CudaElementwiseTest, OneElementThatIsNotFiniteIsFoundAnywhere) {
       const Tensor fine = random_tensor({count}, DType::f32, 1);
       EXPECT_TRUE(kernels::all_finite(kernels::cast(fine, dtype).to(kCuda)));
       for (const int64_t at : {int64_t{0}, count / 2, count - 1})
-        for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()}) {
+        for (const float bad :
+             {std::nanf(""), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()}) {
           const Tensor spoilt = fine.clone();
           spoilt.data<float>()[at] = bad;
           EXPECT_FALSE(kernels::all_finite(kernels::cast(spoilt, dtype).to(kCuda))) << dtype << ' ' << count << " at " << at;

@@ -1,6 +1,5 @@
-#include "kernels/reduce.h"
-
 #include "autograd/ops.h"
+#include "kernels/reduce.h"
 #include "tests/kernels/cuda_parity.h"
 
 namespace echo {
@@ -12,7 +11,8 @@ TEST(CudaReduceTest, SumsAgreeWithTheCpu) {
     SCOPED_TRACE(count);
     const ParityCase body = [count](const ParitySetting& on) -> std::vector<Tensor> {
       const Tensor a = on.input({count}, 1), b = on.input({count}, 2);
-      return {Tensor::from(std::vector<double>{kernels::sum(a), kernels::mean(a), kernels::sum_of_squares(a), kernels::dot(a, b)})};
+      return {
+          Tensor::from(std::vector<double>{kernels::sum(a), kernels::mean(a), kernels::sum_of_squares(a), kernels::dot(a, b)})};
     };
     expect_parity(body, DType::f32, 1e-12);
     expect_parity(body, DType::bf16, 1e-12);
@@ -54,7 +54,8 @@ TEST(CudaReduceTest, SumAndProductOfVariablesStayOnTheirDevice) {
     return std::array{x.gradient().to(Device{}), y.gradient().to(Device{}), loss.data().to(Device{})};
   };
   const auto expected = gradients(Device{}), actual = gradients(kCuda);
-  for (size_t i = 0; i < expected.size(); ++i) EXPECT_LT(largest_difference(expected[i], actual[i]), 1e-6) << i;  // some ten f32 terms
+  for (size_t i = 0; i < expected.size(); ++i)
+    EXPECT_LT(largest_difference(expected[i], actual[i]), 1e-6) << i;  // some ten f32 terms
 }
 
 }  // namespace

@@ -10,7 +10,8 @@ struct Case {
 };
 
 std::vector<Tensor> forward_and_backward(const ParitySetting& on, const Case& c) {
-  const Tensor x = on.input({c.rows, c.width}, 1), delta = on.input({c.rows, c.width}, 2), weight = c.narrow_weight ? on.input({c.width}, 3) : on.wide_input({c.width}, 3);
+  const Tensor x = on.input({c.rows, c.width}, 1), delta = on.input({c.rows, c.width}, 2),
+               weight = c.narrow_weight ? on.input({c.width}, 3) : on.wide_input({c.width}, 3);
   const Tensor dy = on.input({c.rows, c.width}, 4), d_sum = on.input({c.rows, c.width}, 5);
   Tensor sum = on.output(x.shape()), y = on.output(x.shape()), inverse_rms = on.wide_output({c.rows});
   Tensor dx = on.output(x.shape()), dweight = on.wide_input({c.width}, 6);
@@ -24,8 +25,8 @@ std::vector<Tensor> forward_and_backward(const ParitySetting& on, const Case& c)
   return {y, inverse_rms, dx, dweight};
 }
 
-// f32: sums of up to 2048 terms in f32. bf16: outputs are rounded to 8 bits, half an ulp of a value is at most 2^-9 of the largest;
-// the sum before the norm is rounded too, and the norm sees the rounded one.
+// f32: sums of up to 2048 terms in f32. bf16: outputs are rounded to 8 bits, half an ulp of a value is at most 2^-9 of the
+// largest; the sum before the norm is rounded too, and the norm sees the rounded one.
 TEST(CudaRmsNormTest, AgreesWithF64OnTheCpu) {
   for (const Case& c : {Case{1, 1, true}, Case{3, 37, false}, Case{5, 64, true}, Case{67, 128, true}, Case{9, 2048, false}}) {
     SCOPED_TRACE(concat(c.rows, " x ", c.width));
@@ -35,10 +36,12 @@ TEST(CudaRmsNormTest, AgreesWithF64OnTheCpu) {
   }
 }
 
-// Every way to hold a row: a warp's and a block's registers, and rows that are too long. The reasons of the tolerances are those above.
+// Every way to hold a row: a warp's and a block's registers, and rows that are too long; 650 rows come to a block more than
+// once. The reasons of the tolerances are those above.
 TEST(CudaRmsNormTest, RowsOfEveryLengthAgree) {
-  for (const Case& c : {Case{21, 8, false}, Case{700, 16, true}, Case{19, 512, true}, Case{9, 1032, true}, Case{11, 2048, true},
-                        Case{3, 4096, false}, Case{2, 8192, true}, Case{2, 8200, true}}) {
+  for (const Case& c :
+       {Case{21, 8, false}, Case{150, 16, true}, Case{19, 512, true}, Case{9, 1032, true}, Case{110, 2056, true},
+        Case{11, 2048, true}, Case{3, 4096, false}, Case{2, 8192, true}, Case{2, 8200, true}}) {
     SCOPED_TRACE(concat(c.rows, " x ", c.width));
     const ParityCase body = [&c](const ParitySetting& on) { return forward_and_backward(on, c); };
     expect_parity(body, DType::f32, 4e-6);
@@ -52,7 +55,8 @@ TEST(CudaRmsNormTest, WeightsOfEitherDtypeAreRead) {
     const ParityCase body = [&c](const ParitySetting& on) { return forward_and_backward(on, c); };
     expect_parity(body, DType::bf16, 1.0 / 128);
     const ParityCase wide = [&](const ParitySetting& on) -> std::vector<Tensor> {
-      const Tensor weight = on.device.is_cpu() ? random_tensor({width}, DType::bf16, 3) : random_tensor({width}, DType::bf16, 3).to(kCuda);
+      const Tensor weight =
+          on.device.is_cpu() ? random_tensor({width}, DType::bf16, 3) : random_tensor({width}, DType::bf16, 3).to(kCuda);
       Tensor y = on.output({5, width}), inverse_rms = on.wide_output({5});
       kernels::rms_norm_forward(y, inverse_rms, on.input({5, width}, 1), weight, 1e-5);
       return {y};
@@ -71,8 +75,8 @@ TEST(CudaRmsNormTest, NoRowsGiveNoGradientAndTheGradientOfTheWeightMayBeLeftOut)
     EXPECT_EQ(dweight.to_vector<float>(), std::vector<float>(size_t(width), 0.0f));
     const ParityCase body = [width](const ParitySetting& on) -> std::vector<Tensor> {
       Tensor dx = on.output({3, width}), not_wanted;
-      kernels::rms_norm_backward(dx, not_wanted, GradientMode::overwrite, on.input({3, width}, 1), Tensor(), on.input({3, width}, 2),
-                                 on.wide_input({width}, 3), on.wide_input({3}, 4));
+      kernels::rms_norm_backward(dx, not_wanted, GradientMode::overwrite, on.input({3, width}, 1), Tensor(),
+                                 on.input({3, width}, 2), on.wide_input({width}, 3), on.wide_input({3}, 4));
       return {dx};
     };
     expect_parity(body, DType::f32, 2e-6);

@@ -1,17 +1,24 @@
-#include "kernels/softmax.h"
-
 #include <limits>
 
+#include "kernels/softmax.h"
 #include "tests/kernels/cuda_parity.h"
 
 namespace echo {
 namespace {
 
 // Odd and unaligned widths take the path for any row, the others registers of a warp or a block; 9000 fits neither.
-// f32: exponentials of 2 ulp and arguments up to 20, rounded. bf16: outputs round once, dx has a rounded y as its input on both sides.
+// f32: exponentials of 2 ulp and arguments up to 20, rounded. bf16: outputs round once, dx has a rounded y as its input on both
+// sides.
 TEST(CudaSoftmaxTest, BothPassesAgreeWithTheCpu) {
-  for (const auto& [rows, width, scale] : {std::tuple<int64_t, int64_t, double>{1, 1, 1.0}, {3, 37, 0.7}, {19, 64, -1.3}, {2, 1000, 2.0},
-                                           {3, 1032, 0.5}, {2, 2056, 1.0}, {1, 4104, 1.0}, {1, 9000, 1.0}, {0, 8, 1.0}}) {
+  for (const auto& [rows, width, scale] : {std::tuple<int64_t, int64_t, double>{1, 1, 1.0},
+                                           {3, 37, 0.7},
+                                           {19, 64, -1.3},
+                                           {2, 1000, 2.0},
+                                           {3, 1032, 0.5},
+                                           {2, 2056, 1.0},
+                                           {1, 4104, 1.0},
+                                           {1, 9000, 1.0},
+                                           {0, 8, 1.0}}) {
     SCOPED_TRACE(concat(rows, " x ", width));
     const ParityCase body = [rows = rows, width = width, scale = scale](const ParitySetting& on) -> std::vector<Tensor> {
       Tensor y = on.output({rows, width}), dx = on.output({rows, width});
