@@ -5,10 +5,6 @@
 
 namespace echo {
 
-struct DecodeStep::Recording {
-  std::unique_ptr<cuda::RecordedWork> work;
-};
-
 DecodeStep::DecodeStep(const Llama& model, KvCache& cache, DType compute_dtype)
     : model_(model), cache_(cache), compute_dtype_(compute_dtype) {
   const int64_t batch = cache.lengths.dim(0);
@@ -17,7 +13,9 @@ DecodeStep::DecodeStep(const Llama& model, KvCache& cache, DType compute_dtype)
   best_ = Tensor::empty({batch}, DType::i32, model.device());
 }
 
-DecodeStep::~DecodeStep() = default;
+DecodeStep::~DecodeStep() {
+  if constexpr (kWithCuda) cuda::drop_recorded(recording_);
+}
 
 void DecodeStep::step() {
   logits_.copy_from(model_.logits(model_.decode(ids_, cache_, compute_dtype_)));
@@ -30,12 +28,11 @@ const Tensor& DecodeStep::logits(const std::vector<int32_t>& ids) {
     if (!model_.device().is_cpu() && steps_++ > 0) {
       if (recording_ == nullptr) {
         // Recording counts the position on the host and does nothing on the device.
-        recording_ = std::make_unique<Recording>();
-        recording_->work = std::make_unique<cuda::RecordedWork>([this] { step(); });
+        recording_ = cuda::record_work([this] { step(); });
       } else {
         cache_.count_position();
       }
-      recording_->work->run();
+      cuda::run_recorded(recording_);
       return logits_;
     }
   }

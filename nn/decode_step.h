@@ -1,11 +1,14 @@
 #pragma once
 
-#include <memory>
 #include <vector>
 
 #include "nn/llama.h"
 
 namespace echo {
+
+namespace cuda {
+struct RecordedWork;
+}
 
 // The step of generation: the next token of each sequence goes in, the logits of the position after it come out. On a GPU the kernels of a
 // step are recorded the second time (the first one lets libraries prepare themselves) and started by one call from then on.
@@ -14,6 +17,8 @@ class DecodeStep {
   // `cache` holds the prompts (ForwardOptions::cache); both must outlive this.
   DecodeStep(const Llama& model, KvCache& cache, DType compute_dtype);
   ~DecodeStep();
+  DecodeStep(const DecodeStep&) = delete;
+  DecodeStep& operator=(const DecodeStep&) = delete;
 
   // ids: one a sequence. (B, V) in the compute dtype, where the model is; overwritten by the next step.
   const Tensor& logits(const std::vector<int32_t>& ids);
@@ -21,8 +26,6 @@ class DecodeStep {
   std::vector<int32_t> most_likely(const std::vector<int32_t>& ids);
 
  private:
-  struct Recording;  // of the device's work
-
   void step();
 
   const Llama& model_;
@@ -30,7 +33,7 @@ class DecodeStep {
   DType compute_dtype_;
   Tensor ids_, logits_, best_;  // at fixed addresses: (B) i32, (B, V), (B) i32
   int64_t steps_ = 0;
-  std::unique_ptr<Recording> recording_;
+  cuda::RecordedWork* recording_ = nullptr;
 };
 
 }  // namespace echo

@@ -5,7 +5,11 @@
 
 namespace echo::cuda {
 
-RecordedWork::RecordedWork(const std::function<void()>& work) {
+struct RecordedWork {
+  cudaGraphExec_t executable;
+};
+
+RecordedWork* record_work(const std::function<void()>& work) {
   cudaGraph_t graph = nullptr;
   ECHO_CUDA(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal));
   try {
@@ -20,13 +24,15 @@ RecordedWork::RecordedWork(const std::function<void()>& work) {
   const cudaError_t status = cudaGraphInstantiate(&executable, graph, 0);
   (void)cudaGraphDestroy(graph);
   check(status, "cudaGraphInstantiate");
-  executable_ = executable;
+  return new RecordedWork{executable};
 }
 
-RecordedWork::~RecordedWork() {
-  if (executable_ != nullptr) (void)cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(executable_));
-}
+void run_recorded(RecordedWork* recorded) { ECHO_CUDA(cudaGraphLaunch(recorded->executable, stream())); }
 
-void RecordedWork::run() { ECHO_CUDA(cudaGraphLaunch(static_cast<cudaGraphExec_t>(executable_), stream())); }
+void drop_recorded(RecordedWork* recorded) noexcept {
+  if (recorded == nullptr) return;
+  (void)cudaGraphExecDestroy(recorded->executable);
+  delete recorded;
+}
 
 }  // namespace echo::cuda
