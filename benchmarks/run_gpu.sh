@@ -4,10 +4,10 @@
 #   benchmarks/run_gpu.sh [--python PYTHON] [--quick] [--device cpu --tiny] [--results FILE.json] [--document FILE.md]
 # PYTHON: an interpreter that has torch (default python3). --quick: a subset in two minutes. --device cpu --tiny: every case at
 # toy sizes. Other arguments go to compare_gpu.py. Appends a dated section to docs/benchmarks.md (or FILE.md); with --tiny only
-# where FILE.md is given. Runs in a checkout and in a bundle.
+# where FILE.md is given; raw samples and a log go to build/gpu_results.{json,log}. Runs in a checkout and in a bundle.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
-python=python3 document="$here/docs/benchmarks.md" chosen_document="" results=gpu_results.json tiny="" arguments=()
+python=python3 document="$here/docs/benchmarks.md" chosen_document="" results="$here/build/gpu_results.json" tiny="" arguments=()
 while [ $# -gt 0 ]; do
   case $1 in
     --python) python=$2; shift ;;
