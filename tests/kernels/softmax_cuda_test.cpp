@@ -43,17 +43,19 @@ TEST(CudaSoftmaxTest, OutputsMayBeInputsAndNeedNotBeAligned) {
   expect_parity(body, DType::bf16, 1.0 / 200);
 }
 
-TEST(CudaSoftmaxTest, LargeAndInfinitelySmallLogitsAreFine) {
+TEST(CudaSoftmaxTest, LargeAndInfinitelySmallLogitsAreFineWithAScaleOfEitherSign) {
   const float low = -std::numeric_limits<float>::infinity();
-  for (const int64_t width : {3, 8}) {  // both paths
-    std::vector<float> row(size_t(width), low);
-    row[0] = row[1] = 3e38f;
-    Tensor y = Tensor::empty({1, width}, DType::f32, kCuda);
-    kernels::softmax_forward(y, Tensor::from(row, {1, width}).to(kCuda), 1);
-    std::vector<float> expected(size_t(width), 0.0f);
-    expected[0] = expected[1] = 0.5f;
-    EXPECT_EQ(y.to_vector<float>(), expected);
-  }
+  for (const int64_t width : {3, 8})  // both paths
+    for (const float sign : {1.0f, -1.0f}) {
+      SCOPED_TRACE(concat(width, " values, scale ", sign));
+      std::vector<float> row(size_t(width), sign * low);
+      row[0] = row[1] = sign * 3e38f;
+      Tensor y = Tensor::empty({1, width}, DType::f32, kCuda);
+      kernels::softmax_forward(y, Tensor::from(row, {1, width}).to(kCuda), sign);
+      std::vector<float> expected(size_t(width), 0.0f);
+      expected[0] = expected[1] = 0.5f;
+      EXPECT_EQ(y.to_vector<float>(), expected);
+    }
 }
 
 }  // namespace
