@@ -34,9 +34,4 @@ inline void check_same_dtype(const char* operation, std::initializer_list<const 
     ECHO_CHECK(tensor->dtype() == first.dtype(), operation, ": dtypes ", first.dtype(), " and ", tensor->dtype());
 }
 
-// The device seam: every public function of this folder calls it after its checks and before its CPU implementation.
-inline void require_cpu(const char* operation, const Tensor& tensor) {
-  ECHO_CHECK(tensor.device().is_cpu(), operation, ": no implementation for ", tensor.device());
-}
-
 }  // namespace echo::kernels

@@ -7,44 +7,87 @@
 #include "nn/decode_step.h"
 
 namespace echo {
+namespace {
 
-GenerationStatistics generate(const Llama& model, const std::vector<int32_t>& prompt, const GenerationOptions& options,
-                              const std::function<void(int32_t)>& on_token) {
+// One pass over all prompts, padded at their ends: causal attention keeps what comes later from a prompt's own positions, and the cache
+// forgets it. Returns the logits after each prompt's last token, (B, V).
+Tensor read_prompts(const Llama& model, const std::vector<std::vector<int32_t>>& prompts, KvCache& cache, DType compute_dtype) {
+  size_t longest = 0;
+  for (const auto& prompt : prompts) longest = std::max(longest, prompt.size());
+  std::vector<int32_t> padded, lengths;
+  for (const auto& prompt : prompts) {
+    padded.insert(padded.end(), prompt.begin(), prompt.end());
+    padded.resize(padded.size() + longest - prompt.size(), 0);
+    lengths.push_back(int32_t(prompt.size()));
+  }
+  const int64_t batch = int64_t(prompts.size()), width = model.config().hidden_size;
+  ForwardOptions forward;
+  forward.compute_dtype = compute_dtype;
+  forward.cache = &cache;
+  const Tensor hidden = model.forward(Tensor::from(padded, {batch, int64_t(longest)}), forward).hidden.data();
+  cache.set_lengths(lengths);
+  Tensor last = Tensor::empty({batch, width}, hidden.dtype(), hidden.device());
+  for (int64_t i = 0; i < batch; ++i)
+    last.narrow(0, i, 1).copy_from(hidden.select(0, i).narrow(0, lengths[size_t(i)] - 1, 1));
+  return model.logits(last);
+}
+
+}  // namespace
+
+GenerationStatistics generate(const Llama& model, const std::vector<std::vector<int32_t>>& prompts, const GenerationOptions& options,
+                              const std::function<void(size_t prompt, int32_t id)>& on_token) {
   using Clock = std::chrono::steady_clock;
   const auto seconds_since = [](Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
   };
-  if (prompt.empty()) fail(ExitCode::usage, "generate: the prompt is empty; give at least one token");
-  const NoGrad no_grad;
-  const LlamaConfig& config = model.config();
-  const int64_t prompt_tokens = int64_t(prompt.size());
   GenerationStatistics statistics;
-  statistics.prompt_tokens = prompt_tokens;
+  int64_t longest = 0;
+  for (const auto& prompt : prompts) {
+    if (prompt.empty()) fail(ExitCode::usage, "generate: the prompt is empty; give at least one token");
+    statistics.prompt_tokens += int64_t(prompt.size());
+    longest = std::max(longest, int64_t(prompt.size()));
+  }
+  if (prompts.empty()) fail(ExitCode::usage, "generate: no prompt is given");
+  const size_t batch = prompts.size();
+  statistics.ended.assign(batch, false);
   if (options.max_new_tokens <= 0) return statistics;
-  KvCache cache = model.make_cache(1, prompt_tokens + options.max_new_tokens, options.compute_dtype);
-  Sampler sampler(options.sampling);
+  const NoGrad no_grad;
+  const std::vector<int64_t>& ends = model.config().eos_token_id;
+  KvCache cache = model.make_cache(int64_t(batch), longest + options.max_new_tokens, options.compute_dtype);
+  std::vector<Sampler> samplers;
+  for (size_t i = 0; i < batch; ++i) {
+    SamplingOptions sampling = options.sampling;
+    sampling.seed += i;
+    samplers.emplace_back(sampling);
+  }
+  const auto choose = [&](const Tensor& logits) {
+    std::vector<int32_t> tokens;
+    for (size_t i = 0; i < batch; ++i) tokens.push_back(statistics.ended[i] ? 0 : samplers[i].choose(logits.select(0, int64_t(i))));
+    return tokens;
+  };
 
   auto start = Clock::now();
-  ForwardOptions forward;
-  forward.compute_dtype = options.compute_dtype;
-  forward.cache = &cache;
-  const ForwardResult result = model.forward(Tensor::from(prompt, {1, prompt_tokens}), forward);
-  const Tensor hidden = result.hidden.data().narrow(1, prompt_tokens - 1, 1).clone().reshape({1, config.hidden_size});
-  int32_t token = sampler.choose(model.logits(hidden).reshape({config.vocab_size}));
+  std::vector<int32_t> tokens = choose(read_prompts(model, prompts, cache, options.compute_dtype));
   statistics.prefill_seconds = seconds_since(start);
 
   start = Clock::now();
   DecodeStep step(model, cache, options.compute_dtype);
-  while (true) {
-    if (std::find(config.eos_token_id.begin(), config.eos_token_id.end(), token) != config.eos_token_id.end()) {
-      statistics.ended = true;
-      break;
+  for (int64_t written = 1;; ++written) {
+    bool any = false;
+    for (size_t i = 0; i < batch; ++i) {
+      if (statistics.ended[i]) continue;
+      if (std::find(ends.begin(), ends.end(), tokens[i]) != ends.end()) {
+        statistics.ended[i] = true;
+        continue;
+      }
+      on_token(i, tokens[i]);
+      ++statistics.new_tokens;
+      any = true;
     }
-    on_token(token);
-    if (++statistics.new_tokens >= options.max_new_tokens) break;
+    if (!any || written >= options.max_new_tokens) break;
     ++statistics.decode_steps;
-    token = options.sampling.temperature <= 0 ? step.most_likely({token})[0]
-                                              : sampler.choose(step.logits({token}).reshape({config.vocab_size}));
+    // A text that has ended goes on unread until the last one ends.
+    tokens = options.sampling.temperature <= 0 ? step.most_likely(tokens) : choose(step.logits(tokens));
   }
   statistics.decode_seconds = seconds_since(start);
   return statistics;

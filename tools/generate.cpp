@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -19,7 +20,8 @@ namespace {
 using namespace echo;
 
 struct Arguments {
-  std::string model, prompt, dtype = "float32", device = "auto";
+  std::string model, dtype = "float32", device = "auto";
+  std::vector<std::string> prompts;
   GenerationOptions generation;
 };
 
@@ -29,13 +31,13 @@ void print(std::string_view text) {
 }
 
 // The beginning token, when there is one, and the prompt. Throws Error (usage) when nothing is left to continue.
-std::vector<int32_t> ids_of_prompt(const Arguments& arguments, const LlamaConfig& config, const Tokenizer& tokenizer) {
+std::vector<int32_t> ids_of_prompt(const std::string& prompt, const LlamaConfig& config, const Tokenizer& tokenizer) {
   std::vector<int32_t> ids;
   if (config.bos_token_id.has_value())
     ids.push_back(int32_t(*config.bos_token_id));
   else if (tokenizer.bos_id() >= 0)
     ids.push_back(tokenizer.bos_id());
-  const std::vector<int32_t> text = tokenizer.encode(arguments.prompt);
+  const std::vector<int32_t> text = tokenizer.encode(prompt);
   ids.insert(ids.end(), text.begin(), text.end());
   if (ids.empty()) fail(ExitCode::usage, "--prompt: is empty, and this model has no token to begin a text with; give a text");
   if (int64_t(ids.size()) >= config.max_position_embeddings)
@@ -60,26 +62,41 @@ int generate_text(const Arguments& arguments) {
          " pieces, but config.json says vocab_size ", config.vocab_size, "; use the tokenizer that the model was trained with");
   GenerationOptions options = arguments.generation;
   options.compute_dtype = arguments.dtype == "bfloat16" ? DType::bf16 : DType::f32;
-  const std::vector<int32_t> prompt = ids_of_prompt(arguments, config, tokenizer);
-  const int64_t room = config.max_position_embeddings - int64_t(prompt.size());
-  const bool limited = options.max_new_tokens > room;
-  if (limited) options.max_new_tokens = room;
+  const std::vector<std::string> texts = arguments.prompts.empty() ? std::vector<std::string>{""} : arguments.prompts;
+  std::vector<std::vector<int32_t>> prompts;
+  bool limited = false;
+  for (const std::string& text : texts) {
+    prompts.push_back(ids_of_prompt(text, config, tokenizer));
+    const int64_t room = config.max_position_embeddings - int64_t(prompts.back().size());
+    limited |= arguments.generation.max_new_tokens > room;
+    options.max_new_tokens = std::min(options.max_new_tokens, room);
+  }
   const ChosenDevice chosen = choose_device(arguments.device);
   fmt::print(stderr, "device: {}\n", chosen.reason);
   const auto model = load_model(checkpoint, {options.compute_dtype, /*requires_gradient=*/false, chosen.device});
   const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
-  StreamingDecoder decoder(tokenizer);
-  for (const int32_t id : prompt) decoder.push(id);
-  print(arguments.prompt);
-  const GenerationStatistics statistics = generate(*model, prompt, options, [&](int32_t id) { print(decoder.push(id)); });
-  print(decoder.finish() + "\n");
+  // One text appears as it is written; of several, each when all are done.
+  const bool stream = texts.size() == 1;
+  std::vector<StreamingDecoder> decoders;
+  std::vector<std::string> written = texts;
+  for (const std::vector<int32_t>& prompt : prompts) {
+    decoders.emplace_back(tokenizer);
+    for (const int32_t id : prompt) decoders.back().push(id);
+  }
+  if (stream) print(texts[0]);
+  const GenerationStatistics statistics = generate(*model, prompts, options, [&](size_t i, int32_t id) {
+    const std::string text = decoders[i].push(id);
+    if (stream) print(text);
+    written[i] += text;
+  });
+  for (size_t i = 0; i < texts.size(); ++i) print((stream ? "" : written[i]) + decoders[i].finish() + "\n");
 
-  if (limited && !statistics.ended)
+  if (limited && std::find(statistics.ended.begin(), statistics.ended.end(), false) != statistics.ended.end())
     fmt::print(stderr, "note: stopped at the {} positions that the model was trained for\n", config.max_position_embeddings);
   fmt::print(stderr, "load {:.2f} s | prefill {} | decode {}\n", load_seconds,
              rate(statistics.prompt_tokens, statistics.prefill_seconds),
-             rate(statistics.decode_steps, statistics.decode_seconds));
+             rate(statistics.decode_steps * int64_t(texts.size()), statistics.decode_seconds));
   return 0;
 }
 
@@ -108,7 +125,8 @@ int main(int argc, char** argv) {
   Arguments arguments;
   SamplingOptions& sampling = arguments.generation.sampling;
   app.add_option("--model", arguments.model, "folder of the model (config.json, weights, tokenizer.model)")->required();
-  app.add_option("--prompt", arguments.prompt, "text to continue (--prompt=-x for one that begins with a dash)");
+  app.add_option("--prompt", arguments.prompts, "text to continue (--prompt=-x for one that begins with a dash); may be given several times")
+      ->allow_extra_args(false);
   app.add_option("--max-new-tokens", arguments.generation.max_new_tokens, "length of the continuation, at most")
       ->capture_default_str()
       ->check(whole_number());

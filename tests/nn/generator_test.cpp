@@ -32,7 +32,7 @@ GenerationOptions options_of(int64_t max_new_tokens, const SamplingOptions& samp
 std::vector<int32_t> generated(const Llama& model, const std::vector<int32_t>& prompt, const GenerationOptions& options,
                                GenerationStatistics* statistics = nullptr) {
   std::vector<int32_t> ids;
-  const GenerationStatistics result = generate(model, prompt, options, [&](int32_t id) { ids.push_back(id); });
+  const GenerationStatistics result = generate(model, {prompt}, options, [&](size_t, int32_t id) { ids.push_back(id); });
   if (statistics != nullptr) *statistics = result;
   return ids;
 }
@@ -70,7 +70,7 @@ TEST(GeneratorTest, StopsAtAnEndTokenWithoutHandingItOut) {
   while (free_text[first] != free_text[5] && free_text[first] != 29) ++first;
   GenerationStatistics statistics;
   const std::vector<int32_t> text = generated(*small_model(config), {1, 7, 4}, options_of(20), &statistics);
-  EXPECT_TRUE(statistics.ended);
+  EXPECT_TRUE(statistics.ended[0]);
   EXPECT_EQ(text, std::vector<int32_t>(free_text.begin(), free_text.begin() + int64_t(first)));
   EXPECT_EQ(statistics.new_tokens, int64_t(first));
 }
@@ -82,13 +82,37 @@ TEST(GeneratorTest, CountsTokensAndSteps) {
   EXPECT_EQ(statistics.prompt_tokens, 3);
   EXPECT_EQ(statistics.new_tokens, 6);
   EXPECT_EQ(statistics.decode_steps, 5);  // the prompt's pass chose the first
-  EXPECT_FALSE(statistics.ended);
+  EXPECT_FALSE(statistics.ended[0]);
   EXPECT_GT(statistics.prefill_seconds, 0);
   EXPECT_TRUE(generated(*model, {1, 7, 4}, options_of(0)).empty());
 }
 
+TEST(GeneratorTest, PromptsOfDifferentLengthInOneBatchAreContinuedAsEachAlone) {
+  const auto model = small_model();
+  const std::vector<std::vector<int32_t>> prompts = {{1, 7, 4}, {1}, {1, 2, 3, 4, 5, 6, 7}, {1, 9}};
+  LlamaConfig config = small_config();
+  config.eos_token_id = {generated(*model, prompts[1], options_of(9))[4]};  // one text ends early, the others go on
+  const auto ending = small_model(config);
+  for (const SamplingOptions& sampling : {SamplingOptions{}, SamplingOptions{.temperature = 1, .top_k = 10, .seed = 3}}) {
+    std::vector<std::vector<int32_t>> together(prompts.size());
+    const GenerationStatistics statistics =
+        generate(*ending, prompts, options_of(9, sampling), [&](size_t i, int32_t id) { together[i].push_back(id); });
+    int64_t tokens = 0;
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      SamplingOptions own = sampling;
+      own.seed += i;
+      EXPECT_EQ(together[i], generated(*ending, prompts[i], options_of(9, own))) << "prompt " << i;
+      tokens += int64_t(together[i].size());
+    }
+    EXPECT_EQ(statistics.new_tokens, tokens);
+    EXPECT_EQ(statistics.prompt_tokens, 13);
+    EXPECT_TRUE(statistics.ended[1] || sampling.temperature > 0);
+  }
+}
+
 TEST(GeneratorTest, AnEmptyPromptIsRefused) {
   const auto model = small_model();
+  EXPECT_THROW(generate(*model, {}, options_of(3), [](size_t, int32_t) {}), Error);
   EXPECT_NE(error_message(ExitCode::usage, [&] { generated(*model, {}, options_of(3)); }).find("empty"), std::string::npos);
 }
 

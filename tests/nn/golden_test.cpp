@@ -203,8 +203,8 @@ TEST_P(GoldenTextTest, GreedyTextOfTeacherAndStudentEqualsTheReference) {
     std::vector<int32_t> ids = golden_->prompt();
     GenerationOptions options;
     options.max_new_tokens = int64_t(text.size() - ids.size());
-    const GenerationStatistics statistics = generate(*model, ids, options, [&](int32_t id) { ids.push_back(id); });
-    if (statistics.ended) ids.push_back(text.back());  // the end token is not handed out
+    const GenerationStatistics statistics = generate(*model, {ids}, options, [&](size_t, int32_t id) { ids.push_back(id); });
+    if (statistics.ended[0]) ids.push_back(text.back());  // the end token is not handed out
     EXPECT_EQ(ids, text) << (shared ? "student" : "teacher");
   }
 }

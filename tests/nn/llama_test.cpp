@@ -236,7 +236,7 @@ TEST(MemoryTest, GenerationFromLongTextsAllocatesNothingQuadratic) {
     GenerationOptions options;
     options.max_new_tokens = 5;
     int written = 0;
-    generate(*model, some_ids(1, tokens).to_vector<int32_t>(), options, [&](int32_t) { ++written; });
+    generate(*model, {some_ids(1, tokens).to_vector<int32_t>()}, options, [&](size_t, int32_t) { ++written; });
     EXPECT_EQ(written, 5);
   });
 }

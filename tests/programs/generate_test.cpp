@@ -72,14 +72,26 @@ void expect_usage_error(const ProgramResult& result, const std::string& text) {
   EXPECT_NE(result.errors.find(text), std::string::npos) << result.errors;
 }
 
+TEST_F(GenerateTest, SeveralPromptsAreContinuedTogether) {
+  const std::string model = tiny_model(64).string();
+  const std::vector<std::string> more = {"--max-new-tokens", "9", "--temperature", "1"};
+  const ProgramResult one = run(model, "once upon a time", more);
+  std::vector<std::string> two = {"--model", model, "--prompt", "once upon a time", "--prompt", "the"};
+  two.insert(two.end(), more.begin(), more.end());
+  const ProgramResult both = run(two);
+  ASSERT_EQ(both.exit_code, 0) << both.errors;
+  EXPECT_EQ(both.output.substr(0, one.output.size()), one.output);
+  EXPECT_EQ(both.output.substr(one.output.size(), 3), "the");
+}
+
 TEST_F(GenerateTest, WritesTheReferencesTextAndNothingElseAndOneLineOfTimings) {
   const GoldenValues golden(shared_, "stories260K");
   const nlohmann::json& greedy = golden.values.at("greedy");
   const ProgramResult result = run("models/stories260K", greedy.at("prompt"), {"--max-new-tokens", "120"});
   EXPECT_EQ(result.exit_code, 0) << result.errors;
   EXPECT_EQ(result.output, greedy.at("teacher_text").get<std::string>() + "\n");
-  EXPECT_TRUE(std::regex_match(result.errors, std::regex("load [0-9.]+ s \\| prefill 5 tokens, [0-9]+ tokens/s \\| decode 119 "
-                                                         "tokens, [0-9]+ tokens/s\n")))
+  EXPECT_TRUE(std::regex_match(result.errors, std::regex("device: [^\n]+\nload [0-9.]+ s \\| prefill 5 tokens, [0-9]+ tokens/s "
+                                                         "\\| decode 119 tokens, [0-9]+ tokens/s\n")))
       << result.errors;
 }
 

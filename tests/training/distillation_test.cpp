@@ -92,7 +92,7 @@ void golden_training(const std::string& model, DType dtype, double tolerance, De
   generation.sampling.temperature = 0;
   generation.compute_dtype = dtype;
   const std::vector<int32_t> prompt = ids;
-  generate(*student, prompt, generation, [&](int32_t id) { ids.push_back(id); });
+  generate(*student, {prompt}, generation, [&](size_t, int32_t id) { ids.push_back(id); });
   EXPECT_EQ(ids, expected) << model << ": text of the trained student";
 }
 
