@@ -82,12 +82,16 @@ void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, co
 }
 
 void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::span<const AttentionUse> uses, const Tensor& q,
-                        const Tensor& k, const Tensor& lse, const Tensor& row_sum, const Tensor& first_key, double scale) {
+                        const Tensor& k, const Tensor& lse, const Tensor& row_sum, const Tensor& first_key, double scale,
+                        bool whole_heads) {
   dispatch_gpu_float("attention_backward", q.dtype(), [&]<class T>() {
     const Matrix<T> of = matrix<T>(q, k, first_key, scale);
     if constexpr (std::is_same_v<T, bfloat16>) {
-      bool taken = tensor_core::takes(of, dq, dk, dv_of_first_use, q, k) && tensor_core::has_room(of, int(uses.size()));
+      const int count = int(uses.size());
+      bool taken = tensor_core::takes(of, dq, dk, dv_of_first_use, q, k) && tensor_core::has_room(of, count);
       for (const AttentionUse& use : uses) taken = taken && tensor_core::takes(of, use.d_o, use.v);
+      if (taken && tensor_core::takes_whole_heads(of, count) && (whole_heads || tensor_core::whole_heads_are_quicker(of, count)))
+        return tensor_core::whole_heads_backward(dq, dk, dv_of_first_use, uses, of, lse, row_sum);
       if (taken) return tensor_core::backward(dq, dk, dv_of_first_use, uses, of, lse, row_sum);
     }
     plain::backward(dq, dk, dv_of_first_use, uses, of, lse, row_sum);

@@ -41,11 +41,11 @@ __device__ __forceinline__ int chunks_on(int offset, int i) { return (offset ^ (
 
 __device__ __forceinline__ int lane_number() { return int(threadIdx.x) % kWarp; }
 
-// Starts the copy of rows first_row + i * stride, i < kRows; those from `rows` on become zero, and so do columns from `width`
-// on.
-template <int W, int kRows>
+// Starts the copy of rows first_row + i * stride, i < kRows, by a block of kBlockThreads; those from `rows` on become zero, and
+// so do columns from `width` on.
+template <int W, int kRows, int kBlockThreads = kThreads>
 __device__ __forceinline__ void copy_tile(unsigned char* tile, const bfloat16* first_row, int64_t stride, int rows, int width) {
-  constexpr int kChunks = W / 8, kRowsAtOnce = kThreads / kChunks;
+  constexpr int kChunks = W / 8, kRowsAtOnce = kBlockThreads / kChunks;
   const int thread = opaque(int(threadIdx.x)), row = thread / kChunks, chunk = thread % kChunks;
   const bfloat16* from = first_row + row * stride + chunk * 8;
   unsigned char* const to = tile + tile_offset<W>(row, chunk);
@@ -140,17 +140,17 @@ __device__ __forceinline__ void add_weighted(float (&sums)[2][W / 8][4], const f
 }
 
 // ---- which columns count -------------------------------------------------------------------------------------------------
-// The columns that rows [row, row + 128) may see, widened to whole tiles at the start.
+// The columns that rows [row, row + kRows) may see, widened to whole tiles at the start.
 struct Range {
   int begin, end;
 };
-template <Side kSide, int N>
+template <Side kSide, int N, int kRows = kBlockRows>
 __device__ __forceinline__ Range column_range(const Matrix<bfloat16>& matrix, int batch, int row) {
   if constexpr (kSide == Side::queries) {
-    Range range{0, min(row + kBlockRows, matrix.positions)};
+    Range range{0, min(row + kRows, matrix.positions)};
     if (matrix.first_key != nullptr) {
       int smallest = 0x7fffffff;
-      for (int i = lane_number(); i < kBlockRows; i += kWarp) smallest = min(smallest, matrix.first_key_of(batch, row + i));
+      for (int i = lane_number(); i < kRows; i += kWarp) smallest = min(smallest, matrix.first_key_of(batch, row + i));
       range.begin = max(-warp_max(-smallest), 0) / N * N;
     }
     return range;
@@ -159,7 +159,7 @@ __device__ __forceinline__ Range column_range(const Matrix<bfloat16>& matrix, in
     if (matrix.first_key != nullptr) {
       int end = row;
       for (int query = row + lane_number(); query < matrix.positions; query += kWarp)
-        if (matrix.first_key_of(batch, query) < row + kBlockRows) end = query + 1;
+        if (matrix.first_key_of(batch, query) < row + kRows) end = query + 1;
       range.end = warp_max(end);
     }
     return range;
@@ -239,7 +239,7 @@ template <int W>
 __device__ __forceinline__ void store_rows(const Heads<bfloat16>& to, int batch, int row, int head, int positions, int width,
                                            const float (&sums)[2][W / 8][4], const float (&factor)[4], unsigned char* tile) {
   constexpr int kChunks = W / 8;
-  const int lane = lane_number();
+  const int lane = opaque(lane_number());
   __syncwarp();
 #pragma unroll
   for (int half = 0; half < 4; ++half) {

@@ -50,7 +50,7 @@ inline dim3 key_grid(const Matrix<bfloat16>& matrix, int splits) {
 template <int W>
 __device__ __forceinline__ void store_partial(float* partial, const Matrix<bfloat16>& matrix, int split, int batch, int row,
                                               int key_head, const float (&sums)[2][W / 8][4]) {
-  const int lane = lane_number();
+  const int lane = opaque(lane_number());
 #pragma unroll
   for (int half = 0; half < 4; ++half) {
     const int position = row + 8 * half + lane / 4;

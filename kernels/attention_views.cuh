@@ -113,6 +113,12 @@ void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<bfloat16>&
 bool has_room(const Matrix<bfloat16>& matrix, int uses);
 void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
               const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& row_sum);
+// The same with fewer products by blocks that own whole heads, of up to 64 columns: whether they have enough shared memory, and
+// whether there are enough of them to be quicker.
+bool takes_whole_heads(const Matrix<bfloat16>& matrix, int uses);
+bool whole_heads_are_quicker(const Matrix<bfloat16>& matrix, int uses);
+void whole_heads_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
+                          const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& row_sum);
 }  // namespace tensor_core
 
 }  // namespace echo::kernels::cuda::attention

@@ -17,6 +17,7 @@ struct Case {
   Layout layout = Layout::packed;
   bool documents = false;
   double magnitude = 1;
+  bool whole_heads = false;  // the leader's backward step by blocks that own whole heads
 };
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
@@ -25,7 +26,7 @@ std::ostream& operator<<(std::ostream& out, const Case& c) {
              << (c.layout == Layout::packed  ? ""
                  : c.layout == Layout::fused ? " fused"
                                              : " unaligned")
-             << (c.documents ? " documents" : "") << " magnitude " << c.magnitude;
+             << (c.documents ? " documents" : "") << " magnitude " << c.magnitude << (c.whole_heads ? " whole heads" : "");
 }
 
 // The inputs of a case, in order: q, k, then v and d_o of each layer.
@@ -70,6 +71,15 @@ Tensor strided(const Case& c, int64_t heads, int64_t fused_from, DType dtype, De
   return whole({c.batches, c.positions, heads, c.width});
 }
 
+// The leader's backward step by the kernels that the case is about. Without CUDA only the emulated device is there, and only the
+// public function; it chooses whole heads from three of them on, as that device has four multiprocessors.
+template <class... Arguments>
+void backward(const Case& c, Arguments&&... arguments) {
+  if constexpr (kWithCuda)
+    if (c.whole_heads) return kernels::cuda::attention_backward(arguments..., /*whole_heads=*/true);
+  kernels::attention_backward(arguments...);
+}
+
 // A block's forward and backward passes; gives lse, row_sum, dq, dk, then o and dv of each layer.
 std::vector<Tensor> run_block(const Case& c, const ParitySetting& on) {
   const std::vector<Tensor> given = inputs(c, on.rounded_to);
@@ -106,7 +116,7 @@ std::vector<Tensor> run_block(const Case& c, const ParitySetting& on) {
     kernels::attention_row_sums(row_sum, uses[layer].d_o, o[layer]);
     if (j > 0) kernels::attention_value_backward(dv[layer], uses[layer].d_o, q, k, lse, first_key, scale);
   }
-  kernels::attention_backward(dq, dk, dv[0], uses, q, k, lse, row_sum, first_key, scale);
+  backward(c, dq, dk, dv[0], uses, q, k, lse, row_sum, first_key, scale);
   std::vector<Tensor> results = {lse, row_sum, dq, dk};
   results.insert(results.end(), o.begin(), o.end());
   results.insert(results.end(), dv.begin(), dv.end());
@@ -207,15 +217,36 @@ TEST(CudaAttentionTest, TensorCoreKernelsMatchTheMaterialisedFormula) {
   for (const Case& c : cases) expect_block(c, DType::bf16, 0);
 }
 
+TEST(CudaAttentionTest, BlocksThatOwnWholeHeadsMatchTheMaterialisedFormula) {
+  const std::vector<Case> cases = {
+      {.positions = 1, .heads = 3, .width = 64},
+      {.positions = 63, .heads = 3, .width = 64, .layers = 5},  // five layers: room for 32 queries of dS only
+      {.positions = 64, .heads = 4, .width = 48, .layers = 2, .layout = Layout::fused},
+      {.positions = 65, .heads = 8, .width = 64, .layers = 4},  // four: dO arrives two at a time
+      {.positions = 130, .heads = 4, .key_heads = 4, .width = 64, .layout = Layout::fused, .documents = true},
+      {.positions = 200, .heads = 4, .width = 64, .layers = 3, .magnitude = 8},
+      // Several tiles of keys; with documents, queries that the first of them does not see; several heads to a block.
+      {.positions = 260, .heads = 4, .width = 64, .layers = 5, .documents = true},
+      {.batches = 2, .positions = 300, .heads = 4, .key_heads = 2, .width = 40, .layout = Layout::fused},
+      {.positions = 577, .heads = 3, .width = 64, .layers = 2, .documents = true},
+      {.batches = 4, .positions = 330, .heads = 2, .width = 64},
+      {.positions = 20, .heads = 4, .width = 64, .layers = 7},  // no room
+  };
+  for (Case c : cases) {
+    c.whole_heads = true;
+    expect_block(c, DType::bf16, 0);
+  }
+}
+
 TEST(CudaAttentionTest, LargeScoresStayFiniteAndProbabilitiesSumToOne) {
-  for (const int64_t width : {16, 64}) {
-    const Case c{.positions = 70, .width = width, .layers = 2, .magnitude = 1e6};
+  for (Case c : {Case{.width = 16}, Case{.width = 64}, Case{.heads = 3, .width = 64, .whole_heads = true}}) {
+    c.positions = 70, c.layers = 2, c.magnitude = 1e6;
     const ParityCase body = [&](const ParitySetting& on) {
       const std::vector<Tensor> results = run_block(c, on);
       Tensor ones =
-          kernels::cast(Tensor::from(std::vector<float>(size_t(70 * width), 1.0f), {1, 70, 1, width}), on.dtype).to(on.device);
-      Tensor o = on.output(ones.shape()), lse = on.wide_output({1, 1, 70});
+          kernels::cast(Tensor::from(std::vector<float>(size_t(70 * c.width), 1.0f), {1, 70, 1, c.width}), on.dtype).to(on.device);
       const std::vector<Tensor> given = inputs(c, on.dtype);
+      Tensor o = on.output(given[0].shape()), lse = on.wide_output({1, c.heads, 70});
       kernels::attention_forward(o, lse, given[0].to(on.device), given[1].to(on.device), ones, Tensor(), 1);
       std::vector<Tensor> all = {o};
       all.insert(all.end(), results.begin(), results.end());
@@ -254,16 +285,15 @@ TEST(CudaAttentionTest, FirstKeysThatDoNotExistGiveNanInTheirRowsOnly) {
 }
 
 TEST(CudaAttentionTest, ValueGradientOfTheLeaderMayBeLeftOut) {
-  for (const int64_t width : {16, 64}) {
-    const Case c{.positions = 20, .width = width};
+  for (const Case& c : {Case{.positions = 20}, Case{.positions = 20, .width = 64},
+                        Case{.positions = 70, .heads = 3, .width = 64, .whole_heads = true}}) {
     const ParityCase body = [&](const ParitySetting& on) {
       const std::vector<Tensor> with = run_block(c, on);
       std::vector<Tensor> given;
       for (const Tensor& tensor : inputs(c, on.dtype)) given.push_back(tensor.to(on.device));
       const std::vector<kernels::AttentionUse> uses = {{given[3], given[2]}};
       Tensor dq = on.output(given[0].shape()), dk = on.output(given[1].shape()), none;
-      kernels::attention_backward(dq, dk, none, uses, given[0], given[1], with[0], with[1], Tensor(),
-                                  1 / std::sqrt(double(width)));
+      backward(c, dq, dk, none, uses, given[0], given[1], with[0], with[1], Tensor(), 1 / std::sqrt(double(c.width)));
       return std::vector<Tensor>{with[2], dq, with[3], dk};
     };
     const std::vector<Tensor> results = run_on_cuda(body, DType::bf16);

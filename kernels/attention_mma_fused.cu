@@ -1,0 +1,356 @@
+// The leader's backward step on tensor cores in one kernel, where there are enough heads for that: k + 4 products of tiles for
+// a block of k layers, where the kernels of kernels/attention_mma_backward.cu take 2 k + 5. A thread block owns whole heads of
+// one batch entry: all keys and all queries. For 256 keys after 256 keys, and for each tile of queries that sees them, its
+// 8 warps (32 keys each) form P^T and dP^T as those kernels do and collect dk and dv_0 in registers; then dS goes through shared
+// memory as bf16, and dQ of the tile grows by dS K.
+// dQ lives in f32 in global memory until its last share, as no tile of it stays for long. Nobody else touches these
+// rows, and an element belongs to the same thread each time, so that sums need neither atomics nor barriers and have the
+// same bits every time. The first keys that meet a tile write; the last ones are those at the queries' own positions (keys
+// ascend), and what they leave is dq. (256 keys and not 128, as each element of dQ travels twice for each tile of keys.) Every
+// second tile of keys takes the queries backwards: what the cache still holds is used first.
+// Where one block takes several heads of a group in turn, or all, dk and dv_0 grow on in registers; the rest is left to
+// kernels/attention_mma_partials.cuh.
+// Shared memory: 32 KiB of K and of each V, which stay for a tile of keys; two stages of 32 rows of Q; two of 32 rows of as many
+// dO as fit, which is one barrier's work; 16 kParts KiB of dS, kParts = 2 or 1 times 32 queries; row statistics: 112 KiB for one
+// layer, 216 KiB for four. Bytes from global memory (dQ too) for 256 keys and 64 queries, 2 (k + 4) MFLOP: 40 + 8 k KiB.
+// Layers whose V do not all fit (more than 5 in 227 KiB, than 3 in 163 KiB) are left to the other kernels, as V would then come
+// again with every 32 queries, which is several times the bytes of everything else. So are heads of more than 64 columns: dk and
+// dv_0 of 32 keys take all registers then.
+#include "kernels/attention_mma_partials.cuh"
+
+namespace echo::kernels::cuda::attention::tensor_core {
+namespace {
+
+constexpr int W = 64, N = 32;  // columns of a head; queries whose scores a warp holds
+constexpr int kHeadWarps = 8, kHeadThreads = kHeadWarps * kWarp, kKeys = kHeadWarps * kWarpRows;
+constexpr int kKeyTile = tile_bytes<W>(kKeys), kQueryTile = tile_bytes<W>(N);
+static_assert(kKeys % 64 == 0 && kQueryTile == 16 * kHeadThreads);
+
+// A tile has kParts times N queries, in rows of 128 bytes of dS^T.
+template <int kParts>
+struct HeadLayout {
+  static constexpr int kQueries = kParts * N;
+  static constexpr int kKeysAt = 0, kQueriesAt = kKeyTile, kScoresAt = kQueriesAt + 2 * kQueryTile;
+  static constexpr int kStatisticsAt = kScoresAt + kKeys * kQueries * int(sizeof(bfloat16));
+  static constexpr int kBoundsAt = kStatisticsAt + 2 * kQueries * int(sizeof(float)), kValuesAt = kBoundsAt + 128;
+  static size_t bytes(int uses, int step_uses) {
+    return size_t(kValuesAt) + size_t(kKeyTile) * size_t(uses) + 2 * size_t(kQueryTile) * size_t(step_uses);
+  }
+};
+
+// Where the bf16 pair of key `row` and queries 8 chunk + 2 member + {0, 1} of a tile lies in dS^T.
+template <int kParts>
+__device__ __forceinline__ int score_offset(int row, int chunk) {
+  if constexpr (kParts == 2)
+    return tile_offset<64>(row, chunk);
+  else  // two rows to 128 bytes
+    return row * 64 + ((chunk ^ (row / 2 & 3)) << 4);
+}
+
+// dS of the warp's 32 keys and N queries, rounded to bf16; zeros from warps whose keys no query sees.
+template <int kParts>
+__device__ __forceinline__ void store_scores(unsigned char* tile, int row, int part, const float (&scores)[2][N / 8][4]) {
+  const int lane = opaque(lane_number());
+#pragma unroll
+  for (int half = 0; half < 4; ++half) {
+#pragma unroll
+    for (int n = 0; n < N / 8; ++n) {
+      const float(&values)[4] = scores[half / 2][n];
+      *reinterpret_cast<uint32_t*>(tile + score_offset<kParts>(row + 8 * half + lane / 4, part * (N / 8) + n) + lane % 4 * 4) =
+          pack_bf16(values[half % 2 * 2], values[half % 2 * 2 + 1]);
+    }
+  }
+}
+
+// A warp's part of dQ of a tile: 16 queries and 16 kParts columns.
+template <int kParts>
+struct QueryPart {
+  static constexpr int kGroups = 2 * kParts;  // of 16 queries
+  __device__ __forceinline__ QueryPart() {
+    const int warp = opaque(int(threadIdx.x)) / kWarp;
+    query = warp % kGroups * 16, column = warp / kGroups * 16 * kParts;
+  }
+  int query, column;
+};
+
+// sums += dS K over the first `keys` of the tile, a multiple of 32.
+template <int kParts>
+__device__ __forceinline__ void add_query_products(float (&sums)[N / 8][4], const unsigned char* scores,
+                                                   const unsigned char* key_rows, int keys) {
+  const QueryPart<kParts> part;
+  const int lane = opaque(lane_number());
+  const unsigned char* left = scores + score_offset<kParts>(lane / 16 * 8 + lane % 8, part.query / 8 + lane / 8 % 2);
+  const unsigned char* right[kParts];
+#pragma unroll
+  for (int n = 0; n < kParts; ++n) right[n] = key_rows + tile_offset<W>(lane % 16, part.column / 8 + 2 * n + lane / 16);
+#pragma unroll 1
+  for (int key = 0; key < keys; key += 32) {
+#pragma unroll
+    for (int k = 0; k < 2; ++k) {
+      uint32_t a[4];
+      load_matrices_transposed(a, left + k * 16 * 64 * kParts);
+#pragma unroll
+      for (int n = 0; n < kParts; ++n) {
+        uint32_t b[4];
+        load_matrices_transposed(b, right[n] + k * 32 * W);
+        multiply_bf16(sums[2 * n], a, {b[0], b[1]});
+        multiply_bf16(sums[2 * n + 1], a, {b[2], b[3]});
+      }
+    }
+    left += 32 * 64 * kParts;
+#pragma unroll
+    for (int n = 0; n < kParts; ++n) right[n] += 64 * W;
+  }
+}
+
+// Queries of one head.
+struct Tile {
+  int head, start;
+};
+
+// `step_uses`: layers whose dO arrive together.
+template <int kParts>
+__global__ void __launch_bounds__(kHeadThreads, 1)
+    whole_heads(Heads<bfloat16> dq, Heads<bfloat16> dk, Heads<bfloat16> dv, float* partial, float* partial_dv, float* dq_sums,
+                Uses<bfloat16> uses, Matrix<bfloat16> matrix, const float* lse, const float* row_sum, float inverse_scale,
+                int block_heads, int step_uses) {
+  using Place = HeadLayout<kParts>;
+  constexpr int kQueries = Place::kQueries;
+  unsigned char* const memory = shared_memory();
+  unsigned char* const score_tile = memory + Place::kScoresAt;
+  unsigned char* const d_o_tiles = memory + Place::kValuesAt + uses.count * kKeyTile;
+  float* const statistics = reinterpret_cast<float*>(memory + Place::kStatisticsAt);  // offsets of a tile, sums of a tile
+  int* const bounds = reinterpret_cast<int*>(memory + Place::kBoundsAt);  // queries before the first one have sums; the last tile
+  const int batch = int(blockIdx.y), first_head = int(blockIdx.x) * block_heads, end_head = first_head + block_heads;
+  const int positions = matrix.positions;
+  const int warp_row = int(threadIdx.x) / kWarp * kWarpRows, own = tile_bytes<W>(warp_row);
+  const float scale_log2 = matrix.scale * kLog2E;
+  const bool wants_values = dv.data != nullptr;
+
+  const auto copy_rows = [&](const Heads<bfloat16>& from, Tile tile, unsigned char* to) {
+    copy_tile<W, N, kHeadThreads>(to, from.row(batch, tile.start, tile.head), from.position_stride, positions - tile.start,
+                                  matrix.width);
+  };
+  // dO of layers `last`, `last` - 1, ... as one step takes them.
+  const auto copy_step = [&](Tile tile, int last, int stage) {
+#pragma unroll 1
+    for (int i = 0; i < step_uses && i <= last; ++i)
+      copy_rows(uses.of[last - i].d_o, tile, d_o_tiles + (stage * step_uses + i) * kQueryTile);
+  };
+  struct Statistics {
+    float offset, negative_sum;
+  };
+  const auto statistics_of = [&](Tile tile) -> Statistics {  // of one query per thread
+    const int query = tile.start + int(threadIdx.x);
+    if (query >= positions) return {-kInfinity, 0};
+    const int64_t at = matrix.statistic(batch, tile.head, query);
+    return {-lse[at] * inverse_scale, -row_sum[at]};
+  };
+  const auto keep_statistics = [&](const Statistics& of_query) {
+    statistics[threadIdx.x] = of_query.offset;
+    statistics[kQueries + threadIdx.x] = of_query.negative_sum;
+  };
+
+  // Where this thread's part of a tile's dQ lies.
+  const auto sums_of = [&](Tile tile) {
+    const int64_t tiles = (positions + kQueries - 1) / kQueries;
+    const int64_t index = (int64_t(batch) * matrix.heads + tile.head) * tiles + tile.start / kQueries;
+    return dq_sums + (index * 2 * kParts * kHeadThreads + opaque(int(threadIdx.x))) * 4;
+  };
+
+  if (threadIdx.x == 0) bounds[1] = -kQueries;
+#pragma unroll 1
+  for (int block_row = 0; block_row < positions; block_row += kKeys) {
+    const int row = block_row + warp_row;
+    const int end = max(column_range<Side::keys, kQueries, kKeys>(matrix, batch, block_row).end, min(block_row + kKeys, positions));
+    if (threadIdx.x == 0) {
+      bounds[0] = bounds[1] + kQueries;
+      bounds[1] = block_row + (end - block_row - 1) / kQueries * kQueries;
+    }
+    __syncthreads();  // the bounds are there, and no warp stores results through the last tile
+    const bool backwards = block_row / kKeys % 2 != 0;
+    const auto next = [&](Tile tile) -> Tile {
+      if (backwards) return tile.start > block_row ? Tile{tile.head, tile.start - kQueries} : Tile{tile.head - 1, bounds[1]};
+      return tile.start < bounds[1] ? Tile{tile.head, tile.start + kQueries} : Tile{tile.head + 1, block_row};
+    };
+    const auto exists = [&](Tile tile) { return tile.head >= first_head && tile.head < end_head; };
+
+    const int key_head = first_head / (matrix.heads / matrix.key_heads);
+    Tile tile = backwards ? Tile{end_head - 1, bounds[1]} : Tile{first_head, block_row};
+    int stage = 0;
+    copy_tile<W, kKeys, kHeadThreads>(memory + Place::kKeysAt, matrix.k.row(batch, block_row, key_head),
+                                      matrix.k.position_stride, positions - block_row, matrix.width);
+#pragma unroll 1
+    for (int use = 0; use < uses.count; ++use) {
+      const Heads<bfloat16>& v = uses.of[use].v;
+      copy_tile<W, kKeys, kHeadThreads>(memory + Place::kValuesAt + use * kKeyTile, v.row(batch, block_row, key_head),
+                                        v.position_stride, positions - block_row, matrix.width);
+    }
+    int q_stage = 0;
+    copy_rows(matrix.q, tile, memory + Place::kQueriesAt);
+    copy_step(tile, uses.count - 1, stage);
+    commit_copies();
+    if (threadIdx.x < kQueries) keep_statistics(statistics_of(tile));
+
+    float result[2][W / 8][4] = {}, values[2][W / 8][4] = {};
+#pragma unroll 1
+    while (exists(tile)) {
+      // dP^T, and once dS is made of it this thread's part of dQ of the tile, so that both have the same registers.
+      float products[2][N / 8][4];
+#pragma unroll 1
+      for (int part = 0; part < kParts; ++part) {
+        const int column = tile.start + part * N;
+        const bool active = sees_any<Side::keys, N>(positions, row, column);
+        const unsigned char* const q_tile = memory + Place::kQueriesAt + q_stage * kQueryTile;
+        float scores[2][N / 8][4];
+#pragma unroll 1
+        for (int last = uses.count - 1; last >= 0; last -= step_uses) {
+          wait_copies<0>();
+          __syncthreads();  // this step's tiles are there, and no warp reads the last step's, nor dS of the last tile
+          if (last >= step_uses) {
+            copy_step({tile.head, column}, last - step_uses, stage ^ 1);
+          } else if (const Tile follower = part + 1 < kParts ? Tile{tile.head, column + N} : next(tile); exists(follower)) {
+            copy_rows(matrix.q, follower, memory + Place::kQueriesAt + (q_stage ^ 1) * kQueryTile);
+            copy_step(follower, uses.count - 1, stage ^ 1);
+          }
+          commit_copies();
+          if (active) {
+            if (last == uses.count - 1) {
+              start_from_columns<N>(scores, statistics + part * N);
+              start_from_columns<N>(products, statistics + kQueries + part * N);
+              add_products<W, N>(scores, memory + Place::kKeysAt + own, q_tile);
+              if (misses_any<Side::keys, N>(matrix, row, column)) mask<Side::keys, N>(scores, matrix, batch, row, column);
+              to_probabilities<N>(scores, scale_log2);
+            }
+            const unsigned char* d_o_tile = d_o_tiles + stage * step_uses * kQueryTile;
+#pragma unroll 1
+            for (int use = last; use >= 0 && use > last - step_uses; --use, d_o_tile += kQueryTile) {
+              add_products<W, N>(products, memory + Place::kValuesAt + use * kKeyTile + own, d_o_tile);
+              if (use == 0 && wants_values) add_weighted<W, N>(values, scores, d_o_tile);
+            }
+          }
+          stage ^= 1;
+        }
+#pragma unroll
+        for (int m = 0; m < 2; ++m) {
+#pragma unroll
+          for (int n = 0; n < N / 8; ++n) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) scores[m][n][i] = active ? scores[m][n][i] * products[m][n][i] : 0.0f;
+          }
+        }
+        if (part == kParts - 1) {
+#pragma unroll
+          for (int i = 0; i < 8 * kParts; ++i) products[0][i / 4][i % 4] = 0;
+          if (tile.start < bounds[0]) {
+            const float* const so_far = sums_of(tile);
+#pragma unroll
+            for (int n = 0; n < 2 * kParts; ++n) load_vector(products[0][n], so_far + n * kHeadThreads * 4);
+          }
+        }
+        store_scores<kParts>(score_tile, warp_row, part, scores);
+        if (active) add_weighted<W, N>(result, scores, q_tile);
+        q_stage ^= 1;
+      }
+
+      Statistics next_statistics = {};
+      if (threadIdx.x < kQueries && exists(next(tile))) next_statistics = statistics_of(next(tile));
+      __syncthreads();  // dS is there, and no warp reads this tile's statistics
+      add_query_products<kParts>(products[0], score_tile, memory + Place::kKeysAt, min(tile.start + kQueries - block_row, kKeys));
+      if (tile.start < block_row + kKeys) {
+        const QueryPart<kParts> part;
+        const int query = tile.start + part.query + lane_number() / 4;
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          if (query + 8 * i >= positions) continue;
+          bfloat16* const to = dq.row(batch, query + 8 * i, tile.head) + lane_number() % 4 * 2;
+#pragma unroll
+          for (int n = 0; n < 2 * kParts; ++n) {
+            if (part.column + 8 * n < matrix.width)
+              *reinterpret_cast<uint32_t*>(to + part.column + 8 * n) =
+                  pack_bf16(products[0][n][2 * i] * matrix.scale, products[0][n][2 * i + 1] * matrix.scale);
+          }
+        }
+      } else {
+        float* const to = sums_of(tile);
+#pragma unroll
+        for (int n = 0; n < 2 * kParts; ++n) store_vector(to + n * kHeadThreads * 4, products[0][n]);
+      }
+      if (threadIdx.x < kQueries) keep_statistics(next_statistics);
+      tile = next(tile);
+    }
+    __syncthreads();  // the tiles are free
+    if (row >= positions) continue;
+    const float one[4] = {1, 1, 1, 1}, scales[4] = {matrix.scale, matrix.scale, matrix.scale, matrix.scale};
+    unsigned char* const own_rows = memory + Place::kKeysAt + own;
+    if (partial != nullptr) {
+      const int split = int(blockIdx.x) % (matrix.heads / matrix.key_heads / block_heads);
+      store_partial<W>(partial, matrix, split, batch, row, key_head, result);
+      if (wants_values) store_partial<W>(partial_dv, matrix, split, batch, row, key_head, values);
+    } else {
+      store_rows<W>(dk, batch, row, key_head, positions, matrix.width, result, scales, own_rows);
+      if (wants_values) store_rows<W>(dv, batch, row, key_head, positions, matrix.width, values, one, own_rows);
+    }
+  }
+}
+
+// Heads of a group that a block takes in turn: as many as leave no multiprocessor without work for longer.
+struct Schedule {
+  int splits;      // blocks per group
+  int64_t rounds;  // heads that the busiest multiprocessor takes
+};
+Schedule schedule_of(const Matrix<bfloat16>& matrix) {
+  const int group = matrix.heads / matrix.key_heads, multiprocessors = echo::cuda::properties().multiprocessors;
+  Schedule best = {};
+  for (int splits = 1; splits <= group; ++splits) {
+    if (group % splits != 0) continue;
+    const int64_t blocks = int64_t(matrix.batches) * matrix.key_heads * splits;
+    const int64_t rounds = blocks_for(blocks, multiprocessors) * int64_t(group / splits);
+    if (best.splits == 0 || rounds < best.rounds) best = {splits, rounds};
+  }
+  return best;
+}
+
+// Layers whose dO one step takes, in steps of about one size; 0 where even one has no room.
+template <int kParts>
+int step_uses_of(int uses) {
+  const int64_t available = echo::cuda::properties().shared_bytes_per_block;
+  for (int steps = 1; steps <= uses; ++steps) {
+    const int step_uses = (uses + steps - 1) / steps;
+    if (int64_t(HeadLayout<kParts>::bytes(uses, step_uses)) <= available) return step_uses;
+  }
+  return 0;
+}
+
+}  // namespace
+
+bool takes_whole_heads(const Matrix<bfloat16>& matrix, int uses) { return matrix.width <= W && step_uses_of<1>(uses) > 0; }
+
+bool whole_heads_are_quicker(const Matrix<bfloat16>& matrix, int uses) {
+  // Products that one multiprocessor waits for; the other kernels' blocks are small enough to fill them all.
+  const int64_t heads = int64_t(matrix.batches) * matrix.heads;
+  return (uses + 4) * schedule_of(matrix).rounds * echo::cuda::properties().multiprocessors <= (2 * uses + 5) * heads;
+}
+
+void whole_heads_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
+                          const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& row_sum) {
+  const int count = int(uses.size()), splits = schedule_of(matrix).splits;
+  const Partials dk_partials(matrix, splits, dk.device()), dv_partials(matrix, dv.defined() ? splits : 1, dk.device());
+  Tensor dq_sums;  // of whole tiles, each in the order of its threads
+  if (matrix.positions > kKeys) {
+    const int64_t rows = int64_t(blocks_for(matrix.positions, 2 * N)) * 2 * N;
+    dq_sums = Tensor::empty({matrix.batches, matrix.heads, rows, W}, DType::f32, dq.device());
+  }
+  const auto run = [&]<int kParts>() {
+    const int step_uses = step_uses_of<kParts>(count);
+    launch(whole_heads<kParts>, dim3(unsigned(matrix.key_heads * splits), unsigned(matrix.batches)), kHeadThreads,
+           HeadLayout<kParts>::bytes(count, step_uses), stream(), heads<bfloat16>(dq), heads<bfloat16>(dk), heads<bfloat16>(dv),
+           dk_partials.data(), dv_partials.data(), data_or_null<float>(dq_sums), uses_of<bfloat16>(uses), matrix,
+           lse.data<float>(), row_sum.data<float>(), 1 / matrix.scale, matrix.heads / matrix.key_heads / splits, step_uses);
+  };
+  step_uses_of<2>(count) > 0 ? run.operator()<2>() : run.operator()<1>();
+  dk_partials.add_up(dk, matrix.scale);
+  if (dv.defined()) dv_partials.add_up(dv, 1);
+}
+
+}  // namespace echo::kernels::cuda::attention::tensor_core
