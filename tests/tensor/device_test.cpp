@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "tensor/allocator.h"
+#include "tensor/tensor.h"
 #include "tests/test_support.h"
 
 namespace echo {
@@ -17,6 +18,15 @@ TEST(DeviceTest, SettingsAreAutoCpuCudaOrCudaWithANumber) {
 TEST(DeviceTest, TheCpuIsTakenWhenItIsAskedFor) {
   EXPECT_EQ(choose_device("cpu").device, Device{});
   EXPECT_NE(error_message(ExitCode::usage, [] { choose_device("tpu"); }).find("expected auto, cpu, cuda or cuda:N"), std::string::npos);
+}
+
+TEST(DeviceTest, MemoryOnAGpuThatIsNotThereIsRefused) {
+  try {
+    (void)Tensor::empty({2}, DType::f32, Device{DeviceKind::cuda, 1023});
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("cuda:1023"), std::string::npos) << error.what();
+  }
 }
 
 TEST(DeviceTest, TensorsMayTakeWhatIsFree) { EXPECT_GT(available_memory(Device{}), int64_t{100} << 20); }
