@@ -140,17 +140,17 @@ __device__ __forceinline__ void add_weighted(float (&sums)[2][W / 8][4], const f
 }
 
 // ---- which columns count -------------------------------------------------------------------------------------------------
-// The columns that rows [row, row + kRows) may see, widened to whole tiles at the start.
+// The columns that rows [row, row + 128) may see, widened to whole tiles at the start.
 struct Range {
   int begin, end;
 };
-template <Side kSide, int N, int kRows = kBlockRows>
+template <Side kSide, int N>
 __device__ __forceinline__ Range column_range(const Matrix<bfloat16>& matrix, int batch, int row) {
   if constexpr (kSide == Side::queries) {
-    Range range{0, min(row + kRows, matrix.positions)};
+    Range range{0, min(row + kBlockRows, matrix.positions)};
     if (matrix.first_key != nullptr) {
       int smallest = 0x7fffffff;
-      for (int i = lane_number(); i < kRows; i += kWarp) smallest = min(smallest, matrix.first_key_of(batch, row + i));
+      for (int i = lane_number(); i < kBlockRows; i += kWarp) smallest = min(smallest, matrix.first_key_of(batch, row + i));
       range.begin = max(-warp_max(-smallest), 0) / N * N;
     }
     return range;
@@ -159,7 +159,7 @@ __device__ __forceinline__ Range column_range(const Matrix<bfloat16>& matrix, in
     if (matrix.first_key != nullptr) {
       int end = row;
       for (int query = row + lane_number(); query < matrix.positions; query += kWarp)
-        if (matrix.first_key_of(batch, query) < row + kRows) end = query + 1;
+        if (matrix.first_key_of(batch, query) < row + kBlockRows) end = query + 1;
       range.end = warp_max(end);
     }
     return range;

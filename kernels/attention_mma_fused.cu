@@ -120,8 +120,10 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
   unsigned char* const score_tile = memory + Place::kScoresAt;
   unsigned char* const d_o_tiles = memory + Place::kValuesAt + uses.count * kKeyTile;
   float* const statistics = reinterpret_cast<float*>(memory + Place::kStatisticsAt);  // offsets of a tile, sums of a tile
-  int* const bounds = reinterpret_cast<int*>(memory + Place::kBoundsAt);  // queries before the first one have sums; the last tile
-  const int batch = int(blockIdx.y), first_head = int(blockIdx.x) * block_heads, end_head = first_head + block_heads;
+  // Queries before bounds[0] have sums of dQ; bounds[1] is where the last tile of queries starts. Then a place for each warp.
+  int* const bounds = reinterpret_cast<int*>(memory + Place::kBoundsAt);
+  const int split = int(blockIdx.x), key_head = int(blockIdx.y), batch = int(blockIdx.z);
+  const int first_head = (key_head * int(gridDim.x) + split) * block_heads, end_head = first_head + block_heads;
   const int positions = matrix.positions;
   const int warp_row = int(threadIdx.x) / kWarp * kWarpRows, own = tile_bytes<W>(warp_row);
   const float scale_log2 = matrix.scale * kLog2E;
@@ -162,12 +164,22 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
 #pragma unroll 1
   for (int block_row = 0; block_row < positions; block_row += kKeys) {
     const int row = block_row + warp_row;
-    const int end = max(column_range<Side::keys, kQueries, kKeys>(matrix, batch, block_row).end, min(block_row + kKeys, positions));
+    int end = positions;  // of the queries that see these keys, or are at their positions
+    if (matrix.first_key != nullptr) {
+      const int keys_end = opaque(block_row + kKeys);
+      end = min(keys_end, positions);
+      for (int query = keys_end + int(threadIdx.x); query < positions; query += kHeadThreads)
+        if (matrix.first_key_of(batch, query) < keys_end) end = query + 1;
+      end = warp_max(end);
+    }
+    if (lane_number() == 0) bounds[2 + opaque(int(threadIdx.x)) / kWarp] = end;
+    __syncthreads();  // all warps' ends are there, and no warp stores results through the last tile
     if (threadIdx.x == 0) {
+      for (int warp = 0; warp < kHeadWarps; ++warp) end = max(end, bounds[2 + warp]);
       bounds[0] = bounds[1] + kQueries;
       bounds[1] = block_row + (end - block_row - 1) / kQueries * kQueries;
     }
-    __syncthreads();  // the bounds are there, and no warp stores results through the last tile
+    __syncthreads();
     const bool backwards = block_row / kKeys % 2 != 0;
     const auto next = [&](Tile tile) -> Tile {
       if (backwards) return tile.start > block_row ? Tile{tile.head, tile.start - kQueries} : Tile{tile.head - 1, bounds[1]};
@@ -175,7 +187,6 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
     };
     const auto exists = [&](Tile tile) { return tile.head >= first_head && tile.head < end_head; };
 
-    const int key_head = first_head / (matrix.heads / matrix.key_heads);
     Tile tile = backwards ? Tile{end_head - 1, bounds[1]} : Tile{first_head, block_row};
     int stage = 0;
     copy_tile<W, kKeys, kHeadThreads>(memory + Place::kKeysAt, matrix.k.row(batch, block_row, key_head),
@@ -186,7 +197,7 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
       copy_tile<W, kKeys, kHeadThreads>(memory + Place::kValuesAt + use * kKeyTile, v.row(batch, block_row, key_head),
                                         v.position_stride, positions - block_row, matrix.width);
     }
-    int q_stage = 0;
+    int odd_tile = 0;
     copy_rows(matrix.q, tile, memory + Place::kQueriesAt);
     copy_step(tile, uses.count - 1, stage);
     commit_copies();
@@ -201,8 +212,11 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
       for (int part = 0; part < kParts; ++part) {
         const int column = tile.start + part * N;
         const bool active = sees_any<Side::keys, N>(positions, row, column);
+        const int q_stage = kParts == 2 ? part : odd_tile;
         const unsigned char* const q_tile = memory + Place::kQueriesAt + q_stage * kQueryTile;
         float scores[2][N / 8][4];
+#pragma unroll
+        for (int i = 0; i < N; ++i) products[i / (N / 2)][i / 4 % (N / 8)][i % 4] = 0;
 #pragma unroll 1
         for (int last = uses.count - 1; last >= 0; last -= step_uses) {
           wait_copies<0>();
@@ -250,7 +264,6 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
         }
         store_scores<kParts>(score_tile, warp_row, part, scores);
         if (active) add_weighted<W, N>(result, scores, q_tile);
-        q_stage ^= 1;
       }
 
       Statistics next_statistics = {};
@@ -277,14 +290,13 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
         for (int n = 0; n < 2 * kParts; ++n) store_vector(to + n * kHeadThreads * 4, products[0][n]);
       }
       if (threadIdx.x < kQueries) keep_statistics(next_statistics);
-      tile = next(tile);
+      tile = next(tile), odd_tile ^= 1;
     }
     __syncthreads();  // the tiles are free
     if (row >= positions) continue;
     const float one[4] = {1, 1, 1, 1}, scales[4] = {matrix.scale, matrix.scale, matrix.scale, matrix.scale};
     unsigned char* const own_rows = memory + Place::kKeysAt + own;
     if (partial != nullptr) {
-      const int split = int(blockIdx.x) % (matrix.heads / matrix.key_heads / block_heads);
       store_partial<W>(partial, matrix, split, batch, row, key_head, result);
       if (wants_values) store_partial<W>(partial_dv, matrix, split, batch, row, key_head, values);
     } else {
@@ -343,7 +355,7 @@ void whole_heads_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, 
   }
   const auto run = [&]<int kParts>() {
     const int step_uses = step_uses_of<kParts>(count);
-    launch(whole_heads<kParts>, dim3(unsigned(matrix.key_heads * splits), unsigned(matrix.batches)), kHeadThreads,
+    launch(whole_heads<kParts>, dim3(unsigned(splits), unsigned(matrix.key_heads), unsigned(matrix.batches)), kHeadThreads,
            HeadLayout<kParts>::bytes(count, step_uses), stream(), heads<bfloat16>(dq), heads<bfloat16>(dk), heads<bfloat16>(dv),
            dk_partials.data(), dv_partials.data(), data_or_null<float>(dq_sums), uses_of<bfloat16>(uses), matrix,
            lse.data<float>(), row_sum.data<float>(), 1 / matrix.scale, matrix.heads / matrix.key_heads / splits, step_uses);
