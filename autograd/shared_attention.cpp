@@ -33,8 +33,10 @@ AttentionBlock leader_attention(const Variable& qkv, const AttentionHeads& heads
   auto shared = std::make_shared<SharedProbabilities>();
   shared->heads = heads;
   shared->scale = 1.0 / std::sqrt(double(head_dim));
-  Tensor rotated = Tensor::empty({batch, tokens, query_heads + kv_heads, head_dim}, dtype, device);
-  kernels::rope(rotated, split.narrow(2, 0, query_heads + kv_heads), table, 0, RopeDirection::forward);
+  // An operation's output is turned where it is; a leaf's data belong to whoever made it.
+  const Tensor queries_and_keys = split.narrow(2, 0, query_heads + kv_heads);
+  Tensor rotated = qkv.is_leaf() ? Tensor::empty(queries_and_keys.shape(), dtype, device) : queries_and_keys;
+  kernels::rope(rotated, queries_and_keys, table, 0, RopeDirection::forward);
   shared->q = rotated.narrow(2, 0, query_heads);
   shared->k = rotated.narrow(2, query_heads, kv_heads);
   shared->lse = Tensor::empty({batch, query_heads, tokens}, accumulator_dtype(dtype), device);

@@ -77,7 +77,8 @@ LossSums accumulate_gradients(const Llama& student, const Llama* teacher, const 
   const double ends = double(result.layer_outputs.size());
   for (size_t i = 0; i < result.layer_outputs.size(); ++i) {
     const Variable& state = result.layer_outputs[i];
-    Tensor d_state = Tensor::empty_like(state.data());
+    // The gradient takes the place of the teacher's state, which nothing reads afterwards.
+    Tensor d_state = target.layer_outputs[i].data();
     const kernels::HiddenError error = kernels::mean_squared_error(
         d_state, GradientMode::overwrite, state.data(), target.layer_outputs[i].data(), tensors.labels,
         settings.hidden_normalization, settings.hidden_weight / ends * per_token);

@@ -29,8 +29,8 @@ class Activations {
   int64_t layer(int64_t index) const {
     const int64_t query = model_.num_attention_heads * model_.head_dim, key_value = model_.num_key_value_heads * model_.head_dim;
     const bool follows = map_.follows(index);
-    // A leader: the fused projection (its v is used), rotated q and k, o. A follower: v and o.
-    const int64_t attention = follows ? key_value + query : (query + 2 * key_value) + (query + key_value) + query;
+    // A leader: the fused projection, rotated in place, and o. A follower: v and o.
+    const int64_t attention = follows ? key_value + query : (query + 2 * key_value) + query;
     const int64_t elements = attention + 4 * model_.hidden_size + 3 * model_.intermediate_size;
     const int64_t statistics = (follows ? 0 : model_.num_attention_heads) + 2;
     return tokens_ * (elements * item_ + statistics * wide_);
@@ -163,10 +163,11 @@ MemoryPlan plan_memory(const TrainConfig& config, const PlannedModels& models, b
     // Block ends inside a span are kept beside its end.
     kept += activations.states(std::max<int64_t>(0, ends - int64_t(spans.size())));
   }
+  // Gradients that the losses hand to states: at block ends in the place of the teacher's states, and of what the head reads.
   const int64_t roots = activations.states(ends + 1);
   const int64_t logits = head_scratch(config, models, with_teacher, on_gpu);
   const int64_t cast_teacher = with_teacher && !models.teacher_matches_compute ? embedding * item : 0;
-  const int64_t at_head = kept + roots + activations.states(with_teacher ? ends + 1 : 0) + logits + cast_teacher;
+  const int64_t at_head = kept + roots + activations.states(with_teacher ? 1 : 0) + logits + cast_teacher;
   const int64_t in_backward = kept + roots + activations.backward_extra() + (config.gradient_checkpointing ? recomputed : 0);
   const int64_t teacher_pass = with_teacher ? activations.states(ends + 1) + activations.passing() + cast_teacher : 0;
 

@@ -45,6 +45,19 @@ TEST(CudaMeanSquaredErrorTest, AgreesWithF64OnTheCpu) {
   }
 }
 
+TEST(CudaMeanSquaredErrorTest, TheGradientMayTakeTheTeachersPlace) {
+  for (const int64_t width : {64, 4200}) {  // held in registers, and read twice
+    const Tensor student = random_tensor({3, width}, DType::bf16, 1).to(kCuda);
+    Tensor in_place = random_tensor({3, width}, DType::bf16, 2).to(kCuda), gradient = Tensor::empty_like(in_place);
+    const auto run = [&](Tensor& target) {
+      return mean_squared_error(target, GradientMode::overwrite, student, in_place, {}, HiddenNormalization::teacher_power, 3);
+    };
+    const HiddenError apart = run(gradient), together = run(in_place);
+    EXPECT_EQ(apart.relative, together.relative);
+    EXPECT_EQ(largest_difference(gradient, in_place), 0);
+  }
+}
+
 TEST(CudaMeanSquaredErrorTest, SumsAloneAndNoRowsAreFine) {
   Tensor none;
   const Tensor student = random_tensor({6, 24}, DType::bf16, 1), teacher = random_tensor({6, 24}, DType::bf16, 2);

@@ -105,6 +105,17 @@ TEST(MeanSquaredErrorTest, TeacherOfZerosGivesFiniteNumbers) {
   EXPECT_TRUE(std::isfinite(largest_magnitude(gradient)));
 }
 
+TEST(MeanSquaredErrorTest, TheGradientMayTakeTheTeachersPlace) {
+  const Tensor student = random_tensor({6, 70}, DType::bf16, 1), labels = Tensor::from(kLabels);
+  Tensor in_place = random_tensor({6, 70}, DType::bf16, 2), gradient = Tensor::empty({6, 70}, DType::bf16);
+  const auto run = [&](Tensor& target) {
+    return kernels::mean_squared_error(target, GradientMode::overwrite, student, in_place, labels, HiddenNormalization::teacher_power, 3);
+  };
+  const HiddenError apart = run(gradient), together = run(in_place);
+  EXPECT_EQ(apart.relative, together.relative);
+  EXPECT_EQ(largest_difference(gradient, in_place), 0);
+}
+
 TEST(MeanSquaredErrorTest, WrongArgumentsAreNamed) {
   Tensor none;
   const Tensor student = Tensor::zeros({6, 5}, DType::f32);
