@@ -90,7 +90,8 @@ void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::sp
       const int count = int(uses.size());
       bool taken = tensor_core::takes(of, dq, dk, dv_of_first_use, q, k) && tensor_core::has_room(of, count);
       for (const AttentionUse& use : uses) taken = taken && tensor_core::takes(of, use.d_o, use.v);
-      if (taken && tensor_core::takes_whole_heads(of, count) && (whole_heads || tensor_core::whole_heads_are_quicker(of, count)))
+      if (taken && tensor_core::takes_whole_heads(of, count) &&
+          (whole_heads || tensor_core::whole_heads_are_quicker(of, count)))
         return tensor_core::whole_heads_backward(dq, dk, dv_of_first_use, uses, of, lse, row_sum);
       if (taken) return tensor_core::backward(dq, dk, dv_of_first_use, uses, of, lse, row_sum);
     }

@@ -3,8 +3,9 @@
 // Two kernels of one shape, both of which rebuild dS: a block of one owns 128 keys and collects dk (and dv_0), of the other 128
 // queries and collects dq. Float atomics would give other bits every time; dq collected by the blocks of keys in turn would
 // need blocks that wait for each other; dS or partial dq in memory would cost about the time of the products that are saved. So
-// a block of k layers takes 2 k + 5 products here instead of k + 4, and no memory that grows with T^2. (With W = 128 there are
-// no registers for dv_0, which the follower's kernel then makes: 2 k + 6.)
+// a block of k layers takes 2 k + 5 products here, and no memory that grows with T^2. (With W = 128 there are no registers for
+// dv_0, which the follower's kernel then makes: 2 k + 6.) Where there are heads enough to give each multiprocessor whole ones,
+// kernels/attention_mma_fused.cu takes k + 4.
 // A block walks over tiles of N columns. For each it forms P, then adds one use after the other to dP in registers (which start
 // from -row_sum), the first use last, as its dO is what dv_0 needs. The block's own rows of all uses (dO_j, or V_j) stay in
 // shared memory as far as it goes; the rest comes again with each tile. One barrier per use and tile: while one is computed

@@ -1,21 +1,22 @@
-// The leader's backward step on tensor cores in one kernel, where there are enough heads for that: k + 4 products of tiles for
+// The leader's backward step on tensor cores in one kernel, where there are heads enough for that: k + 4 products of tiles for
 // a block of k layers, where the kernels of kernels/attention_mma_backward.cu take 2 k + 5. A thread block owns whole heads of
-// one batch entry: all keys and all queries. For 256 keys after 256 keys, and for each tile of queries that sees them, its
-// 8 warps (32 keys each) form P^T and dP^T as those kernels do and collect dk and dv_0 in registers; then dS goes through shared
-// memory as bf16, and dQ of the tile grows by dS K.
-// dQ lives in f32 in global memory until its last share, as no tile of it stays for long. Nobody else touches these
-// rows, and an element belongs to the same thread each time, so that sums need neither atomics nor barriers and have the
-// same bits every time. The first keys that meet a tile write; the last ones are those at the queries' own positions (keys
-// ascend), and what they leave is dq. (256 keys and not 128, as each element of dQ travels twice for each tile of keys.) Every
-// second tile of keys takes the queries backwards: what the cache still holds is used first.
+// one batch entry, all their keys and queries. For 256 keys after 256 keys, and for each tile of queries that sees them, its
+// 8 warps (32 keys each) form P^T and dP^T as those kernels do and collect dk and dv_0 in registers; then dS goes through
+// shared memory as bf16, and dQ of the tile grows by dS K.
+// dQ lives in f32 in global memory until its last share, as no tile of it stays for long. Nobody else touches these rows, and
+// an element belongs to the same thread each time, so that sums need neither atomics nor barriers and have the same bits every
+// time. The first keys that meet a tile write; the last ones are those at the queries' own positions (keys ascend), and what
+// they leave is dq. (256 keys and not 128, as each element of dQ travels twice for each tile of keys.) Every second tile of
+// keys takes the queries backwards: what the cache still holds is used first.
 // Where one block takes several heads of a group in turn, or all, dk and dv_0 grow on in registers; the rest is left to
 // kernels/attention_mma_partials.cuh.
-// Shared memory: 32 KiB of K and of each V, which stay for a tile of keys; two stages of 32 rows of Q; two of 32 rows of as many
-// dO as fit, which is one barrier's work; 16 kParts KiB of dS, kParts = 2 or 1 times 32 queries; row statistics: 112 KiB for one
-// layer, 216 KiB for four. Bytes from global memory (dQ too) for 256 keys and 64 queries, 2 (k + 4) MFLOP: 40 + 8 k KiB.
-// Layers whose V do not all fit (more than 5 in 227 KiB, than 3 in 163 KiB) are left to the other kernels, as V would then come
-// again with every 32 queries, which is several times the bytes of everything else. So are heads of more than 64 columns: dk and
-// dv_0 of 32 keys take all registers then.
+// Shared memory: 32 KiB of K and of each V, which stay for a tile of keys; two stages of 32 rows of Q; two of 32 rows of as
+// many dO as fit, which is one barrier's work; 16 kParts KiB of dS, kParts = 2 or 1 times 32 queries; row statistics: 113 KiB
+// for one layer, 217 KiB for four. Bytes from and to global memory for 256 keys and 64 queries, 2 (k + 4) MFLOP: 40 + 8 k KiB,
+// 32 of them dQ.
+// Layers whose V do not all fit (more than 5 in 227 KiB, more than 3 in 163 KiB) are left to the other kernels, as V would come
+// again with every 32 queries, which is several times the bytes of everything else. So are heads of more than 64 columns: dk
+// and dv_0 of 32 keys take all registers then.
 #include "kernels/attention_mma_partials.cuh"
 
 namespace echo::kernels::cuda::attention::tensor_core {
@@ -215,6 +216,7 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
         const int q_stage = kParts == 2 ? part : odd_tile;
         const unsigned char* const q_tile = memory + Place::kQueriesAt + q_stage * kQueryTile;
         float scores[2][N / 8][4];
+        // Not what the last tile left: that would occupy registers.
 #pragma unroll
         for (int i = 0; i < N; ++i) products[i / (N / 2)][i / 4 % (N / 8)][i % 4] = 0;
 #pragma unroll 1
@@ -269,7 +271,8 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
       Statistics next_statistics = {};
       if (threadIdx.x < kQueries && exists(next(tile))) next_statistics = statistics_of(next(tile));
       __syncthreads();  // dS is there, and no warp reads this tile's statistics
-      add_query_products<kParts>(products[0], score_tile, memory + Place::kKeysAt, min(tile.start + kQueries - block_row, kKeys));
+      add_query_products<kParts>(products[0], score_tile, memory + Place::kKeysAt,
+                                 min(tile.start + kQueries - block_row, kKeys));
       if (tile.start < block_row + kKeys) {
         const QueryPart<kParts> part;
         const int query = tile.start + part.query + lane_number() / 4;
