@@ -17,6 +17,13 @@
 #include <string>
 #include <vector>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+#else
+#define __sanitizer_start_switch_fiber(fake, bottom, bytes) ((void)(fake), (void)(bottom), (void)(bytes))
+#define __sanitizer_finish_switch_fiber(fake, bottom, bytes) ((void)(fake), (void)(bottom), (void)(bytes))
+#endif
+
 namespace cuda_emulation {
 
 Index3 thread_index, block_index, block_dimensions, grid_dimensions;
@@ -47,11 +54,18 @@ struct PendingCopy {
   size_t bytes, source_bytes;
 };
 
+// Where a stack is: AddressSanitizer is told of every change of stacks.
+struct Stack {
+  const void* bottom = nullptr;
+  size_t bytes = 0;
+};
+
 struct Thread {
   context::fiber fiber;
+  Stack stack;
   Index3 index;
   unsigned number = 0;
-  bool done = false;
+  bool started = false, done = false;
   const Barrier* waits_at = nullptr;
   uint64_t waits_for = 0;  // the barrier's generation that ends the wait
   std::vector<PendingCopy> copies;
@@ -67,6 +81,7 @@ struct Block {
   std::vector<std::map<uint32_t, Exchange>> exchanges;   // by warp and mask
   std::unique_ptr<std::byte[]> shared;
   context::fiber scheduler;
+  Stack scheduler_stack;
   Thread* running = nullptr;
   std::exception_ptr failure;
 };
@@ -103,7 +118,26 @@ void wait_at(const Barrier& barrier, uint64_t generation) {
   Thread& self = *current->running;
   self.waits_at = &barrier;
   self.waits_for = generation;
-  current->scheduler = std::move(current->scheduler).resume();
+  Stack& scheduler = current->scheduler_stack;
+  void* fake = nullptr;
+  __sanitizer_start_switch_fiber(&fake, scheduler.bottom, scheduler.bytes);
+  try {
+    current->scheduler = std::move(current->scheduler).resume();
+  } catch (const context::detail::forced_unwind&) {
+    __sanitizer_finish_switch_fiber(fake, &scheduler.bottom, &scheduler.bytes);
+    throw;
+  }
+  __sanitizer_finish_switch_fiber(fake, &scheduler.bottom, &scheduler.bytes);
+}
+
+// Runs a thread until it waits or ends; without `run`, takes what a thread that did not end has on its stack down.
+void resume(Thread& thread, bool run) {
+  if (!run && !thread.started) return;  // nothing on its stack
+  thread.started = true;
+  void* fake = nullptr;
+  __sanitizer_start_switch_fiber(&fake, thread.stack.bottom, thread.stack.bytes);
+  thread.fiber = run ? std::move(thread.fiber).resume() : context::fiber();
+  __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 }
 
 void open(Barrier& barrier) {
@@ -148,16 +182,22 @@ void run_block(Block& block, const std::function<void()>& kernel, size_t shared_
     thread.number = number;
     thread.index = {number % block_dimensions.x, number / block_dimensions.x % block_dimensions.y,
                     number / (block_dimensions.x * block_dimensions.y)};
-    thread.fiber = context::fiber(std::allocator_arg, stacks, [&block, &thread, &kernel](context::fiber&& scheduler) {
+    const context::stack_context stack = stacks.allocate();
+    thread.stack = {static_cast<std::byte*>(stack.sp) - stack.size, stack.size};
+    thread.fiber = context::fiber(std::allocator_arg, context::preallocated(stack.sp, stack.size, stack), stacks,
+                                  [&block, &thread, &kernel](context::fiber&& scheduler) {
+      __sanitizer_finish_switch_fiber(nullptr, &block.scheduler_stack.bottom, &block.scheduler_stack.bytes);
       block.scheduler = std::move(scheduler);
       try {
         kernel();
       } catch (const context::detail::forced_unwind&) {
+        __sanitizer_start_switch_fiber(nullptr, block.scheduler_stack.bottom, block.scheduler_stack.bytes);
         throw;
       } catch (...) {
         block.failure = std::current_exception();
       }
       leave(block, thread);
+      __sanitizer_start_switch_fiber(nullptr, block.scheduler_stack.bottom, block.scheduler_stack.bytes);
       return std::move(block.scheduler);
     });
   }
@@ -171,7 +211,7 @@ void run_block(Block& block, const std::function<void()>& kernel, size_t shared_
       thread.waits_at = nullptr;
       block.running = &thread;
       thread_index = thread.index;
-      thread.fiber = std::move(thread.fiber).resume();
+      resume(thread, true);
       if (block.failure != nullptr) break;
     }
     if (!progress) {
@@ -201,7 +241,8 @@ void run_grid(Index3 grid, Index3 block, size_t shared_bytes, const std::functio
     state.threads = std::vector<Thread>(threads);
     run_block(state, kernel, shared_bytes, thread_order);
     const std::exception_ptr failure = state.failure;
-    state.threads.clear();  // unwinds fibers that did not end
+    for (Thread& thread : state.threads)
+      if (thread.fiber) resume(thread, false);
     current = nullptr;
     if (failure != nullptr) std::rethrow_exception(failure);
   }
