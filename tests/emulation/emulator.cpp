@@ -84,6 +84,8 @@ struct Block {
   Stack scheduler_stack;
   Thread* running = nullptr;
   std::exception_ptr failure;
+  std::mt19937_64 pauses;   // in random order: when a thread that could go on lets others go first
+  bool with_pauses = false;
 };
 
 Block* current = nullptr;
@@ -103,6 +105,8 @@ class Order {
       throw std::invalid_argument("CUDA_EMULATION_ORDER is " + order + ", expected forward, reverse or random:SEED");
     }
   }
+  bool is_random() const { return random_; }
+  uint64_t draw() { return engine_(); }
   const std::vector<unsigned>& next_round() {
     if (random_) std::shuffle(numbers_.begin(), numbers_.end(), engine_);
     return numbers_;
@@ -140,6 +144,13 @@ void resume(Thread& thread, bool run) {
   __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 }
 
+// In random order a thread that could go on waits for its next turn half of the time, so that others overtake it.
+void maybe_pause() {
+  if (!current->with_pauses || current->pauses() % 2 == 0) return;
+  static const Barrier kOpen;
+  wait_at(kOpen, 0);
+}
+
 void open(Barrier& barrier) {
   barrier.arrived = 0;
   ++barrier.generation;
@@ -147,9 +158,10 @@ void open(Barrier& barrier) {
 
 void arrive(Barrier& barrier, int expected, bool wait) {
   const uint64_t next = barrier.generation + 1;
-  if (++barrier.arrived == expected)
+  if (++barrier.arrived == expected) {
     open(barrier);
-  else if (wait)
+    maybe_pause();
+  } else if (wait)
     wait_at(barrier, next);
 }
 
@@ -201,6 +213,8 @@ void run_block(Block& block, const std::function<void()>& kernel, size_t shared_
       return std::move(block.scheduler);
     });
   }
+  block.with_pauses = order.is_random();
+  if (block.with_pauses) block.pauses.seed(order.draw());
   current = &block;
   while (block.live > 0 && block.failure == nullptr) {
     bool progress = false;
@@ -290,6 +304,7 @@ void asynchronous_copy(void* shared, const void* global, size_t bytes, size_t so
   if (reinterpret_cast<uintptr_t>(shared) % bytes != 0 || (source_bytes > 0 && reinterpret_cast<uintptr_t>(global) % bytes != 0))
     throw std::runtime_error("cp.async: an address is not aligned to " + std::to_string(bytes) + " bytes");
   current->running->copies.push_back({shared, global, bytes, source_bytes});
+  maybe_pause();
 }
 
 void commit_asynchronous_copies() {
