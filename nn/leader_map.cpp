@@ -124,6 +124,18 @@ std::vector<LeaderMap::Block> LeaderMap::blocks() const {
   return result;
 }
 
+std::vector<std::pair<int64_t, int64_t>> LeaderMap::closed_spans() const {
+  std::vector<std::pair<int64_t, int64_t>> spans;
+  for (int64_t first = 0; first < layers();) {
+    int64_t last = first;
+    for (int64_t i = first; i <= last; ++i)
+      for (const int64_t follower : followers_of(i)) last = std::max(last, follower);
+    spans.emplace_back(first, last);
+    first = last + 1;
+  }
+  return spans;
+}
+
 std::vector<int64_t> LeaderMap::block_ends() const {
   std::vector<int64_t> ends;
   for (const Block& block : blocks())

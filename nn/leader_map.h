@@ -62,6 +62,9 @@ class LeaderMap {
   bool shares() const { return follower_count() > 0; }
   std::vector<Block> blocks() const;  // one per leader, in order of the leaders; blocks of one layer included
 
+  // All layers in runs [first, last], as short as can be, that no block reaches out of: what is recomputed together.
+  std::vector<std::pair<int64_t, int64_t>> closed_spans() const;
+
   // The last layer of every block that has a follower, increasing: where the intermediate loss is taken.
   std::vector<int64_t> block_ends() const;
 

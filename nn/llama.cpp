@@ -55,21 +55,6 @@ Llama::Stream Llama::run_layer(size_t index, const Stream& stream, AttentionCont
   return {end.sum, end.normed};
 }
 
-// Runs of layers [first, last] that no sharing block crosses.
-std::vector<std::pair<size_t, size_t>> Llama::checkpoint_spans() const {
-  std::vector<std::pair<size_t, size_t>> spans;
-  for (size_t first = 0; first < layers_.size();) {
-    size_t last = first;
-    for (size_t i = first; i <= last; ++i) {
-      const std::vector<int64_t> followers = leader_map_.followers_of(int64_t(i));
-      if (!followers.empty()) last = std::max(last, size_t(followers.back()));
-    }
-    spans.emplace_back(first, last);
-    first = last + 1;
-  }
-  return spans;
-}
-
 ForwardResult Llama::forward(const Tensor& ids, const ForwardOptions& options) const {
   ECHO_CHECK(ids.rank() == 2, "llama: ids are ", ids, ", expected (B, T)");
   const int64_t batch = ids.dim(0), tokens = ids.dim(1);
@@ -89,7 +74,8 @@ ForwardResult Llama::forward(const Tensor& ids, const ForwardOptions& options) c
   };
   ForwardResult result;
   if (options.checkpointing) {
-    for (const auto& [first, last] : checkpoint_spans()) {
+    for (const auto& [first_layer, last_layer] : leader_map_.closed_spans()) {
+      const auto first = size_t(first_layer), last = size_t(last_layer);
       const Block span = [=, this](const std::vector<Variable>& inputs) {
         AttentionContext own = context;
         Stream inner{inputs[0], inputs[1]};

@@ -64,7 +64,6 @@ class Llama : public Module {
 
   Stream run_layer(size_t index, const Stream& stream, AttentionContext& context) const;
   const Variable& norm_after(size_t layer) const;
-  std::vector<std::pair<size_t, size_t>> checkpoint_spans() const;
   kernels::RopeTable rope_table(int64_t positions, DType compute_dtype) const;
 
   LlamaConfig config_;

@@ -22,7 +22,6 @@ class Activations {
         item_(size_of(compute_dtype_of(config))),
         wide_(size_of(accumulator_dtype(compute_dtype_of(config)))) {}
 
-  int64_t tokens() const { return tokens_; }
   int64_t states(int64_t count) const { return count * tokens_ * model_.hidden_size * item_; }
 
   // What a layer keeps for its backward pass: attention, two sums and their norms, the MLP.
@@ -44,19 +43,6 @@ class Activations {
   int64_t backward_extra() const { return tokens_ * item_ * (2 * model_.intermediate_size + 3 * model_.hidden_size); }
   // A forward pass that records nothing: one layer at a time.
   int64_t passing() const { return tokens_ * item_ * (4 * model_.hidden_size + 3 * model_.intermediate_size); }
-
-  // Runs of layers that are recomputed together.
-  std::vector<std::pair<int64_t, int64_t>> spans() const {
-    std::vector<std::pair<int64_t, int64_t>> result;
-    for (int64_t first = 0; first < map_.layers();) {
-      int64_t last = first;
-      for (int64_t i = first; i <= last; ++i)
-        for (const int64_t follower : map_.followers_of(i)) last = std::max(last, follower);
-      result.emplace_back(first, last);
-      first = last + 1;
-    }
-    return result;
-  }
 
  private:
   const LlamaConfig& model_;
@@ -152,7 +138,7 @@ MemoryPlan plan_memory(const TrainConfig& config, const PlannedModels& models, b
   // Two moments can be the peak. At the head: everything kept for the backward pass, the teacher's states and the logits. In the backward
   // pass of the last layers: what is kept, the gradients on the way, no teacher. With several micro-batches the gradients of all
   // parameters are there at both; with one they grow as the activations go, and the optimizer's step is a third candidate.
-  const auto spans = activations.spans();
+  const auto spans = models.leader_map.closed_spans();
   int64_t kept = activations.states(2), recomputed = 0;  // the embedding's output and its norm
   for (const auto& [first, last] : spans) {
     const int64_t span = activations.layers(first, last);

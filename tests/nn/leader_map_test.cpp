@@ -15,6 +15,13 @@ void expect_refused(const Layers& leaders, const std::string& expected) {
   EXPECT_EQ(error_message(ExitCode::config, [&] { LeaderMap map(leaders); }), expected);
 }
 
+TEST(LeaderMapTest, ClosedSpansHoldTheirBlocksWhole) {
+  using Spans = std::vector<std::pair<int64_t, int64_t>>;
+  EXPECT_EQ(LeaderMap::own(3).closed_spans(), (Spans{{0, 0}, {1, 1}, {2, 2}}));
+  EXPECT_EQ(LeaderMap({0, 1, 1, 3}).closed_spans(), (Spans{{0, 0}, {1, 2}, {3, 3}}));
+  EXPECT_EQ(LeaderMap({0, 1, 0, 1, 4}).closed_spans(), (Spans{{0, 3}, {4, 4}}));  // two blocks that cross
+}
+
 TEST(LeaderMapTest, AnswersWhoFollowsWhom) {
   const LeaderMap map({0, 1, 1, 0, 4, 1});  // the followers of 1 are not contiguous
   EXPECT_EQ(map.layers(), 6);
