@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "kernels/adamw.h"
-#include "kernels/cuda_common.cuh"
+#include "kernels/cuda_pieces.cuh"
 
 namespace echo::kernels::cuda {
 namespace {
@@ -45,14 +45,7 @@ __device__ __forceinline__ void update(float& parameter, float gradient, float& 
 
 __global__ void __launch_bounds__(kThreads) update_pieces(const __grid_constant__ Table table, const Factors factors) {
   const int piece = int(blockIdx.x);
-  int span = 0;  // the last one that begins at or before this piece
-  for (int low = 1, high = table.spans; low < high;) {
-    const int middle = (low + high) / 2;
-    if (table.first_piece[middle] <= piece)
-      span = middle, low = middle + 1;
-    else
-      high = middle;
-  }
+  const int span = tensor_of_piece(table.first_piece, table.spans, piece);
   const int64_t begin = int64_t(piece - table.first_piece[span]) * kPiece;
   const int count = int(min(kPiece, table.count[span] - begin));
   float* const parameter = table.parameter[span] + begin;

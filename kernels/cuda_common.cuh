@@ -65,22 +65,30 @@ __device__ __forceinline__ bfloat16 from_float<bfloat16>(float value) {
 template <class T>
 inline constexpr int kPerVector = 16 / int(sizeof(T));
 
-__device__ __forceinline__ void load_vector(float (&values)[4], const float* from) {
-  const float4 read = *reinterpret_cast<const float4*>(from);
-  values[0] = read.x, values[1] = read.y, values[2] = read.z, values[3] = read.w;
+__device__ __forceinline__ void unpack(float (&values)[4], const uint4& raw) {
+  values[0] = __uint_as_float(raw.x), values[1] = __uint_as_float(raw.y);
+  values[2] = __uint_as_float(raw.z), values[3] = __uint_as_float(raw.w);
 }
-__device__ __forceinline__ void load_vector(float (&values)[8], const bfloat16* from) {
-  const uint4 read = *reinterpret_cast<const uint4*>(from);
-  const uint32_t words[4] = {read.x, read.y, read.z, read.w};
-#pragma unroll
-  for (int i = 0; i < 4; ++i) values[2 * i] = low_bf16(words[i]), values[2 * i + 1] = high_bf16(words[i]);
+__device__ __forceinline__ void unpack(float (&values)[8], const uint4& raw) {
+  values[0] = low_bf16(raw.x), values[1] = high_bf16(raw.x), values[2] = low_bf16(raw.y), values[3] = high_bf16(raw.y);
+  values[4] = low_bf16(raw.z), values[5] = high_bf16(raw.z), values[6] = low_bf16(raw.w), values[7] = high_bf16(raw.w);
 }
-__device__ __forceinline__ void store_vector(float* to, const float (&values)[4]) {
-  *reinterpret_cast<float4*>(to) = make_float4(values[0], values[1], values[2], values[3]);
+__device__ __forceinline__ uint4 pack(const float (&values)[4]) {
+  return make_uint4(__float_as_uint(values[0]), __float_as_uint(values[1]), __float_as_uint(values[2]),
+                    __float_as_uint(values[3]));
 }
-__device__ __forceinline__ void store_vector(bfloat16* to, const float (&values)[8]) {
-  *reinterpret_cast<uint4*>(to) = make_uint4(pack_bf16(values[0], values[1]), pack_bf16(values[2], values[3]),
-                                             pack_bf16(values[4], values[5]), pack_bf16(values[6], values[7]));
+__device__ __forceinline__ uint4 pack(const float (&values)[8]) {
+  return make_uint4(pack_bf16(values[0], values[1]), pack_bf16(values[2], values[3]), pack_bf16(values[4], values[5]),
+                    pack_bf16(values[6], values[7]));
+}
+
+template <class T>
+__device__ __forceinline__ void load_vector(float (&values)[kPerVector<T>], const T* from) {
+  unpack(values, *reinterpret_cast<const uint4*>(from));
+}
+template <class T>
+__device__ __forceinline__ void store_vector(T* to, const float (&values)[kPerVector<T>]) {
+  *reinterpret_cast<uint4*>(to) = pack(values);
 }
 
 // Whether rows of `stride` elements that start at `address` can be read 16 bytes at a time.

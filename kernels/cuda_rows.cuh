@@ -24,23 +24,6 @@ bool dispatch_row(int64_t width, Body&& body) {
   return false;
 }
 
-__device__ __forceinline__ void unpack(float (&values)[4], const uint4& raw) {
-  values[0] = __uint_as_float(raw.x), values[1] = __uint_as_float(raw.y);
-  values[2] = __uint_as_float(raw.z), values[3] = __uint_as_float(raw.w);
-}
-__device__ __forceinline__ void unpack(float (&values)[8], const uint4& raw) {
-  values[0] = low_bf16(raw.x), values[1] = high_bf16(raw.x), values[2] = low_bf16(raw.y), values[3] = high_bf16(raw.y);
-  values[4] = low_bf16(raw.z), values[5] = high_bf16(raw.z), values[6] = low_bf16(raw.w), values[7] = high_bf16(raw.w);
-}
-__device__ __forceinline__ uint4 pack(const float (&values)[4]) {
-  return make_uint4(__float_as_uint(values[0]), __float_as_uint(values[1]), __float_as_uint(values[2]),
-                    __float_as_uint(values[3]));
-}
-__device__ __forceinline__ uint4 pack(const float (&values)[8]) {
-  return make_uint4(pack_bf16(values[0], values[1]), pack_bf16(values[2], values[3]), pack_bf16(values[4], values[5]),
-                    pack_bf16(values[6], values[7]));
-}
-
 // The thread's vectors of an aligned row of `width` elements, a multiple of a vector's; zeros beyond it, and everywhere for a
 // null row.
 template <int kGroup, int kVectors, class T>

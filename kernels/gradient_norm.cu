@@ -3,6 +3,7 @@
 // thread every kSumThreads-th vector of it. Every gradient is read once; 8 bytes are written per piece of 32768 elements.
 #include <cmath>
 
+#include "kernels/cuda_pieces.cuh"
 #include "kernels/cuda_sums.cuh"
 #include "kernels/gradient_norm.h"
 
@@ -24,14 +25,7 @@ static_assert(sizeof(Table) <= 4000, "a kernel's parameters are limited to 4 KiB
 __global__ void __launch_bounds__(kSumThreads) square_pieces(double* pieces, const __grid_constant__ Table table) {
   __shared__ double scratch[kSumThreads / kWarp];
   const int piece = int(blockIdx.x);
-  int tensor = 0;  // the last one that begins at or before this piece
-  for (int low = 1, high = table.tensors; low < high;) {
-    const int middle = (low + high) / 2;
-    if (table.first_piece[middle] <= piece)
-      tensor = middle, low = middle + 1;
-    else
-      high = middle;
-  }
+  const int tensor = tensor_of_piece(table.first_piece, table.tensors, piece);
   const int64_t begin = int64_t(piece - table.first_piece[tensor]) * kSumPiece;
   const int64_t count = min(kSumPiece, table.count[tensor] - begin);
   double total;
