@@ -42,7 +42,8 @@ struct AttentionUse {
 // The leader's backward step, once per block. With one entry of `uses` per layer (the leader's own first) and row_sum the sum of
 // attention_row_sums over the same layers:
 //   dP = sum_j d_o_j v_j^T,  dS = P * (dP - row_sum),  dq = scale dS k,  dk = scale dS^T q,  dv_of_first_use = P^T d_o_0
-// Overwrites; dv_of_first_use may be undefined. A block of k layers costs 5k + 2 products of tiles, forward and backward together.
+// Overwrites; dv_of_first_use may be undefined. A block of k layers needs 5k + 2 products of tiles, forward and backward
+// together; on a GPU that holds where whole heads fill it, else the backward step computes k + 1 of them twice.
 void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::span<const AttentionUse> uses, const Tensor& q,
                         const Tensor& k, const Tensor& lse, const Tensor& row_sum, const Tensor& first_key, double scale);
 

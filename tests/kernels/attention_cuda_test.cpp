@@ -150,19 +150,6 @@ std::vector<std::pair<std::string, std::vector<double>>> results_of(const Refere
   return results;
 }
 
-// The largest difference, relative to the largest expected entry, but at least to 0.1: inputs are of size 1, and where the
-// result is zero (gradients of one position's only score) their rounding remains.
-double distance(const std::vector<double>& actual, const std::vector<double>& expected) {
-  EXPECT_EQ(actual.size(), expected.size());
-  double difference = 0, largest = 0.1;
-  for (size_t i = 0; i < expected.size(); ++i) {
-    if (!std::isfinite(actual[i])) return INFINITY;
-    difference = std::max(difference, std::abs(actual[i] - expected[i]));
-    largest = std::max(largest, std::abs(expected[i]));
-  }
-  return difference / largest;
-}
-
 // f32: within `tolerance` of the materialised formula in f64. bf16: at most twice as far from it as the plain version, in which
 // the scores, P, dP and dS are stored in bf16; half a unit in the last place is what storing the result costs anyone.
 void expect_block(const Case& c, DType dtype, double tolerance) {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -91,5 +93,18 @@ struct ReferenceAttention {
     run([](double value) { return value; });
   }
 };
+
+// The largest difference, relative to the largest expected entry, but at least to 0.1: inputs are of size 1, and where the result
+// is zero (gradients of one position's only score) their rounding remains.
+inline double distance(const std::vector<double>& actual, const std::vector<double>& expected) {
+  EXPECT_EQ(actual.size(), expected.size());
+  double difference = 0, largest = 0.1;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    if (!std::isfinite(actual[i])) return INFINITY;
+    difference = std::max(difference, std::abs(actual[i] - expected[i]));
+    largest = std::max(largest, std::abs(expected[i]));
+  }
+  return difference / largest;
+}
 
 }  // namespace echo
