@@ -38,10 +38,10 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_
   }
 }
 
-// The block's dynamic shared memory, aligned to 128 bytes.
+// The block's dynamic shared memory, aligned to 1024 bytes.
 template <class T = unsigned char>
 __device__ __forceinline__ T* shared_memory() {
-  extern __shared__ __align__(128) unsigned char dynamic_shared_memory[];
+  extern __shared__ __align__(1024) unsigned char dynamic_shared_memory[];
   return reinterpret_cast<T*>(dynamic_shared_memory);
 }
 

@@ -1,10 +1,9 @@
 #include "tests/emulation/emulator.h"
 
-#include <boost/context/fiber.hpp>
-#include <boost/context/pooled_fixedsize_stack.hpp>
-
 #include <algorithm>
 #include <array>
+#include <boost/context/fiber.hpp>
+#include <boost/context/pooled_fixedsize_stack.hpp>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -34,6 +33,7 @@ namespace context = boost::context;
 
 constexpr unsigned kWarp = 32;
 constexpr size_t kStackBytes = 256 << 10;
+constexpr size_t kSharedAlignment = 1024;
 
 struct Barrier {
   int arrived = 0;
@@ -48,11 +48,8 @@ struct Exchange {
   std::array<std::array<std::byte, kWarp * kExchangeBytes>, 2> slots;
 };
 
-struct PendingCopy {
-  void* to;
-  const void* from;
-  size_t bytes, source_bytes;
-};
+// Groups of work that is put off, the last one still open.
+using Deferred = std::deque<std::vector<std::function<void()>>>;
 
 // Where a stack is: AddressSanitizer is told of every change of stacks.
 struct Stack {
@@ -67,9 +64,9 @@ struct Thread {
   unsigned number = 0;
   bool started = false, done = false;
   const Barrier* waits_at = nullptr;
-  uint64_t waits_for = 0;  // the barrier's generation that ends the wait
-  std::vector<PendingCopy> copies;
-  std::deque<std::vector<PendingCopy>> groups;
+  uint64_t waits_for = 0;             // the barrier's generation that ends the wait
+  std::function<bool()> waits_until;  // or until this holds
+  std::array<Deferred, 3> deferred;   // by channel
 };
 
 struct Block {
@@ -77,14 +74,15 @@ struct Block {
   unsigned live = 0;
   Barrier barrier;
   std::map<int, Barrier> named;
-  std::vector<uint32_t> live_lanes;                      // by warp
-  std::vector<std::map<uint32_t, Exchange>> exchanges;   // by warp and mask
-  std::unique_ptr<std::byte[]> shared;
+  std::vector<uint32_t> live_lanes;                     // by warp
+  std::vector<std::map<uint32_t, Exchange>> exchanges;  // by warp and mask
+  std::unique_ptr<std::byte[], decltype(&std::free)> shared{nullptr, &std::free};
+  std::map<const uint64_t*, std::vector<std::pair<size_t, std::function<void()>>>> transfers;  // under way, by barrier
   context::fiber scheduler;
   Stack scheduler_stack;
   Thread* running = nullptr;
   std::exception_ptr failure;
-  std::mt19937_64 pauses;   // in random order: when a thread that could go on lets others go first
+  std::mt19937_64 pauses;  // in random order: when a thread that could go on lets others go first
   bool with_pauses = false;
 };
 
@@ -118,10 +116,16 @@ class Order {
   bool random_ = false;
 };
 
+void give_way();
+
 void wait_at(const Barrier& barrier, uint64_t generation) {
-  Thread& self = *current->running;
-  self.waits_at = &barrier;
-  self.waits_for = generation;
+  current->running->waits_at = &barrier;
+  current->running->waits_for = generation;
+  give_way();
+}
+
+// Lets others run, until this thread's turn comes and it need not wait any more.
+void give_way() {
   Stack& scheduler = current->scheduler_stack;
   void* fake = nullptr;
   __sanitizer_start_switch_fiber(&fake, scheduler.bottom, scheduler.bytes);
@@ -174,7 +178,9 @@ void leave(Block& block, Thread& thread) {
 }
 
 bool is_runnable(const Thread& thread) {
-  return !thread.done && (thread.waits_at == nullptr || thread.waits_at->generation >= thread.waits_for);
+  if (thread.done) return false;
+  if (thread.waits_until != nullptr) return thread.waits_until();
+  return thread.waits_at == nullptr || thread.waits_at->generation >= thread.waits_for;
 }
 
 void run_block(Block& block, const std::function<void()>& kernel, size_t shared_bytes, Order& order) {
@@ -182,7 +188,9 @@ void run_block(Block& block, const std::function<void()>& kernel, size_t shared_
   const unsigned count = unsigned(block.threads.size());
   const unsigned warps = (count + kWarp - 1) / kWarp;
   block.live = count;
-  block.shared.reset(new std::byte[std::max<size_t>(shared_bytes, 1)]);
+  void* shared = nullptr;
+  if (posix_memalign(&shared, kSharedAlignment, std::max<size_t>(shared_bytes, 1)) != 0) throw std::bad_alloc();
+  block.shared.reset(static_cast<std::byte*>(shared));
   std::memset(block.shared.get(), 0xff, shared_bytes);
   block.exchanges.resize(warps);
   for (unsigned warp = 0; warp < warps; ++warp) {
@@ -196,22 +204,23 @@ void run_block(Block& block, const std::function<void()>& kernel, size_t shared_
                     number / (block_dimensions.x * block_dimensions.y)};
     const context::stack_context stack = stacks.allocate();
     thread.stack = {static_cast<std::byte*>(stack.sp) - stack.size, stack.size};
-    thread.fiber = context::fiber(std::allocator_arg, context::preallocated(stack.sp, stack.size, stack), stacks,
-                                  [&block, &thread, &kernel](context::fiber&& scheduler) {
-      __sanitizer_finish_switch_fiber(nullptr, &block.scheduler_stack.bottom, &block.scheduler_stack.bytes);
-      block.scheduler = std::move(scheduler);
-      try {
-        kernel();
-      } catch (const context::detail::forced_unwind&) {
-        __sanitizer_start_switch_fiber(nullptr, block.scheduler_stack.bottom, block.scheduler_stack.bytes);
-        throw;
-      } catch (...) {
-        block.failure = std::current_exception();
-      }
-      leave(block, thread);
-      __sanitizer_start_switch_fiber(nullptr, block.scheduler_stack.bottom, block.scheduler_stack.bytes);
-      return std::move(block.scheduler);
-    });
+    thread.fiber =
+        context::fiber(std::allocator_arg, context::preallocated(stack.sp, stack.size, stack), stacks,
+                       [&block, &thread, &kernel](context::fiber&& scheduler) {
+                         __sanitizer_finish_switch_fiber(nullptr, &block.scheduler_stack.bottom, &block.scheduler_stack.bytes);
+                         block.scheduler = std::move(scheduler);
+                         try {
+                           kernel();
+                         } catch (const context::detail::forced_unwind&) {
+                           __sanitizer_start_switch_fiber(nullptr, block.scheduler_stack.bottom, block.scheduler_stack.bytes);
+                           throw;
+                         } catch (...) {
+                           block.failure = std::current_exception();
+                         }
+                         leave(block, thread);
+                         __sanitizer_start_switch_fiber(nullptr, block.scheduler_stack.bottom, block.scheduler_stack.bytes);
+                         return std::move(block.scheduler);
+                       });
   }
   block.with_pauses = order.is_random();
   if (block.with_pauses) block.pauses.seed(order.draw());
@@ -223,15 +232,17 @@ void run_block(Block& block, const std::function<void()>& kernel, size_t shared_
       if (!is_runnable(thread)) continue;
       progress = true;
       thread.waits_at = nullptr;
+      thread.waits_until = nullptr;
       block.running = &thread;
       thread_index = thread.index;
       resume(thread, true);
       if (block.failure != nullptr) break;
     }
     if (!progress) {
-      block.failure = std::make_exception_ptr(std::runtime_error(
-          "emulated block " + std::to_string(block_index.x) + ", " + std::to_string(block_index.y) + ": " +
-          std::to_string(block.live) + " of " + std::to_string(count) + " threads wait at barriers that the others do not reach"));
+      block.failure = std::make_exception_ptr(std::runtime_error("emulated block " + std::to_string(block_index.x) + ", " +
+                                                                 std::to_string(block_index.y) + ": " +
+                                                                 std::to_string(block.live) + " of " + std::to_string(count) +
+                                                                 " threads wait at barriers that the others do not reach"));
     }
   }
 }
@@ -279,7 +290,8 @@ const std::byte* exchange(uint32_t mask, const void* mine, size_t bytes) {
   const uint32_t all = lanes == kWarp ? 0xffffffffu : (1u << lanes) - 1;
   if (mask == 0xffffffffu) mask = all;
   if ((mask & own) == 0) throw std::runtime_error("exchange between lanes: the mask lacks the calling lane");
-  if ((mask & ~block.live_lanes[warp]) != 0) throw std::runtime_error("exchange between lanes: a lane of the mask has returned");
+  if ((mask & ~block.live_lanes[warp]) != 0)
+    throw std::runtime_error("exchange between lanes: a lane of the mask has returned");
   if (bytes > kExchangeBytes) throw std::runtime_error("exchange between lanes: too many bytes");
   Exchange& exchange = block.exchanges[warp][mask];
   const uint64_t generation = exchange.barrier.generation;
@@ -289,36 +301,85 @@ const std::byte* exchange(uint32_t mask, const void* mine, size_t bytes) {
   return slots;
 }
 
+int thread_number() { return int(current->running->number); }
+
+void refuse(const std::string& what) { throw std::runtime_error("emulated device: " + what); }
+
+void defer(Channel channel, std::function<void()> work) {
+  Deferred& groups = current->running->deferred[size_t(channel)];
+  if (groups.empty()) groups.emplace_back();
+  groups.back().push_back(std::move(work));
+  maybe_pause();
+}
+
+void commit(Channel channel) {
+  Deferred& groups = current->running->deferred[size_t(channel)];
+  if (groups.empty()) groups.emplace_back();
+  groups.emplace_back();
+}
+
+void wait_deferred(Channel channel, int groups_in_flight) {
+  Deferred& groups = current->running->deferred[size_t(channel)];
+  while (int(groups.size()) > groups_in_flight + 1) {
+    for (const auto& work : groups.front()) work();
+    groups.pop_front();
+  }
+}
+
+// ---- mbarrier: its state is in shared memory, where kernels put it -----------------------------------------------------------
 namespace {
 
-void finish(const std::vector<PendingCopy>& copies) {
-  for (const PendingCopy& copy : copies) {
-    std::memcpy(copy.to, copy.from, copy.source_bytes);
-    std::memset(static_cast<std::byte*>(copy.to) + copy.source_bytes, 0, copy.bytes - copy.source_bytes);
-  }
+struct TransferBarrier {
+  uint16_t arrivals, missing;  // of a phase; of this phase
+  uint32_t bytes : 31, parity : 1;
+};
+static_assert(sizeof(TransferBarrier) == sizeof(uint64_t));
+
+TransferBarrier& state_of(uint64_t* barrier) { return *reinterpret_cast<TransferBarrier*>(barrier); }
+
+// Makes the copies of a phase that lacks nothing else, and ends it.
+void finish_phase(uint64_t* barrier) {
+  TransferBarrier& state = state_of(barrier);
+  if (state.missing > 0) return;
+  auto& transfers = current->transfers[barrier];
+  size_t bytes = 0;
+  for (const auto& [size, copy] : transfers) bytes += size;
+  if (bytes != state.bytes) return;
+  for (const auto& [size, copy] : transfers) copy();
+  transfers.clear();
+  state.bytes = 0;
+  state.missing = state.arrivals;
+  state.parity ^= 1;
 }
 
 }  // namespace
 
-void asynchronous_copy(void* shared, const void* global, size_t bytes, size_t source_bytes) {
-  if (reinterpret_cast<uintptr_t>(shared) % bytes != 0 || (source_bytes > 0 && reinterpret_cast<uintptr_t>(global) % bytes != 0))
-    throw std::runtime_error("cp.async: an address is not aligned to " + std::to_string(bytes) + " bytes");
-  current->running->copies.push_back({shared, global, bytes, source_bytes});
+void start_transfer_barrier(uint64_t* barrier, int arrivals) {
+  state_of(barrier) = {uint16_t(arrivals), uint16_t(arrivals), 0, 0};
+}
+
+void arrive_at_transfer_barrier(uint64_t* barrier, int expected_bytes) {
+  TransferBarrier& state = state_of(barrier);
+  if (state.missing == 0 || state.missing > state.arrivals) refuse("more threads arrive in a phase than its barrier is for");
+  state.bytes += uint32_t(expected_bytes);
+  --state.missing;
+  if (state.bytes == 0) finish_phase(barrier);
   maybe_pause();
 }
 
-void commit_asynchronous_copies() {
-  Thread& self = *current->running;
-  self.groups.push_back(std::move(self.copies));
-  self.copies.clear();
+void transfer(uint64_t* barrier, size_t bytes, std::function<void()> copy) {
+  current->transfers[barrier].emplace_back(bytes, std::move(copy));
+  maybe_pause();
 }
 
-void wait_for_asynchronous_copies(int groups_in_flight) {
-  Thread& self = *current->running;
-  while (int(self.groups.size()) > groups_in_flight) {
-    finish(self.groups.front());
-    self.groups.pop_front();
-  }
+void wait_for_transfers(uint64_t* barrier, int parity) {
+  const auto is_over = [=] {
+    if (state_of(barrier).parity == unsigned(parity)) finish_phase(barrier);
+    return state_of(barrier).parity != unsigned(parity);
+  };
+  if (is_over()) return maybe_pause();
+  current->running->waits_until = is_over;
+  give_way();
 }
 
 }  // namespace cuda_emulation

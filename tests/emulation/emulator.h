@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <string>
 
 // Runs the threads of a CUDA block as fibers of one host thread, so that kernels compiled by the host's compiler can be tested
 // on a machine without a GPU. A fiber runs until it waits: at a barrier of the block, or of its warp, which every exchange between
@@ -35,9 +36,22 @@ int lane();
 inline constexpr size_t kExchangeBytes = 64;
 const std::byte* exchange(uint32_t mask, const void* mine, size_t bytes);
 
-// cp.async: the copy is made as late as the program allows, when its group is waited for (a missing wait shows).
-void asynchronous_copy(void* shared, const void* global, size_t bytes, size_t source_bytes);
-void commit_asynchronous_copies();
-void wait_for_asynchronous_copies(int groups_in_flight);
+int thread_number();  // in the block
+
+// Work that hardware does beside the program: copies (cp.async), stores (cp.async.bulk to global memory), products of a warpgroup. Here
+// it is done as late as the program allows, when the group that it belongs to is waited for by the same thread (a missing wait shows).
+enum class Channel { copies, stores, products };
+void defer(Channel channel, std::function<void()> work);
+void commit(Channel channel);
+void wait_deferred(Channel channel, int groups_in_flight);
+
+// mbarrier, and copies that report to one: done when a thread waits for the phase that they belong to.
+void start_transfer_barrier(uint64_t* barrier, int arrivals);
+void arrive_at_transfer_barrier(uint64_t* barrier, int expected_bytes);
+void transfer(uint64_t* barrier, size_t bytes, std::function<void()> copy);
+void wait_for_transfers(uint64_t* barrier, int parity);
+
+// What a program may not ask of the device: ends the launch with this message.
+[[noreturn]] void refuse(const std::string& what);
 
 }  // namespace cuda_emulation

@@ -29,8 +29,7 @@ inline void multiply_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t 
       const Operands of_column = operands(4 * (2 * member + column) + quarter);
       for (int row = 0; row < 2; ++row)
         for (int upper = 0; upper < 2; ++upper)
-          for (int i = 0; i < 2; ++i)
-            c[2 * row + column] += half(of_row.a[row + 2 * upper], i) * half(of_column.b[upper], i);
+          for (int i = 0; i < 2; ++i) c[2 * row + column] += half(of_row.a[row + 2 * upper], i) * half(of_column.b[upper], i);
     }
   }
 }
@@ -43,7 +42,8 @@ inline void load_matrices_any(uint32_t (&r)[4], const void* row, bool transposed
   const int lane = cuda_emulation::lane(), group = lane / 4, member = lane % 4;
   const auto element = [&](int matrix, int matrix_row, int column) {
     uint16_t value;
-    std::memcpy(&value, slots + size_t(8 * matrix + matrix_row) * cuda_emulation::kExchangeBytes + size_t(column) * 2, sizeof value);
+    std::memcpy(&value, slots + size_t(8 * matrix + matrix_row) * cuda_emulation::kExchangeBytes + size_t(column) * 2,
+                sizeof value);
     return uint32_t(value);
   };
   for (int matrix = 0; matrix < 4; ++matrix)
@@ -54,12 +54,19 @@ inline void load_matrices(uint32_t (&r)[4], const void* row) { load_matrices_any
 inline void load_matrices_transposed(uint32_t (&r)[4], const void* row) { load_matrices_any(r, row, true); }
 
 inline void copy_async(void* shared, const void* global, bool wanted = true) {
-  cuda_emulation::asynchronous_copy(shared, global, 16, wanted ? 16 : 0);
+  if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 || (wanted && reinterpret_cast<uintptr_t>(global) % 16 != 0))
+    cuda_emulation::refuse("cp.async: an address is not aligned to 16 bytes");
+  cuda_emulation::defer(cuda_emulation::Channel::copies, [=] {
+    if (wanted)
+      std::memcpy(shared, global, 16);
+    else
+      std::memset(shared, 0, 16);
+  });
 }
-inline void commit_copies() { cuda_emulation::commit_asynchronous_copies(); }
+inline void commit_copies() { cuda_emulation::commit(cuda_emulation::Channel::copies); }
 template <int kInFlight>
 void wait_copies() {
-  cuda_emulation::wait_for_asynchronous_copies(kInFlight);
+  cuda_emulation::wait_deferred(cuda_emulation::Channel::copies, kInFlight);
 }
 inline void wait_barrier(int id, int threads) { cuda_emulation::named_barrier(id, threads, true); }
 inline void arrive_barrier(int id, int threads) { cuda_emulation::named_barrier(id, threads, false); }

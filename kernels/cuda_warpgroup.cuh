@@ -1,0 +1,136 @@
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+// Products of a warpgroup, the 4 warps 4 i .. 4 i + 3 of a block, on GPUs of compute capability 9.0 (sm_90a), behind functions that
+// a host compiler can give the same meaning (tests/emulation). They run beside what the warps do next: between the products and
+// wait_products() neither accumulators nor operands may be touched.
+//   start_products(registers...);                  all arrays of accumulators and operands, so that earlier writes have happened
+//   multiply_shared(...); multiply_registers(...); any number
+//   commit_products();                             closes a group
+//   wait_products<N>(registers...);                at most N of the last groups still run; names what may be touched again
+// Warp w of a warpgroup (w = 0..3) holds rows 16 w .. 16 w + 15 of the 64; in them fragments are those of kernels/cuda_matrix.cuh:
+// d[n] is the 16 x 8 matrix of columns 8 n, a the 16 x 16 one.
+// Operands in shared memory lie in rows of 64 bf16 (128 bytes) from an address aligned to 1024 bytes, the 16-byte chunk c of row r
+// at place c ^ (r % 8), as the copy engine leaves them (kernels/cuda_bulk_copy.cuh).
+// Source: PTX ISA 9.0, "Asynchronous Warpgroup Level Matrix Instructions"; strides of operands whose rows run along k or across it:
+// its section on matrix descriptors.
+#if defined(__CUDACC__)
+
+namespace echo::kernels::cuda {
+
+__device__ __forceinline__ void hold_register(float& value) { asm volatile("" : "+f"(value)::"memory"); }
+__device__ __forceinline__ void hold_register(uint32_t& value) { asm volatile("" : "+r"(value)::"memory"); }
+template <class T, int M>
+__device__ __forceinline__ void hold_registers(T (&values)[M][4]) {
+#pragma unroll
+  for (int i = 0; i < M; ++i) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) hold_register(values[i][j]);
+  }
+}
+template <class... Arrays>
+__device__ __forceinline__ void start_products(Arrays&... arrays) {
+  (hold_registers(arrays), ...);
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int kInFlight, class... Arrays>
+__device__ __forceinline__ void wait_products(Arrays&... arrays) {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kInFlight) : "memory");
+  (hold_registers(arrays), ...);
+}
+
+// Where an operand starts. `address`: its first row (a multiple of 8 rows from an aligned one) or, where k runs along rows, 32 i bytes
+// further for k = 16 i. panel_bytes: from columns 0..63 to 64..127 where columns run along rows.
+__device__ __forceinline__ uint64_t shared_operand(const void* address, uint32_t panel_bytes = 16) {
+  const uint32_t at = uint32_t(__cvta_generic_to_shared(address));
+  return uint64_t(1) << 62 | uint64_t(1024 >> 4) << 32 | uint64_t(panel_bytes >> 4) << 16 | uint64_t((at & 0x3ffff) >> 4);
+}
+
+#define ECHO_ACCUMULATORS_4(d, n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
+#define ECHO_ACCUMULATORS_16(d, n) \
+  ECHO_ACCUMULATORS_4(d, n), ECHO_ACCUMULATORS_4(d, n + 1), ECHO_ACCUMULATORS_4(d, n + 2), ECHO_ACCUMULATORS_4(d, n + 3)
+#define ECHO_NAMES_16 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
+#define ECHO_NAMES_32 ECHO_NAMES_16 ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define ECHO_NAMES_48 ECHO_NAMES_32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
+#define ECHO_NAMES_64 ECHO_NAMES_48 ",%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+
+// d = a b, or d += a b where `accumulate`: 64 x N, k = 16. a and b in shared memory; their rows run along k, or across it where
+// transposed.
+template <bool kTransposeA, bool kTransposeB>
+__device__ __forceinline__ void multiply_shared(float (&d)[4][4], uint64_t a, uint64_t b, bool accumulate) {
+  asm volatile(
+      "{ .reg .pred p; setp.ne.b32 p, %18, 0;"
+      " wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {" ECHO_NAMES_16 "}, %16, %17, p, 1, 1, %19, %20; }"
+      : ECHO_ACCUMULATORS_16(d, 0)
+      : "l"(a), "l"(b), "r"(int(accumulate)), "n"(int(kTransposeA)), "n"(int(kTransposeB))
+      : "memory");
+}
+template <bool kTransposeA, bool kTransposeB>
+__device__ __forceinline__ void multiply_shared(float (&d)[8][4], uint64_t a, uint64_t b, bool accumulate) {
+  asm volatile(
+      "{ .reg .pred p; setp.ne.b32 p, %34, 0;"
+      " wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" ECHO_NAMES_32 "}, %32, %33, p, 1, 1, %35, %36; }"
+      : ECHO_ACCUMULATORS_16(d, 0), ECHO_ACCUMULATORS_16(d, 4)
+      : "l"(a), "l"(b), "r"(int(accumulate)), "n"(int(kTransposeA)), "n"(int(kTransposeB))
+      : "memory");
+}
+template <bool kTransposeA, bool kTransposeB>
+__device__ __forceinline__ void multiply_shared(float (&d)[12][4], uint64_t a, uint64_t b, bool accumulate) {
+  asm volatile(
+      "{ .reg .pred p; setp.ne.b32 p, %50, 0;"
+      " wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 {" ECHO_NAMES_48 "}, %48, %49, p, 1, 1, %51, %52; }"
+      : ECHO_ACCUMULATORS_16(d, 0), ECHO_ACCUMULATORS_16(d, 4), ECHO_ACCUMULATORS_16(d, 8)
+      : "l"(a), "l"(b), "r"(int(accumulate)), "n"(int(kTransposeA)), "n"(int(kTransposeB))
+      : "memory");
+}
+template <bool kTransposeA, bool kTransposeB>
+__device__ __forceinline__ void multiply_shared(float (&d)[16][4], uint64_t a, uint64_t b, bool accumulate) {
+  asm volatile(
+      "{ .reg .pred p; setp.ne.b32 p, %66, 0;"
+      " wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" ECHO_NAMES_64 "}, %64, %65, p, 1, 1, %67, %68; }"
+      : ECHO_ACCUMULATORS_16(d, 0), ECHO_ACCUMULATORS_16(d, 4), ECHO_ACCUMULATORS_16(d, 8), ECHO_ACCUMULATORS_16(d, 12)
+      : "l"(a), "l"(b), "r"(int(accumulate)), "n"(int(kTransposeA)), "n"(int(kTransposeB))
+      : "memory");
+}
+
+// d += a b, a in registers, the rows of b across k.
+__device__ __forceinline__ void multiply_registers(float (&d)[8][4], const uint32_t (&a)[4], uint64_t b) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" ECHO_NAMES_32 "}, {%32,%33,%34,%35}, %36, 1, 1, 1, 1;"
+               : ECHO_ACCUMULATORS_16(d, 0), ECHO_ACCUMULATORS_16(d, 4)
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
+               : "memory");
+}
+__device__ __forceinline__ void multiply_registers(float (&d)[16][4], const uint32_t (&a)[4], uint64_t b) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" ECHO_NAMES_64 "}, {%64,%65,%66,%67}, %68, 1, 1, 1, 1;"
+               : ECHO_ACCUMULATORS_16(d, 0), ECHO_ACCUMULATORS_16(d, 4), ECHO_ACCUMULATORS_16(d, 8), ECHO_ACCUMULATORS_16(d, 12)
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
+               : "memory");
+}
+
+#undef ECHO_ACCUMULATORS_4
+#undef ECHO_ACCUMULATORS_16
+#undef ECHO_NAMES_16
+#undef ECHO_NAMES_32
+#undef ECHO_NAMES_48
+#undef ECHO_NAMES_64
+
+// All warps of a warpgroup give registers back to the block, or take more: to kCount a thread, a multiple of 8. The block must have
+// them: threads * registers of the launch bound the sum.
+template <int kCount>
+__device__ __forceinline__ void release_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));
+}
+template <int kCount>
+__device__ __forceinline__ void claim_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
+}
+
+}  // namespace echo::kernels::cuda
+
+#else
+#include <cuda_warpgroup_emulation.h>
+#endif
