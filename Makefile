@@ -51,9 +51,10 @@ CXXFLAGS += -std=c++20 -march=$(MARCH) -fopenmp -fno-math-errno -fno-trapping-ma
 # libraries' own libraries too.
 LDFLAGS  += -Wl,-rpath,'$$ORIGIN/../lib:$$ORIGIN/../../lib',--disable-new-dtags -fopenmp -pthread $(filter -fsanitize=%,$(MODE_FLAGS_$(MODE)))
 LDLIBS   += -lsentencepiece_train -lsentencepiece -lyaml-cpp -lfmt -lzstd -lzip -lxxhash $(if $(filter yes,$(HAS_ONEDNN)),-ldnnl,-lopenblas)
-NVCCFLAGS := -std=c++20 -O3 -I. -DECHO_WITH_CUDA=1 --expt-relaxed-constexpr --extended-lambda -Werror all-warnings \
-             $(foreach sm,$(SM),-gencode arch=compute_$(sm),code=sm_$(sm)) \
-             -gencode arch=compute_$(lastword $(SM)),code=compute_$(lastword $(SM)) -Xcompiler -Wall,-Wextra
+NVCCFLAGS := -std=c++20 -O3 -I. -DECHO_WITH_CUDA=1 --expt-relaxed-constexpr --extended-lambda -Werror all-warnings -Xcompiler -Wall,-Wextra
+ARCHITECTURES = $(foreach sm,$(SM),-gencode arch=compute_$(sm),code=sm_$(sm)) -gencode arch=compute_$(lastword $(SM)),code=compute_$(lastword $(SM))
+# Hopper's own instructions exist for that architecture alone; programs ask before they use them.
+%_wgmma.cu.o %_wgmma_rows.cu.o %_wgmma_leader.cu.o: ARCHITECTURES = -gencode arch=compute_90a,code=sm_90a
 ifneq ($(NVCC),)
   CPPFLAGS += -isystem $(CUDA_HOME)/include
   CUDALIBS := -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt
@@ -105,7 +106,7 @@ $(BUILD)/%.cpp.o: %.cpp
 $(CUDA_BUILD)/%.cu.o: %.cu
 	@mkdir -p $(@D)
 	@echo "  nvcc $<"
-	$(Q)$(NVCC) $(NVCCFLAGS) -Xptxas -v -MMD -MP -c $< -o $@ 2>$@.log || { cat $@.log; exit 1; }
+	$(Q)$(NVCC) $(NVCCFLAGS) $(ARCHITECTURES) -Xptxas -v -MMD -MP -c $< -o $@ 2>$@.log || { cat $@.log; exit 1; }
 
 $(BUILD)/emulated/%.o: %
 	@mkdir -p $(@D)

@@ -1,7 +1,12 @@
-// Attention on a GPU: the choice between the kernels of kernels/attention_plain.cu and those on tensor cores, and the row sums.
+// Attention on a GPU: the choice between the kernels of kernels/attention_plain.cu and those on tensor cores, attention_mma_* and,
+// on Hopper, attention_wgmma_*; and the row sums.
 // Row sums: as many lanes own a row of Dh as 16-byte loads cover it (8 for 64 bf16 values), neighbouring lanes neighbouring
 // heads and positions. Bytes per row: 2 Dh elements read, 4 bytes read and written. No shared memory.
+#include <cstdlib>
+#include <string_view>
+
 #include "kernels/attention_views.cuh"
+#include "tensor/cuda_memory.h"
 
 namespace echo::kernels::cuda {
 namespace {
@@ -41,11 +46,19 @@ template <class T>
 void forward(const Tensor& o, const Tensor& lse, const Matrix<T>& matrix, const Tensor& q, const Tensor& k, const Tensor& v,
              bool shared) {
   if constexpr (std::is_same_v<T, bfloat16>)
-    if (tensor_core::takes(matrix, o, q, k, v)) return tensor_core::forward(o, lse, matrix, v, shared);
+    if (tensor_core::takes(matrix, o, q, k, v))
+      return warpgroup::is_available() ? warpgroup::forward(o, lse, matrix, v, shared)
+                                       : tensor_core::forward(o, lse, matrix, v, shared);
   plain::forward(o, lse, matrix, v, shared);
 }
 
 }  // namespace
+
+bool warpgroup::is_available() {
+  const char* const wanted = std::getenv("ECHOATT_WGMMA");
+  const echo::cuda::DeviceProperties& gpu = echo::cuda::properties();
+  return gpu.major == 9 && gpu.minor == 0 && (wanted == nullptr || std::string_view(wanted) != "0");
+}
 
 void attention_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& first_key,
                        double scale) {
@@ -76,7 +89,9 @@ void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, co
   dispatch_gpu_float("attention_value_backward", q.dtype(), [&]<class T>() {
     const Matrix<T> of = matrix<T>(q, k, first_key, scale);
     if constexpr (std::is_same_v<T, bfloat16>)
-      if (tensor_core::takes(of, dv, d_o, q, k)) return tensor_core::value_backward(dv, d_o, of, lse);
+      if (tensor_core::takes(of, dv, d_o, q, k))
+        return warpgroup::is_available() ? warpgroup::value_backward(dv, d_o, of, lse)
+                                         : tensor_core::value_backward(dv, d_o, of, lse);
     plain::value_backward(dv, d_o, of, lse);
   });
 }
@@ -90,6 +105,8 @@ void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::sp
       const int count = int(uses.size());
       bool taken = tensor_core::takes(of, dq, dk, dv_of_first_use, q, k) && tensor_core::has_room(of, count);
       for (const AttentionUse& use : uses) taken = taken && tensor_core::takes(of, use.d_o, use.v);
+      if (taken && warpgroup::is_available() && warpgroup::has_room(of, count))
+        return warpgroup::backward(dq, dk, dv_of_first_use, uses, of, lse, row_sum);
       if (taken && tensor_core::takes_whole_heads(of, count) &&
           (whole_heads || tensor_core::whole_heads_are_quicker(of, count)))
         return tensor_core::whole_heads_backward(dq, dk, dv_of_first_use, uses, of, lse, row_sum);

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/attention_views.cuh"
+#include "kernels/attention_partials.cuh"
 #include "kernels/cuda_matrix.cuh"
 
 // The pieces of attention on tensor cores (bf16; W = 64 or 128 columns, of which the first Dh are not zero). A block of 4 warps
@@ -15,10 +15,6 @@ inline constexpr int kWarps = 4;
 inline constexpr int kThreads = kWarps * kWarp;
 inline constexpr int kWarpRows = 32;
 inline constexpr int kBlockRows = kWarps * kWarpRows;
-inline constexpr float kInfinity = __builtin_huge_valf();
-
-// What a block's rows are; its columns are the other.
-enum class Side { queries, keys };
 
 template <int W>
 constexpr int tile_bytes(int rows) {
@@ -28,18 +24,8 @@ template <int W>
 __device__ __forceinline__ int tile_offset(int row, int chunk) {
   return row * 2 * W + ((chunk ^ (row & 7)) << 4);
 }
-// The same value, of which the compiler knows nothing: addresses computed from it inside a loop stay there and take no
-// registers outside.
-__device__ __forceinline__ int opaque(int value) {
-#if defined(__CUDA_ARCH__)
-  asm volatile("" : "+r"(value));
-#endif
-  return value;
-}
 // Where the chunk that is 2 i further lies, from the offset of chunk 0 or 1.
 __device__ __forceinline__ int chunks_on(int offset, int i) { return (offset ^ (i % 4 << 5)) + (i / 4 << 7); }
-
-__device__ __forceinline__ int lane_number() { return int(threadIdx.x) % kWarp; }
 
 // Starts the copy of rows first_row + i * stride, i < kRows, by a block of kBlockThreads; those from `rows` on become zero, and
 // so do columns from `width` on.
@@ -139,87 +125,6 @@ __device__ __forceinline__ void add_weighted(float (&sums)[2][W / 8][4], const f
   }
 }
 
-// ---- which columns count -------------------------------------------------------------------------------------------------
-// The columns that rows [row, row + 128) may see, widened to whole tiles at the start.
-struct Range {
-  int begin, end;
-};
-template <Side kSide, int N>
-__device__ __forceinline__ Range column_range(const Matrix<bfloat16>& matrix, int batch, int row) {
-  if constexpr (kSide == Side::queries) {
-    Range range{0, min(row + kBlockRows, matrix.positions)};
-    if (matrix.first_key != nullptr) {
-      int smallest = 0x7fffffff;
-      for (int i = lane_number(); i < kBlockRows; i += kWarp) smallest = min(smallest, matrix.first_key_of(batch, row + i));
-      range.begin = max(-warp_max(-smallest), 0) / N * N;
-    }
-    return range;
-  } else {
-    Range range{row, matrix.positions};
-    if (matrix.first_key != nullptr) {
-      int end = row;
-      for (int query = row + lane_number(); query < matrix.positions; query += kWarp)
-        if (matrix.first_key_of(batch, query) < row + kBlockRows) end = query + 1;
-      range.end = warp_max(end);
-    }
-    return range;
-  }
-}
-
-// Whether one of the warp's rows may see one of N columns, and whether one of them may not see one.
-template <Side kSide, int N>
-__device__ __forceinline__ bool sees_any(int positions, int row, int column) {
-  return row < positions && (kSide == Side::queries ? column < row + kWarpRows : row < column + N);
-}
-template <Side kSide, int N>
-__device__ __forceinline__ bool misses_any(const Matrix<bfloat16>& matrix, int row, int column) {
-  return matrix.first_key != nullptr || (kSide == Side::queries ? column + N - 1 > row : row + kWarpRows - 1 > column);
-}
-
-// Scores that do not count become -infinity. `row` and `column` are the warp's and the tile's first.
-template <Side kSide, int N>
-__device__ __forceinline__ void mask(float (&scores)[2][N / 8][4], const Matrix<bfloat16>& matrix, int batch, int row,
-                                     int column) {
-  const int lane = opaque(lane_number());
-  row += lane / 4;
-  column += lane % 4 * 2;
-#pragma unroll
-  for (int m = 0; m < 2; ++m) {
-#pragma unroll
-    for (int n = 0; n < N / 8; ++n) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int r = row + 16 * m + 8 * (i / 2), c = column + 8 * n + i % 2;
-        if (kSide == Side::queries ? c > r : r > c) scores[m][n][i] = -kInfinity;
-      }
-    }
-  }
-  if (matrix.first_key == nullptr) return;
-  if constexpr (kSide == Side::queries) {
-#pragma unroll
-    for (int half = 0; half < 4; ++half) {
-      const int first = matrix.first_key_of(batch, row + 8 * half);
-#pragma unroll
-      for (int n = 0; n < N / 8; ++n) {
-#pragma unroll
-        for (int i = 0; i < 2; ++i)
-          if (column + 8 * n + i < first) scores[half / 2][n][half % 2 * 2 + i] = -kInfinity;
-      }
-    }
-  } else {
-#pragma unroll
-    for (int n = 0; n < N / 8; ++n) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const int first = matrix.first_key_of(batch, column + 8 * n + i);
-#pragma unroll
-        for (int half = 0; half < 4; ++half)
-          if (row + 8 * half < first) scores[half / 2][n][half % 2 * 2 + i] = -kInfinity;
-      }
-    }
-  }
-}
-
 // Scores less the row's log-sum-exp / scale become probabilities.
 template <int N>
 __device__ __forceinline__ void to_probabilities(float (&scores)[2][N / 8][4], float scale_log2) {
@@ -231,6 +136,21 @@ __device__ __forceinline__ void to_probabilities(float (&scores)[2][N / 8][4], f
       for (int i = 0; i < 4; ++i) scores[m][n][i] = fast_exp2(at_most_zero(scores[m][n][i]) * scale_log2);
     }
   }
+}
+
+// ---- blocks of keys -----------------------------------------------------------------------------------------------------
+// What a block of keys is and does: grid (Hkv * splits, B, T / 128). The first keys, which most queries see, start first.
+struct KeyBlock {
+  __device__ __forceinline__ explicit KeyBlock(const Matrix<bfloat16>& matrix)
+      : splits(int(gridDim.x) / matrix.key_heads),
+        key_head(int(blockIdx.x) / splits),
+        split(int(blockIdx.x) % splits),
+        first_head((key_head * splits + split) * (matrix.heads / matrix.key_heads / splits)),
+        end_head(first_head + matrix.heads / matrix.key_heads / splits) {}
+  int splits, key_head, split, first_head, end_head;
+};
+inline dim3 key_grid(const Matrix<bfloat16>& matrix, int splits) {
+  return dim3(unsigned(matrix.key_heads * splits), unsigned(matrix.batches), blocks_for(matrix.positions, kBlockRows));
 }
 
 // ---- results -------------------------------------------------------------------------------------------------------------

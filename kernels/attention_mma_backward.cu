@@ -13,7 +13,7 @@
 // Shared memory: R = 256 W bytes of rows and R for each use that stays, 8 W N of columns (two stages each of K or Q and V or
 // dO), 16 N of row statistics for keys; 2 R more where uses come again. Bytes from global memory per block: its rows once, for
 // each tile N rows of K or Q and of each use.
-#include "kernels/attention_mma_partials.cuh"
+#include "kernels/attention_mma.cuh"
 
 namespace echo::kernels::cuda::attention::tensor_core {
 namespace {
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int positions = matrix.positions;
   const int own = tile_bytes<W>(warp_row);
   const float scale_log2 = matrix.scale * kLog2E;
-  const Range columns = column_range<kSide, N>(matrix, batch, block_row);
+  const Range columns = column_range<kSide, N, kBlockRows>(matrix, batch, block_row);
   // Of the block of queries, whose grid is (H, B, T / 128).
   const int own_head = int(blockIdx.x), own_key_head = own_head / (matrix.heads / matrix.key_heads);
   const int first_head = kOfKeys ? keys.first_head : own_head, end_head = kOfKeys ? keys.end_head : own_head + 1;
@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   while (head < end_head) {
     const bool last_tile = start + N >= columns.end;
     const int next_head = last_tile ? head + 1 : head, next_start = last_tile ? columns.begin : start + N;
-    const bool active = sees_any<kSide, N>(positions, row, start);
+    const bool active = sees_any<kSide, N, kWarpRows>(positions, row, start);
     const unsigned char* const column_tile = rows + Place::kColumnsAt + tile_stage * Place::kColumns;
     Statistics next_statistics = {};
     float scores[2][N / 8][4], products[2][N / 8][4];
@@ -138,7 +138,7 @@ __global__ void __launch_bounds__(kThreads, 2)
             start_from_rows<N>(products, negative_sums);
           }
           add_products<W, N>(scores, rows + own, column_tile);
-          if (misses_any<kSide, N>(matrix, row, start)) mask<kSide, N>(scores, matrix, batch, row, start);
+          if (misses_any<kSide, N, kWarpRows>(matrix, row, start)) mask<kSide, N>(scores, matrix, batch, row, start);
           to_probabilities<N>(scores, scale_log2);
         }
         const unsigned char* const use_rows =
@@ -187,7 +187,7 @@ void backward_of_width(const Tensor& dq, const Tensor& dk, const Tensor& dv, std
                        const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& row_sum) {
   constexpr int kQueries = kQueryTile, kKeys = kKeyTile<W>;
   constexpr bool kCanAddValues = W == 64;
-  const int count = int(uses.size()), splits = group_splits(matrix);
+  const int count = int(uses.size()), splits = group_splits(matrix, kBlockRows, 2);
   const bool adds_values = kCanAddValues && dv.defined();
   const Partials dk_partials(matrix, splits, dk.device()), dv_partials(matrix, adds_values ? splits : 1, dk.device());
   const Uses<bfloat16> of_layers = uses_of<bfloat16>(uses);

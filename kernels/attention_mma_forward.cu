@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int warp_row = int(threadIdx.x) / kWarp * kWarpRows, row = block_row + warp_row;
   const int positions = matrix.positions, lane = lane_number();
   const float scale_log2 = matrix.scale * kLog2E;
-  const Range keys = column_range<Side::queries, kKeys>(matrix, batch, block_row);
+  const Range keys = column_range<Side::queries, kKeys, kBlockRows>(matrix, batch, block_row);
   unsigned char* const own_q = q_tile + tile_bytes<W>(warp_row);
 
   copy_tile<W, kBlockRows>(q_tile, matrix.q.row(batch, block_row, head), matrix.q.position_stride, positions - block_row,
@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     __syncthreads();  // K is there, and no warp reads the last V
     copy_tile<W, kKeys>(v_tile, v.row(batch, opaque(start), key_head), v.position_stride, positions - start, matrix.width);
     commit_copies();
-    const bool active = sees_any<Side::queries, kKeys>(positions, row, start);
+    const bool active = sees_any<Side::queries, kKeys, kWarpRows>(positions, row, start);
     float scores[2][kKeys / 8][4];
     if (active) {
       start_from_rows<kKeys>(scores, rows.offset);
@@ -129,7 +129,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
     commit_copies();
     if (active) {
-      if (misses_any<Side::queries, kKeys>(matrix, row, start)) mask<Side::queries, kKeys>(scores, matrix, batch, row, start);
+      if (misses_any<Side::queries, kKeys, kWarpRows>(matrix, row, start))
+        mask<Side::queries, kKeys>(scores, matrix, batch, row, start);
       if constexpr (kShared)
         to_probabilities<kKeys>(scores, scale_log2);
       else

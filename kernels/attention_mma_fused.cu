@@ -9,7 +9,7 @@
 // they leave is dq. (256 keys and not 128, as each element of dQ travels twice for each tile of keys.) Every second tile of
 // keys takes the queries backwards: what the cache still holds is used first.
 // Where one block takes several heads of a group in turn, or all, dk and dv_0 grow on in registers; the rest is left to
-// kernels/attention_mma_partials.cuh.
+// kernels/attention_partials.cuh.
 // Shared memory: 32 KiB of K and of each V, which stay for a tile of keys; two stages of 32 rows of Q; two of 32 rows of as
 // many dO as fit, which is one barrier's work; 16 kParts KiB of dS, kParts = 2 or 1 times 32 queries; row statistics: 113 KiB
 // for one layer, 217 KiB for four. Bytes from and to global memory for 256 keys and 64 queries, 2 (k + 4) MFLOP: 40 + 8 k KiB,
@@ -17,7 +17,7 @@
 // Layers whose V do not all fit (more than 5 in 227 KiB, more than 3 in 163 KiB) are left to the other kernels, as V would come
 // again with every 32 queries, which is several times the bytes of everything else. So are heads of more than 64 columns: dk
 // and dv_0 of 32 keys take all registers then.
-#include "kernels/attention_mma_partials.cuh"
+#include "kernels/attention_mma.cuh"
 
 namespace echo::kernels::cuda::attention::tensor_core {
 namespace {
@@ -212,7 +212,7 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
 #pragma unroll 1
       for (int part = 0; part < kParts; ++part) {
         const int column = tile.start + part * N;
-        const bool active = sees_any<Side::keys, N>(positions, row, column);
+        const bool active = sees_any<Side::keys, N, kWarpRows>(positions, row, column);
         const int q_stage = kParts == 2 ? part : odd_tile;
         const unsigned char* const q_tile = memory + Place::kQueriesAt + q_stage * kQueryTile;
         float scores[2][N / 8][4];
@@ -235,7 +235,8 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
               start_from_columns<N>(scores, statistics + part * N);
               start_from_columns<N>(products, statistics + kQueries + part * N);
               add_products<W, N>(scores, memory + Place::kKeysAt + own, q_tile);
-              if (misses_any<Side::keys, N>(matrix, row, column)) mask<Side::keys, N>(scores, matrix, batch, row, column);
+              if (misses_any<Side::keys, N, kWarpRows>(matrix, row, column))
+                mask<Side::keys, N>(scores, matrix, batch, row, column);
               to_probabilities<N>(scores, scale_log2);
             }
             const unsigned char* d_o_tile = d_o_tiles + stage * step_uses * kQueryTile;

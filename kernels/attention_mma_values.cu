@@ -1,10 +1,10 @@
 // dv = P^T dO on tensor cores: a block owns 128 keys of one key head (kernels/attention_mma.cuh) and walks over tiles of 64
-// queries, head after head of its group, or of its part of it (kernels/attention_mma_partials.cuh). Q of the next tile arrives
+// queries, head after head of its group, or of its part of it (kernels/attention_partials.cuh). Q of the next tile arrives
 // while P^T dO is formed, dO of this one while K Q^T is. Scores start from -lse / scale of their columns, which the product
 // then leaves as exponents.
 // Shared memory: K 256 W, Q and dO 128 W bytes each, 256 bytes of lse: 32 KiB (W = 64), 64 KiB (W = 128). Bytes from global
 // memory per block: K and dv once, Q and dO of the queries that see it once for each head.
-#include "kernels/attention_mma_partials.cuh"
+#include "kernels/attention_mma.cuh"
 
 namespace echo::kernels::cuda::attention::tensor_core {
 namespace {
@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int warp_row = int(threadIdx.x) / kWarp * kWarpRows, row = block_row + warp_row;
   const int positions = matrix.positions;
   const float scale_log2 = matrix.scale * kLog2E;
-  const Range queries = column_range<Side::keys, kQueries>(matrix, batch, block_row);
+  const Range queries = column_range<Side::keys, kQueries, kBlockRows>(matrix, batch, block_row);
   unsigned char* const own_k = k_tile + tile_bytes<W>(warp_row);
 
   const auto copy_queries = [&](int head, int start) {
@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     __syncthreads();  // Q and its offsets are there, and no warp reads the last dO
     copy_tile<W, kQueries>(d_o_tile, d_o.row(batch, start, head), d_o.position_stride, positions - start, matrix.width);
     commit_copies();
-    const bool active = sees_any<Side::keys, kQueries>(positions, row, start);
+    const bool active = sees_any<Side::keys, kQueries, kWarpRows>(positions, row, start);
     float scores[2][kQueries / 8][4];
     if (active) {
       start_from_columns<kQueries>(scores, offsets);
@@ -70,7 +70,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
     commit_copies();
     if (active) {
-      if (misses_any<Side::keys, kQueries>(matrix, row, start)) mask<Side::keys, kQueries>(scores, matrix, batch, row, start);
+      if (misses_any<Side::keys, kQueries, kWarpRows>(matrix, row, start))
+        mask<Side::keys, kQueries>(scores, matrix, batch, row, start);
       to_probabilities<kQueries>(scores, scale_log2);
       add_weighted<W, kQueries>(result, scores, d_o_tile);
     }
@@ -118,7 +119,7 @@ void Partials::add_up(const Tensor& to, float factor) const {
 }
 
 void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<bfloat16>& matrix, const Tensor& lse) {
-  const int splits = group_splits(matrix);
+  const int splits = group_splits(matrix, kBlockRows, 2);
   const Partials partials(matrix, splits, dv.device());
   const auto run = [&]<int W>() {
     launch(value_rows<W>, key_grid(matrix, splits), kThreads, kSharedBytes<W>, stream(), heads<bfloat16>(dv), partials.data(),

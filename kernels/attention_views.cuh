@@ -5,8 +5,9 @@
 #include "kernels/attention.h"
 #include "kernels/cuda_common.cuh"
 
-// What attention's CUDA kernels are given, and the two families of them: `plain` takes every shape and dtype, `tensor_core`
-// takes bf16 heads of a width up to 128, a multiple of 8, whose rows are aligned to 16 bytes. kernels/attention.cu chooses.
+// What attention's CUDA kernels are given, and the families of them: `plain` takes every shape and dtype; `tensor_core` (Ampere's
+// instructions) and `warpgroup` (Hopper's) take bf16 heads of a width up to 128, a multiple of 8, whose rows are aligned to 16
+// bytes. kernels/attention.cu chooses.
 namespace echo::kernels::cuda::attention {
 
 // A (B, T, H, Dh) tensor with rows of stride 1.
@@ -120,5 +121,17 @@ bool whole_heads_are_quicker(const Matrix<bfloat16>& matrix, int uses);
 void whole_heads_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
                           const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& row_sum);
 }  // namespace tensor_core
+
+namespace warpgroup {
+// Whether this GPU has Hopper's instructions (compute capability 9.0), and the environment's ECHOATT_WGMMA is not 0.
+bool is_available();
+// As above, of what tensor_core takes.
+void forward(const Tensor& o, const Tensor& lse, const Matrix<bfloat16>& matrix, const Tensor& v, bool shared);
+void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<bfloat16>& matrix, const Tensor& lse);
+// Whether a block of backward() has enough shared memory for so many layers.
+bool has_room(const Matrix<bfloat16>& matrix, int layers);
+void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
+              const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& row_sum);
+}  // namespace warpgroup
 
 }  // namespace echo::kernels::cuda::attention

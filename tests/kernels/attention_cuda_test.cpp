@@ -17,7 +17,8 @@ struct Case {
   Layout layout = Layout::packed;
   bool documents = false;
   double magnitude = 1;
-  bool whole_heads = false;  // the leader's backward step by blocks that own whole heads
+  bool ampere = false;       // the kernels for GPUs before Hopper, on a Hopper GPU too
+  bool whole_heads = false;  // of these, the leader's backward step by blocks that own whole heads
 };
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
@@ -26,8 +27,18 @@ std::ostream& operator<<(std::ostream& out, const Case& c) {
              << (c.layout == Layout::packed  ? ""
                  : c.layout == Layout::fused ? " fused"
                                              : " unaligned")
-             << (c.documents ? " documents" : "") << " magnitude " << c.magnitude << (c.whole_heads ? " whole heads" : "");
+             << (c.documents ? " documents" : "") << " magnitude " << c.magnitude << (c.ampere ? " Ampere" : "")
+             << (c.whole_heads ? " whole heads" : "");
 }
+
+// Hopper's kernels are chosen where they can be used, unless the environment says otherwise.
+class ChosenKernels {
+ public:
+  explicit ChosenKernels(const Case& c) {
+    if (c.ampere || c.whole_heads) ::setenv("ECHOATT_WGMMA", "0", 1);
+  }
+  ~ChosenKernels() { ::unsetenv("ECHOATT_WGMMA"); }
+};
 
 // The inputs of a case, in order: q, k, then v and d_o of each layer.
 std::vector<Tensor> inputs(const Case& c, DType dtype) {
@@ -82,6 +93,7 @@ void backward(const Case& c, Arguments&&... arguments) {
 
 // A block's forward and backward passes; gives lse, row_sum, dq, dk, then o and dv of each layer.
 std::vector<Tensor> run_block(const Case& c, const ParitySetting& on) {
+  const ChosenKernels chosen(c);
   const std::vector<Tensor> given = inputs(c, on.rounded_to);
   size_t next = 0;
   const auto input = [&](int64_t fused_from) {
@@ -201,6 +213,23 @@ TEST(CudaAttentionTest, TensorCoreKernelsMatchTheMaterialisedFormula) {
       {.positions = 20, .width = 64, .layers = 13},
       {.positions = 20, .width = 128, .layers = 7},
   };
+  for (Case c : cases)
+    for (const bool ampere : {false, true}) {
+      c.ampere = ampere;
+      expect_block(c, DType::bf16, 0);
+    }
+}
+
+// More tiles than there are slots for them, more work than blocks, keys dealt out to several blocks.
+TEST(CudaAttentionTest, HopperKernelsTakeAnyNumberOfTiles) {
+  const std::vector<Case> cases = {
+      {.positions = 420, .heads = 2, .width = 64, .layers = 2},
+      {.positions = 390, .width = 56, .layers = 3, .layout = Layout::fused, .documents = true},
+      {.positions = 300, .width = 128, .layers = 2, .documents = true},
+      {.batches = 3, .positions = 70, .heads = 8, .width = 64, .layers = 2, .layout = Layout::fused},
+      {.batches = 2, .positions = 193, .heads = 4, .key_heads = 4, .width = 104},
+      {.positions = 130, .width = 64, .layers = 5, .magnitude = 4},
+  };
   for (const Case& c : cases) expect_block(c, DType::bf16, 0);
 }
 
@@ -225,12 +254,14 @@ TEST(CudaAttentionTest, BlocksThatOwnWholeHeadsMatchTheMaterialisedFormula) {
 }
 
 TEST(CudaAttentionTest, LargeScoresStayFiniteAndProbabilitiesSumToOne) {
-  for (Case c : {Case{.width = 16}, Case{.width = 64}, Case{.heads = 3, .width = 64, .whole_heads = true}}) {
+  for (Case c : {Case{.width = 16}, Case{.width = 64}, Case{.width = 64, .ampere = true},
+                 Case{.heads = 3, .width = 64, .whole_heads = true}}) {
     c.positions = 70, c.layers = 2, c.magnitude = 1e6;
     const ParityCase body = [&](const ParitySetting& on) {
       const std::vector<Tensor> results = run_block(c, on);
       Tensor ones =
           kernels::cast(Tensor::from(std::vector<float>(size_t(70 * c.width), 1), {1, 70, 1, c.width}), on.dtype).to(on.device);
+      const ChosenKernels chosen(c);
       const std::vector<Tensor> given = inputs(c, on.dtype);
       Tensor o = on.output(given[0].shape()), lse = on.wide_output({1, c.heads, 70});
       kernels::attention_forward(o, lse, given[0].to(on.device), given[1].to(on.device), ones, Tensor(), 1);
@@ -248,14 +279,15 @@ TEST(CudaAttentionTest, LargeScoresStayFiniteAndProbabilitiesSumToOne) {
 }
 
 TEST(CudaAttentionTest, FirstKeysThatDoNotExistGiveNanInTheirRowsOnly) {
-  for (const int64_t width : {16, 64}) {
-    const Case c{.positions = 70, .width = width};
+  for (const Case& c :
+       {Case{.positions = 70}, Case{.positions = 70, .width = 64}, Case{.positions = 70, .width = 64, .ampere = true}}) {
     std::vector<int32_t> first(70, 0);
     first[20] = 30;
     first[40] = 1 << 30;
     first[50] = -5;
     first[69] = 70;
     const ParityCase body = [&](const ParitySetting& on) {
+      const ChosenKernels chosen(c);
       const std::vector<Tensor> given = inputs(c, on.dtype);
       Tensor o = on.output(given[0].shape()), lse = on.wide_output({1, 1, 70});
       kernels::attention_forward(o, lse, given[0].to(on.device), given[1].to(on.device), given[2].to(on.device),
@@ -265,16 +297,18 @@ TEST(CudaAttentionTest, FirstKeysThatDoNotExistGiveNanInTheirRowsOnly) {
     for (const DType dtype : {DType::f32, DType::bf16}) {
       const std::vector<double> o = values_of(run_on_cuda(body, dtype)[0]);
       for (size_t t = 0; t < 70; ++t)
-        EXPECT_EQ(std::isnan(o[t * size_t(width)]), t == 20 || t == 40 || t == 69) << dtype << " Dh " << width << " row " << t;
+        EXPECT_EQ(std::isnan(o[t * size_t(c.width)]), t == 20 || t == 40 || t == 69) << dtype << ' ' << c << " row " << t;
     }
   }
 }
 
 TEST(CudaAttentionTest, ValueGradientOfTheLeaderMayBeLeftOut) {
-  for (const Case& c : {Case{.positions = 20}, Case{.positions = 20, .width = 64},
+  for (const Case& c : {Case{.positions = 20}, Case{.positions = 20, .width = 64}, Case{.positions = 20, .width = 128},
+                        Case{.positions = 20, .width = 64, .ampere = true},
                         Case{.positions = 70, .heads = 3, .width = 64, .whole_heads = true}}) {
     const ParityCase body = [&](const ParitySetting& on) {
       const std::vector<Tensor> with = run_block(c, on);
+      const ChosenKernels chosen(c);
       std::vector<Tensor> given;
       for (const Tensor& tensor : inputs(c, on.dtype)) given.push_back(tensor.to(on.device));
       const std::vector<kernels::AttentionUse> uses = {{given[3], given[2]}};

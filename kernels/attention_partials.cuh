@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/attention_mma.cuh"
+#include "kernels/attention_scores.cuh"
 #include "tensor/cuda_memory.h"
 
 // Gradients of keys and values sum over the heads of a group. One block does that for its 128 keys when there are enough blocks
@@ -8,12 +8,12 @@
 // in order.
 namespace echo::kernels::cuda::attention::tensor_core {
 
-// Blocks per group: the smallest divisor of the group that gives every multiprocessor two blocks, or the whole group.
-inline int group_splits(const Matrix<bfloat16>& matrix) {
+// Blocks of `rows` per group: the smallest divisor of the group that gives every multiprocessor `wanted` blocks, or the whole group.
+inline int group_splits(const Matrix<bfloat16>& matrix, int rows, int wanted) {
   const int group = matrix.heads / matrix.key_heads;
-  const int64_t blocks = int64_t(blocks_for(matrix.positions, kBlockRows)) * matrix.key_heads * matrix.batches;
+  const int64_t blocks = int64_t(blocks_for(matrix.positions, rows)) * matrix.key_heads * matrix.batches;
   for (int splits = 1; splits < group; ++splits)
-    if (group % splits == 0 && blocks * splits >= 2 * echo::cuda::properties().multiprocessors) return splits;
+    if (group % splits == 0 && blocks * splits >= wanted * echo::cuda::properties().multiprocessors) return splits;
   return group;
 }
 
@@ -32,27 +32,13 @@ class Partials {
   Tensor sums_;
 };
 
-// What a block of keys is and does: grid (Hkv * splits, B, T / 128). The first keys, which most queries see, start first.
-struct KeyBlock {
-  __device__ __forceinline__ explicit KeyBlock(const Matrix<bfloat16>& matrix)
-      : splits(int(gridDim.x) / matrix.key_heads),
-        key_head(int(blockIdx.x) / splits),
-        split(int(blockIdx.x) % splits),
-        first_head((key_head * splits + split) * (matrix.heads / matrix.key_heads / splits)),
-        end_head(first_head + matrix.heads / matrix.key_heads / splits) {}
-  int splits, key_head, split, first_head, end_head;
-};
-inline dim3 key_grid(const Matrix<bfloat16>& matrix, int splits) {
-  return dim3(unsigned(matrix.key_heads * splits), unsigned(matrix.batches), blocks_for(matrix.positions, kBlockRows));
-}
-
-// The warp's rows of a block's partial sums.
-template <int W>
+// The warp's rows, M groups of 16, of a block's partial sums.
+template <int W, int M>
 __device__ __forceinline__ void store_partial(float* partial, const Matrix<bfloat16>& matrix, int split, int batch, int row,
-                                              int key_head, const float (&sums)[2][W / 8][4]) {
+                                              int key_head, const float (&sums)[M][W / 8][4]) {
   const int lane = opaque(lane_number());
 #pragma unroll
-  for (int half = 0; half < 4; ++half) {
+  for (int half = 0; half < 2 * M; ++half) {
     const int position = row + 8 * half + lane / 4;
     if (position >= matrix.positions) continue;
     float* const to =

@@ -1,0 +1,106 @@
+#pragma once
+
+#include "kernels/attention_views.cuh"
+
+// Scores as tensor cores leave them in a warp's registers, for every generation of them: which columns a block of rows sees, and
+// which of its scores count. A warp has M groups of 16 rows; scores[m][n] is the 16 x 8 matrix of columns 8 n (fragments:
+// kernels/cuda_matrix.cuh).
+namespace echo::kernels::cuda::attention::tensor_core {
+
+inline constexpr float kInfinity = __builtin_huge_valf();
+
+// What a block's rows are; its columns are the other.
+enum class Side { queries, keys };
+
+// The same value, of which the compiler knows nothing: addresses computed from it inside a loop stay there and take no
+// registers outside.
+__device__ __forceinline__ int opaque(int value) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("" : "+r"(value));
+#endif
+  return value;
+}
+
+__device__ __forceinline__ int lane_number() { return int(threadIdx.x) % kWarp; }
+
+// The columns that rows [row, row + kRows) may see, those of queries widened to whole tiles at the start. For whole warps.
+struct Range {
+  int begin, end;
+};
+template <Side kSide, int N, int kRows>
+__device__ __forceinline__ Range column_range(const Matrix<bfloat16>& matrix, int batch, int row) {
+  if constexpr (kSide == Side::queries) {
+    Range range{0, min(row + kRows, matrix.positions)};
+    if (matrix.first_key != nullptr) {
+      int smallest = 0x7fffffff;
+      for (int i = lane_number(); i < kRows; i += kWarp) smallest = min(smallest, matrix.first_key_of(batch, row + i));
+      range.begin = max(-warp_max(-smallest), 0) / N * N;
+    }
+    return range;
+  } else {
+    Range range{row, matrix.positions};
+    if (matrix.first_key != nullptr) {
+      int end = row;
+      for (int query = row + lane_number(); query < matrix.positions; query += kWarp)
+        if (matrix.first_key_of(batch, query) < row + kRows) end = query + 1;
+      range.end = warp_max(end);
+    }
+    return range;
+  }
+}
+
+// Whether one of kRows rows may see one of N columns, and whether one of them may not see one.
+template <Side kSide, int N, int kRows>
+__device__ __forceinline__ bool sees_any(int positions, int row, int column) {
+  return row < positions && (kSide == Side::queries ? column < row + kRows : row < column + N);
+}
+template <Side kSide, int N, int kRows>
+__device__ __forceinline__ bool misses_any(const Matrix<bfloat16>& matrix, int row, int column) {
+  return matrix.first_key != nullptr || (kSide == Side::queries ? column + N - 1 > row : row + kRows - 1 > column);
+}
+
+// Scores that do not count become -infinity. `row` and `column` are the warp's and the tile's first.
+template <Side kSide, int N, int M>
+__device__ __forceinline__ void mask(float (&scores)[M][N / 8][4], const Matrix<bfloat16>& matrix, int batch, int row,
+                                     int column) {
+  const int lane = opaque(lane_number());
+  row += lane / 4;
+  column += lane % 4 * 2;
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+#pragma unroll
+    for (int n = 0; n < N / 8; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int r = row + 16 * m + 8 * (i / 2), c = column + 8 * n + i % 2;
+        if (kSide == Side::queries ? c > r : r > c) scores[m][n][i] = -kInfinity;
+      }
+    }
+  }
+  if (matrix.first_key == nullptr) return;
+  if constexpr (kSide == Side::queries) {
+#pragma unroll
+    for (int half = 0; half < 2 * M; ++half) {
+      const int first = matrix.first_key_of(batch, row + 8 * half);
+#pragma unroll
+      for (int n = 0; n < N / 8; ++n) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+          if (column + 8 * n + i < first) scores[half / 2][n][half % 2 * 2 + i] = -kInfinity;
+      }
+    }
+  } else {
+#pragma unroll
+    for (int n = 0; n < N / 8; ++n) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int first = matrix.first_key_of(batch, column + 8 * n + i);
+#pragma unroll
+        for (int half = 0; half < 2 * M; ++half)
+          if (row + 8 * half < first) scores[half / 2][n][half % 2 * 2 + i] = -kInfinity;
+      }
+    }
+  }
+}
+
+}  // namespace echo::kernels::cuda::attention::tensor_core

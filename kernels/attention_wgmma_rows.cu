@@ -1,0 +1,333 @@
+// Attention's passes of two products on Hopper (kernels/attention_wgmma.cuh): forward of leaders and followers, where a block's rows
+// are queries, the first product takes K and the second V; and dv = P^T dO, where rows are keys, and Q and dO the columns.
+// Blocks stay: each multiprocessor has one, which takes row blocks (items) of 64 rows for each of its warpgroups, the longest
+// first, while its producer is ahead with the next tiles. Items are dealt out back and forth, so that sums of long and short
+// ones come out equal.
+// Of a tile, S = rows . first^T runs beside the product of the previous tile's P with its second operand, and P is made of S while
+// that still runs. One warpgroup's exponentials run beside the products of others.
+// A leader keeps the row's maximum and takes it off the scores before they are scaled, so that no score is too large; a follower
+// and dv take off lse: no maximum, no sum, no division.
+// Shared memory: 2 row tiles, kSlots tiles each of both operands of 128 columns: 178 KiB (W = 64), 193 KiB (W = 128). Bytes from global
+// memory per item: rows and results once, both operands of the columns that are seen once.
+#include <algorithm>
+
+#include "kernels/attention_partials.cuh"
+#include "kernels/attention_wgmma.cuh"
+
+namespace echo::kernels::cuda::attention::warpgroup {
+namespace {
+
+enum class Pass { leader, follower, value_gradient };
+
+template <int W, Pass kPass>
+struct Plan {
+  static constexpr Side kSide = kPass == Pass::value_gradient ? Side::keys : Side::queries;
+  static constexpr bool kOfKeys = kSide == Side::keys;
+  // Warpgroups that compute. With W = 64 three have registers enough; all registers of a multiprocessor are given out.
+  static constexpr int kGroups = W == 64 ? 3 : 2, kRows = kGroups * kGroupRows, kThreads = (kGroups + 1) * kGroupThreads;
+  static constexpr int kProducerRegisters = W == 64 ? 32 : 24, kRegisters = W == 64 ? 160 : 240;
+  static_assert(kGroups * kRegisters + kProducerRegisters <= 65536 / kGroupThreads);
+  static constexpr int kColumns = W == 64 ? 96 : 128, kRowSlots = 2, kSlots = W == 64 ? 4 : 2;
+  static constexpr int kRowTile = tile_bytes<W>(kRows), kColumnTile = tile_bytes<W>(kColumns);
+  static constexpr int kFirstAt = kRowSlots * kRowTile, kSecondAt = kFirstAt + kSlots * kColumnTile;
+  static constexpr int kOffsetsAt = kSecondAt + kSlots * kColumnTile;
+  static constexpr int kBarriersAt = kOffsetsAt + (kOfKeys ? kSlots * kColumns * int(sizeof(float)) : 0);
+  static constexpr int kBytes = kBarriersAt + 2 * (kRowSlots + 2 * kSlots) * int(sizeof(uint64_t));
+};
+
+// A block of rows and the columns that it walks over: tiles of 128 from range.begin, head after head.
+template <int W, Pass kPass>
+struct Item {
+  using Of = Plan<W, kPass>;
+  int batch, row, across;  // across: the head of queries, or the part `split` of a key head's group
+  int key_head, split = 0;
+  int head, end_head, start;  // of the tile; for rows that are queries `head` is the key head
+  Range range;
+
+  __device__ __forceinline__ Item(const Matrix<bfloat16>& matrix, int number, int splits) {
+    const int group = matrix.heads / matrix.key_heads, width = Of::kOfKeys ? matrix.key_heads * splits : matrix.heads;
+    const int blocks = (matrix.positions + Of::kRows - 1) / Of::kRows;
+    across = number % width, batch = number / width % matrix.batches;
+    const int block = number / width / matrix.batches;
+    row = (Of::kOfKeys ? block : blocks - 1 - block) * Of::kRows;
+    if constexpr (Of::kOfKeys) {
+      key_head = across / splits, split = across % splits;
+      head = across * (group / splits), end_head = head + group / splits;
+    } else {
+      key_head = head = across / group, end_head = head + 1;
+    }
+    const Range seen = column_range<Of::kSide, Of::kColumns, Of::kRows>(matrix, batch, row);
+    range = {uniform(seen.begin), uniform(seen.end)};
+    start = range.begin;
+    if (range.begin >= range.end) head = end_head;
+  }
+  __device__ __forceinline__ bool has_tile() const { return head < end_head; }
+  __device__ __forceinline__ void next_tile() {
+    start += Of::kColumns;
+    if (start >= range.end) ++head, start = range.begin;
+  }
+};
+
+// The item that a block takes in a round: rounds go through the blocks forth and back.
+__device__ __forceinline__ int item_of(int round) {
+  const int blocks = int(gridDim.x), block = int(blockIdx.x);
+  return round * blocks + (round % 2 == 0 ? block : blocks - 1 - block);
+}
+
+// What a lane keeps of its two rows.
+struct RunningRows {
+  float highest[2] = {-kInfinity, -kInfinity};
+  float sum[2] = {};  // over this lane's columns only
+  float factor[2];    // what the last tile's maximum does to what was there
+
+  // Probabilities relative to the maximum so far, in place of the scores.
+  template <int N>
+  __device__ __forceinline__ void add_scores(float (&scores)[N / 8][4], float scale_log2) {
+    float top[2] = {highest[0], highest[1]};
+#pragma unroll
+    for (int n = 0; n < N / 8; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) top[i / 2] = fmaxf(top[i / 2], scores[n][i]);
+    }
+    float offset[2];
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      top[row] = fmaxf(top[row], __shfl_xor_sync(kAllLanes, top[row], 1));
+      top[row] = fmaxf(top[row], __shfl_xor_sync(kAllLanes, top[row], 2));
+      offset[row] = top[row] == -kInfinity ? 0.0f : top[row];  // a row that has seen no key
+      factor[row] = fast_exp2((highest[row] - offset[row]) * scale_log2);
+      highest[row] = top[row];
+      sum[row] *= factor[row];
+    }
+#pragma unroll
+    for (int n = 0; n < N / 8; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        scores[n][i] = fast_exp2((scores[n][i] - offset[i / 2]) * scale_log2);
+        sum[i / 2] += scores[n][i];
+      }
+    }
+  }
+};
+
+template <int W, Pass kPass>
+__global__ void __launch_bounds__(Plan<W, kPass>::kThreads, 1)
+    take_rows(const __grid_constant__ CUtensorMap row_map, const __grid_constant__ CUtensorMap first_map,
+              const __grid_constant__ CUtensorMap second_map, const Heads<bfloat16> to, float* const partial, float* const lse,
+              const Matrix<bfloat16> matrix, const int splits, const int items) {
+  using Of = Plan<W, kPass>;
+  constexpr int N = Of::kColumns;
+  unsigned char* const memory = shared_memory();
+  float* const offsets = reinterpret_cast<float*>(memory + Of::kOffsetsAt);
+  uint64_t* const barriers = reinterpret_cast<uint64_t*>(memory + Of::kBarriersAt);
+  const Ring<Of::kRowSlots> rows{barriers};
+  const Ring<Of::kSlots> first{barriers + 2 * Of::kRowSlots}, second{first.barriers + 2 * Of::kSlots};
+  const int group = uniform(int(threadIdx.x) / kGroupThreads);
+  if (threadIdx.x == 0) {
+    rows.start(1, Of::kGroups * kGroupWarps);
+    first.start(Of::kOfKeys ? kWarp : 1, Of::kGroups * kGroupWarps);
+    second.start(1, Of::kGroups * kGroupWarps);
+    publish_barriers();
+  }
+  __syncthreads();
+
+  if (group == Of::kGroups) {
+    release_registers<Of::kProducerRegisters>();
+    if (int(threadIdx.x) >= Of::kGroups * kGroupThreads + kWarp) return;
+    const bool asks = lane_number() == 0;
+    int taken = 0;  // tiles
+    for (int round = 0; round * int(gridDim.x) < items; ++round) {
+      const int number = item_of(round);
+      if (number >= items) continue;
+      Item<W, kPass> item(matrix, number, splits);
+      rows.wait_empty(round);
+      if (asks) {
+        arrive_expecting(rows.full(round), Of::kRowTile);
+        copy_panels<W, Of::kRows>(memory + rows.slot(round) * Of::kRowTile, row_map, rows.full(round),
+                                  Of::kOfKeys ? item.key_head : item.across, item.row, item.batch);
+      }
+      for (; item.has_tile(); item.next_tile(), ++taken) {
+        const int slot = first.slot(taken);
+        first.wait_empty(taken);
+        if constexpr (Of::kOfKeys) {
+          for (int i = lane_number(); i < N; i += kWarp) {
+            const int query = item.start + i;
+            offsets[slot * N + i] =
+                query < matrix.positions ? lse[matrix.statistic(item.batch, item.head, query)] * kLog2E : kInfinity;
+          }
+          if (!asks) arrive(first.full(taken));
+        }
+        if (asks) {
+          arrive_expecting(first.full(taken), Of::kColumnTile);
+          copy_panels<W, N>(memory + Of::kFirstAt + slot * Of::kColumnTile, first_map, first.full(taken), item.head, item.start,
+                            item.batch);
+        }
+        second.wait_empty(taken);
+        if (asks) {
+          arrive_expecting(second.full(taken), Of::kColumnTile);
+          copy_panels<W, N>(memory + Of::kSecondAt + slot * Of::kColumnTile, second_map, second.full(taken), item.head,
+                            item.start, item.batch);
+        }
+      }
+    }
+    return;
+  }
+
+  claim_registers<Of::kRegisters>();
+  const int warp_row = int(threadIdx.x) / kWarp * 16, lane = lane_number();
+  const float scale_log2 = matrix.scale * kLog2E;
+  int taken = 0;  // tiles
+  for (int round = 0; round * int(gridDim.x) < items; ++round) {
+    const int number = item_of(round);
+    if (number >= items) continue;
+    Item<W, kPass> item(matrix, number, splits);
+    const int group_row = item.row + group * kGroupRows, row = item.row + warp_row;
+    unsigned char* const row_tile = memory + rows.slot(round) * Of::kRowTile;
+    const unsigned char* const own_rows = row_tile + group * kGroupRows * 128;
+    float scores[1][N / 8][4], result[1][W / 8][4] = {};
+    uint32_t weights[N / 16][4];
+    RunningRows running;
+    float offsets_of_rows[2];
+    if constexpr (kPass == Pass::follower) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int query = row + 8 * i + lane / 4;
+        offsets_of_rows[i] =
+            query < matrix.positions ? lse[matrix.statistic(item.batch, item.across, query)] * kLog2E : kInfinity;
+      }
+    }
+
+    // Tiles that none of the warpgroup's rows sees. While a product is put off there is at most one, so that the slots suffice.
+    const auto skip_unseen = [&] {
+      while (item.has_tile() && !sees_any<Of::kSide, N, kGroupRows>(matrix.positions, group_row, item.start)) {
+        first.wait_full(taken);
+        first.release(taken);
+        second.wait_full(taken);
+        second.release(taken);
+        ++taken;
+        item.next_tile();
+      }
+    };
+    const auto first_tile = [&](int count) { return memory + Of::kFirstAt + first.slot(count) * Of::kColumnTile; };
+    const auto second_tile = [&](int count) { return memory + Of::kSecondAt + second.slot(count) * Of::kColumnTile; };
+    const auto make_probabilities = [&] {
+      if (misses_any<Of::kSide, N, 16>(matrix, row, item.start))
+        mask<Of::kSide, N>(scores, matrix, item.batch, row, item.start);
+      if constexpr (kPass == Pass::leader)
+        running.add_scores<N>(scores[0], scale_log2);
+      else if constexpr (kPass == Pass::follower)
+        to_probabilities_of_rows<N>(scores[0], offsets_of_rows, scale_log2);
+      else
+        to_probabilities_of_columns<N>(scores[0], offsets + first.slot(taken) * N, scale_log2);
+    };
+
+    rows.wait_full(round);
+    skip_unseen();
+    if (item.has_tile()) {
+      first.wait_full(taken);
+      start_products(scores[0]);
+      multiply_tiles<W, Of::kRows, N>(scores[0], own_rows, first_tile(taken), false);
+      commit_products();
+      wait_products<0>(scores[0]);
+      make_probabilities();
+      first.release(taken);
+      pack_weights<N>(weights, scores[0]);
+      int put_off = taken++;  // the tile whose second product is still to come
+      item.next_tile();
+#pragma unroll 1
+      while (true) {
+        skip_unseen();
+        if (!item.has_tile()) break;
+        first.wait_full(taken);
+        start_products(scores[0]);
+        multiply_tiles<W, Of::kRows, N>(scores[0], own_rows, first_tile(taken), false);
+        commit_products();
+        second.wait_full(put_off);
+        start_products(result[0], weights);
+        multiply_weights<W, N>(result[0], weights, second_tile(put_off));
+        commit_products();
+        wait_products<1>(scores[0]);
+        do {
+          make_probabilities();
+        } while (splits < 0);  // once; but the compiler may not move exponentials behind the wait below
+        first.release(taken);
+        wait_products<0>(result[0], weights);
+        second.release(put_off);
+        if constexpr (kPass == Pass::leader) {
+#pragma unroll
+          for (int n = 0; n < W / 8; ++n) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) result[0][n][i] *= running.factor[i / 2];
+          }
+        }
+        pack_weights<N>(weights, scores[0]);
+        put_off = taken++;
+        item.next_tile();
+      }
+      second.wait_full(put_off);
+      start_products(result[0], weights);
+      multiply_weights<W, N>(result[0], weights, second_tile(put_off));
+      commit_products();
+      wait_products<0>(result[0], weights);
+      second.release(put_off);
+    }
+
+    wait_barrier(1 + group, kGroupThreads);  // no warp of the group reads its rows any more
+    float factor[2] = {1, 1};
+    if constexpr (kPass == Pass::leader) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        float sum = running.sum[i];
+        sum += __shfl_xor_sync(kAllLanes, sum, 1);
+        sum += __shfl_xor_sync(kAllLanes, sum, 2);
+        factor[i] = 1.0f / sum;
+        const int query = row + 8 * i + lane / 4;
+        if (lane % 4 == 0 && query < matrix.positions)
+          lse[matrix.statistic(item.batch, item.across, query)] = logf(sum) + running.highest[i] * matrix.scale;
+      }
+    }
+    if (Of::kOfKeys && partial != nullptr)
+      store_partial<W>(partial, matrix, item.split, item.batch, row, item.key_head, result);
+    else
+      store_rows<W, Of::kRows>(to, item.batch, row, Of::kOfKeys ? item.key_head : item.across, matrix.positions, matrix.width,
+                               result[0], factor, row_tile + warp_row * 128);
+    publish_shared_writes();
+    rows.release(round);
+  }
+}
+
+template <int W, Pass kPass>
+void run(const Heads<bfloat16>& to, const Heads<bfloat16>& second, float* partial, float* lse, const Matrix<bfloat16>& matrix,
+         int splits) {
+  using Of = Plan<W, kPass>;
+  const CUtensorMap queries = tile_map(matrix.q, matrix, matrix.heads, Of::kOfKeys ? Of::kColumns : Of::kRows);
+  const CUtensorMap keys = tile_map(matrix.k, matrix, matrix.key_heads, Of::kOfKeys ? Of::kRows : Of::kColumns);
+  const CUtensorMap others = tile_map(second, matrix, Of::kOfKeys ? matrix.heads : matrix.key_heads, Of::kColumns);
+  const int64_t items = int64_t(blocks_for(matrix.positions, Of::kRows)) * matrix.batches *
+                        (Of::kOfKeys ? matrix.key_heads * splits : matrix.heads);
+  const int64_t blocks = std::min<int64_t>(items, echo::cuda::properties().multiprocessors);
+  launch(take_rows<W, kPass>, unsigned(blocks), Of::kThreads, Of::kBytes, stream(), Of::kOfKeys ? keys : queries,
+         Of::kOfKeys ? queries : keys, others, to, partial, lse, matrix, splits, int(items));
+}
+
+}  // namespace
+
+void forward(const Tensor& o, const Tensor& lse, const Matrix<bfloat16>& matrix, const Tensor& v, bool shared) {
+  const auto of_width = [&]<int W>() {
+    const auto pass = shared ? run<W, Pass::follower> : run<W, Pass::leader>;
+    pass(heads<bfloat16>(o), heads<bfloat16>(v), nullptr, lse.data<float>(), matrix, 1);
+  };
+  matrix.width <= 64 ? of_width.operator()<64>() : of_width.operator()<128>();
+}
+
+void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<bfloat16>& matrix, const Tensor& lse) {
+  const auto of_width = [&]<int W>() {
+    const int splits = group_splits(matrix, Plan<W, Pass::value_gradient>::kRows, 4);
+    const Partials partials(matrix, splits, dv.device());
+    run<W, Pass::value_gradient>(heads<bfloat16>(dv), heads<bfloat16>(d_o), partials.data(), lse.data<float>(), matrix, splits);
+    partials.add_up(dv, 1);
+  };
+  matrix.width <= 64 ? of_width.operator()<64>() : of_width.operator()<128>();
+}
+
+}  // namespace echo::kernels::cuda::attention::warpgroup
