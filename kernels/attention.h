@@ -43,7 +43,7 @@ struct AttentionUse {
 // attention_row_sums over the same layers:
 //   dP = sum_j d_o_j v_j^T,  dS = P * (dP - row_sum),  dq = scale dS k,  dk = scale dS^T q,  dv_of_first_use = P^T d_o_0
 // Overwrites; dv_of_first_use may be undefined. A block of k layers needs 5k + 2 products of tiles, forward and backward
-// together; on a GPU that holds where whole heads fill it, else the backward step computes k + 1 of them twice.
+// together; on GPUs before Hopper that holds where whole heads fill one, else the backward step computes k + 1 of them twice.
 void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::span<const AttentionUse> uses, const Tensor& q,
                         const Tensor& k, const Tensor& lse, const Tensor& row_sum, const Tensor& first_key, double scale);
 
@@ -71,8 +71,8 @@ void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const
 void attention_row_sums(Tensor& row_sum, const Tensor& d_o, const Tensor& o);
 void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, const Tensor& k, const Tensor& lse,
                               const Tensor& first_key, double scale);
-// `whole_heads`: by blocks that own whole heads (kernels/attention_mma_fused.cu) wherever these can do it, not only where they
-// are quicker.
+// `whole_heads`, where Hopper's kernels are not used: by blocks that own whole heads (kernels/attention_mma_fused.cu) wherever
+// these can do it, not only where they are quicker.
 void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::span<const AttentionUse> uses, const Tensor& q,
                         const Tensor& k, const Tensor& lse, const Tensor& row_sum, const Tensor& first_key, double scale,
                         bool whole_heads = false);

@@ -3,9 +3,9 @@
 #include "kernels/attention_scores.cuh"
 #include "tensor/cuda_memory.h"
 
-// Gradients of keys and values sum over the heads of a group. One block does that for its 128 keys when there are enough blocks
-// to fill the device; else each group is split over several blocks, which leave f32 partial sums that a second kernel adds up
-// in order.
+// Gradients of keys and values sum over the heads of a group. One block does that for its keys when there are enough blocks to
+// fill the device; else each group is split over several blocks, which leave f32 partial sums that a second kernel adds up in
+// order.
 namespace echo::kernels::cuda::attention::tensor_core {
 
 // Blocks of `rows` per group: the smallest divisor of the group that gives every multiprocessor `wanted` blocks, or the whole group.
