@@ -247,6 +247,7 @@ __device__ __forceinline__ void add_values(const float* weights, float* scratch,
 
 template <class T, int kLanes, int kHeads, bool kAligned, bool kLeader>
 __global__ void __launch_bounds__(kThreads, 4) attend_range(Arguments<T> a) {
+  follow_previous();
   const Place p = place_of<T, kHeads>(a);
   if (p.count <= 0) return;
   float* const weights = shared_memory<float>();  // [range][kHeads]
@@ -267,6 +268,7 @@ __global__ void __launch_bounds__(kThreads, 4) attend_range(Arguments<T> a) {
 template <class T, bool kLeader>
 __global__ void __launch_bounds__(kThreads) join_ranges(Arguments<T> a) {
   __shared__ float scratch[kWarps];
+  follow_previous();
   const int head = int(blockIdx.y), batch = int(blockIdx.z), thread = int(threadIdx.x);
   const int length = length_of(a.lengths, batch, a.sizes.capacity), ranges = (length + a.cut.range - 1) / a.cut.range;
   if (int(blockIdx.x) >= ranges) return;
@@ -321,10 +323,10 @@ void start(Arguments<T> a, int64_t batches) {
   a.partial = a.sums + rows;
   const size_t shared_bytes = 4 * size_t(kHeads) * size_t(a.cut.range + kWarps * kLanes * kElements);
   const dim3 grid(unsigned(a.cut.ranges), unsigned(a.sizes.key_heads * a.cut.head_chunks), unsigned(batches));
-  launch(attend_range<T, kLanes, kHeads, kAligned, kLeader>, grid, kThreads, shared_bytes, stream(), a);
+  launch_early(attend_range<T, kLanes, kHeads, kAligned, kLeader>, grid, kThreads, shared_bytes, stream(), a);
   const dim3 join(kLeader && a.probabilities != nullptr ? unsigned(a.cut.ranges) : 1u, unsigned(a.sizes.heads),
                   unsigned(batches));
-  launch(join_ranges<T, kLeader>, join, kThreads, 0, stream(), a);
+  launch_early(join_ranges<T, kLeader>, join, kThreads, 0, stream(), a);
 }
 
 template <class T, int kLanes, bool kLeader>

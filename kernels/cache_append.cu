@@ -28,6 +28,7 @@ __global__ void extend(int* lengths, int count, int capacity) {
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     append_rows(T* cache, Strides to, const T* rows, Strides from, const int* lengths, int capacity, int heads, int width) {
+  follow_previous();
   const int batch = int(blockIdx.y), item = int(blockIdx.x) * kThreads + int(threadIdx.x);
   const int head = item / width, d = item - head * width;
   if (head >= heads) return;
@@ -47,6 +48,7 @@ struct Arguments {
 
 template <class T>
 __global__ void __launch_bounds__(kThreads) rotate_and_append_rows(Arguments<T> a) {
+  follow_previous();
   const int batch = int(blockIdx.y), item = int(blockIdx.x) * kThreads + int(threadIdx.x);
   int head = item / a.half;
   const int i = item - head * a.half;
@@ -88,8 +90,8 @@ void append_to_cache(Tensor& cache, const Tensor& rows, const Tensor& lengths) {
   if (rows.elements() == 0) return;
   dispatch_gpu_float("append_to_cache", cache.dtype(), [&]<class T>() {
     const dim3 grid(blocks_for(cache.dim(2) * cache.dim(3), kThreads), unsigned(cache.dim(0)));
-    launch(append_rows<T>, grid, kThreads, 0, stream(), cache.data<T>(), strides_of(cache), rows.data<T>(), strides_of(rows),
-           lengths.data<int32_t>(), cache.dim(1), cache.dim(2), cache.dim(3));
+    launch_early(append_rows<T>, grid, kThreads, 0, stream(), cache.data<T>(), strides_of(cache), rows.data<T>(),
+                 strides_of(rows), lengths.data<int32_t>(), cache.dim(1), cache.dim(2), cache.dim(3));
   });
 }
 
@@ -115,7 +117,7 @@ void rotate_and_append(Tensor& q, Tensor& k_cache, Tensor& v_cache, const Tensor
                             int(k.dim(2)),
                             int(half),
                             int(k_cache.dim(1))};
-    launch(rotate_and_append_rows<T>, dim3(blocks_for(items, kThreads), unsigned(q.dim(0))), kThreads, 0, stream(), a);
+    launch_early(rotate_and_append_rows<T>, dim3(blocks_for(items, kThreads), unsigned(q.dim(0))), kThreads, 0, stream(), a);
   });
 }
 

@@ -10,7 +10,9 @@
 namespace echo::kernels::cuda {
 
 using echo::cuda::blocks_for;
+using echo::cuda::follow_previous;
 using echo::cuda::launch;
+using echo::cuda::launch_early;
 using echo::cuda::shared_memory;
 using echo::cuda::stream;
 
@@ -23,6 +25,18 @@ void dispatch_gpu_float(const char* operation, DType dtype, Body&& body) {
   ECHO_CHECK(dtype == DType::f32 || dtype == DType::bf16, operation, ": ", dtype, " on a GPU, expected f32 or bf16");
   if (dtype == DType::f32) return body.template operator()<float>();
   return body.template operator()<bfloat16>();
+}
+
+// Asks for bytes of global memory to be in the second-level cache soon, by the block's threads together. Nothing is read: what
+// another kernel is writing there may be asked for.
+__device__ __forceinline__ void prefetch(const void* begin, int64_t bytes) {
+#if defined(__CUDA_ARCH__)
+  constexpr int kLine = 128;
+  for (int64_t i = int64_t(threadIdx.x) * kLine; i < bytes; i += int64_t(blockDim.x) * kLine)
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(static_cast<const char*>(begin) + i));
+#else
+  (void)begin, (void)bytes;
+#endif
 }
 
 // The data of a tensor that may be undefined.

@@ -78,6 +78,7 @@ __global__ void __launch_bounds__(kRowThreads, Plan<kGroup, kVectors, T>::kForwa
   constexpr int kRows = P::kForward;
   __shared__ float scratch[kRowThreads / kWarp * kRows];
   const int group = int(threadIdx.x) / kGroup;
+  follow_previous();
   const ColumnWeights<kGroup, kVectors, T, W> weights(weight, width);
   for (int64_t first = int64_t(blockIdx.x) * (P::kGroups * kRows); first < rows;
        first += int64_t(gridDim.x) * (P::kGroups * kRows)) {
@@ -299,9 +300,9 @@ bool start_forward_held(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Tenso
   return dispatch_row<T>(width, [&]<int kGroup, int kVectors>() {
     using P = Plan<kGroup, kVectors, T>;
     const unsigned most = unsigned(P::kForwardBlocks * echo::cuda::properties().multiprocessors);
-    launch(forward_held<kGroup, kVectors, T, W>, std::min(blocks_for(rows, P::kGroups * P::kForward), most), kRowThreads, 0,
-           stream(), data_or_null<T>(sum), y.data<T>(), inverse_rms.data<float>(), x.data<T>(), data_or_null<T>(delta),
-           weight.data<W>(), rows, width, float(eps));
+    launch_early(forward_held<kGroup, kVectors, T, W>, std::min(blocks_for(rows, P::kGroups * P::kForward), most), kRowThreads,
+                 0, stream(), data_or_null<T>(sum), y.data<T>(), inverse_rms.data<float>(), x.data<T>(), data_or_null<T>(delta),
+                 weight.data<W>(), rows, width, float(eps));
   });
 }
 

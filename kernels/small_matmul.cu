@@ -55,6 +55,12 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_bf16_rows(Arguments<bflo
   for (int t = 0; t < kTiles; ++t)
     weight[t] = a.weight + min(first_column + t * kTileColumns + group, a.columns - 1) * a.weight_stride;
 
+    // W does not depend on the kernel before: its rows come to the cache while that ends.
+#pragma unroll
+  for (int t = 0; t < kTiles; ++t)
+    for (int row = 0; row < kTileColumns && first_column + t * kTileColumns + row < a.columns; ++row)
+      prefetch(a.weight + (first_column + t * kTileColumns + row) * a.weight_stride, a.depth * int64_t(sizeof(bfloat16)));
+  follow_previous();
   float sums[kTiles][2][4] = {};  // two chains of instructions per tile
   constexpr int kTurn = kWarps * kChunksPerTurn * kChunk;
   for (int start = warp * kChunksPerTurn * kChunk; start < a.depth; start += kTurns * kTurn) {
@@ -100,6 +106,7 @@ template <int kRows>
 __global__ void __launch_bounds__(kThreads) multiply_f32_rows(Arguments<float, float> a) {
   constexpr int kSteps = 4, kStep = kWarp * kPerVector<float>;
   const int lane = int(threadIdx.x) % kWarp, column = int(blockIdx.x) * kWarps + int(threadIdx.x) / kWarp;
+  follow_previous();
   if (column >= a.columns) return;
   const float* const weight = a.weight + column * a.weight_stride;
   for (int first = 0; first < a.rows; first += kRows) {
@@ -147,7 +154,7 @@ template <class Y>
 void start_bf16(const MatmulOperands& p) {
   const auto a = arguments_of<bfloat16, Y>(p);
   const auto start = [&](auto* kernel, int tiles) {
-    launch(kernel, blocks_for(p.n, tiles * kTileColumns), kThreads, 0, stream(), a);
+    launch_early(kernel, blocks_for(p.n, tiles * kTileColumns), kThreads, 0, stream(), a);
   };
   // Few rows: more blocks. Many: x is fetched for more of W at once.
   if (p.m <= 4)
@@ -176,7 +183,7 @@ void small_matmul(const MatmulOperands& p) {
   ECHO_CHECK(small_matmul_fits(p), "small_matmul: a product of ", p.m, " x ", p.n, " x ", p.k, " that is not for it");
   if (p.dtype == DType::bf16) return p.c_dtype == DType::bf16 ? start_bf16<bfloat16>(p) : start_bf16<float>(p);
   const auto a = arguments_of<float, float>(p);
-  launch(p.m == 1 ? multiply_f32_rows<1> : multiply_f32_rows<4>, blocks_for(p.n, kWarps), kThreads, 0, stream(), a);
+  launch_early(p.m == 1 ? multiply_f32_rows<1> : multiply_f32_rows<4>, blocks_for(p.n, kWarps), kThreads, 0, stream(), a);
 }
 
 }  // namespace echo::kernels::cuda

@@ -27,6 +27,7 @@ __device__ __forceinline__ Place place_of(int item, int64_t vectors, int64_t wid
 
 template <int kCount, class T>
 __global__ void __launch_bounds__(kThreads) forward(T* y, const T* gate_up, int64_t vectors, int64_t width) {
+  follow_previous();
   float gate[kItems][kCount], up[kItems][kCount];
 #pragma unroll
   for (int item = 0; item < kItems; ++item) {
@@ -82,8 +83,8 @@ void swiglu_forward(Tensor& y, const Tensor& gate_up) {
     const int64_t width = y.dim(-1);
     const auto run = [&](auto kernel, int64_t count) {
       const int64_t vectors = y.elements() / count;
-      launch(kernel, blocks_for(vectors, kThreads * kItems), kThreads, 0, stream(), y.data<T>(), gate_up.data<T>(), vectors,
-             width);
+      launch_early(kernel, blocks_for(vectors, kThreads * kItems), kThreads, 0, stream(), y.data<T>(), gate_up.data<T>(),
+                   vectors, width);
     };
     constexpr int kVector = kPerVector<T>;
     if (is_vector_aligned(y.data<T>(), width) && is_vector_aligned(gate_up.data<T>(), width))

@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <tuple>
 #include <type_traits>
+#include <utility>
 
 #include "tensor/cuda_context.h"
 #include "tensor/cuda_error.h"
+#include "tensor/cuda_memory.h"
 
 // The one way to start a kernel and to reach dynamic shared memory, for nvcc and for a host compiler that emulates the device.
 namespace echo::cuda {
@@ -20,7 +22,8 @@ inline unsigned blocks_for(int64_t items, int64_t per_block) { return unsigned((
 // kernel<<<grid, block, shared_bytes, stream>>>(arguments...), checked. Blocks with more than 48 KiB of dynamic shared memory need
 // no further preparation.
 template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t on, Arguments&&... arguments) {
+void launch(const cudaLaunchAttribute* attributes, int attribute_count, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+            size_t shared_bytes, cudaStream_t on, Arguments&&... arguments) {
   constexpr size_t kWithoutAsking = 48 << 10;
   if (shared_bytes > kWithoutAsking)
     ECHO_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes)));
@@ -29,6 +32,8 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_
   config.blockDim = block;
   config.dynamicSmemBytes = shared_bytes;
   config.stream = on;
+  config.attrs = const_cast<cudaLaunchAttribute*>(attributes);
+  config.numAttrs = unsigned(attribute_count);
   const cudaError_t status = cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
   if (status != cudaSuccess) [[unlikely]] {
     const char* name = "a kernel";
@@ -36,6 +41,30 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_
     check(status, "launch of ", name, " (grid ", grid.x, " x ", grid.y, " x ", grid.z, ", block ", block.x * block.y * block.z, ", ",
           shared_bytes, " bytes of shared memory)");
   }
+}
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t on, Arguments&&... arguments) {
+  launch(nullptr, 0, kernel, grid, block, shared_bytes, on, std::forward<Arguments>(arguments)...);
+}
+
+// As launch(), but on GPUs that can (compute capability 9.0 on) blocks start while the kernel before them on the stream still runs,
+// which hides the time that a launch takes. Every block calls follow_previous() before it touches what other kernels write.
+template <class... Parameters, class... Arguments>
+void launch_early(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t on,
+                  Arguments&&... arguments) {
+  cudaLaunchAttribute early = {};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  launch(&early, properties().major >= 9 ? 1 : 0, kernel, grid, block, shared_bytes, on, std::forward<Arguments>(arguments)...);
+}
+
+// Waits until the kernels before this one have ended and what they wrote is there; then lets blocks of the next one start. (In this
+// order: the next one may rely on everything before this one.)
+__device__ __forceinline__ void follow_previous() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
 }
 
 // The block's dynamic shared memory, aligned to 1024 bytes.
@@ -56,6 +85,12 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_
   std::apply([&](const auto&... each) { (check_pointer(each), ...); }, values);
   cuda_emulation::submit(grid, block, shared_bytes, [=] { std::apply(kernel, values); });
 }
+
+template <class... Parameters, class... Arguments>
+void launch_early(void (*kernel)(Parameters...), Arguments&&... arguments) {
+  launch(kernel, std::forward<Arguments>(arguments)...);
+}
+inline void follow_previous() {}
 
 template <class T = unsigned char>
 T* shared_memory() {
