@@ -47,11 +47,11 @@ template <int kSlots>
 struct Ring {
   uint64_t* barriers;  // kSlots full, kSlots empty
 
-  static __device__ __forceinline__ int slot(int count) { return count % kSlots; }
+  static __device__ __forceinline__ int slot(int count) { return int(unsigned(count) % kSlots); }
   __device__ __forceinline__ uint64_t* full(int count) const { return barriers + slot(count); }
-  __device__ __forceinline__ void wait_full(int count) const { wait_phase(full(count), count / kSlots % 2); }
+  __device__ __forceinline__ void wait_full(int count) const { wait_phase(full(count), int(unsigned(count) / kSlots % 2)); }
   __device__ __forceinline__ void wait_empty(int count) const {
-    wait_phase(barriers + kSlots + slot(count), count / kSlots % 2 ^ 1);
+    wait_phase(barriers + kSlots + slot(count), int(unsigned(count) / kSlots % 2 ^ 1));
   }
   // By whole warps, once all lanes have read what they need.
   __device__ __forceinline__ void release(int count) const {
@@ -99,24 +99,35 @@ __device__ __forceinline__ void pack_weights(uint32_t (&weights)[N / 16][4], con
 }
 
 // ---- probabilities -------------------------------------------------------------------------------------------------------
-// exp2(scale_log2 score - offset), offset = lse / ln 2 of the lane's two rows, or of each column, from shared memory.
-template <int N>
+// Exponents of 2 below this are exact to 1 / 16. Larger ones (in magnitude) may leave a probability far above 1, which then needs
+// care; the test is made once for many scores, as what it saves is a tenth of a kernel's instructions.
+constexpr float kLargeExponent = 1 << 20;
+__device__ __forceinline__ bool is_large(float exponent) { return !(fabsf(exponent) < kLargeExponent); }
+
+// exp2(scale_log2 score - offset), offset = lse / ln 2 of the lane's two rows, or of each column, from shared memory. kLarge: some
+// offset may be large.
+template <int N, bool kLarge>
 __device__ __forceinline__ void to_probabilities_of_rows(float (&scores)[N / 8][4], const float (&offsets)[2],
                                                          float scale_log2) {
 #pragma unroll
   for (int n = 0; n < N / 8; ++n) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) scores[n][i] = fast_exp2(at_most_zero(scores[n][i] * scale_log2 - offsets[i / 2]));
+    for (int i = 0; i < 4; ++i) {
+      const float exponent = scores[n][i] * scale_log2 - offsets[i / 2];
+      scores[n][i] = fast_exp2(kLarge ? at_most_zero(exponent) : exponent);
+    }
   }
 }
-template <int N>
+template <int N, bool kLarge>
 __device__ __forceinline__ void to_probabilities_of_columns(float (&scores)[N / 8][4], const float* offsets, float scale_log2) {
 #pragma unroll
   for (int n = 0; n < N / 8; ++n) {
     const float2 pair = *reinterpret_cast<const float2*>(offsets + 8 * n + lane_number() % 4 * 2);
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
-      scores[n][i] = fast_exp2(at_most_zero(scores[n][i] * scale_log2 - (i % 2 == 0 ? pair.x : pair.y)));
+    for (int i = 0; i < 4; ++i) {
+      const float exponent = scores[n][i] * scale_log2 - (i % 2 == 0 ? pair.x : pair.y);
+      scores[n][i] = fast_exp2(kLarge ? at_most_zero(exponent) : exponent);
+    }
   }
 }
 

@@ -254,7 +254,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       do {
         if (misses_any<Side::keys, N, 16>(matrix, row, walk.start))
           mask<Side::keys, N>(scores, matrix, work.batch, row, walk.start);
-        to_probabilities_of_columns<N>(scores[0], of_tile, scale_log2);
+        to_probabilities_of_columns<N, true>(scores[0], of_tile, scale_log2);
       } while (key_splits < 0);  // once; but the compiler may not move exponentials behind the wait below
       wait_products<0>(products);
       const int last = taken * kLayers + kLayers - 1;  // dO of the block's first layer

@@ -5,8 +5,7 @@
 // ones come out equal.
 // Of a tile, S = rows . first^T runs beside the product of the previous tile's P with its second operand, and P is made of S while
 // that still runs. One warpgroup's exponentials run beside the products of others.
-// A leader keeps the row's maximum and takes it off the scores before they are scaled, so that no score is too large; a follower
-// and dv take off lse: no maximum, no sum, no division.
+// A leader keeps the row's maximum and takes it off the scores; a follower and dv take off lse: no maximum, no sum, no division.
 // Shared memory: 2 row tiles, kSlots tiles each of both operands of 128 columns: 178 KiB (W = 64), 193 KiB (W = 128). Bytes from global
 // memory per item: rows and results once, both operands of the columns that are seen once.
 #include <algorithm>
@@ -30,8 +29,9 @@ struct Plan {
   static constexpr int kColumns = W == 64 ? 96 : 128, kRowSlots = 2, kSlots = W == 64 ? 4 : 2;
   static constexpr int kRowTile = tile_bytes<W>(kRows), kColumnTile = tile_bytes<W>(kColumns);
   static constexpr int kFirstAt = kRowSlots * kRowTile, kSecondAt = kFirstAt + kSlots * kColumnTile;
-  static constexpr int kOffsetsAt = kSecondAt + kSlots * kColumnTile;
-  static constexpr int kBarriersAt = kOffsetsAt + (kOfKeys ? kSlots * kColumns * int(sizeof(float)) : 0);
+  // Of a tile of queries: lse / ln 2, and whether one of them is large.
+  static constexpr int kOffsetsAt = kSecondAt + kSlots * kColumnTile, kOffsets = kColumns + 2;
+  static constexpr int kBarriersAt = kOffsetsAt + (kOfKeys ? kSlots * kOffsets * int(sizeof(float)) : 0);
   static constexpr int kBytes = kBarriersAt + 2 * (kRowSlots + 2 * kSlots) * int(sizeof(uint64_t));
 };
 
@@ -77,36 +77,45 @@ __device__ __forceinline__ int item_of(int round) {
 // What a lane keeps of its two rows.
 struct RunningRows {
   float highest[2] = {-kInfinity, -kInfinity};
+  float offset[2];    // the exponent that highest stands for; 0 for a row that has seen no key
   float sum[2] = {};  // over this lane's columns only
   float factor[2];    // what the last tile's maximum does to what was there
 
   // Probabilities relative to the maximum so far, in place of the scores.
   template <int N>
   __device__ __forceinline__ void add_scores(float (&scores)[N / 8][4], float scale_log2) {
-    float top[2] = {highest[0], highest[1]};
+    float top[2] = {highest[0], highest[1]}, base[2];
 #pragma unroll
     for (int n = 0; n < N / 8; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) top[i / 2] = fmaxf(top[i / 2], scores[n][i]);
     }
-    float offset[2];
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
       top[row] = fmaxf(top[row], __shfl_xor_sync(kAllLanes, top[row], 1));
       top[row] = fmaxf(top[row], __shfl_xor_sync(kAllLanes, top[row], 2));
-      offset[row] = top[row] == -kInfinity ? 0.0f : top[row];  // a row that has seen no key
-      factor[row] = fast_exp2((highest[row] - offset[row]) * scale_log2);
+      base[row] = top[row] == -kInfinity ? 0.0f : top[row];
+      offset[row] = base[row] * scale_log2;
+      factor[row] = fast_exp2((highest[row] - base[row]) * scale_log2);
       highest[row] = top[row];
       sum[row] *= factor[row];
     }
+    // Of large exponents the difference is taken first, which is exact.
+    const bool large = __any_sync(kAllLanes, is_large(offset[0]) || is_large(offset[1]));
+    const auto exponentiate = [&](auto&& exponent) {
 #pragma unroll
-    for (int n = 0; n < N / 8; ++n) {
+      for (int n = 0; n < N / 8; ++n) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        scores[n][i] = fast_exp2((scores[n][i] - offset[i / 2]) * scale_log2);
-        sum[i / 2] += scores[n][i];
+        for (int i = 0; i < 4; ++i) {
+          scores[n][i] = fast_exp2(exponent(scores[n][i], i / 2));
+          sum[i / 2] += scores[n][i];
+        }
       }
-    }
+    };
+    if (large)
+      exponentiate([&](float score, int row) { return (score - base[row]) * scale_log2; });
+    else
+      exponentiate([&](float score, int row) { return score * scale_log2 - offset[row]; });
   }
 };
 
@@ -150,11 +159,16 @@ __global__ void __launch_bounds__(Plan<W, kPass>::kThreads, 1)
         const int slot = first.slot(taken);
         first.wait_empty(taken);
         if constexpr (Of::kOfKeys) {
+          bool large = false;
           for (int i = lane_number(); i < N; i += kWarp) {
             const int query = item.start + i;
-            offsets[slot * N + i] =
-                query < matrix.positions ? lse[matrix.statistic(item.batch, item.head, query)] * kLog2E : kInfinity;
+            const bool exists = query < matrix.positions;
+            const float offset = exists ? lse[matrix.statistic(item.batch, item.head, query)] * kLog2E : kInfinity;
+            offsets[slot * Of::kOffsets + i] = offset;
+            large = large || (exists && is_large(offset));
           }
+          large = __any_sync(kAllLanes, large);
+          if (asks) offsets[slot * Of::kOffsets + N] = large ? 1.0f : 0.0f;
           if (!asks) arrive(first.full(taken));
         }
         if (asks) {
@@ -188,13 +202,16 @@ __global__ void __launch_bounds__(Plan<W, kPass>::kThreads, 1)
     uint32_t weights[N / 16][4];
     RunningRows running;
     float offsets_of_rows[2];
+    bool large = false;
     if constexpr (kPass == Pass::follower) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         const int query = row + 8 * i + lane / 4;
         offsets_of_rows[i] =
             query < matrix.positions ? lse[matrix.statistic(item.batch, item.across, query)] * kLog2E : kInfinity;
+        large = large || (query < matrix.positions && is_large(offsets_of_rows[i]));
       }
+      large = __any_sync(kAllLanes, large);
     }
 
     // Tiles that none of the warpgroup's rows sees. While a product is put off there is at most one, so that the slots suffice.
@@ -216,9 +233,12 @@ __global__ void __launch_bounds__(Plan<W, kPass>::kThreads, 1)
       if constexpr (kPass == Pass::leader)
         running.add_scores<N>(scores[0], scale_log2);
       else if constexpr (kPass == Pass::follower)
-        to_probabilities_of_rows<N>(scores[0], offsets_of_rows, scale_log2);
+        large ? to_probabilities_of_rows<N, true>(scores[0], offsets_of_rows, scale_log2)
+              : to_probabilities_of_rows<N, false>(scores[0], offsets_of_rows, scale_log2);
+      else if (const float* const of_tile = offsets + first.slot(taken) * Of::kOffsets; of_tile[N] != 0.0f)
+        to_probabilities_of_columns<N, true>(scores[0], of_tile, scale_log2);
       else
-        to_probabilities_of_columns<N>(scores[0], offsets + first.slot(taken) * N, scale_log2);
+        to_probabilities_of_columns<N, false>(scores[0], of_tile, scale_log2);
     };
 
     rows.wait_full(round);
@@ -283,7 +303,8 @@ __global__ void __launch_bounds__(Plan<W, kPass>::kThreads, 1)
         factor[i] = 1.0f / sum;
         const int query = row + 8 * i + lane / 4;
         if (lane % 4 == 0 && query < matrix.positions)
-          lse[matrix.statistic(item.batch, item.across, query)] = logf(sum) + running.highest[i] * matrix.scale;
+          lse[matrix.statistic(item.batch, item.across, query)] =
+              logf(sum) + (running.highest[i] == -kInfinity ? -kInfinity : running.offset[i] * kLn2);
       }
     }
     if (Of::kOfKeys && partial != nullptr)

@@ -29,37 +29,49 @@ inline uint64_t shared_operand(const void* address, uint32_t panel_bytes = 16) {
   return uint64_t(1) << 62 | uint64_t(1024 >> 4) << 32 | uint64_t(panel_bytes >> 4) << 16 | at >> 4;
 }
 
-// Entry (row, k) of an operand, row counting rows of a or columns of b.
-inline float operand_entry(uint64_t operand, bool across, int row, int k) {
-  const auto field = [&](int bit) { return uint32_t(operand >> bit & 0x3fff) << 4; };
-  uint32_t at = field(0);
-  if (across)
-    at += uint32_t(row) / 64 * field(16) + uint32_t(row) % 64 * 2 + uint32_t(k) / 8 * field(32) + uint32_t(k) % 8 * 128;
-  else
-    at += uint32_t(row) / 8 * field(32) + uint32_t(row) % 8 * 128 + uint32_t(k) * 2;
-  at ^= (at >> 7 & 7) << 4;
-  uint16_t bits;
-  std::memcpy(&bits, cuda_emulation::dynamic_shared_memory() + at, sizeof bits);
-  return std::bit_cast<float>(uint32_t(bits) << 16);
-}
+// An operand's entries, row counting rows of a or columns of b.
+template <bool kAcross>
+class SharedOperand {
+ public:
+  explicit SharedOperand(uint64_t operand)
+      : memory_(cuda_emulation::dynamic_shared_memory()),
+        start_(field(operand, 0)),
+        leading_(field(operand, 16)),
+        stride_(field(operand, 32)) {}
+  float operator()(uint32_t row, uint32_t k) const {
+    uint32_t at = start_ + (kAcross ? row / 64 * leading_ + row % 64 * 2 + k / 8 * stride_ + k % 8 * 128
+                                    : row / 8 * stride_ + row % 8 * 128 + k * 2);
+    at ^= (at >> 7 & 7) << 4;
+    uint16_t bits;
+    std::memcpy(&bits, memory_ + at, sizeof bits);
+    return std::bit_cast<float>(uint32_t(bits) << 16);
+  }
+
+ private:
+  static uint32_t field(uint64_t operand, int bit) { return uint32_t(operand >> bit & 0x3fff) << 4; }
+
+  const std::byte* memory_;
+  uint32_t start_, leading_, stride_;
+};
 
 // This lane's rows of a, the two of its quarter of a warp's 16.
 struct LeftRows {
   float entries[2][16];
 };
 
-template <int M>
-void multiply_any(float (*d)[4], const LeftRows& left, uint64_t b, bool transpose_b, bool accumulate) {
+template <int M, bool kTransposeB>
+void multiply_any(float (*d)[4], const LeftRows& left, uint64_t b, bool accumulate) {
+  const SharedOperand<kTransposeB> right(b);
   const int member = cuda_emulation::lane() % 4;
   for (int n = 0; n < M; ++n)
     for (int column = 0; column < 2; ++column) {
-      float right[16];
-      for (int k = 0; k < 16; ++k) right[k] = operand_entry(b, transpose_b, 8 * n + 2 * member + column, k);
-      for (int row = 0; row < 2; ++row) {
-        float sum = accumulate ? d[n][2 * row + column] : 0.0f;
-        for (int k = 0; k < 16; ++k) sum += left.entries[row][k] * right[k];
-        d[n][2 * row + column] = sum;
+      float sums[2] = {};
+      for (int row = 0; row < 2 && accumulate; ++row) sums[row] = d[n][2 * row + column];
+      for (int k = 0; k < 16; ++k) {
+        const float entry = right(uint32_t(8 * n + 2 * member + column), uint32_t(k));
+        for (int row = 0; row < 2; ++row) sums[row] += left.entries[row][k] * entry;
       }
+      for (int row = 0; row < 2; ++row) d[n][2 * row + column] = sums[row];
     }
 }
 
@@ -67,10 +79,11 @@ template <bool kTransposeA, bool kTransposeB, int M>
 void multiply_shared(float (&d)[M][4], uint64_t a, uint64_t b, bool accumulate) {
   cuda_emulation::defer(cuda_emulation::Channel::products, [to = &d[0], a, b, accumulate] {
     const int first_row = cuda_emulation::thread_number() / 32 % 4 * 16 + cuda_emulation::lane() / 4;
+    const SharedOperand<kTransposeA> rows(a);
     LeftRows left;
     for (int row = 0; row < 2; ++row)
-      for (int k = 0; k < 16; ++k) left.entries[row][k] = operand_entry(a, kTransposeA, first_row + 8 * row, k);
-    multiply_any<M>(to, left, b, kTransposeB, accumulate);
+      for (int k = 0; k < 16; ++k) left.entries[row][k] = rows(uint32_t(first_row + 8 * row), uint32_t(k));
+    multiply_any<M, kTransposeB>(to, left, b, accumulate);
   });
 }
 
@@ -88,7 +101,7 @@ void multiply_registers(float (&d)[M][4], const uint32_t (&a)[4], uint64_t b) {
           left.entries[word % 2][word / 2 * 8 + 2 * member + half] =
               std::bit_cast<float>(half == 0 ? words[word] << 16 : words[word] & 0xffff0000u);
     }
-    multiply_any<M>(to, left, b, true, true);
+    multiply_any<M, true>(to, left, b, true);
   });
 }
 
