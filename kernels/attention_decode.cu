@@ -314,10 +314,10 @@ Cut cut_for(int64_t batches, const Sizes& sizes, int heads_per_block) {
 }
 
 template <class T, int kLanes, int kHeads, bool kAligned, bool kLeader>
-void start(Arguments<T> a, int64_t batches) {
+void start(Arguments<T> a, Device device, int64_t batches) {
   a.cut = cut_for(batches, a.sizes, kHeads);
   const int64_t rows = batches * a.sizes.heads * a.cut.ranges;
-  const Tensor scratch = Tensor::empty(Shape{rows * (2 + a.sizes.width)}, DType::f32, Device{DeviceKind::cuda, 0});
+  const Tensor scratch = Tensor::empty(Shape{rows * (2 + a.sizes.width)}, DType::f32, device);
   a.maxima = scratch.data<float>();
   a.sums = a.maxima + rows;
   a.partial = a.sums + rows;
@@ -330,14 +330,14 @@ void start(Arguments<T> a, int64_t batches) {
 }
 
 template <class T, int kLanes, bool kLeader>
-void start_for_group(const Arguments<T>& a, int64_t batches) {
+void start_for_group(const Arguments<T>& a, Device device, int64_t batches) {
   const int group = a.sizes.heads / a.sizes.key_heads;
   if (group == 1)
-    start<T, kLanes, 1, true, kLeader>(a, batches);
+    start<T, kLanes, 1, true, kLeader>(a, device, batches);
   else if (group <= 4)
-    start<T, kLanes, 4, true, kLeader>(a, batches);
+    start<T, kLanes, 4, true, kLeader>(a, device, batches);
   else
-    start<T, kLanes, 8, true, kLeader>(a, batches);
+    start<T, kLanes, 8, true, kLeader>(a, device, batches);
 }
 
 template <bool kLeader>
@@ -367,13 +367,13 @@ void decode(Tensor& o, const Tensor& probabilities, const Tensor* q, const Tenso
     a.v = use(v_cache), a.v_batch = v_cache.stride(0), a.v_position = v_cache.stride(1), a.v_head = v_cache.stride(2);
     a.factor = float(scale) * kLog2E;
     if (!aligned)
-      start<T, 32, 1, false, kLeader>(a, o.dim(0));
+      start<T, 32, 1, false, kLeader>(a, o.device(), o.dim(0));
     else if (o.dim(2) <= 8 * kElements)
-      start_for_group<T, 8, kLeader>(a, o.dim(0));
+      start_for_group<T, 8, kLeader>(a, o.device(), o.dim(0));
     else if (o.dim(2) <= 16 * kElements)
-      start_for_group<T, 16, kLeader>(a, o.dim(0));
+      start_for_group<T, 16, kLeader>(a, o.device(), o.dim(0));
     else
-      start_for_group<T, 32, kLeader>(a, o.dim(0));
+      start_for_group<T, 32, kLeader>(a, o.device(), o.dim(0));
   });
 }
 

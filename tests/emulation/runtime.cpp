@@ -1,5 +1,7 @@
-// The CUDA runtime of the emulated device: one device, memory in one reserved range that is accessible to kernels and copies only,
-// everything done at once and in order.
+// The CUDA runtime of the emulated device: memory in one reserved range that is accessible to kernels and copies only, everything done at
+// once and in order. Variables of the environment make it another machine:
+//   CUDA_EMULATION_DEVICES=N       how many devices there are (1), of which a process uses one
+//   CUDA_EMULATION_FAILS_AFTER=N   the device fails, for good, at the wait after N successful ones
 #include <cuda_runtime.h>
 #include <sys/mman.h>
 
@@ -107,6 +109,11 @@ class Access {
 CUgraph_st* capture = nullptr;
 int stream_object;  // there is one stream; its address is its name
 
+int setting(const char* name, int otherwise) {
+  const char* const value = std::getenv(name);
+  return value == nullptr ? otherwise : std::atoi(value);
+}
+
 template <class Work>
 cudaError_t enqueue(Work work) {
   if (capture != nullptr)
@@ -133,7 +140,7 @@ void check_device_pointer(const void* address) {
 
 }  // namespace cuda_emulation
 
-cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
+cudaError_t cudaGetDeviceCount(int* count) { return *count = setting("CUDA_EMULATION_DEVICES", 1), cudaSuccess; }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   *properties = {};
   std::strcpy(properties->name, "emulated");
@@ -144,7 +151,9 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   properties->l2CacheSize = 50 << 20;
   return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidDevice; }
+cudaError_t cudaSetDevice(int device) {
+  return device >= 0 && device < setting("CUDA_EMULATION_DEVICES", 1) ? cudaSuccess : cudaErrorInvalidDevice;
+}
 cudaError_t cudaDriverGetVersion(int* version) { return *version = 13000, cudaSuccess; }
 cudaError_t cudaRuntimeGetVersion(int* version) { return *version = 13000, cudaSuccess; }
 cudaError_t cudaGetLastError() { return cudaSuccess; }
@@ -213,13 +222,12 @@ cudaError_t cudaMemsetAsync(void* address, int value, size_t bytes, cudaStream_t
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   return *stream = reinterpret_cast<cudaStream_t>(&stream_object), cudaSuccess;
 }
-// With CUDA_EMULATION_FAILS_AFTER=N the device fails, for good, at the wait after N successful ones.
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
   static int waits = 0;
   if (capture != nullptr) return cudaErrorStreamCaptureUnsupported;
-  const char* limit = std::getenv("CUDA_EMULATION_FAILS_AFTER");
-  if (limit == nullptr) return waits = 0, cudaSuccess;
-  return waits++ < std::atoi(limit) ? cudaSuccess : cudaErrorLaunchFailure;
+  const int limit = setting("CUDA_EMULATION_FAILS_AFTER", -1);
+  if (limit < 0) return waits = 0, cudaSuccess;
+  return waits++ < limit ? cudaSuccess : cudaErrorLaunchFailure;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { return *event = nullptr, cudaSuccess; }
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }

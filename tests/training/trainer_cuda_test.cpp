@@ -5,7 +5,8 @@
 
 #include <cstdlib>
 
-#include "tensor/device.h"
+#include "nn/generator.h"
+#include "tensor/cuda_memory.h"
 #include "tests/training/tiny_run.h"
 #include "training/trainer.h"
 #include "training/training_log.h"
@@ -88,6 +89,33 @@ TEST(CudaTrainerTest, AFailingDeviceEndsTheRunAndNamesTheNewestCheckpoint) {
   ::unsetenv("CUDA_EMULATION_FAILS_AFTER");
   EXPECT_NE(message.find("waiting for the GPU"), std::string::npos) << message;
   EXPECT_NE(message.find("checkpoint-3: run the same command again"), std::string::npos) << message;
+}
+
+// A process computes on one GPU, and this one has chosen the first: the test begins again in a process of its own.
+TEST(CudaSecondGpuDeathTest, TrainsAndGenerates) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  ::setenv("CUDA_EMULATION_DEVICES", "2", 1);
+  bool is_there = false;
+  if constexpr (kWithCuda) is_there = cuda::device_count().count > 1;
+  if (!is_there) GTEST_SKIP() << "there is one GPU";
+  const auto train_and_generate = [] {
+    const auto folder = memory_folder();
+    TrainConfig config = tiny_pretraining(*folder / "run");
+    config.report = false;
+    config.device = "cuda:1";
+    config.max_steps = 1;
+    config.eval_rows = 4;
+    fs::create_directories(config.output_dir);
+    TrainingRun prepared = prepare_run(config);
+    Trainer(prepared, {}).train();
+    GenerationOptions options;
+    options.max_new_tokens = 4;
+    size_t tokens = 0;
+    generate(*prepared.student, {{1, 5}, {1}}, options, [&](size_t, int32_t) { ++tokens; });
+    return prepared.device == Device{DeviceKind::cuda, 1} && tokens > 0;
+  };
+  EXPECT_EXIT(std::exit(train_and_generate() ? 0 : 1), testing::ExitedWithCode(0), "");
+  ::unsetenv("CUDA_EMULATION_DEVICES");
 }
 
 }  // namespace
