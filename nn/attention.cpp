@@ -44,7 +44,7 @@ Variable SelfAttention::decode(const Variable& x, DecodeContext& context) const 
   const Tensor qkv = linear(x, qkv_).data().reshape({batch, 1, H + 2 * Hkv, Dh});
   Tensor q = qkv.narrow(2, 0, H);
   KvCache::Layer& cache = context.cache->layers[size_t(layer_)];
-  kernels::rotate_and_append(q, cache.k, cache.v, qkv.narrow(2, H, Hkv), qkv.narrow(2, H + Hkv, Hkv), context.rope,
+  kernels::rotate_and_append(q, cache.k, cache.v, qkv.narrow(2, H, Hkv), qkv.narrow(2, H + Hkv, Hkv), context.cache->rope,
                              context.cache->lengths);
   Tensor o = Tensor::empty({batch, H, Dh}, x.dtype(), qkv.device()), probabilities;
   if (has_followers_) {

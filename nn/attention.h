@@ -26,7 +26,6 @@ struct AttentionContext {
 
 // One decoding step: a single new position per sequence.
 struct DecodeContext {
-  kernels::RopeTable rope;  // as long as the cache
   KvCache* cache = nullptr;  // its lengths count the new position already
   std::map<int64_t, Tensor> probabilities;  // by leader: (B, H, capacity), accumulator dtype
 };

@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "tensor/tensor.h"
+#include "kernels/rope.h"
 
 namespace echo {
 
@@ -15,6 +15,7 @@ struct KvCache {
     Tensor v;  // (B, capacity, Hkv, Dh)
   };
   std::vector<Layer> layers;
+  kernels::RopeTable rope;  // angles of its positions: a step that was recorded finds them where they were
   Tensor lengths;       // (B) i32, where the layers are: positions filled, by sequence
   int64_t longest = 0;  // of the lengths, as the host knows it
   int64_t capacity = 0;

@@ -113,6 +113,7 @@ Tensor Llama::logits(const Tensor& hidden) const {
 KvCache Llama::make_cache(int64_t batch, int64_t capacity, DType dtype) const {
   KvCache cache;
   cache.capacity = capacity;
+  cache.rope = rope_table(capacity, dtype);
   const Shape shape{batch, capacity, config_.num_key_value_heads, config_.head_dim};
   for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
     KvCache::Layer layer;
@@ -130,7 +131,6 @@ Tensor Llama::decode(const Tensor& ids, KvCache& cache, DType compute_dtype) con
   kernels::extend_lengths(cache.lengths, cache.capacity);
   const int64_t batch = ids.dim(0);
   DecodeContext context;
-  context.rope = rope_table(cache.capacity, compute_dtype);
   context.cache = &cache;
   const double eps = config_.rms_norm_eps;
   Stream stream;

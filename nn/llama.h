@@ -40,6 +40,7 @@ class Llama : public Module {
   // hidden (..., D) -> (..., V)
   Tensor logits(const Tensor& hidden) const;
 
+  // dtype: the compute dtype of the steps.
   KvCache make_cache(int64_t batch, int64_t capacity, DType dtype) const;
   // The next position of each sequence, which may be at different ones: ids (B) i32 -> hidden (B, D) after the final norm. Extends the
   // cache by one. What is done on a device depends on the host by `ids` alone.

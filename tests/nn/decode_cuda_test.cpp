@@ -1,4 +1,5 @@
 #include "autograd/no_grad.h"
+#include "nn/decode_step.h"
 #include "nn/model_io.h"
 #include "tests/kernels/cuda_parity.h"
 
@@ -46,6 +47,23 @@ TEST(CudaDecodeTest, ADeviceComputesWhatTheCpuComputesForSequencesOfDifferentLen
     for (size_t step = 0; step < expected.size(); ++step)
       EXPECT_LT(largest_difference(expected[step], actual[step]), dtype == DType::f32 ? 2e-5 : 0.06) << dtype << ' ' << step;
   }
+}
+
+// A longer pass of the same model makes its table of angles anew: the recorded step goes on with the one that it was recorded with.
+TEST(CudaDecodeTest, ARecordedStepOutlivesALongerPassOfItsModel) {
+  const NoGrad no_grad;
+  const auto logits_of_steps = [](bool with_longer_pass) {
+    const auto model = small_model(kCuda);
+    KvCache cache = model->make_cache(1, 6, DType::f32);
+    ForwardOptions options;
+    options.cache = &cache;
+    model->forward(Tensor::from(std::vector<int32_t>{1, 7}, {1, 2}), options);
+    DecodeStep step(*model, cache, DType::f32);
+    for (int32_t id = 3; id < 6; ++id) step.logits({id});
+    if (with_longer_pass) model->forward(Tensor::from(std::vector<int32_t>(40, 2), {1, 40}), {});
+    return step.logits({6}).to_vector<float>();
+  };
+  EXPECT_EQ(logits_of_steps(true), logits_of_steps(false));
 }
 
 }  // namespace
