@@ -12,14 +12,20 @@ struct RecordedWork {
 RecordedWork* record_work(const std::function<void()>& work) {
   cudaGraph_t graph = nullptr;
   ECHO_CUDA(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal));
+  begin_recording();
   try {
     work();
   } catch (...) {
     (void)cudaStreamEndCapture(stream(), &graph);
+    end_recording();
     if (graph != nullptr) (void)cudaGraphDestroy(graph);
     throw;
   }
-  ECHO_CUDA(cudaStreamEndCapture(stream(), &graph));
+  const cudaError_t end = cudaStreamEndCapture(stream(), &graph);
+  const size_t outliving = end_recording();
+  check(end, "cudaStreamEndCapture");
+  if (outliving > 0) (void)cudaGraphDestroy(graph);
+  ECHO_CHECK(outliving == 0, "recorded work has made ", outliving, " tensors that outlive it");
   cudaGraphExec_t executable = nullptr;
   const cudaError_t status = cudaGraphInstantiate(&executable, graph, 0);
   (void)cudaGraphDestroy(graph);

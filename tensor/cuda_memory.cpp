@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cstring>
 #include <mutex>
+#include <set>
+#include <vector>
 
 #include "tensor/cuda_context.h"
 #include "tensor/cuda_error.h"
@@ -41,6 +43,13 @@ class PinnedRing {
   size_t next_ = 0;
 };
 
+// What is known of memory while a graph records.
+struct Recording {
+  bool is_active = false;
+  std::set<void*> made;
+  std::vector<void*> kept;  // from before, to be freed at the end
+};
+
 struct State {
   std::mutex mutex;
   int index = -1;
@@ -48,6 +57,7 @@ struct State {
   cudaMemPool_t pool = nullptr;
   DeviceProperties properties;
   PinnedRing ring;
+  Recording recording;
   MemoryAccount account;
 };
 
@@ -114,12 +124,21 @@ void use_device(int index) { prepared(index); }
 
 cudaStream_t stream() { return prepared(-1).stream; }
 
+void begin_recording() { prepared(-1).recording.is_active = true; }
+
+size_t end_recording() noexcept {
+  State& s = state();
+  const Recording ended = std::exchange(s.recording, {});
+  for (void* const address : ended.kept) (void)cudaFreeAsync(address, s.stream);
+  return ended.made.size();
+}
+
 Block allocate(int64_t bytes, int index) {
   ECHO_CHECK(bytes >= 0, "allocate: negative size ", bytes);
   State& s = prepared(index);
   Block block{nullptr, std::max<int64_t>(bytes, 1), 0};
   cudaError_t status = cudaMallocAsync(&block.address, size_t(block.bytes), s.stream);
-  if (status == cudaErrorMemoryAllocation) {
+  if (status == cudaErrorMemoryAllocation && !s.recording.is_active) {
     // Freed memory may lie in pieces: give all of it back to the device and try once more.
     (void)cudaGetLastError();
     ECHO_CUDA(cudaStreamSynchronize(s.stream));
@@ -131,6 +150,7 @@ Block allocate(int64_t bytes, int index) {
     s.account.fail_out_of_memory({DeviceKind::cuda, s.index}, bytes, free_memory());
   }
   check(status, "cudaMallocAsync of ", bytes, " bytes");
+  if (s.recording.is_active) s.recording.made.insert(block.address);
   block.label = s.account.add(block.bytes, bytes);
   return block;
 }
@@ -138,6 +158,7 @@ Block allocate(int64_t bytes, int index) {
 void free(const Block& block) noexcept {
   State& s = state();
   s.account.remove(block.bytes, block.label);
+  if (s.recording.is_active && s.recording.made.erase(block.address) == 0) return s.recording.kept.push_back(block.address);
   (void)cudaFreeAsync(block.address, s.stream);  // fails only after an error that ends the run anyway
 }
 
@@ -159,6 +180,7 @@ int64_t free_memory() {
 void copy_to_device(void* device, const void* host, int64_t bytes) {
   if (bytes == 0) return;
   State& s = prepared(-1);
+  ECHO_CHECK(!s.recording.is_active, "recorded work reads the host's memory, which may be gone when it runs");
   if (bytes <= PinnedRing::kSlotBytes) {
     const std::lock_guard lock(s.mutex);
     s.ring.copy(device, host, bytes, s.stream);

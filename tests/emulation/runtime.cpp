@@ -10,6 +10,7 @@
 #include <map>
 #include <mutex>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -19,10 +20,11 @@
 #define ASAN_UNPOISON_MEMORY_REGION(address, bytes) ((void)(address), (void)(bytes))
 #endif
 
-// Memory that was freed while a graph was captured belongs to the graph: it is used again each time the graph runs.
+// Memory that was made and freed while a graph was captured belongs to the graph: it is used again each time the graph runs.
 struct CUgraph_st {
   std::vector<std::function<void()>> work;
-  std::vector<void*> freed;
+  std::vector<void*> made, freed;
+  bool is_valid = true;
 };
 struct CUgraphExec_st {
   std::vector<std::function<void()>> work;
@@ -114,6 +116,9 @@ int setting(const char* name, int otherwise) {
   return value == nullptr ? otherwise : std::atoi(value);
 }
 
+// What must not happen while a graph is captured, which it ends.
+cudaError_t invalidate_capture() { return capture->is_valid = false, cudaErrorStreamCaptureUnsupported; }
+
 template <class Work>
 cudaError_t enqueue(Work work) {
   if (capture != nullptr)
@@ -183,6 +188,7 @@ cudaError_t cudaMallocAsync(void** address, size_t bytes, cudaStream_t) {
   if (bytes <= kFilled) std::memset(*address, 0xff, bytes);
   ASAN_POISON_MEMORY_REGION(static_cast<std::byte*>(*address) + bytes, reserved - bytes);
   device.live[*address] = reserved;
+  if (capture != nullptr) capture->made.push_back(*address);
   return cudaSuccess;
 }
 
@@ -191,7 +197,10 @@ cudaError_t cudaFreeAsync(void* address, cudaStream_t) {
   const std::lock_guard lock(device.mutex);
   const auto found = device.live.find(address);
   if (found == device.live.end()) return cudaErrorInvalidValue;
-  if (capture != nullptr) return capture->freed.push_back(address), cudaSuccess;
+  if (capture != nullptr) {
+    if (std::erase(capture->made, address) == 0) return capture->is_valid = false, cudaErrorInvalidValue;
+    return capture->freed.push_back(address), cudaSuccess;
+  }
   ASAN_POISON_MEMORY_REGION(address, found->second);
   const size_t size = found->second;
   device.live.erase(found);
@@ -206,6 +215,8 @@ cudaError_t cudaMallocHost(void** address, size_t bytes) {
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
   if (memory().holds(to) != (kind != cudaMemcpyDeviceToHost) || memory().holds(from) != (kind != cudaMemcpyHostToDevice))
     return cudaErrorInvalidValue;
+  // The host's memory would be read or written again each time the graph runs.
+  if (capture != nullptr && kind != cudaMemcpyDeviceToDevice) return invalidate_capture();
   return enqueue([=] {
     const Access access;
     std::memcpy(to, from, bytes);
@@ -224,14 +235,14 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
   static int waits = 0;
-  if (capture != nullptr) return cudaErrorStreamCaptureUnsupported;
+  if (capture != nullptr) return invalidate_capture();
   const int limit = setting("CUDA_EMULATION_FAILS_AFTER", -1);
   if (limit < 0) return waits = 0, cudaSuccess;
   return waits++ < limit ? cudaSuccess : cudaErrorLaunchFailure;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { return *event = nullptr, cudaSuccess; }
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return capture != nullptr ? invalidate_capture() : cudaSuccess; }
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return capture != nullptr ? invalidate_capture() : cudaSuccess; }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
   if (capture != nullptr) return cudaErrorInvalidValue;
@@ -239,9 +250,11 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
-  *graph = capture;
-  capture = nullptr;
-  return *graph == nullptr ? cudaErrorInvalidValue : cudaSuccess;
+  *graph = std::exchange(capture, nullptr);
+  if (*graph == nullptr) return cudaErrorInvalidValue;
+  if ((*graph)->is_valid) return cudaSuccess;
+  (void)cudaGraphDestroy(std::exchange(*graph, nullptr));
+  return cudaErrorStreamCaptureInvalidated;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
   return *executable = new CUgraphExec_st{graph->work, std::move(graph->freed)}, cudaSuccess;
@@ -250,7 +263,10 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
   for (const std::function<void()>& work : executable->work) work();
   return cudaSuccess;
 }
-cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return delete graph, cudaSuccess; }
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  for (void* const address : graph->freed) (void)cudaFreeAsync(address, nullptr);
+  return delete graph, cudaSuccess;
+}
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
   for (void* const address : executable->freed) (void)cudaFreeAsync(address, nullptr);
   return delete executable, cudaSuccess;
