@@ -14,8 +14,8 @@
 namespace echo::cuda {
 namespace {
 
-// Small copies to the device (batches, labels) pass through page-locked slots, so that they neither wait for the device nor make the
-// driver copy twice. A slot is used again only when its last copy is done.
+// Copies to the device pass through page-locked slots: they do not wait for the device, and their source may change at once, which CUDA
+// does not promise for other memory. A slot is used again only when its last copy is done.
 class PinnedRing {
  public:
   static constexpr int64_t kSlotBytes = 1 << 20;
@@ -181,13 +181,10 @@ void copy_to_device(void* device, const void* host, int64_t bytes) {
   if (bytes == 0) return;
   State& s = prepared(-1);
   ECHO_CHECK(!s.recording.is_active, "recorded work reads the host's memory, which may be gone when it runs");
-  if (bytes <= PinnedRing::kSlotBytes) {
-    const std::lock_guard lock(s.mutex);
-    s.ring.copy(device, host, bytes, s.stream);
-    return;
-  }
-  // From pageable memory: returns when `host` has been read.
-  check(cudaMemcpyAsync(device, host, size_t(bytes), cudaMemcpyHostToDevice, s.stream), "copy of ", bytes, " bytes to the GPU");
+  const std::lock_guard lock(s.mutex);
+  for (int64_t done = 0; done < bytes; done += PinnedRing::kSlotBytes)
+    s.ring.copy(static_cast<std::byte*>(device) + done, static_cast<const std::byte*>(host) + done,
+                std::min(PinnedRing::kSlotBytes, bytes - done), s.stream);
 }
 
 void copy_to_host(void* host, const void* device, int64_t bytes) {

@@ -1,5 +1,5 @@
-// The CUDA runtime of the emulated device: memory in one reserved range that is accessible to kernels and copies only, everything done at
-// once and in order. Variables of the environment make it another machine:
+// The CUDA runtime of the emulated device: memory in one reserved range that is accessible to kernels and copies only, everything done
+// in order, and at once but for copies from the host. Variables of the environment make it another machine:
 //   CUDA_EMULATION_DEVICES=N       how many devices there are (1), of which a process uses one
 //   CUDA_EMULATION_FAILS_AFTER=N   the device fails, for good, at the wait after N successful ones
 #include <cuda_runtime.h>
@@ -119,8 +119,16 @@ int setting(const char* name, int otherwise) {
 // What must not happen while a graph is captured, which it ends.
 cudaError_t invalidate_capture() { return capture->is_valid = false, cudaErrorStreamCaptureUnsupported; }
 
+// A copy from the host that was asked for last: it reads the host's memory as late as it may, before whatever comes next.
+std::function<void()> late_copy;
+
+void finish_copy() {
+  if (late_copy) std::exchange(late_copy, nullptr)();
+}
+
 template <class Work>
 cudaError_t enqueue(Work work) {
+  finish_copy();
   if (capture != nullptr)
     capture->work.emplace_back(work);
   else
@@ -193,6 +201,7 @@ cudaError_t cudaMallocAsync(void** address, size_t bytes, cudaStream_t) {
 }
 
 cudaError_t cudaFreeAsync(void* address, cudaStream_t) {
+  finish_copy();
   Memory& device = memory();
   const std::lock_guard lock(device.mutex);
   const auto found = device.live.find(address);
@@ -217,10 +226,13 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
     return cudaErrorInvalidValue;
   // The host's memory would be read or written again each time the graph runs.
   if (capture != nullptr && kind != cudaMemcpyDeviceToDevice) return invalidate_capture();
-  return enqueue([=] {
+  const auto copy = [=] {
     const Access access;
     std::memcpy(to, from, bytes);
-  });
+  };
+  if (kind != cudaMemcpyHostToDevice) return enqueue(copy);
+  finish_copy();
+  return late_copy = copy, cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void* address, int value, size_t bytes, cudaStream_t) {
   if (!memory().holds(address)) return cudaErrorInvalidValue;
@@ -236,13 +248,17 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
   static int waits = 0;
   if (capture != nullptr) return invalidate_capture();
+  finish_copy();
   const int limit = setting("CUDA_EMULATION_FAILS_AFTER", -1);
   if (limit < 0) return waits = 0, cudaSuccess;
   return waits++ < limit ? cudaSuccess : cudaErrorLaunchFailure;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { return *event = nullptr, cudaSuccess; }
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return capture != nullptr ? invalidate_capture() : cudaSuccess; }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return capture != nullptr ? invalidate_capture() : cudaSuccess; }
+cudaError_t cudaEventSynchronize(cudaEvent_t) {
+  if (capture != nullptr) return invalidate_capture();
+  return finish_copy(), cudaSuccess;
+}
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
   if (capture != nullptr) return cudaErrorInvalidValue;
@@ -260,6 +276,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
   return *executable = new CUgraphExec_st{graph->work, std::move(graph->freed)}, cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
+  finish_copy();
   for (const std::function<void()>& work : executable->work) work();
   return cudaSuccess;
 }
