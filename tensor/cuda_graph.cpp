@@ -1,5 +1,8 @@
 #include "tensor/cuda_graph.h"
 
+#include <memory>
+#include <utility>
+
 #include "tensor/cuda_context.h"
 #include "tensor/cuda_error.h"
 
@@ -7,6 +10,7 @@ namespace echo::cuda {
 
 struct RecordedWork {
   cudaGraphExec_t executable;
+  std::unique_ptr<RecordedMemory> memory;
 };
 
 RecordedWork* record_work(const std::function<void()>& work) {
@@ -17,26 +21,31 @@ RecordedWork* record_work(const std::function<void()>& work) {
     work();
   } catch (...) {
     (void)cudaStreamEndCapture(stream(), &graph);
-    end_recording();
+    if (auto memory = end_recording(); memory->taken() > 0) abandon(std::move(memory));
     if (graph != nullptr) (void)cudaGraphDestroy(graph);
     throw;
   }
   const cudaError_t end = cudaStreamEndCapture(stream(), &graph);
-  const size_t outliving = end_recording();
+  std::unique_ptr<RecordedMemory> memory = end_recording();
+  const size_t outliving = memory->taken();
+  if (outliving > 0) {
+    if (graph != nullptr) (void)cudaGraphDestroy(graph);
+    abandon(std::move(memory));
+  }
   check(end, "cudaStreamEndCapture");
-  if (outliving > 0) (void)cudaGraphDestroy(graph);
   ECHO_CHECK(outliving == 0, "recorded work has made ", outliving, " tensors that outlive it");
   cudaGraphExec_t executable = nullptr;
   const cudaError_t status = cudaGraphInstantiate(&executable, graph, 0);
   (void)cudaGraphDestroy(graph);
   check(status, "cudaGraphInstantiate");
-  return new RecordedWork{executable};
+  return new RecordedWork{executable, std::move(memory)};
 }
 
 void run_recorded(RecordedWork* recorded) { ECHO_CUDA(cudaGraphLaunch(recorded->executable, stream())); }
 
 void drop_recorded(RecordedWork* recorded) noexcept {
   if (recorded == nullptr) return;
+  (void)cudaStreamSynchronize(stream());  // it may still run, and its memory goes
   (void)cudaGraphExecDestroy(recorded->executable);
   delete recorded;
 }

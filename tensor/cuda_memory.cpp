@@ -3,8 +3,9 @@
 #include <array>
 #include <atomic>
 #include <cstring>
+#include <memory>
 #include <mutex>
-#include <set>
+#include <utility>
 #include <vector>
 
 #include "tensor/cuda_context.h"
@@ -43,13 +44,6 @@ class PinnedRing {
   size_t next_ = 0;
 };
 
-// What is known of memory while a graph records.
-struct Recording {
-  bool is_active = false;
-  std::set<void*> made;
-  std::vector<void*> kept;  // from before, to be freed at the end
-};
-
 struct State {
   std::mutex mutex;
   int index = -1;
@@ -57,7 +51,9 @@ struct State {
   cudaMemPool_t pool = nullptr;
   DeviceProperties properties;
   PinnedRing ring;
-  Recording recording;
+  std::unique_ptr<RecordedMemory> recording;  // while a graph records
+  std::vector<void*> kept;                    // freed while a graph records, and from before
+  std::vector<std::unique_ptr<RecordedMemory>> abandoned;
   MemoryAccount account;
 };
 
@@ -124,21 +120,30 @@ void use_device(int index) { prepared(index); }
 
 cudaStream_t stream() { return prepared(-1).stream; }
 
-void begin_recording() { prepared(-1).recording.is_active = true; }
-
-size_t end_recording() noexcept {
-  State& s = state();
-  const Recording ended = std::exchange(s.recording, {});
-  for (void* const address : ended.kept) (void)cudaFreeAsync(address, s.stream);
-  return ended.made.size();
+void begin_recording() {
+  State& s = prepared(-1);
+  s.recording = std::make_unique<RecordedMemory>(s.account);
 }
+
+std::unique_ptr<RecordedMemory> end_recording() noexcept {
+  State& s = state();
+  for (void* const address : std::exchange(s.kept, {})) (void)cudaFreeAsync(address, s.stream);
+  return std::move(s.recording);
+}
+
+void abandon(std::unique_ptr<RecordedMemory> memory) { state().abandoned.push_back(std::move(memory)); }
 
 Block allocate(int64_t bytes, int index) {
   ECHO_CHECK(bytes >= 0, "allocate: negative size ", bytes);
   State& s = prepared(index);
   Block block{nullptr, std::max<int64_t>(bytes, 1), 0};
+  if (s.recording != nullptr) {
+    block.address = s.recording->take(bytes);
+    if (block.address == nullptr) s.account.fail_out_of_memory({DeviceKind::cuda, s.index}, bytes, free_memory());
+    return block;
+  }
   cudaError_t status = cudaMallocAsync(&block.address, size_t(block.bytes), s.stream);
-  if (status == cudaErrorMemoryAllocation && !s.recording.is_active) {
+  if (status == cudaErrorMemoryAllocation) {
     // Freed memory may lie in pieces: give all of it back to the device and try once more.
     (void)cudaGetLastError();
     ECHO_CUDA(cudaStreamSynchronize(s.stream));
@@ -150,15 +155,17 @@ Block allocate(int64_t bytes, int index) {
     s.account.fail_out_of_memory({DeviceKind::cuda, s.index}, bytes, free_memory());
   }
   check(status, "cudaMallocAsync of ", bytes, " bytes");
-  if (s.recording.is_active) s.recording.made.insert(block.address);
   block.label = s.account.add(block.bytes, bytes);
   return block;
 }
 
 void free(const Block& block) noexcept {
   State& s = state();
+  if (s.recording != nullptr && s.recording->give_back(block.address)) return;
+  for (const auto& memory : s.abandoned)
+    if (memory->give_back(block.address)) return;
   s.account.remove(block.bytes, block.label);
-  if (s.recording.is_active && s.recording.made.erase(block.address) == 0) return s.recording.kept.push_back(block.address);
+  if (s.recording != nullptr) return s.kept.push_back(block.address);
   (void)cudaFreeAsync(block.address, s.stream);  // fails only after an error that ends the run anyway
 }
 
@@ -180,7 +187,7 @@ int64_t free_memory() {
 void copy_to_device(void* device, const void* host, int64_t bytes) {
   if (bytes == 0) return;
   State& s = prepared(-1);
-  ECHO_CHECK(!s.recording.is_active, "recorded work reads the host's memory, which may be gone when it runs");
+  ECHO_CHECK(s.recording == nullptr, "recorded work reads the host's memory, which may be gone when it runs");
   const std::lock_guard lock(s.mutex);
   for (int64_t done = 0; done < bytes; done += PinnedRing::kSlotBytes)
     s.ring.copy(static_cast<std::byte*>(device) + done, static_cast<const std::byte*>(host) + done,

@@ -184,7 +184,11 @@ cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, cudaMemPoolAttr, void* value)
 }
 cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) { return cudaSuccess; }
 
-cudaError_t cudaMallocAsync(void** address, size_t bytes, cudaStream_t) {
+namespace {
+
+cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeThreadLocal;
+
+cudaError_t make_memory(void** address, size_t bytes) {
   Memory& device = memory();
   const std::lock_guard lock(device.mutex);
   const size_t reserved = (std::max<size_t>(bytes, 1) + 2 * kDistance - 1) / kDistance * kDistance;
@@ -196,26 +200,41 @@ cudaError_t cudaMallocAsync(void** address, size_t bytes, cudaStream_t) {
   if (bytes <= kFilled) std::memset(*address, 0xff, bytes);
   ASAN_POISON_MEMORY_REGION(static_cast<std::byte*>(*address) + bytes, reserved - bytes);
   device.live[*address] = reserved;
-  if (capture != nullptr) capture->made.push_back(*address);
   return cudaSuccess;
 }
 
-cudaError_t cudaFreeAsync(void* address, cudaStream_t) {
+cudaError_t drop_memory(void* address) {
   finish_copy();
   Memory& device = memory();
   const std::lock_guard lock(device.mutex);
   const auto found = device.live.find(address);
   if (found == device.live.end()) return cudaErrorInvalidValue;
-  if (capture != nullptr) {
-    if (std::erase(capture->made, address) == 0) return capture->is_valid = false, cudaErrorInvalidValue;
-    return capture->freed.push_back(address), cudaSuccess;
-  }
   ASAN_POISON_MEMORY_REGION(address, found->second);
   const size_t size = found->second;
   device.live.erase(found);
   device.give_back(size_t(static_cast<std::byte*>(address) - device.base), size);
   return cudaSuccess;
 }
+
+}  // namespace
+
+cudaError_t cudaMallocAsync(void** address, size_t bytes, cudaStream_t) {
+  const cudaError_t status = make_memory(address, bytes);
+  if (status == cudaSuccess && capture != nullptr) capture->made.push_back(*address);
+  return status;
+}
+cudaError_t cudaFreeAsync(void* address, cudaStream_t) {
+  if (capture == nullptr) return drop_memory(address);
+  if (std::erase(capture->made, address) == 0) return capture->is_valid = false, cudaErrorInvalidValue;
+  return capture->freed.push_back(address), cudaSuccess;
+}
+
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) { return std::swap(*mode, capture_mode), cudaSuccess; }
+cudaError_t cudaMalloc(void** address, size_t bytes) {
+  if (capture != nullptr && capture_mode != cudaStreamCaptureModeRelaxed) return invalidate_capture();
+  return make_memory(address, bytes);
+}
+cudaError_t cudaFree(void* address) { return drop_memory(address); }
 
 cudaError_t cudaMallocHost(void** address, size_t bytes) {
   return (*address = std::malloc(bytes)) != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;

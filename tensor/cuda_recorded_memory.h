@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "tensor/memory_account.h"
+
+namespace echo::cuda {
+
+// Memory for the tensors that recorded work makes and drops: they are in the same places whenever the work runs. A graph could
+// allocate by itself, but each allocation would then stand between two kernels that may otherwise overlap (launch_early()).
+class RecordedMemory {
+ public:
+  // What it holds counts in `account`.
+  explicit RecordedMemory(MemoryAccount& account) : account_(account) {}
+  RecordedMemory(const RecordedMemory&) = delete;
+  ~RecordedMemory();  // nothing that uses it may be under way
+
+  // The smallest idle piece that is large enough, or a new one; null: the device has none. While a graph records.
+  void* take(int64_t bytes);
+  // False: not taken from here.
+  bool give_back(void* address);
+  size_t taken() const { return taken_.size(); }
+
+ private:
+  struct Piece {
+    void* address;
+    int64_t bytes;
+    int label;
+  };
+  MemoryAccount& account_;
+  std::vector<Piece> pieces_;
+  std::multimap<int64_t, void*> idle_;
+  std::map<void*, int64_t> taken_;
+};
+
+}  // namespace echo::cuda
