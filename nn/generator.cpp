@@ -61,8 +61,9 @@ GenerationStatistics generate(const Llama& model, const std::vector<std::vector<
     samplers.emplace_back(sampling);
   }
   const auto choose = [&](const Tensor& logits) {
+    const Tensor here = logits.to(Device{});  // one copy from a GPU for all texts
     std::vector<int32_t> tokens;
-    for (size_t i = 0; i < batch; ++i) tokens.push_back(statistics.ended[i] ? 0 : samplers[i].choose(logits.select(0, int64_t(i))));
+    for (size_t i = 0; i < batch; ++i) tokens.push_back(statistics.ended[i] ? 0 : samplers[i].choose(here.select(0, int64_t(i))));
     return tokens;
   };
 

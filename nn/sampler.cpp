@@ -2,12 +2,54 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <vector>
 
 #include "kernels/cast.h"
+#include "kernels/vector_exp.h"
 
 namespace echo {
+namespace {
+
+struct Candidate {
+  double weight;  // grows with the probability: the logit at first, then its exponential
+  int32_t id;
+};
+bool is_likelier(const Candidate& a, const Candidate& b) {
+  return a.weight > b.weight || (a.weight == b.weight && a.id < b.id);
+}
+
+double total_of(const std::vector<Candidate>& candidates) {
+  double sum = 0;
+  for (const Candidate& candidate : candidates) sum += candidate.weight;
+  return sum;
+}
+
+// Leaves the likeliest candidates whose weights reach `share` of all, at least one, and sorts them.
+void keep_share(std::vector<Candidate>& candidates, double share) {
+  const double total = total_of(candidates);
+  // Most are too small to matter: all below this together have half of what may be left out (the whole, but for rounding).
+  const double least = 0.5 * (1 - share) * total / double(candidates.size());
+  std::erase_if(candidates, [&](const Candidate& candidate) { return candidate.weight < least; });
+  std::sort(candidates.begin(), candidates.end(), is_likelier);
+  size_t count = 0;
+  for (double kept = 0; count < candidates.size() && (count == 0 || kept < share * total); ++count)
+    kept += candidates[count].weight;
+  candidates.resize(count);
+}
+
+// The candidate at which the sum of the weights exceeds `position`. Rounding may leave the whole sum below it: then the last one
+// that can be chosen at all.
+int32_t draw(const std::vector<Candidate>& candidates, double position) {
+  int32_t chosen = candidates.front().id;
+  for (const Candidate& candidate : candidates) {
+    if (candidate.weight > 0) chosen = candidate.id;
+    position -= candidate.weight;
+    if (position < 0) break;
+  }
+  return chosen;
+}
+
+}  // namespace
 
 int32_t Sampler::choose(const Tensor& logits) {
   ECHO_CHECK(logits.rank() == 1 && logits.elements() > 0, "sampler: logits are ", logits, ", expected (V)");
@@ -18,23 +60,17 @@ int32_t Sampler::choose(const Tensor& logits) {
     fail(ExitCode::numerical, "the model's logits are not finite: its weights may be damaged");
   if (options_.temperature <= 0) return int32_t(best - values.begin());
 
-  std::vector<int32_t> order(values.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return values[size_t(a)] > values[size_t(b)]; });
-  if (options_.top_k > 0 && options_.top_k < int64_t(order.size())) order.resize(size_t(options_.top_k));
-  std::vector<double> weight(order.size());
-  double total = 0;
-  for (size_t i = 0; i < order.size(); ++i)
-    total += weight[i] = std::exp((values[size_t(order[i])] - *best) / options_.temperature);
-  double kept = 0;
-  size_t count = 0;
-  while (count < order.size() && (count == 0 || (kept < options_.top_p * total && weight[count] > 0))) kept += weight[count++];
-  double remaining = random_.uniform() * kept;
-  for (size_t i = 0; i < count; ++i) {
-    remaining -= weight[i];
-    if (remaining < 0) return order[i];
+  std::vector<Candidate> candidates(values.size());
+  for (size_t i = 0; i < values.size(); ++i) candidates[i] = {values[i], int32_t(i)};
+  if (options_.top_k > 0 && options_.top_k < int64_t(candidates.size())) {
+    const auto end = candidates.begin() + options_.top_k;
+    std::partial_sort(candidates.begin(), end, candidates.end(), is_likelier);
+    candidates.erase(end, candidates.end());
   }
-  return order[count - 1];
+  for (Candidate& candidate : candidates)
+    candidate.weight = kernels::exponential(float((candidate.weight - *best) / options_.temperature));
+  if (options_.top_p < 1) keep_share(candidates, options_.top_p);
+  return draw(candidates, random_.uniform() * total_of(candidates));
 }
 
 }  // namespace echo

@@ -63,6 +63,26 @@ TEST(SamplerTest, TopPLeavesTheFewestThatReachIt) {
   EXPECT_EQ(frequencies({.temperature = 1, .top_k = 2, .top_p = 0.5, .seed = 5}, logits, 500).size(), 1u);
 }
 
+TEST(SamplerTest, OfEquallyLikelyTokensTheLowestIdsAreKept) {
+  const Tensor equal = Tensor::from(std::vector<float>(40, 1));
+  for (const SamplingOptions& options : {SamplingOptions{.temperature = 1, .top_k = 10}, SamplingOptions{.temperature = 1, .top_p = 0.24}}) {
+    const auto seen = frequencies(options, equal, 400);  // each of the ten is missed once in 10^18 times
+    EXPECT_EQ(seen.size(), 10u);
+    EXPECT_EQ(seen.rbegin()->first, 9);
+  }
+}
+
+// Two likely tokens, 100 that have 0.15 together, and 100 that are not worth sorting: 0.05 / 0.0015 of the former are needed.
+TEST(SamplerTest, TopPKeepsManyUnlikelyTokensWhereTheyAreNeeded) {
+  std::vector<double> probabilities = {0.6, 0.25};
+  probabilities.resize(102, 0.0015);
+  probabilities.resize(202, 1e-9);
+  const auto seen = frequencies({.temperature = 1, .top_p = 0.9, .seed = 8}, logits_of(probabilities));
+  EXPECT_NEAR(seen.at(0), 0.6 / 0.901, 0.018);
+  EXPECT_EQ(seen.size(), 2u + 34u);  // each comes 33 times on average
+  EXPECT_EQ(seen.rbegin()->first, 35);
+}
+
 TEST(SamplerTest, TheSameSeedChoosesTheSame) {
   const Tensor logits = logits_of({0.25, 0.25, 0.25, 0.25});
   const auto choices = [&](uint64_t seed) {
