@@ -39,6 +39,8 @@ MemoryStatistics memory_statistics(Device device);
 // What tensors may take in all: what they hold and what is free; -1 where the system does not say.
 int64_t available_memory(Device device);
 void reset_memory_peak(Device device);  // peaks start again from what is in use
+// Gives memory that is kept for reuse back to the system, where another process may want it. On a GPU it waits.
+void release_cached_memory(Device device);
 
 // Memory for tensors on the CPU: aligned to 64 bytes (2 MiB and huge pages when large), freed blocks kept by size for the next
 // request of that size, since a training step asks for the same sizes again and again and fresh pages cost a fault each.

@@ -177,6 +177,11 @@ MemoryStatistics memory_statistics() {
 
 void reset_memory_peak() { prepared(-1).account.reset_peak(); }
 
+void release_cached_memory() {
+  synchronize();
+  ECHO_CUDA(cudaMemPoolTrimTo(prepared(-1).pool, 0));
+}
+
 int64_t free_memory() {
   State& s = prepared(-1);
   size_t available = 0, total = 0;

@@ -40,6 +40,7 @@ Block allocate(int64_t bytes, int index);  // aligned to 256 bytes
 void free(const Block& block) noexcept;
 MemoryStatistics memory_statistics();
 void reset_memory_peak();
+void release_cached_memory();  // waits, and gives what the pool keeps for reuse back to the device
 int64_t free_memory();      // bytes that the device has left, the pool's unused ones included
 
 void copy_to_device(void* device, const void* host, int64_t bytes);  // `host` may be reused at once

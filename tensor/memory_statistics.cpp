@@ -34,4 +34,11 @@ void reset_memory_peak(Device device) {
   CpuAllocator::instance().reset_peak();
 }
 
+void release_cached_memory(Device device) {
+  if (!device.is_cpu()) {
+    if constexpr (kWithCuda) return cuda::release_cached_memory();
+  }
+  CpuAllocator::instance().release_cache();
+}
+
 }  // namespace echo

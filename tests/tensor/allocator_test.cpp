@@ -95,7 +95,7 @@ TEST(AllocatorTest, FreedBlocksServeTheNextRequestOfTheirSize) {
     EXPECT_EQ(tensor.raw_data(), first);
     EXPECT_EQ(allocator().statistics().cached, 0);
   }
-  allocator().release_cache();
+  release_cached_memory(Device{});
   EXPECT_EQ(allocator().statistics().cached, 0);
 }
 
