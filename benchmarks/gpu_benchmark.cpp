@@ -3,14 +3,15 @@
 //   {"case": "attention_forward", "rows": 8, "tokens": 2048, "heads": 32, "kv_heads": 4, "head_dim": 64, "seconds": 0.1}
 // A case is prepared and warmed up when it is first asked for, and kept until {"case": "release"}. A request takes a sample of
 // about `seconds` and answers with a line of JSON: seconds an iteration, those until the host had asked for it, and the peak of
-// memory. What fails is answered with its reason. benchmarks/compare_gpu.py asks; benchmarks/peer_torch_gpu.py answers the same
-// requests.
+// memory. With "trim" the memory that is kept for reuse is given back afterwards, for another process on the GPU. What fails is
+// answered with its reason. benchmarks/compare_gpu.py asks; benchmarks/peer_torch_gpu.py answers the same requests.
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cmath>
 #include <iostream>
 
 #include "base/program.h"
+#include "benchmarks/attention_cases.h"
 #include "benchmarks/kernel_cases.h"
 #include "benchmarks/model_cases.h"
 #include "tensor/allocator.h"
@@ -36,14 +37,21 @@ class Server {
     if (name == "release") {
       prepared_.clear();
       shelf_ = {};
-      wait_for(device_);
+      release_cached_memory(device_);
       return {{"case", name}, {"in_use_bytes", memory_statistics(device_).in_use}};
     }
     json key = request;
     key.erase("seconds");
+    key.erase("trim");
+    const bool trim = request.value("trim", false);
     auto found = prepared_.find(key.dump());
-    if (found == prepared_.end()) found = prepared_.emplace(key.dump(), prepare(name, request)).first;
-    return sample(name, found->second);
+    const bool is_new = found == prepared_.end();
+    if (is_new) found = prepared_.emplace(key.dump(), prepare(name, request)).first;
+    // What the last sample gave back is taken again before the clock starts.
+    if (trim && !is_new) time_of(found->second.benchmark, 1);
+    const json answer = sample(name, found->second);
+    if (trim) release_cached_memory(device_);
+    return answer;
   }
 
  private:
@@ -72,22 +80,23 @@ class Server {
     fail(ExitCode::usage, "case ", name, " is not known");
   }
 
+  double time_of(const BenchmarkCase& benchmark, int64_t iterations) {
+    benchmark.before();
+    const auto begin = Clock::now();
+    for (int64_t i = 0; i < iterations; ++i) benchmark.work();
+    wait_for(device_);
+    return seconds_since(begin) / double(iterations);
+  }
+
   // Warms up, and finds out how many iterations fill a sample.
   Prepared prepare(const std::string& name, const json& request) {
     const auto start = Clock::now();
     Prepared result{make(name, request), 1, 0};
     const BenchmarkCase& benchmark = result.benchmark;
-    const auto time_of = [&](int64_t iterations) {
-      benchmark.before();
-      const auto begin = Clock::now();
-      for (int64_t i = 0; i < iterations; ++i) benchmark.work();
-      wait_for(device_);
-      return seconds_since(begin) / double(iterations);
-    };
-    time_of(std::min<int64_t>(3, std::max<int64_t>(1, benchmark.iterations)));
+    time_of(benchmark, std::min<int64_t>(3, std::max<int64_t>(1, benchmark.iterations)));
     result.iterations = benchmark.iterations;
     if (result.iterations == 0) {
-      const double once = time_of(1);
+      const double once = time_of(benchmark, 1);
       result.iterations = std::clamp(int64_t(request.value("seconds", 0.1) / once), int64_t{1}, int64_t{2000});
     }
     result.setup_seconds = seconds_since(start);
@@ -120,17 +129,23 @@ class Server {
   std::map<std::string, Prepared> prepared_;
 };
 
-std::string device_name(Device device) {
+json greeting(Device device) {
+  json result = {{"ready", true}, {"engine", "echo"}, {"device", "cpu"}};
   if constexpr (kWithCuda) {
-    if (!device.is_cpu()) return cuda::properties().name;
+    if (!device.is_cpu()) {
+      const cuda::DeviceProperties& gpu = cuda::properties();
+      result["device"] = gpu.name;
+      result["capability"] = concat(gpu.major, ".", gpu.minor);
+      result["memory_bytes"] = gpu.memory_bytes;
+    }
   }
-  return "cpu";
+  return result;
 }
 
 int run(const std::string& setting) {
   const Device device = choose_device(setting).device;
   Server server(device);
-  std::cout << json{{"ready", true}, {"engine", "echo"}, {"device", device_name(device)}}.dump() << std::endl;
+  std::cout << greeting(device).dump() << std::endl;
   std::string line;
   while (std::getline(std::cin, line)) {
     json answer;

@@ -1,21 +1,21 @@
 #pragma once
 
-// Single kernels for gpu_benchmark: products, copies, attention, the head with its losses, element by element, the optimizer.
-#include <cmath>
-#include <map>
+// Single kernels for gpu_benchmark: products, copies, the head with its losses, element by element, the optimizer.
 #include <memory>
-#include <optional>
 
 #include "benchmarks/benchmark_case.h"
 #include "kernels/adamw.h"
 #include "kernels/attention.h"
 #include "kernels/cast.h"
 #include "kernels/distillation_loss.h"
+#include "kernels/distillation_rows.h"
 #include "kernels/embedding.h"
 #include "kernels/gradient_norm.h"
 #include "kernels/matmul.h"
+#include "kernels/mean_squared_error.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
+#include "kernels/softmax.h"
 #include "kernels/swiglu.h"
 
 namespace echo::benchmarks {
@@ -39,68 +39,6 @@ inline BenchmarkCase matmul_case(const json& request, Device device) {
   Tensor c = Tensor::empty({m, n}, request.value("output", "") == "f32" ? DType::f32 : dtype, device);
   const auto mode = [](bool transposed) { return transposed ? kernels::Transpose::yes : kernels::Transpose::no; };
   return {.work = [=, ta = mode(a_is_transposed), tb = mode(b_is_transposed)]() mutable { kernels::matmul(c, a, ta, b, tb); }};
-}
-
-// A block of layers that share a matrix: queries, keys and values are slices of fused projections, as in the model.
-struct AttentionBlockTensors {
-  Tensor q, k, lse, row_sum, dq, dk;
-  struct Layer {
-    Tensor v, o, d_o, dv;
-  };
-  std::vector<Layer> layers;
-  double scale = 1;
-
-  // {"rows", "tokens", "heads", "kv_heads", "head_dim", "layers"}
-  AttentionBlockTensors(const json& request, Device device) {
-    const int64_t rows = request.at("rows"), tokens = request.at("tokens"), width = request.at("head_dim");
-    const int64_t heads = request.at("heads"), kv_heads = request.at("kv_heads"), count = request.value("layers", 1);
-    const DType dtype = dtype_from(request);
-    const Tensor fused = random_tensor({rows, tokens, heads + 2 * kv_heads, width}, dtype, device, 1);
-    const Tensor d_fused = Tensor::empty_like(fused);
-    scale = 1 / std::sqrt(double(width));
-    q = fused.narrow(2, 0, heads), k = fused.narrow(2, heads, kv_heads);
-    dq = d_fused.narrow(2, 0, heads), dk = d_fused.narrow(2, heads, kv_heads);
-    lse = Tensor::empty({rows, heads, tokens}, DType::f32, device);
-    row_sum = Tensor::zeros_like(lse);
-    for (int64_t i = 0; i < count; ++i) {
-      const Shape outputs{rows, tokens, heads, width}, values{rows, tokens, kv_heads, width};
-      Layer layer;
-      layer.v = i == 0 ? fused.narrow(2, heads + kv_heads, kv_heads) : random_tensor(values, dtype, device, uint64_t(10 + i));
-      layer.dv = i == 0 ? d_fused.narrow(2, heads + kv_heads, kv_heads) : Tensor::empty(values, dtype, device);
-      layer.d_o = random_tensor(outputs, dtype, device, uint64_t(20 + i));
-      layer.o = Tensor::empty(outputs, dtype, device);
-      layers.push_back(layer);
-    }
-    forward();
-    for (size_t i = 1; i < layers.size(); ++i) follower_forward(i);
-  }
-
-  void forward() { kernels::attention_forward(layers[0].o, lse, q, k, layers[0].v, {}, scale); }
-  void follower_forward(size_t i) { kernels::shared_attention_forward(layers[i].o, q, k, lse, layers[i].v, {}, scale); }
-  void backward() {
-    row_sum.fill_zero();
-    std::vector<kernels::AttentionUse> uses;
-    for (Layer& layer : layers) {
-      kernels::attention_row_sums(row_sum, layer.d_o, layer.o);
-      uses.push_back({layer.d_o, layer.v});
-    }
-    for (size_t i = 1; i < layers.size(); ++i)
-      kernels::attention_value_backward(layers[i].dv, layers[i].d_o, q, k, lse, {}, scale);
-    kernels::attention_backward(dq, dk, layers[0].dv, uses, q, k, lse, row_sum, {}, scale);
-  }
-};
-
-inline BenchmarkCase attention_forward_case(const json& request, Device device) {
-  return {.work = [tensors = std::make_shared<AttentionBlockTensors>(request, device)] { tensors->forward(); }};
-}
-
-inline BenchmarkCase follower_forward_case(json request, Device device) {
-  request["layers"] = 2;
-  return {.work = [tensors = std::make_shared<AttentionBlockTensors>(request, device)] { tensors->follower_forward(1); }};
-}
-
-inline BenchmarkCase attention_backward_case(const json& request, Device device) {
-  return {.work = [tensors = std::make_shared<AttentionBlockTensors>(request, device)] { tensors->backward(); }};
 }
 
 // {"tokens", "hidden", "vocab", "teacher"}: the heads' products, three losses (without teacher one), the gradients of hidden
@@ -130,6 +68,33 @@ inline BenchmarkCase head_case(const json& request, Device device) {
   };
   result.report = [loss](json& answer) { answer["loss"] = *loss; };
   return result;
+}
+
+// {"loss_tokens", "vocab"}: from logits of student and teacher to the three losses and the logits' gradient, without products.
+inline BenchmarkCase loss_rows_case(const json& request, Device device) {
+  const int64_t rows = request.at("loss_tokens"), vocabulary = request.at("vocab");
+  const DType dtype = dtype_from(request);
+  const Tensor student = random_tensor({rows, vocabulary}, DType::f32, device, 1);
+  const Tensor teacher = random_tensor({rows, vocabulary}, DType::f32, device, 2);
+  const Tensor labels = Tensor::from(random_ids(rows, vocabulary, 3)).to(device);
+  Tensor gradient = Tensor::empty({rows, vocabulary}, dtype, device);
+  Tensor terms = Tensor::empty({kernels::cuda::kRowTerms, rows}, DType::f32, device);
+  const kernels::DistillationWeights weights{.kl = 0.25, .hard_label = 0.5, .true_label = 0.25};
+  return {.work = [=, scale = 1 / double(rows)]() mutable {
+    if (!device.is_cpu()) {
+      if constexpr (kWithCuda)
+        kernels::cuda::distillation_rows(terms, 0, gradient, student, teacher, labels, weights, scale, {});
+      return;
+    }
+    const auto run = [&]<class G>(G* to) {
+      kernels::rows::distillation_rows<float, G>(to, student.data<float>(), teacher.data<float>(), labels.data<int32_t>(), rows,
+                                                 vocabulary, weights, scale, {});
+    };
+    if (dtype == DType::bf16)
+      run(gradient.data<bfloat16>());
+    else
+      run(gradient.data<float>());
+  }};
 }
 
 // {"kernel", "tokens", "hidden", "mlp", "vocab", "heads", "kv_heads", "head_dim", "sequence"}: what layers do by element.
@@ -182,6 +147,25 @@ inline BenchmarkCase elementwise_case(const json& request, Device device) {
     return {.work = [from = random_tensor(rows, DType::f32, device, seed++), to = empty(rows, DType::bf16)]() mutable {
       kernels::cast(to, from);
     }};
+  if (kernel == "softmax_forward")
+    return {.work = [x = random(rows), y = empty(rows, dtype)]() mutable { kernels::softmax_forward(y, x, 1); }};
+  if (kernel == "softmax_backward")
+    return {.work = [y = random(rows), dy = random(rows), dx = empty(rows, dtype)]() mutable {
+      kernels::softmax_backward(dx, dy, y, 1);
+    }};
+  if (kernel == "hidden_error")  // the host waits for the sums, as in a step
+    return {.work = [student = random(rows), teacher = random(rows), d_student = empty(rows, dtype), tokens]() mutable {
+      kernels::mean_squared_error(d_student, GradientMode::overwrite, student, teacher, {}, kernels::HiddenNormalization::none,
+                                  1 / double(tokens));
+    }};
+  if (kernel == "attention_row_sums") {
+    const Shape outputs{tokens / sequence, sequence, heads, head_dim};
+    return {.work = [d_o = random(outputs), o = random(outputs),
+                     row_sum = Tensor::zeros({tokens / sequence, heads, sequence}, DType::f32, device)]() mutable {
+      kernels::attention_row_sums(row_sum, d_o, o);
+    }};
+  }
+  if (kernel == "loss_rows") return loss_rows_case(request, device);
   const Tensor ids = Tensor::from(random_ids(tokens, vocabulary, seed++)).to(device);
   if (kernel == "embedding_forward")
     return {

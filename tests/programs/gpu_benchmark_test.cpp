@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "tests/programs/program_support.h"
@@ -48,9 +49,10 @@ TEST(GpuBenchmarkTest, EveryCaseIsTimedAtToySizesOnTheCpu) {
   };
   requests[4]["layers"] = 4;
   for (const char* kernel : {"rms_norm_forward", "add_rms_norm_forward", "rms_norm_backward", "rope", "swiglu_forward",
-                             "swiglu_backward", "cast", "embedding_forward", "embedding_backward"}) {
+                             "swiglu_backward", "cast", "embedding_forward", "embedding_backward", "softmax_forward",
+                             "softmax_backward", "hidden_error", "attention_row_sums", "loss_rows"}) {
     json fields = model;
-    fields.update({{"kernel", kernel}, {"tokens", 32}, {"sequence", 16}});
+    fields.update({{"kernel", kernel}, {"tokens", 32}, {"sequence", 16}, {"loss_tokens", 8}});
     requests.push_back(request("elementwise", fields));
   }
   requests.push_back({{"case", "release"}});
@@ -64,6 +66,35 @@ TEST(GpuBenchmarkTest, EveryCaseIsTimedAtToySizesOnTheCpu) {
     EXPECT_GT(answer.value("iterations", 0), 0) << requests[i] << " -> " << answer;
   }
   EXPECT_EQ(answers.back().value("in_use_bytes", -1), 0) << "what was prepared is released";
+}
+
+// What two processes computed is compared by sketches: alike for the same requests, with the first answer only, and as far from
+// each other as the results where something else was computed.
+TEST(GpuBenchmarkTest, SketchesTellResultsApart) {
+  const auto program = find_program("benchmarks/gpu_benchmark");
+  if (!program) GTEST_SKIP() << kNotBuilt;
+  const auto request = [](const char* name, const char* dtype) {
+    return json{{"case", name},  {"seconds", 0.001}, {"rows", 1},      {"tokens", 40},   {"heads", 4},  {"kv_heads", 2},
+                {"head_dim", 8}, {"layers", 2},      {"dtype", dtype}, {"sketch", true}, {"trim", true}};
+  };
+  const json forward = request("attention_forward", "f32"), backward = request("attention_backward", "f32");
+  const auto first = answers_to({forward, forward, backward, request("attention_forward", "bf16")}, *program);
+  const auto second = answers_to({forward}, *program);
+  ASSERT_EQ(first.size(), 5u);
+  ASSERT_EQ(second.size(), 2u);
+  ASSERT_TRUE(first[1].contains("sketch") && first[3].contains("sketch") && first[4].contains("sketch")) << first[1];
+  EXPECT_FALSE(first[2].contains("sketch")) << "told once";
+  EXPECT_EQ(first[1]["sketch"], second[1]["sketch"]);
+  for (const char* name : {"dq", "dk", "dv0", "dv1"}) EXPECT_EQ(first[3]["sketch"][name].size(), 256u) << name;
+  double distance = 0, norm = 0;
+  for (size_t i = 0; i < 256; ++i) {
+    const double a = first[1]["sketch"]["o"][i], b = first[4]["sketch"]["o"][i];
+    distance += (a - b) * (a - b);
+    norm += a * a;
+  }
+  // bf16 keeps 8 bits: operands and results are off by up to 0.4 %, on average a third of it.
+  EXPECT_GT(std::sqrt(distance / norm), 5e-4);
+  EXPECT_LT(std::sqrt(distance / norm), 1e-2);
 }
 
 TEST(GpuBenchmarkTest, ARequestThatCannotBeAnsweredDoesNotEndTheProgram) {
