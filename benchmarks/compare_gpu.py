@@ -3,300 +3,249 @@
     python benchmarks/compare_gpu.py --program FOLDER/gpu_benchmark [--results FILE.json] [--document FILE.md]
         [--quick] [--device cpu --tiny]
 
-Two servers live for the whole run (gpu_benchmark, peer_torch_gpu.py), so that set-up and compilation are paid once. A rotation
-is a list of cases that are asked for one after the other, round after round; the first round warms up and does not count.
-Figures are medians of rounds, ratios medians of the ratios of each round. A case that fails, or for which no time is left, is
-reported with its reason and the run goes on. benchmarks/gpu_models.py holds sizes and formulas, benchmarks/gpu_report.py the
-targets. benchmarks/run_gpu.sh runs this.
+Servers live for the whole run (gpu_benchmark, peer_torch_gpu.py), so that set-up and compilation are paid once. A rotation is
+a list of cases that are asked for one after the other, round after round; the first round warms up and does not count. Figures
+are medians of rounds, ratios medians of the ratios of each round. A case that fails, or for which no time is left, is reported
+with its reason and the run goes on. What is quick and ours comes first, what PyTorch compiles for a minute last; after every
+round results and document are written anew, so that a run that is killed leaves what it had. benchmarks/gpu_plan.py holds the
+cases, gpu_models.py formulas, gpu_report.py targets. benchmarks/run_gpu.sh runs this.
 """
 import argparse
 import json
+import math
 import os
-import queue
-import subprocess
+import signal
 import sys
-import threading
 import time
+import traceback
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import gpu_models as models
 import gpu_report
+from gpu_plan import Plan
+from gpu_servers import Server, is_out_of_memory
+
+FULL_SECONDS, QUICK_SECONDS = 510, 140
+NO_TIME = "the time limit"
 
 
-class Server:
-    """A program that answers lines of JSON. A fresh one is started when it has ended or does not answer in time, unless two in a
-    row did not come up."""
+class Ended(BaseException):
+    """Somebody asked the run to end."""
 
-    def __init__(self, command, log):
-        self.command, self.log = command, log
-        self.greeting, self.failed_starts = {}, 0
-        self.start()
 
-    def start(self):
-        self.is_greeted = False
-        self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True)
-        self.lines = queue.Queue()
-        threading.Thread(target=self.read, args=(self.process, self.lines), daemon=True).start()
+def end_run(number, _):
+    raise Ended(signal.Signals(number).name)
 
-    @staticmethod
-    def read(process, lines):
-        for line in process.stdout:
-            if line.startswith("{"):  # libraries print too
-                lines.put(line)
-        lines.put(None)
 
-    def receive(self, timeout):
-        try:
-            line = self.lines.get(timeout=max(1, timeout))
-        except queue.Empty:
-            self.stop()
-            return {"error": f"no answer within {timeout:.0f} s"}
-        if line is None:
-            self.stop()
-            return {"error": "the program ended; see the log"}
-        return json.loads(line)
-
-    def ask(self, request, timeout):
-        if self.failed_starts == 2:
-            return {"error": "the program does not start; see the log"}
-        if self.process is None:
-            self.start()
-        if not self.is_greeted:
-            greeting = self.receive(90)
-            if "error" in greeting:
-                self.failed_starts += 1
-                return greeting
-            self.greeting, self.is_greeted, self.failed_starts = greeting, True, 0
-        try:
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
-        except OSError:
-            self.stop()
-            return {"error": "the program ended; see the log"}
-        return self.receive(timeout)
-
-    def stop(self):
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
+def write_whole(path, text):
+    """By a rename: whoever reads the file, at whatever time, finds one state of it."""
+    with open(path + ".part", "w") as file:
+        file.write(text)
+    os.replace(path + ".part", path)
 
 
 class Run:
     def __init__(self, arguments):
         self.arguments = arguments
-        peer = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peer_torch_gpu.py")
-        os.makedirs(os.path.dirname(os.path.abspath(arguments.results)), exist_ok=True)
-        self.log = open(os.path.splitext(arguments.results)[0] + ".log", "w")
-        device = arguments.device
         self.begin = time.monotonic()
+        self.plan = Plan(arguments.tiny, arguments.quick)
+        self.rounds = arguments.rounds or (2 if arguments.tiny else 5 if arguments.quick else 7)
+        self.limit = arguments.limit or (QUICK_SECONDS if arguments.quick else FULL_SECONDS)
+        self.samples, self.failures = {}, {}  # by key: answers round by round; the reason
+        self.sketches = {}                    # by key: what a case computed, in short
+        self.fewer_rows = {}                  # by key: (rows, why not all of them)
+        self.is_complete = False
+        for path in filter(None, (arguments.results, arguments.document)):
+            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        self.document_before = ""
+        if arguments.document and os.path.exists(arguments.document):
+            with open(arguments.document) as file:
+                self.document_before = file.read() + "\n"
+        self.log = open(os.path.splitext(arguments.results)[0] + ".log", "w")
+        ours, device = [arguments.program, "--device", arguments.device], arguments.device
         self.servers = {
-            "ours": Server([arguments.program, "--device", device], self.log),
-            "peer": Server([sys.executable, peer, "--device", device.split(":")[0]], self.log),
+            "ours": Server(ours, self.log),
+            "peer": Server([sys.executable, arguments.peer, "--device", device.split(":")[0]], self.log),
+            "mma": Server(ours, self.log, {"ECHOATT_WGMMA": "0"}),
         }
-        self.samples, self.failures = {}, {}  # by case key: answers round by round; the reason
-        self.tiny = arguments.tiny
-        self.model = models.TOY if self.tiny else models.TINYLLAMA
-        self.maps = models.TOY_MAPS if self.tiny else models.MAPS
-        self.dtype = "f32" if self.tiny else "bf16"
+        for name in ("ours", "peer"):  # at once: the peer's imports take a while
+            self.servers[name].start()
+        self.greetings = {name: self.servers[name].greet(self.remaining()) for name in ("ours", "peer")}
 
     def remaining(self):
-        return self.arguments.limit - (time.monotonic() - self.begin)
+        return self.limit - (time.monotonic() - self.begin)
 
-    def ask(self, key, server, request):
-        answer = self.servers[server].ask(request, min(self.remaining(), 240))
+    def ask(self, key, name, request, patience):
+        server = self.servers[name]
+        answer = server.ask(request, min(self.remaining(), self.arguments.patience or patience))
+        if "sketch" in answer:
+            self.sketches[key] = answer.pop("sketch")
         if "error" in answer:
-            self.failures[key] = answer["error"]
+            self.failures[key] = answer["error"] if self.remaining() > 0 else NO_TIME
             # After some errors a GPU's context is lost for good. PyTorch's server keeps what it has compiled where it can.
-            if server == "ours" or "CUDA error" in answer["error"]:
-                self.servers[server].stop()
+            if name != "peer" or "CUDA error" in answer["error"]:
+                server.stop()
         return answer
 
-    def rotation(self, name, entries, rounds=None, at_once=False, expected=10, alone=False):
-        """entries: (key, server, request). at_once: both servers prepare at the same time. expected: seconds, to know when to
-        leave it out. alone: each turn has the GPU's memory to itself."""
-        if self.remaining() < expected:
-            for key, _, _ in entries:
-                self.failures[key] = "not measured: the time limit"
-            return
-        rounds = 2 if self.tiny else 3 if self.arguments.quick else rounds or self.arguments.rounds
+    def rotation(self, name, entries, limit=60, patience=20, trim=False):
+        """`limit`: seconds for the first round, and for all others; cases that hang keep no others from theirs. `patience`:
+        seconds for an answer. `trim`: each turn finds the memory that the others need for their own turns only."""
         start = time.monotonic()
-        if at_once:
-            self.warm_up_at_once(entries)
-        for turn in range(0 if not at_once else 1, rounds + 1):
-            for key, server, request in entries:
-                if key in self.failures:
-                    continue
-                if turn > 1 and self.remaining() < 10:
-                    continue
-                answer = self.ask(key, server, request)
-                if "error" not in answer and turn > 0:
-                    self.samples.setdefault(key, []).append(answer)
-                if alone and server == "ours":
-                    self.servers[server].stop()
+        self.round(entries, 0, patience, trim, end=start + min(limit, self.remaining() - 5))
+        end, seconds = time.monotonic() + min(limit, self.remaining()), 0
+        for turn in range(1, self.rounds + 1):
+            if time.monotonic() + seconds > end:
+                break  # whole rounds: each is a pair
+            seconds = self.round(entries, turn, patience, trim)
+            self.store()
+        self.release()
+        self.note(f"{name}: {time.monotonic() - start:.0f} s")
+
+    def round(self, entries, turn, patience, trim, end=math.inf):
+        begin = time.monotonic()
+        for key, server, request in entries:
+            if key not in self.failures and time.monotonic() > end:
+                self.failures[key] = NO_TIME
+            if key in self.failures:
+                continue
+            answer = self.ask(key, server, {**request, "trim": True} if trim else request, patience)
+            if "error" not in answer and turn > 0:
+                self.samples.setdefault(key, []).append(answer)
+        return time.monotonic() - begin
+
+    def release(self):
         for server in self.servers.values():
             if server.process is not None and server.is_greeted:
-                server.ask({"case": "release"}, 60)
-        self.servers["ours"].stop()  # its pool keeps what is released
-        print(f"{name}: {time.monotonic() - start:.0f} s, {self.remaining():.0f} s left", file=sys.stderr, flush=True)
+                if "error" in server.ask({"case": "release"}, min(30, max(5, self.remaining()))):
+                    server.stop()
 
-    def warm_up_at_once(self, entries):
-        def warm_up(server):
-            for key, asked, request in entries:
-                if asked == server and key not in self.failures:
-                    self.ask(key, asked, request)
+    def note(self, text):
+        print(f"{text}, {self.remaining():.0f} s left", file=sys.stderr, flush=True)
 
-        threads = [threading.Thread(target=warm_up, args=(server,)) for server in self.servers]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    def store(self):
+        results = {"command": self.arguments.command, "seconds": time.monotonic() - self.begin, "complete": self.is_complete,
+                   "failures": self.failures, "greetings": self.greetings, "fewer_rows": self.fewer_rows,
+                   "samples": self.samples}
+        write_whole(self.arguments.results, json.dumps(results, indent=1))
+        text = gpu_report.section(self)
+        if self.arguments.document:
+            write_whole(self.arguments.document, self.document_before + text)
+        return text
 
-    # ---- cases -------------------------------------------------------------------------------------------------------
-
-    def case(self, name, seconds=0.1, **fields):
-        return {"case": name, "seconds": 0.002 if self.tiny else seconds, "dtype": self.dtype, **fields}
-
-    def ceilings(self):
-        bytes_, side = (1 << 20, 64) if self.tiny else (4 << 30, 8192)
-        copy = self.case("copy", bytes=bytes_)
-        matmul = self.case("matmul", m=side, n=side, k=side)
-        return [("copy", "ours", copy), ("copy, PyTorch", "peer", copy),
-                ("matmul", "ours", matmul), ("matmul, PyTorch", "peer", matmul)]
-
-    def elementwise_tokens(self):
-        return 64 if self.tiny else 65536
+    # ---- what is measured ----------------------------------------------------------------------------------------------
 
     def measure_elementwise(self):
-        m = self.model
-        sizes = dict(tokens=self.elementwise_tokens(), sequence=32 if self.tiny else 2048,
-                     **{name: m[name] for name in ("hidden", "mlp", "vocab", "heads", "kv_heads", "head_dim")})
-        entries = [(kernel, "ours", self.case("elementwise", kernel=kernel, **sizes)) for kernel in models.ELEMENTWISE]
-        parameters = dict(parameters=self.parameters(), spans=4 if self.tiny else 88)
-        entries += [(name, "ours", self.case(name, **parameters)) for name in ("adamw", "gradient_norm")]
-        self.rotation("ceilings and element-wise kernels", self.ceilings() + entries, expected=15)
-
-    def parameters(self):
-        return models.matrix_parameters(self.model) + self.model["vocab"] * self.model["hidden"]
-
-    def step_tokens(self):
-        return (2, 32) if self.tiny else (8, 2048)  # rows, tokens a row
-
-    def attention_lengths(self):
-        if self.tiny:
-            return [32, 64]
-        return [2048] if self.arguments.quick else [512, 1024, 2048, 4096, 8192]
-
-    def block_lengths(self):
-        return [t for t in self.attention_lengths() if t in (64, 2048, 8192)]
+        self.rotation("ceilings and element-wise kernels", self.plan.ceilings() + self.plan.elementwise())
 
     def measure_attention(self):
-        heads = {name: self.model[name] for name in ("heads", "kv_heads", "head_dim")}
-        rows, length = self.step_tokens()
-        entries = []
-        for t in self.attention_lengths():
-            shape = dict(rows=max(1, rows * length // t), tokens=t, **heads)
-            for direction in ("forward", "backward"):
-                request = self.case("attention_" + direction, seconds=0.05, **shape)
-                key = f"attention {direction} {t}"
-                entries += [(key, "ours", request), (key + ", PyTorch", "peer", request)]
-            if t in self.block_lengths():
-                entries.append((f"follower forward {t}", "ours", self.case("follower_forward", seconds=0.05, **shape)))
-                block = self.case("attention_backward", seconds=0.05, layers=4, **shape)
-                entries.append((f"block backward {t}", "ours", block))
-        self.rotation("attention", entries, expected=15)
+        with_mma = self.plan.tiny or self.greetings["ours"].get("capability") == "9.0"
+        self.rotation("attention", self.plan.attention(with_mma), limit=120)
+        self.servers["mma"].stop()
 
     def measure_products(self):
-        rows, length = self.step_tokens()
-        m, tokens = self.model, rows * length
-        head = dict(tokens=tokens, hidden=m["hidden"], vocab=m["vocab"])
-        entries = [self.ceilings()[2], ("head", "ours", self.case("head", **head)),
-                   ("head, true labels", "ours", self.case("head", teacher=False, **head))]
-        entries[0] = ("matmul, beside the head", *entries[0][1:])
-        for name, (rows_, columns, inner, ta, tb, output) in models.layer_products(m, tokens).items():
-            product = dict(m=rows_, n=columns, k=inner, transpose_a=ta, transpose_b=tb, output=output)
-            entries.append(("product " + name, "ours", self.case("matmul", seconds=0.03, **product)))
-        self.rotation("head and products", entries, expected=10)
-
-    def step(self, followers, seconds=0.6, distill=False):
-        rows, tokens = self.step_tokens()
-        return self.case("step", seconds=seconds, model=self.model, rows=rows, tokens=tokens, leaders=self.maps[followers],
-                         distill=distill)
+        self.rotation("head and products", self.plan.products())
 
     def measure_training(self):
-        entries = [("step", "ours", self.step(0))]
-        if not self.arguments.quick:
-            entries.append(("step, PyTorch", "peer", self.step(0)))
-        self.rotation("training step", entries, at_once=True, expected=60)
-
-    def measure_sharing(self):
-        self.rotation("shared training", [(f"step, {n} follow", "ours", self.step(n)) for n in (0, 9, 17)], expected=20)
+        for followers, unshared in ((9, "step"), (17, "step beside 17 follow")):  # two models at a time: their memory
+            entries = [(unshared, "ours", self.plan.step(0)), (f"step, {followers} follow", "ours", self.plan.step(followers))]
+            self.rotation(f"training, {followers} of {self.plan.model['layers']} follow", entries, patience=60)
 
     def measure_distillation(self):
-        entries = [("step, 1 follows", "ours", self.step(1)), ("distillation", "ours", self.step(1, distill=True))]
-        self.rotation("distillation beside the plain step", entries, expected=20)
-        if not self.arguments.quick:
-            request = self.step(1, distill=True, seconds=0.4)
-            self.rotation("distillation beside PyTorch", [("distillation, alone", "ours", request),
-                                                          ("distillation, PyTorch", "peer", {**request, "trim": True})],
-                          rounds=5, alone=True, expected=60)
-
-    def decode(self, batch, context, followers):
-        steps = 4 if self.tiny else 64
-        return self.case("decode", model=self.model, batch=batch, context=context, steps=steps, leaders=self.maps[followers])
+        entries = [("step, 1 follows", "ours", self.plan.step(1)), ("distillation", "ours", self.plan.step(1, distill=True))]
+        self.rotation("distillation beside the plain step", entries, patience=60)
 
     def measure_decoding(self):
-        one = self.decode(1, 32 if self.tiny else 512, 0)
-        entries = [("decode 1", "ours", one)]
-        if not self.arguments.quick:
-            entries.append(("decode 1, PyTorch", "peer", one))
-        self.rotation("decode, batch 1", entries, at_once=True, expected=40)
-        many = (2, 32) if self.tiny else (64, 2048)
-        entries = [(f"decode 64, {n} follow", "ours", self.decode(*many, n)) for n in (0, 9, 17)]
-        self.rotation("decode, batch 64", entries, expected=15)
+        entries = [("decode 1", "ours", self.plan.decode(many=False))]
+        entries += [(f"decode 64, {n} follow", "ours", self.plan.decode(many=True, followers=n)) for n in (0, 9, 17)]
+        self.rotation("decode", entries, patience=60)
+
+    def beside_peer(self, ours, peer, request_of_rows, fields, seconds):
+        """A step and PyTorch's, at as many rows as PyTorch has memory for. `seconds`: how long the peer may prepare."""
+        reason = NO_TIME
+        for rows in self.plan.rows_to_try():
+            if self.remaining() < 30:
+                break
+            request = request_of_rows(rows)
+            self.ask(peer, "peer", {**request, **fields, "trim": True}, seconds)
+            reason = self.failures.pop(peer, "")
+            if not reason:
+                entries = [(ours, "ours", request), (peer, "peer", {**request, **fields})]
+                self.rotation(peer, entries, trim=True, patience=60)
+                reason = self.failures.get(peer, "")
+                if not is_out_of_memory(reason) or self.samples.get(peer):
+                    return
+                for key in (ours, peer):  # of another number of rows than what follows
+                    self.samples.pop(key, None), self.failures.pop(key, None)
+            if not is_out_of_memory(reason):
+                break
+            self.fewer_rows[peer] = (rows // 2, f"{rows} rows: {reason.splitlines()[0][:160]}")
+        self.failures[peer] = self.failures[ours] = reason
+        self.release()
+
+    def measure_torch_step(self):
+        self.beside_peer("step beside PyTorch", "step, PyTorch", lambda rows: self.plan.step(0, rows=rows),
+                         {"module": "own"}, 200)
+
+    def measure_torch_distillation(self):
+        self.beside_peer("distillation beside PyTorch", "distillation, PyTorch",
+                         lambda rows: self.plan.step(1, seconds=0.4, rows=rows, distill=True), {}, 60)
+
+    def measure_torch_decoding(self):
+        request = self.plan.decode(many=False)
+        if self.remaining() < 30:
+            self.failures["decode 1, PyTorch"] = NO_TIME
+        elif "error" not in self.ask("decode 1, PyTorch", "peer", request, 200):
+            entries = [("decode 1 beside PyTorch", "ours", request), ("decode 1, PyTorch", "peer", request)]
+            self.rotation("decode beside PyTorch", entries, patience=60)
+
+    def measure_transformers_step(self):
+        self.beside_peer("step beside transformers", "step, transformers", lambda rows: self.plan.step(0, rows=rows),
+                         {"module": "transformers"}, 200)
+
+    OURS = ("elementwise", "attention", "products", "training", "distillation", "decoding")
+    BESIDE_COMPILED = ("torch_step", "torch_distillation", "torch_decoding", "transformers_step")
 
     def measure(self):
-        wanted = self.arguments.only
-        for name in ("elementwise", "attention", "products", "training", "sharing", "distillation", "decoding"):
-            if wanted and name not in wanted:
+        wanted = self.arguments.only or (self.OURS if self.arguments.quick else self.OURS + self.BESIDE_COMPILED)
+        for name in self.OURS + self.BESIDE_COMPILED:
+            if name not in wanted:
                 continue
             try:
                 getattr(self, "measure_" + name)()
-            except Exception as error:  # the rest is still worth measuring
-                print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        for server in self.servers.values():
-            server.stop()
+            except Exception:  # the rest is still worth measuring
+                traceback.print_exc()
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--program", required=True, help="gpu_benchmark")
+    parser.add_argument("--peer", default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "peer_torch_gpu.py"),
+                        help="what answers for PyTorch")
     parser.add_argument("--results", default="gpu_results.json", help="raw samples")
     parser.add_argument("--document", help="a dated section is appended to it")
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--quick", action="store_true", help="a subset, in two minutes")
     parser.add_argument("--tiny", action="store_true", help="toy sizes: tries every case, measures nothing")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--limit", type=float, default=520, help="seconds; what is left then is not measured")
-    parser.add_argument("--only", nargs="*", help="of elementwise attention products training sharing distillation decoding")
+    parser.add_argument("--rounds", type=int, help="of a rotation, besides the first (7; --quick 5; --tiny 2)")
+    parser.add_argument("--limit", type=float, help="seconds; what is left then is not measured "
+                        f"({FULL_SECONDS}; --quick {QUICK_SECONDS})")
+    parser.add_argument("--patience", type=float, help="seconds for an answer, instead of those of each case")
+    parser.add_argument("--only", nargs="*", choices=Run.OURS + Run.BESIDE_COMPILED)
     parser.add_argument("--command", default=" ".join(sys.argv), help="what the section says it was made with")
-    arguments = parser.parse_args()
-    run = Run(arguments)
-    run.measure()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end_run)
+    run = Run(parser.parse_args())
+    try:
+        run.measure()
+        run.is_complete = True
+    except Ended as reason:
+        run.note(f"ended by {reason}")
+    for server in run.servers.values():
+        server.stop()
     for key, reason in run.failures.items():
         print(f"{key}: {reason}", file=sys.stderr)
-    text = gpu_report.section(run)
-    print(text)
-    with open(arguments.results, "w") as file:
-        greetings = {name: server.greeting for name, server in run.servers.items()}
-        json.dump({"command": arguments.command, "seconds": time.monotonic() - run.begin, "failures": run.failures,
-                   "greetings": greetings, "samples": run.samples}, file, indent=1)
-    if arguments.document:
-        os.makedirs(os.path.dirname(os.path.abspath(arguments.document)), exist_ok=True)
-        with open(arguments.document, "a") as file:
-            file.write("\n" + text)
-    return 1 if run.failures else 0
+    print(run.store())
+    return 0 if run.is_complete and not run.failures else 1
 
 
 if __name__ == "__main__":

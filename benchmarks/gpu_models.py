@@ -45,6 +45,8 @@ def attention_flops(products, rows, tokens, heads, head_dim):
 
 
 FORWARD_PRODUCTS, BACKWARD_PRODUCTS = 2, 5  # S, P V;  S, dP, dV, dQ, dK
+BLOCK_LAYERS = 4
+BLOCK_BACKWARD_PRODUCTS = 3 * BLOCK_LAYERS + 2  # of 5 k + 2 in all, 2 k are the forward steps'
 
 
 def step_flops(m, rows, tokens):
@@ -73,11 +75,17 @@ def elementwise_bytes(kernel, m, n, item):
         "cast": 6 * n * d,                                 # f32 to bf16
         "embedding_forward": item * n * d + 4 * distinct * d,
         "embedding_backward": item * n * d + 4 * v * d,
+        "softmax_forward": 2 * item * n * d,
+        "softmax_backward": 3 * item * n * d,              # y, dy; dx
+        "hidden_error": 3 * item * n * d,                  # student, teacher; the student's gradient
+        "attention_row_sums": 2 * item * n * m["heads"] * m["head_dim"] + 8 * n * m["heads"],  # dO, O; sums read and written
+        "loss_rows": (8 + item) * n * v,                   # logits of student and teacher in f32; their gradient
     }[kernel]
 
 
 ELEMENTWISE = ["rms_norm_forward", "add_rms_norm_forward", "rms_norm_backward", "rope", "swiglu_forward", "swiglu_backward",
-               "cast", "embedding_forward", "embedding_backward"]
+               "cast", "embedding_forward", "embedding_backward", "softmax_forward", "softmax_backward", "hidden_error",
+               "attention_row_sums", "loss_rows"]
 ADAMW_BYTES = 30          # a parameter: p, g, m, v read; p, m, v written, and p once more in bf16
 GRADIENT_NORM_BYTES = 4
 
