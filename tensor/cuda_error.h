@@ -10,6 +10,9 @@ namespace echo::cuda {
 // something about say what.
 void check(cudaError_t status, const char* operation);
 
+// The same for what starting a kernel has returned; `name` as the compiler mangled it, null: not known.
+void check_launch(cudaError_t status, const char* name, dim3 grid, dim3 block, size_t shared_bytes);
+
 template <class... Parts>
 void check(cudaError_t status, const Parts&... operation) {
   if (status != cudaSuccess) [[unlikely]] check(status, concat(operation...).c_str());

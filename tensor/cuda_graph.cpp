@@ -15,6 +15,7 @@ struct RecordedWork {
 
 RecordedWork* record_work(const std::function<void()>& work) {
   cudaGraph_t graph = nullptr;
+  synchronize();  // so that memory freed before is there for the recorded work's
   ECHO_CUDA(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal));
   begin_recording();
   try {
@@ -35,7 +36,7 @@ RecordedWork* record_work(const std::function<void()>& work) {
   check(end, "cudaStreamEndCapture");
   ECHO_CHECK(outliving == 0, "recorded work has made ", outliving, " tensors that outlive it");
   cudaGraphExec_t executable = nullptr;
-  const cudaError_t status = cudaGraphInstantiate(&executable, graph, 0);
+  const cudaError_t status = with_memory_released([&] { return cudaGraphInstantiate(&executable, graph, 0); });
   (void)cudaGraphDestroy(graph);
   check(status, "cudaGraphInstantiate");
   return new RecordedWork{executable, std::move(memory)};

@@ -25,8 +25,6 @@ template <class... Parameters, class... Arguments>
 void launch(const cudaLaunchAttribute* attributes, int attribute_count, void (*kernel)(Parameters...), dim3 grid, dim3 block,
             size_t shared_bytes, cudaStream_t on, Arguments&&... arguments) {
   constexpr size_t kWithoutAsking = 48 << 10;
-  if (shared_bytes > kWithoutAsking)
-    ECHO_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes)));
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = block;
@@ -34,12 +32,15 @@ void launch(const cudaLaunchAttribute* attributes, int attribute_count, void (*k
   config.stream = on;
   config.attrs = const_cast<cudaLaunchAttribute*>(attributes);
   config.numAttrs = unsigned(attribute_count);
-  const cudaError_t status = cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+  const cudaError_t status = with_memory_released([&] {
+    const cudaError_t prepared =
+        shared_bytes > kWithoutAsking ? cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes)) : cudaSuccess;
+    return prepared != cudaSuccess ? prepared : cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+  });
   if (status != cudaSuccess) [[unlikely]] {
-    const char* name = "a kernel";
+    const char* name = nullptr;
     (void)cudaFuncGetName(&name, reinterpret_cast<const void*>(kernel));
-    check(status, "launch of ", name, " (grid ", grid.x, " x ", grid.y, " x ", grid.z, ", block ", block.x * block.y * block.z, ", ",
-          shared_bytes, " bytes of shared memory)");
+    check_launch(status, name, grid, block, shared_bytes);
   }
 }
 template <class... Parameters, class... Arguments>

@@ -44,6 +44,12 @@ class PinnedRing {
   size_t next_ = 0;
 };
 
+constexpr int kOldestMajor = 8;  // the compute capability for which kernels are written
+
+std::string too_old(const cudaDeviceProp& gpu) {
+  return concat(gpu.name, " has compute capability ", gpu.major, ".", gpu.minor, ", this program needs ", kOldestMajor, ".0 (Ampere) or newer");
+}
+
 struct State {
   std::mutex mutex;
   int index = -1;
@@ -70,14 +76,15 @@ State& prepared(int index) {
     ECHO_CHECK(index < 0 || index == s.index, "this process computes on cuda:", s.index, ", not on cuda:", index);
     return s;
   }
-  index = std::max(index, 0);
   const DeviceCount devices = device_count();
+  if (index < 0) index = devices.first;
   if (index >= devices.count)
     fail(ExitCode::device, "cuda:", index, ": ", devices.count == 0 ? devices.reason : concat("there are ", devices.count, " GPUs"),
          "; write device: cpu", devices.count == 0 ? "" : " or a smaller number");
-  ECHO_CUDA(cudaSetDevice(index));
   cudaDeviceProp found;
   ECHO_CUDA(cudaGetDeviceProperties(&found, index));
+  if (found.major < kOldestMajor) fail(ExitCode::device, "cuda:", index, ": ", too_old(found), "; choose another, or write device: cpu");
+  ECHO_CUDA(cudaSetDevice(index));
   s.properties = {found.name, found.major, found.minor, found.multiProcessorCount, int64_t(found.totalGlobalMem),
                   int64_t(found.l2CacheSize), int64_t(found.sharedMemPerBlockOptin)};
   ECHO_CUDA(cudaStreamCreateWithFlags(&s.stream, cudaStreamNonBlocking));
@@ -100,18 +107,25 @@ int64_t reserved_by_pool(const State& s) {
 DeviceCount device_count() {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
-  if (status == cudaSuccess && count > 0) return {count, ""};
+  if (status == cudaSuccess && count > 0) {
+    cudaDeviceProp found;
+    for (int i = 0; i < count; ++i) {
+      ECHO_CUDA(cudaGetDeviceProperties(&found, i));
+      if (found.major >= kOldestMajor) return {count, i, ""};
+    }
+    return {0, 0, too_old(found)};
+  }
   (void)cudaGetLastError();  // having no GPU is not an error that later calls should report
   if (status == cudaErrorInsufficientDriver) {
     int driver = 0, runtime = 0;
     (void)cudaDriverGetVersion(&driver);
     (void)cudaRuntimeGetVersion(&runtime);
-    if (driver == 0) return {0, "no NVIDIA driver"};
-    return {0, concat("the NVIDIA driver supports CUDA ", driver / 1000, ".", driver % 1000 / 10, ", this program needs ",
+    if (driver == 0) return {0, 0, "no NVIDIA driver"};
+    return {0, 0, concat("the NVIDIA driver supports CUDA ", driver / 1000, ".", driver % 1000 / 10, ", this program needs ",
                       runtime / 1000, ".", runtime % 1000 / 10, ": update the driver")};
   }
-  if (status == cudaErrorNoDevice || status == cudaSuccess) return {0, "no GPU"};
-  return {0, concat("no usable GPU (", cudaGetErrorString(status), ")")};
+  if (status == cudaErrorNoDevice || status == cudaSuccess) return {0, 0, "no GPU"};
+  return {0, 0, concat("no usable GPU (", cudaGetErrorString(status), ")")};
 }
 
 const DeviceProperties& properties() { return prepared(-1).properties; }
@@ -122,7 +136,7 @@ cudaStream_t stream() { return prepared(-1).stream; }
 
 void begin_recording() {
   State& s = prepared(-1);
-  s.recording = std::make_unique<RecordedMemory>(s.account);
+  s.recording = std::make_unique<RecordedMemory>(s.account, s.pool);
 }
 
 std::unique_ptr<RecordedMemory> end_recording() noexcept {
@@ -130,6 +144,8 @@ std::unique_ptr<RecordedMemory> end_recording() noexcept {
   for (void* const address : std::exchange(s.kept, {})) (void)cudaFreeAsync(address, s.stream);
   return std::move(s.recording);
 }
+
+bool is_recording() { return state().recording != nullptr; }
 
 void abandon(std::unique_ptr<RecordedMemory> memory) { state().abandoned.push_back(std::move(memory)); }
 
@@ -142,14 +158,8 @@ Block allocate(int64_t bytes, int index) {
     if (block.address == nullptr) s.account.fail_out_of_memory({DeviceKind::cuda, s.index}, bytes, free_memory());
     return block;
   }
-  cudaError_t status = cudaMallocAsync(&block.address, size_t(block.bytes), s.stream);
-  if (status == cudaErrorMemoryAllocation) {
-    // Freed memory may lie in pieces: give all of it back to the device and try once more.
-    (void)cudaGetLastError();
-    ECHO_CUDA(cudaStreamSynchronize(s.stream));
-    ECHO_CUDA(cudaMemPoolTrimTo(s.pool, 0));
-    status = cudaMallocAsync(&block.address, size_t(block.bytes), s.stream);
-  }
+  // The pool's own free memory may lie in pieces that are too small.
+  const cudaError_t status = with_memory_released([&] { return cudaMallocAsync(&block.address, size_t(block.bytes), s.stream); });
   if (status == cudaErrorMemoryAllocation) {
     (void)cudaGetLastError();
     s.account.fail_out_of_memory({DeviceKind::cuda, s.index}, bytes, free_memory());

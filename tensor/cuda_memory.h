@@ -15,6 +15,7 @@ namespace echo::cuda {
 
 struct DeviceCount {
   int count = 0;
+  int first = 0;       // that this program can use
   std::string reason;  // why there is none
 };
 DeviceCount device_count();

@@ -13,22 +13,29 @@ RecordedMemory::~RecordedMemory() {
   }
 }
 
+// Not the stream's memory: what is asked of the stream now is recorded. And cudaMalloc is refused to a thread that records, unless it says
+// that it knows what it does.
+void* RecordedMemory::take_from_device(int64_t bytes) const {
+  void* address = nullptr;
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+  ECHO_CUDA(cudaThreadExchangeStreamCaptureMode(&mode));
+  cudaError_t status = cudaMalloc(&address, size_t(bytes));
+  if (status == cudaErrorMemoryAllocation && cudaMemPoolTrimTo(pool_, 0) == cudaSuccess) status = cudaMalloc(&address, size_t(bytes));
+  ECHO_CUDA(cudaThreadExchangeStreamCaptureMode(&mode));
+  if (status == cudaErrorMemoryAllocation) {
+    (void)cudaGetLastError();
+    return nullptr;
+  }
+  check(status, "cudaMalloc of ", bytes, " bytes");
+  return address;
+}
+
 void* RecordedMemory::take(int64_t bytes) {
   bytes = std::max<int64_t>(bytes, 1);
   auto found = idle_.lower_bound(bytes);
   if (found == idle_.end()) {
-    // Not the stream's memory: what is asked of the stream now is recorded. And cudaMalloc is refused to a thread that records, unless
-    // it says that it knows what it does.
-    Piece piece{nullptr, bytes, 0};
-    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
-    ECHO_CUDA(cudaThreadExchangeStreamCaptureMode(&mode));
-    const cudaError_t status = cudaMalloc(&piece.address, size_t(bytes));
-    ECHO_CUDA(cudaThreadExchangeStreamCaptureMode(&mode));
-    if (status == cudaErrorMemoryAllocation) {
-      (void)cudaGetLastError();
-      return nullptr;
-    }
-    check(status, "cudaMalloc of ", bytes, " bytes");
+    Piece piece{take_from_device(bytes), bytes, 0};
+    if (piece.address == nullptr) return nullptr;
     piece.label = account_.add(bytes, bytes);
     pieces_.push_back(piece);
     found = idle_.emplace(bytes, piece.address);

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cuda_runtime.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -13,8 +15,8 @@ namespace echo::cuda {
 // allocate by itself, but each allocation would then stand between two kernels that may otherwise overlap (launch_early()).
 class RecordedMemory {
  public:
-  // What it holds counts in `account`.
-  explicit RecordedMemory(MemoryAccount& account) : account_(account) {}
+  // What it holds counts in `account`; `pool` gives up what it keeps for reuse where there is no other memory.
+  RecordedMemory(MemoryAccount& account, cudaMemPool_t pool) : account_(account), pool_(pool) {}
   RecordedMemory(const RecordedMemory&) = delete;
   ~RecordedMemory();  // nothing that uses it may be under way
 
@@ -30,7 +32,10 @@ class RecordedMemory {
     int64_t bytes;
     int label;
   };
+  void* take_from_device(int64_t bytes) const;
+
   MemoryAccount& account_;
+  cudaMemPool_t pool_;
   std::vector<Piece> pieces_;
   std::multimap<int64_t, void*> idle_;
   std::map<void*, int64_t> taken_;

@@ -28,7 +28,7 @@ ChosenDevice choose_device(const std::string& setting) {
   if constexpr (kWithCuda) {
     const cuda::DeviceCount found = cuda::device_count();
     if (setting == "auto" && found.count == 0) return {Device{}, concat("cpu: ", found.reason)};
-    const Device device{DeviceKind::cuda, setting == "auto" ? 0 : gpu_index(setting)};
+    const Device device{DeviceKind::cuda, setting == "auto" ? found.first : gpu_index(setting)};
     cuda::use_device(device.index);
     const cuda::DeviceProperties& gpu = cuda::properties();
     return {device, concat(device, " (", gpu.name, ", ", gpu.memory_bytes >> 30, " GiB)",

@@ -1,9 +1,14 @@
 // What a user reads when a GPU cannot be used, and what a failing device does to a run.
 #include "tensor/cuda_error.h"
 
+#include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
+#include "tensor/cuda_context.h"
 #include "tensor/device.h"
+#include "tests/test_support.h"
 
 namespace echo {
 namespace {
@@ -22,6 +27,7 @@ TEST(CudaErrorTest, EachKindNamesTheCallAndItsRemedy) {
   EXPECT_EQ(message_of(cudaSuccess), "no error");
   for (const auto& [status, remedy] : {std::pair(cudaErrorInsufficientDriver, "driver is too old"),
                                        std::pair(cudaErrorNoKernelImageForDevice, "make SM=90"),
+                                       std::pair(cudaErrorInvalidDeviceFunction, "no code for this GPU"),
                                        std::pair(cudaErrorUnsupportedPtxVersion, "no code for this GPU"),
                                        std::pair(cudaErrorDevicesUnavailable, "another process has the GPU"),
                                        std::pair(cudaErrorMemoryAllocation, "nvidia-smi")}) {
@@ -29,6 +35,78 @@ TEST(CudaErrorTest, EachKindNamesTheCallAndItsRemedy) {
     EXPECT_EQ(message.find("launch of a kernel: "), 0u) << message;
     EXPECT_NE(message.find(remedy), std::string::npos) << message;
   }
+}
+
+TEST(CudaErrorTest, AKernelThatDoesNotStartIsNamedAsInTheSource) {
+  const auto message = [](const char* name) {
+    return error_message(ExitCode::device, [&] { cuda::check_launch(cudaErrorInvalidValue, name, dim3(4, 2), dim3(128), 512); });
+  };
+  EXPECT_EQ(message("_ZN4echo6kernelIfEEvPKfi").find(
+                "launch of void echo::kernel<float>(float const*, int) (grid 4 x 2 x 1, block 128, 512 bytes of shared memory): "),
+            0u);
+  EXPECT_EQ(message(nullptr).find("launch of a kernel (grid 4"), 0u);
+  EXPECT_EQ(message("main").find("launch of main (grid 4"), 0u);
+}
+
+// Memory that the pool keeps is in the way of what does not allocate from it.
+TEST(CudaErrorTest, WhereThereIsNoMemoryOneMoreTryFollowsTheRelease) {
+  int calls = 0;
+  EXPECT_EQ(cuda::with_memory_released([&] { return ++calls == 1 ? cudaErrorMemoryAllocation : cudaSuccess; }), cudaSuccess);
+  EXPECT_EQ(calls, 2);
+  EXPECT_EQ(cuda::with_memory_released([&] { return ++calls, cudaErrorMemoryAllocation; }), cudaErrorMemoryAllocation);
+  EXPECT_EQ(calls, 4);
+  EXPECT_EQ(cuda::with_memory_released([&] { return ++calls, cudaErrorInvalidValue; }), cudaErrorInvalidValue);
+  EXPECT_EQ(calls, 5);
+}
+
+// A variable of the environment, for one scope.
+class Variable {
+ public:
+  Variable(const char* name, const char* value) : name_(name) { ::setenv(name, value, 1); }
+  ~Variable() { ::unsetenv(name_); }
+
+ private:
+  const char* name_;
+};
+
+TEST(CudaDeviceTest, WithoutAUsableGpuAutoTakesTheCpuAndSaysWhy) {
+  const auto reason = [] {
+    const ChosenDevice chosen = choose_device("auto");
+    EXPECT_EQ(chosen.device, Device{});
+    return chosen.reason;
+  };
+  {
+    const Variable none("CUDA_EMULATION_COUNT", "100");
+    EXPECT_EQ(reason(), "cpu: no GPU");
+  }
+  {
+    const Variable old("CUDA_EMULATION_CAPABILITY", "75");
+    EXPECT_EQ(reason(), "cpu: emulated has compute capability 7.5, this program needs 8.0 (Ampere) or newer");
+  }
+  const Variable failing("CUDA_EMULATION_COUNT", "35");
+  {
+    const Variable driver("CUDA_EMULATION_DRIVER", "0");
+    EXPECT_EQ(reason(), "cpu: no NVIDIA driver");
+  }
+  const Variable driver("CUDA_EMULATION_DRIVER", "12040");
+  EXPECT_EQ(reason(), "cpu: the NVIDIA driver supports CUDA 12.4, this program needs 13.0: update the driver");
+}
+
+// The process has chosen its GPU: the test begins again in a process of its own.
+TEST(CudaOldGpuDeathTest, AskedForByNumberItIsRefused) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto ask = [] {
+    const Variable old("CUDA_EMULATION_CAPABILITY", "75");
+    try {
+      (void)choose_device("cuda:0");
+    } catch (const Error& error) {
+      std::fprintf(stderr, "%s\n", error.what());
+      std::exit(int(error.code()));
+    }
+    std::exit(0);
+  };
+  EXPECT_EXIT(ask(), testing::ExitedWithCode(int(ExitCode::device)),
+              "cuda:0: emulated has compute capability 7.5, this program needs 8.0 .Ampere. or newer; write device: cpu");
 }
 
 TEST(CudaDeviceTest, AutoTakesTheGpuAndSaysSo) {

@@ -1,6 +1,9 @@
 // The CUDA runtime of the emulated device: memory in one reserved range that is accessible to kernels and copies only, everything done
 // in order, and at once but for copies from the host. Variables of the environment make it another machine:
 //   CUDA_EMULATION_DEVICES=N       how many devices there are (1), of which a process uses one
+//   CUDA_EMULATION_CAPABILITY=75   their compute capability (90), times ten
+//   CUDA_EMULATION_COUNT=N         asking for the number of devices fails with error N
+//   CUDA_EMULATION_DRIVER=N        the CUDA version that the driver supports (13000), 0: there is no driver
 //   CUDA_EMULATION_FAILS_AFTER=N   the device fails, for good, at the wait after N successful ones
 #include <cuda_runtime.h>
 #include <sys/mman.h>
@@ -153,13 +156,17 @@ void check_device_pointer(const void* address) {
 
 }  // namespace cuda_emulation
 
-cudaError_t cudaGetDeviceCount(int* count) { return *count = setting("CUDA_EMULATION_DEVICES", 1), cudaSuccess; }
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = setting("CUDA_EMULATION_DEVICES", 1);
+  return cudaError_t(setting("CUDA_EMULATION_COUNT", cudaSuccess));
+}
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   *properties = {};
   std::strcpy(properties->name, "emulated");
   properties->totalGlobalMem = kReserved;
   properties->sharedMemPerBlockOptin = 227 << 10;
-  properties->major = 9;
+  properties->major = setting("CUDA_EMULATION_CAPABILITY", 90) / 10;
+  properties->minor = setting("CUDA_EMULATION_CAPABILITY", 90) % 10;
   properties->multiProcessorCount = 4;
   properties->l2CacheSize = 50 << 20;
   return cudaSuccess;
@@ -167,7 +174,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
 cudaError_t cudaSetDevice(int device) {
   return device >= 0 && device < setting("CUDA_EMULATION_DEVICES", 1) ? cudaSuccess : cudaErrorInvalidDevice;
 }
-cudaError_t cudaDriverGetVersion(int* version) { return *version = 13000, cudaSuccess; }
+cudaError_t cudaDriverGetVersion(int* version) { return *version = setting("CUDA_EMULATION_DRIVER", 13000), cudaSuccess; }
 cudaError_t cudaRuntimeGetVersion(int* version) { return *version = 13000, cudaSuccess; }
 cudaError_t cudaGetLastError() { return cudaSuccess; }
 const char* cudaGetErrorString(cudaError_t error) { return error == cudaErrorMemoryAllocation ? "out of memory" : "emulated error"; }
