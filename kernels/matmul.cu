@@ -15,7 +15,6 @@
 namespace echo::kernels::cuda {
 namespace {
 
-
 void check(cublasStatus_t status, const char* call, const MatmulOperands& p) {
   if (status == CUBLAS_STATUS_SUCCESS) [[likely]] return;
   fail(ExitCode::device, "matmul: ", call, " failed with cuBLAS status ", int(status), " (", cublas_lt().status_string(status), ") for ",
@@ -65,6 +64,8 @@ Plan make_plan(cublasLtHandle_t handle, const MatmulOperands& p, bool tf32) {
   };
   const uint64_t workspace = kGpuMatmulWorkspace;
   prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace);
+  // Partial sums, where a product is cut along k, are added in f32 and in one order.
+  prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t(CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, uint32_t(alignment_of(p.b)));
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, uint32_t(alignment_of(p.a)));
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, uint32_t(alignment_of(p.c)));

@@ -1,5 +1,7 @@
 #include <cublasLt.h>
 
+#include <cstring>
+#include <utility>
 #include <vector>
 
 #include "tensor/bfloat16.h"
@@ -38,10 +40,12 @@ void multiply(EmulatedMatmulDescription description, float alpha, const void* a,
 
 }  // namespace
 
+EmulatedCublasLt emulated_cublas_lt;
+
 const char* cublasLtGetStatusString(cublasStatus_t) { return "emulated status"; }
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) { return *handle = &handle_object, CUBLAS_STATUS_SUCCESS; }
-cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* description, cublasComputeType_t, cudaDataType) {
-  return *description = new EmulatedMatmulDescription, CUBLAS_STATUS_SUCCESS;
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* description, cublasComputeType_t compute, cudaDataType) {
+  return *description = new EmulatedMatmulDescription{.compute = compute}, CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t description, cublasLtMatmulDescAttributes_t attribute, const void* value,
                                               size_t bytes) {
@@ -59,14 +63,17 @@ cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* prefer
   return *preference = &handle_object, CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t) { return CUBLAS_STATUS_SUCCESS; }
-cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t, cublasLtMatmulPreferenceAttributes_t attribute, const void*,
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t, cublasLtMatmulPreferenceAttributes_t attribute, const void* value,
                                                     size_t bytes) {
-  return bytes == (attribute == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES ? 8u : 4u) ? CUBLAS_STATUS_SUCCESS
-                                                                                    : CUBLAS_STATUS_INVALID_VALUE;
+  if (bytes != (attribute == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES ? 8u : 4u)) return CUBLAS_STATUS_INVALID_VALUE;
+  if (attribute == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES) std::memcpy(&emulated_cublas_lt.workspace_bytes, value, bytes);
+  if (attribute == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK) std::memcpy(&emulated_cublas_lt.reduction_schemes, value, bytes);
+  return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
                                               cublasLtMatrixLayout_t, cublasLtMatrixLayout_t, cublasLtMatmulPreference_t, int,
                                               cublasLtMatmulHeuristicResult_t* results, int* found) {
+  ++emulated_cublas_lt.searches;
   results[0].state = CUBLAS_STATUS_SUCCESS;
   *found = 1;
   return CUBLAS_STATUS_SUCCESS;
@@ -81,6 +88,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t description
   const uint64_t b_rows = tb ? b_layout->columns : b_layout->rows, n = tb ? b_layout->rows : b_layout->columns;
   if (c != d || a_layout->type != b_layout->type || d_layout->rows != m || d_layout->columns != n || b_rows != k)
     return CUBLAS_STATUS_INVALID_VALUE;
+  emulated_cublas_lt.compute = description->compute;
+  if (emulated_cublas_lt.answer != CUBLAS_STATUS_SUCCESS) return std::exchange(emulated_cublas_lt.answer, CUBLAS_STATUS_SUCCESS);
   for (const void* address : {a, b, static_cast<const void*>(d)}) cuda_emulation::check_device_pointer(address);
   cuda_emulation::submit(1, 1, 0,
                          [=, description = *description, a_layout = *a_layout, b_layout = *b_layout, d_layout = *d_layout,

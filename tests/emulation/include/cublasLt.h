@@ -3,19 +3,27 @@
 #include <cuda_runtime.h>
 
 // The part of cuBLASLt that this project calls, for the emulated device: matrices that count columns first, f32 or bf16, sums in f32.
-enum cublasStatus_t { CUBLAS_STATUS_SUCCESS = 0, CUBLAS_STATUS_INVALID_VALUE = 7, CUBLAS_STATUS_NOT_SUPPORTED = 15 };
+enum cublasStatus_t {
+  CUBLAS_STATUS_SUCCESS = 0,
+  CUBLAS_STATUS_INVALID_VALUE = 7,
+  CUBLAS_STATUS_EXECUTION_FAILED = 13,
+  CUBLAS_STATUS_NOT_SUPPORTED = 15,
+};
 enum cudaDataType { CUDA_R_32F = 0, CUDA_R_16BF = 14 };
 enum cublasComputeType_t { CUBLAS_COMPUTE_32F = 68, CUBLAS_COMPUTE_32F_FAST_TF32 = 77 };
 enum cublasOperation_t { CUBLAS_OP_N = 0, CUBLAS_OP_T = 1 };
 enum cublasLtMatmulDescAttributes_t { CUBLASLT_MATMUL_DESC_TRANSA = 3, CUBLASLT_MATMUL_DESC_TRANSB = 4 };
 enum cublasLtMatmulPreferenceAttributes_t {
   CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES = 1,
+  CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK = 3,
   CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES = 5,
   CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES = 6,
   CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES = 7,
   CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES = 8,
 };
+enum cublasLtReductionScheme_t { CUBLASLT_REDUCTION_SCHEME_NONE = 0, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE = 2 };
 struct EmulatedMatmulDescription {
+  cublasComputeType_t compute;
   cublasOperation_t transpose_a = CUBLAS_OP_N, transpose_b = CUBLAS_OP_N;
 };
 struct EmulatedMatrixLayout {
@@ -23,6 +31,16 @@ struct EmulatedMatrixLayout {
   uint64_t rows, columns;
   int64_t stride;
 };
+// What the library has been asked for last, and what it is to answer to the next product.
+struct EmulatedCublasLt {
+  int searches = 0;  // for algorithms, in all
+  cublasComputeType_t compute = CUBLAS_COMPUTE_32F;
+  uint64_t workspace_bytes = 0;
+  uint32_t reduction_schemes = ~0u;
+  cublasStatus_t answer = CUBLAS_STATUS_SUCCESS;
+};
+extern EmulatedCublasLt emulated_cublas_lt;
+
 using cublasLtHandle_t = void*;
 using cublasLtMatmulDesc_t = EmulatedMatmulDescription*;
 using cublasLtMatrixLayout_t = EmulatedMatrixLayout*;
