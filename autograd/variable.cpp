@@ -7,6 +7,7 @@
 #include "autograd/no_grad.h"
 #include "kernels/cast.h"
 #include "kernels/elementwise.h"
+#include "tensor/allocator.h"
 
 namespace echo {
 
@@ -287,6 +288,7 @@ class Tape {
       state.gradient = std::move(gradient);
     } else {
       const Tensor source = gradient.contiguous();
+      const MemoryLabel label("gradients");
       state.gradient = Tensor::empty(source.shape(), dtype, source.device());
       kernels::cast(state.gradient, source);
     }
@@ -368,6 +370,7 @@ GradientTarget::GradientTarget(const Variable& input) : input_dtype_(input.dtype
   if (gradient.defined()) {
     mode_ = GradientMode::accumulate;
   } else {
+    const MemoryLabel label("gradients");
     gradient = Tensor::empty(input.shape(), dtype, input.data().device());
   }
   tensor_ = gradient;

@@ -4,6 +4,7 @@
 
 #include "kernels/distillation_loss.h"
 #include "kernels/matmul.h"
+#include "tensor/allocator.h"
 #include "tensor/tensor.h"
 
 // The part of distillation_head that does not depend on the device: rows in chunks, and the products around the losses of a
@@ -53,6 +54,7 @@ void run_head(Tensor& d_student_hidden, Tensor& d_student_head, GradientMode hea
   const HeadPlan plan = plan_head(student_hidden, vocabulary, with_teacher, with_gradient, chunk_rows);
   const int64_t gradient_rows = plan.chunk_rows * plan.chunks_per_gradient;
   const auto scratch = [&](int64_t scratch_rows, DType of) {
+    const MemoryLabel label("head scratch");
     return Tensor::empty({std::min(scratch_rows, rows), plan.row_stride}, of, device).narrow(1, 0, vocabulary);
   };
   const Tensor student_scratch = scratch(plan.chunk_rows, logit_dtype);                            // (chunk, V)

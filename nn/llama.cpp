@@ -10,6 +10,7 @@
 #include "kernels/matmul.h"
 #include "nn/rope_table.h"
 #include "nn/weight_names.h"
+#include "tensor/allocator.h"
 
 namespace echo {
 
@@ -111,6 +112,7 @@ Tensor Llama::logits(const Tensor& hidden) const {
 }
 
 KvCache Llama::make_cache(int64_t batch, int64_t capacity, DType dtype) const {
+  const MemoryLabel label("KV cache");
   KvCache cache;
   cache.capacity = capacity;
   cache.rope = rope_table(capacity, dtype);

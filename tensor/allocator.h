@@ -22,6 +22,9 @@ class MemoryLabel {
   const char* previous_;
 };
 
+// What a user of this program can do when memory runs out, for the error's last words; a string literal.
+void set_memory_remedy(const char* remedy);
+
 struct MemoryStatistics {
   int64_t in_use = 0;  // bytes held by tensors now
   int64_t peak = 0;    // largest in_use since the last reset_peak()

@@ -1,6 +1,7 @@
 #include "tensor/memory_account.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include "base/error.h"
 
@@ -8,6 +9,7 @@ namespace echo {
 namespace {
 
 thread_local const char* current_label = "other";
+std::atomic<const char*> memory_remedy = "a smaller batch, shorter sequences or a smaller model need less";
 
 std::string mebibytes(int64_t bytes) { return concat((bytes >> 20) + (bytes % (1 << 20) != 0), " MiB"); }
 
@@ -15,6 +17,8 @@ std::string mebibytes(int64_t bytes) { return concat((bytes >> 20) + (bytes % (1
 
 MemoryLabel::MemoryLabel(const char* name) : previous_(current_label) { current_label = name; }
 MemoryLabel::~MemoryLabel() { current_label = previous_; }
+
+void set_memory_remedy(const char* remedy) { memory_remedy = remedy; }
 
 int MemoryAccount::add(int64_t bytes, int64_t requested) {
   const std::lock_guard lock(mutex_);
@@ -58,7 +62,7 @@ void MemoryAccount::fail_out_of_memory(Device device, int64_t requested, int64_t
     holders += concat(i > 0 ? ", " : "", now.holders[i].label, " ", mebibytes(now.holders[i].in_use));
   fail(ExitCode::device, "out of memory", device.is_cpu() ? "" : concat(" on ", device), ": requested ", mebibytes(requested),
        ", in use ", mebibytes(now.in_use), " (", holders, ")", available >= 0 ? concat(", free ", mebibytes(available)) : "",
-       "; a smaller per_device_train_batch_size, a shorter data.sequence_length or gradient_checkpointing: true needs less");
+       "; ", memory_remedy.load());
 }
 
 }  // namespace echo

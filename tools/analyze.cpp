@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/program.h"
 #include "base/progress.h"
+#include "tensor/allocator.h"
 #include "training/config_paths.h"
 
 namespace {
@@ -42,6 +43,7 @@ echo::Analysis measure(const echo::AnalyzeOptions& named, const std::string& dev
 }
 
 int analyze(const Arguments& arguments, int argc, char** argv) {
+  echo::set_memory_remedy("a smaller --sequence-length needs less");
   using echo::ExitCode;
   const bool from_model = !arguments.measure.model.empty();
   if (from_model == !arguments.matrix.empty())

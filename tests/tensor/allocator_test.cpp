@@ -5,6 +5,7 @@
 #include <optional>
 #include <thread>
 
+#include "tensor/memory_account.h"
 #include "tensor/tensor.h"
 #include "tests/test_support.h"
 
@@ -109,6 +110,28 @@ TEST(AllocatorTest, AddressesAreAlignedAndRoundingIsBounded) {
     allocator().free(block);
   }
   EXPECT_NE(error_message(ExitCode::internal, [] { allocator().allocate(-1); }).find("negative size -1"), std::string::npos);
+}
+
+TEST(AllocatorTest, OutOfMemoryNamesTheRequestTheHoldersAndTheProgramsRemedy) {
+  MemoryAccount account;
+  {
+    const MemoryLabel label("allocator test: weights");
+    account.add(3 * kMebibyte, 3 * kMebibyte);
+  }
+  {
+    const MemoryLabel label("allocator test: cache");
+    account.add(5 * kMebibyte, 5 * kMebibyte);
+  }
+  const auto message = [&] {
+    return error_message(ExitCode::device, [&] { account.fail_out_of_memory({DeviceKind::cuda, 1}, 9 * kMebibyte, kMebibyte); });
+  };
+  const std::string facts =
+      "out of memory on cuda:1: requested 9 MiB, in use 8 MiB (allocator test: cache 5 MiB, allocator test: weights 3 MiB), free 1 MiB; ";
+  const std::string general = "a smaller batch, shorter sequences or a smaller model need less";
+  EXPECT_EQ(message(), facts + general);
+  set_memory_remedy("use a smaller --table");
+  EXPECT_EQ(message(), facts + "use a smaller --table");
+  set_memory_remedy("a smaller batch, shorter sequences or a smaller model need less");
 }
 
 TEST(AllocatorTest, ThreadsTakeAndReturnBlocksAtOnce) {
