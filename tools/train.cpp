@@ -11,6 +11,7 @@
 #include "base/program.h"
 #include "base/progress.h"
 #include "base/signals.h"
+#include "tensor/allocator.h"
 #include "training/config_check.h"
 #include "training/config_io.h"
 #include "training/run_report.h"
@@ -66,10 +67,10 @@ void print_plan(const TrainingRun& run) {
                     config.num_hidden_layers, " layers follow (", map.describe(), ")"));
   if (run.teacher)
     print_line(concat("teacher: ", run.teacher->parameter_count(), " parameters, ", run.teacher_name));
-  for (const std::string& remark : run.remarks) print_line(remark);
 }
 
 int train(const Arguments& arguments) {
+  set_memory_remedy("a smaller per_device_train_batch_size, a shorter data.sequence_length or gradient_checkpointing=true needs less");
   const TrainConfig config = load_config(arguments.config, arguments.overrides);
   if (config.threads > 0) omp_set_num_threads(int(config.threads));
 
@@ -86,6 +87,7 @@ int train(const Arguments& arguments) {
     if (!*analysis_bar) *analysis_bar = std::make_unique<Progress>("analysing the start weights", total);
     (*analysis_bar)->update(done);
   };
+  setup.remark = print_line;
   TrainingRun run = prepare_run(config, setup);
   analysis_bar->reset();
   print_plan(run);

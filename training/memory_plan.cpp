@@ -63,53 +63,80 @@ std::string gibibytes(int64_t bytes) {
   return fmt::format("{:.2f} GiB", double(bytes) / (1 << 30));
 }
 
+// Settings that do not change what is trained, and the peak they lead to.
 struct Remedy {
   std::string text;
+  TrainConfig config;
   int64_t peak;
 };
 
-// The settings that could be changed without changing what is trained, each with the peak it leads to.
-std::vector<Remedy> remedies(const TrainConfig& config, const PlannedModels& models, bool on_gpu, int64_t available) {
-  std::vector<Remedy> result;
-  const auto attempt = [&](const std::string& text, const TrainConfig& changed) {
-    const int64_t peak = plan_memory(changed, models, on_gpu).peak;
-    if (peak <= available) result.push_back({text, peak});
-    return peak <= available;
-  };
-  if (!config.gradient_checkpointing) {
-    TrainConfig changed = config;
+// Looks for remedies: the first three that fit, single settings before combinations, and the one that needs least.
+class Remedies {
+ public:
+  Remedies(const TrainConfig& config, const PlannedModels& models, bool on_gpu, int64_t available)
+      : models_(models), on_gpu_(on_gpu), available_(available) {
+    const Remedy unchanged{"", config, plan_memory(config, models, on_gpu).peak};
+    least_ = unchanged;
+    const Remedy recomputing = recompute(unchanged);
+    smaller_batch(unchanged);
+    shorter(unchanged);
+    if (config.compute_dtype == settings::ComputeType::float32) {
+      TrainConfig changed = config;
+      changed.compute_dtype = settings::ComputeType::bfloat16;
+      attempt(unchanged, "compute_dtype=bfloat16", changed);
+    }
+    shorter(smaller_batch(recomputing));
+    shorter(recomputing);
+  }
+  // At most three; where nothing fits, what needs least.
+  std::vector<Remedy> found() const { return found_.empty() ? std::vector<Remedy>{least_} : found_; }
+
+ private:
+  Remedy attempt(const Remedy& from, const std::string& text, const TrainConfig& changed) {
+    const Remedy remedy{from.text.empty() ? text : from.text + " " + text, changed, plan_memory(changed, models_, on_gpu_).peak};
+    if (remedy.peak <= available_ && found_.size() < 3 && !holds(remedy.text)) found_.push_back(remedy);
+    if (remedy.peak < least_.peak) least_ = remedy;
+    return remedy;
+  }
+  bool holds(const std::string& text) const {
+    return std::any_of(found_.begin(), found_.end(), [&](const Remedy& remedy) { return remedy.text == text; });
+  }
+  Remedy recompute(const Remedy& from) {
+    if (from.config.gradient_checkpointing) return from;
+    TrainConfig changed = from.config;
     changed.gradient_checkpointing = true;
-    attempt("gradient_checkpointing=true", changed);
+    return attempt(from, "gradient_checkpointing=true", changed);
   }
-  for (TrainConfig changed = config; changed.per_device_train_batch_size % 2 == 0;) {
-    changed.per_device_train_batch_size /= 2;
-    changed.gradient_accumulation_steps *= 2;
-    if (attempt(fmt::format("per_device_train_batch_size={} gradient_accumulation_steps={}", changed.per_device_train_batch_size,
-                            changed.gradient_accumulation_steps),
-                changed))
-      break;
+  // Each lowers a setting until the run fits, or as far as it can; returns the last attempt.
+  Remedy smaller_batch(const Remedy& from) {
+    Remedy last = from;
+    const int64_t batch = from.config.per_device_train_batch_size;
+    for (int64_t rows = batch - 1; last.peak > available_ && rows >= 1; --rows) {
+      if (batch % rows != 0) continue;
+      TrainConfig changed = from.config;
+      changed.per_device_train_batch_size = rows;
+      changed.gradient_accumulation_steps *= batch / rows;
+      last = attempt(from, fmt::format("per_device_train_batch_size={} gradient_accumulation_steps={}", changed.per_device_train_batch_size,
+                                       changed.gradient_accumulation_steps),
+                     changed);
+    }
+    return last;
   }
-  for (TrainConfig changed = config; changed.data.sequence_length >= 128;) {
-    changed.data.sequence_length /= 2;
-    if (attempt(fmt::format("data.sequence_length={}", changed.data.sequence_length), changed)) break;
+  Remedy shorter(const Remedy& from) {
+    Remedy last = from;
+    for (TrainConfig changed = from.config; last.peak > available_ && changed.data.sequence_length >= 128;) {
+      changed.data.sequence_length /= 2;
+      last = attempt(from, fmt::format("data.sequence_length={}", changed.data.sequence_length), changed);
+    }
+    return last;
   }
-  if (config.compute_dtype == settings::ComputeType::float32) {
-    TrainConfig changed = config;
-    changed.compute_dtype = settings::ComputeType::bfloat16;
-    attempt("compute_dtype=bfloat16", changed);
-  }
-  if (result.empty()) {
-    TrainConfig changed = config;
-    changed.gradient_checkpointing = true;
-    changed.gradient_accumulation_steps *= changed.per_device_train_batch_size;
-    changed.per_device_train_batch_size = 1;
-    result.push_back({fmt::format("gradient_checkpointing=true per_device_train_batch_size=1 gradient_accumulation_steps={}",
-                                  changed.gradient_accumulation_steps),
-                      plan_memory(changed, models, on_gpu).peak});
-  }
-  if (result.size() > 3) result.resize(3);
-  return result;
-}
+
+  const PlannedModels& models_;
+  bool on_gpu_;
+  int64_t available_;
+  std::vector<Remedy> found_;
+  Remedy least_;
+};
 
 }  // namespace
 
@@ -181,7 +208,7 @@ std::string describe_memory(const TrainConfig& config, const PlannedModels& mode
   text += " of " + gibibytes(available);
   if (plan.peak <= available) return text;
   text += "\nwarning: this does not fit; what would:";
-  for (const Remedy& remedy : remedies(config, models, on_gpu, available))
+  for (const Remedy& remedy : Remedies(config, models, on_gpu, available).found())
     text += fmt::format("\n  {} ({}{})", remedy.text, gibibytes(remedy.peak), remedy.peak <= available ? "" : ", the least there is");
   return text;
 }

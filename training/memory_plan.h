@@ -32,8 +32,8 @@ struct PlannedModels {
 // sizes up by at most an eighth, which is not counted.
 MemoryPlan plan_memory(const TrainConfig& config, const PlannedModels& models, bool on_gpu);
 
-// The plan as text: a line of parts; and when `available` bytes (negative: unknown) are not enough, up to three settings each of which
-// alone would make it fit, or else the combination that needs least.
+// The plan as text: a line of parts; and when `available` bytes (negative: unknown) are not enough, three settings, or combinations of
+// them, each of which would make it fit (fewer where there are no more); or else the combination that needs least.
 std::string describe_memory(const TrainConfig& config, const PlannedModels& models, bool on_gpu, int64_t available);
 
 }  // namespace echo

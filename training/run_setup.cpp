@@ -65,6 +65,7 @@ LlamaConfig pretraining_config(const settings::Model& model, const Tokenizer& to
 }
 
 DType teacher_dtype(const TrainConfig& config, DType stored) {
+  if (compute_dtype_of(config) == DType::f64) return DType::f64;  // a check in f64 needs its teacher in f64
   switch (config.teacher.dtype) {
     case settings::StorageType::automatic: return stored;
     case settings::StorageType::float32: return DType::f32;
@@ -72,16 +73,6 @@ DType teacher_dtype(const TrainConfig& config, DType stored) {
     case settings::StorageType::float64: return DType::f64;
   }
   return stored;
-}
-
-void load_teacher(TrainingRun& run) {
-  const fs::path folder = resolve_model(run.config.teacher.model_name_or_path, "teacher.model_name_or_path");
-  const CheckpointReader checkpoint(folder);
-  // f64 goes with f64 only: a check in f64 needs its teacher in f64.
-  const DType dtype = run.compute_dtype == DType::f64 ? DType::f64 : teacher_dtype(run.config, checkpoint.config().dtype);
-  check_vocabulary(*run.tokenizer, run.tokenizer_file, checkpoint.config().vocab_size, folder.string());
-  run.teacher = load_model(checkpoint, {.dtype = dtype, .requires_gradient = false, .device = run.device});
-  run.teacher_name = run.config.teacher.model_name_or_path;
 }
 
 // The block ends are compared layer by layer and head by head: the shapes must be the same.
@@ -145,45 +136,57 @@ TrainingRun prepare_run(const TrainConfig& config, const SetupOptions& options) 
 
   const ChosenDevice chosen = device_of(config);
   run.device = chosen.device;
-  run.remarks.push_back("device: " + chosen.reason);
+  const auto remark = [&](const std::string& line) {
+    run.remarks.push_back(line);
+    if (options.remark) options.remark(line);
+  };
+  remark("device: " + chosen.reason);
   kernels::allow_tf32(config.tf32);
   const WeightOptions weights{accumulator_dtype(run.compute_dtype), /*requires_gradient=*/true, run.device};
   const auto progress = options.analysis_progress ? options.analysis_progress : [](int64_t, int64_t) {};
-  if (options.checkpoint) {
-    const CheckpointReader checkpoint(*options.checkpoint);
-    run.description = checkpoint.description();
-    run.student = load_model(checkpoint, weights);
-  } else if (start.empty()) {
-    run.description.config = pretraining_config(config.model, *run.tokenizer);
-    const LeaderMap own = LeaderMap::own(run.description.config.num_hidden_layers);
-    run.description.leader_map = plan_leader_map(config, run.description.config, own, {}, progress, run.device).leader_map;
-    run.student = make_model(run.description.config, run.description.leader_map, weights);
-    initialize(*run.student, run.description.config.initializer_range, uint64_t(config.seed));
+  std::optional<CheckpointReader> checkpoint, teacher;
+  if (options.checkpoint)
+    checkpoint.emplace(*options.checkpoint);
+  else if (!start.empty())
+    checkpoint.emplace(start_folder);
+  if (checkpoint) {
+    run.description = checkpoint->description();
   } else {
-    const CheckpointReader checkpoint(start_folder);
-    run.description = checkpoint.description();
-    PlannedMap planned = plan_leader_map(config, checkpoint.config(), checkpoint.leader_map(), start_folder, progress, run.device);
+    run.description.config = pretraining_config(config.model, *run.tokenizer);
+    run.description.leader_map = LeaderMap::own(run.description.config.num_hidden_layers);
+  }
+  if (!options.checkpoint) {
+    const PlannedMap planned =
+        plan_leader_map(config, run.description.config, run.description.leader_map, start_folder, progress, run.device);
     run.description.leader_map = planned.leader_map;
-    run.remarks.insert(run.remarks.end(), planned.remarks.begin(), planned.remarks.end());
-    run.student = load_student(checkpoint, planned.leader_map, weights);
+    for (const std::string& line : planned.remarks) remark(line);
   }
   run.description.config.dtype = weights.dtype;
   check_vocabulary(*run.tokenizer, run.tokenizer_file, run.description.config.vocab_size,
                    start.empty() ? "the model" : start_folder.string());
-  if (distills(config)) {
-    load_teacher(run);
-    check_same_shape(run.student->config(), run.teacher->config());
-    if (!run.description.teacher)
-      run.description.teacher =
-          identify_model(resolve_model(config.teacher.model_name_or_path, "teacher.model_name_or_path"),
-                         config.teacher.model_name_or_path, /*with_weights=*/false);
-  }
   PlannedModels models{run.description.config, run.description.leader_map};
-  if (run.teacher) {
-    for (const NamedTensor& weight : run.teacher->named_tensors()) models.teacher_bytes += weight.tensor.bytes();
-    models.teacher_matches_compute = run.teacher->head_weight().dtype() == run.compute_dtype;
+  WeightOptions teacher_weights{.requires_gradient = false, .device = run.device};
+  if (distills(config)) {
+    run.teacher_name = config.teacher.model_name_or_path;
+    const fs::path folder = resolve_model(run.teacher_name, "teacher.model_name_or_path");
+    teacher.emplace(folder);
+    check_vocabulary(*run.tokenizer, run.tokenizer_file, teacher->config().vocab_size, folder.string());
+    check_same_shape(run.description.config, teacher->config());
+    if (!run.description.teacher) run.description.teacher = identify_model(folder, run.teacher_name, /*with_weights=*/false);
+    teacher_weights.dtype = teacher_dtype(config, teacher->config().dtype);
+    models.teacher_bytes = parameter_count(teacher->config(), teacher->leader_map()) * size_of(teacher_weights.dtype);
+    models.teacher_matches_compute = teacher_weights.dtype == run.compute_dtype;
   }
-  run.remarks.push_back(describe_memory(config, models, !run.device.is_cpu(), available_memory(run.device)));
+  // Said before the first weight is loaded: what does not fit may end there.
+  remark(describe_memory(config, models, !run.device.is_cpu(), available_memory(run.device)));
+
+  if (checkpoint) {
+    run.student = options.checkpoint ? load_model(*checkpoint, weights) : load_student(*checkpoint, run.description.leader_map, weights);
+  } else {
+    run.student = make_model(run.description.config, run.description.leader_map, weights);
+    initialize(*run.student, run.description.config.initializer_range, uint64_t(config.seed));
+  }
+  if (teacher) run.teacher = load_model(*teacher, teacher_weights);
   return run;
 }
 

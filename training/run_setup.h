@@ -22,16 +22,17 @@ struct TrainingRun {
   DataSettings data;
   DType compute_dtype = DType::f32;
   Device device;
-  std::vector<std::string> remarks;  // for the console: a line each
+  std::vector<std::string> remarks;  // for console and report: a line each
 };
 
 struct SetupOptions {
   // Weights and leader map of the student come from this checkpoint folder instead of the config's start weights.
   std::optional<std::filesystem::path> checkpoint;
   std::function<void(int64_t done, int64_t total)> analysis_progress;  // may be empty
+  std::function<void(const std::string& line)> remark;  // each of TrainingRun::remarks, when it is known; may be empty
 };
 
-// Finds files, plans the leader map, loads tokenizer, teacher and student. Throws Error: input_missing naming the folder and the
+// Finds files, plans the leader map and the memory, then loads tokenizer, teacher and student. Throws Error: input_missing naming the folder and the
 // ways to provide it; bad_data when tokenizer and model do not fit each other; config for a map that does not fit.
 TrainingRun prepare_run(const TrainConfig& config, const SetupOptions& options = {});
 

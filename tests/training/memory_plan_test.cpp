@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <sstream>
+#include <string>
+#include <vector>
+
 #include "base/random.h"
 #include "nn/model_io.h"
 #include "tensor/allocator.h"
@@ -96,6 +100,43 @@ TEST(MemoryPlanTest, NamesSettingsThatWouldMakeItFit) {
   EXPECT_NE(text.find("per_device_train_batch_size=4 gradient_accumulation_steps=2"), std::string::npos) << text;
   EXPECT_NE(text.find("data.sequence_length=1024"), std::string::npos) << text;
   EXPECT_NE(describe_memory(config, models, true, 1 << 20).find("the least there is"), std::string::npos);
+}
+
+// The words between "what would:" and the end, a remedy a line.
+std::vector<std::string> remedies_in(const std::string& text) {
+  std::istringstream lines(text.substr(text.find("what would:")));
+  std::vector<std::string> result;
+  std::string line;
+  for (std::getline(lines, line); std::getline(lines, line);) result.push_back(line.substr(2, line.rfind(" (") - 2));
+  return result;
+}
+
+// Each remedy, taken at its word, leads to a plan that fits.
+TEST(MemoryPlanTest, ThereAreThreeRemediesAndEachFits) {
+  TrainConfig config;
+  config.data.sequence_length = 2048;
+  config.per_device_train_batch_size = 6;
+  const PlannedModels models{medium_model(), LeaderMap::own(6)};
+  const int64_t peak = plan_memory(config, models, true).peak;
+  for (const int percent : {90, 50, 30}) {
+    const int64_t available = peak / 100 * percent;
+    const std::vector<std::string> remedies = remedies_in(describe_memory(config, models, true, available));
+    EXPECT_EQ(remedies.size(), 3u) << percent;
+    for (const std::string& remedy : remedies) {
+      TrainConfig changed = config;
+      std::istringstream words(remedy);
+      for (std::string word; words >> word;) {
+        const std::string key = word.substr(0, word.find('=')), value = word.substr(word.find('=') + 1);
+        if (key == "gradient_checkpointing") changed.gradient_checkpointing = value == "true";
+        if (key == "per_device_train_batch_size") changed.per_device_train_batch_size = std::stoll(value);
+        if (key == "gradient_accumulation_steps") changed.gradient_accumulation_steps = std::stoll(value);
+        if (key == "data.sequence_length") changed.data.sequence_length = std::stoll(value);
+        if (key == "compute_dtype") changed.compute_dtype = settings::ComputeType::bfloat16;
+      }
+      EXPECT_LE(plan_memory(changed, models, true).peak, available) << percent << " %: " << remedy;
+      EXPECT_EQ(changed.per_device_train_batch_size * changed.gradient_accumulation_steps, 6) << remedy;
+    }
+  }
 }
 
 // TinyLlama distilled with 16k tokens at once: the figures that decide whether a run fits one H200 (139 GiB) or an 80 GB card.
