@@ -13,6 +13,7 @@
 #include "data/tokenizer.h"
 #include "nn/generator.h"
 #include "nn/model_io.h"
+#include "tensor/allocator.h"
 #include "training/config_paths.h"
 
 namespace {
@@ -20,7 +21,7 @@ namespace {
 using namespace echo;
 
 struct Arguments {
-  std::string model, dtype = "float32", device = "auto";
+  std::string model, dtype = "auto", device = "auto";
   std::vector<std::string> prompts;
   GenerationOptions generation;
 };
@@ -52,6 +53,7 @@ std::string rate(int64_t tokens, double seconds) {
 }
 
 int generate_text(const Arguments& arguments) {
+  set_memory_remedy("fewer prompts at a time, a smaller --max-new-tokens or --dtype bfloat16 needs less");
   const auto start = std::chrono::steady_clock::now();
   const std::filesystem::path folder = resolve_model(arguments.model, "--model");
   const Tokenizer tokenizer(folder / "tokenizer.model");
@@ -61,7 +63,6 @@ int generate_text(const Arguments& arguments) {
     fail(ExitCode::bad_data, folder.string(), ": tokenizer.model has ", tokenizer.vocabulary_size(),
          " pieces, but config.json says vocab_size ", config.vocab_size, "; use the tokenizer that the model was trained with");
   GenerationOptions options = arguments.generation;
-  options.compute_dtype = arguments.dtype == "bfloat16" ? DType::bf16 : DType::f32;
   const std::vector<std::string> texts = arguments.prompts.empty() ? std::vector<std::string>{""} : arguments.prompts;
   std::vector<std::vector<int32_t>> prompts;
   bool limited = false;
@@ -72,7 +73,9 @@ int generate_text(const Arguments& arguments) {
     options.max_new_tokens = std::min(options.max_new_tokens, room);
   }
   const ChosenDevice chosen = choose_device(arguments.device);
-  fmt::print(stderr, "device: {}\n", chosen.reason);
+  const bool in_bf16 = arguments.dtype == "bfloat16" || (arguments.dtype == "auto" && !chosen.device.is_cpu());
+  options.compute_dtype = in_bf16 ? DType::bf16 : DType::f32;
+  fmt::print(stderr, "device: {}, computing in {}\n", chosen.reason, in_bf16 ? "bfloat16" : "float32");
   const auto model = load_model(checkpoint, {options.compute_dtype, /*requires_gradient=*/false, chosen.device});
   const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
@@ -140,9 +143,9 @@ int main(int argc, char** argv) {
       ->capture_default_str()
       ->check(number_where("a number above 0, up to 1", [](double value) { return value > 0 && value <= 1; }));
   app.add_option("--seed", sampling.seed, "of the choices")->capture_default_str()->check(whole_number());
-  app.add_option("--dtype", arguments.dtype, "precision of the computation")
+  app.add_option("--dtype", arguments.dtype, "precision of the computation: auto (bfloat16 on a GPU, float32 on the CPU), float32 or bfloat16")
       ->capture_default_str()
-      ->check(CLI::IsMember({"float32", "bfloat16"}));
+      ->check(CLI::IsMember({"auto", "float32", "bfloat16"}));
   app.add_option("--device", arguments.device, "auto (the GPU where there is one), cpu, cuda or cuda:N")->capture_default_str();
   return run_program(app, argc, argv, [&] { return generate_text(arguments); });
 }
