@@ -85,7 +85,7 @@ HOST_OBJECTS := $(filter-out $(EMULATED:%=$(BUILD)/%.o) $(CUDA_OBJECTS),$(OBJECT
 BINARIES := $(PROGRAMS:%=$(BUILD)/bin/%)
 
 .DEFAULT_GOAL := all
-.PHONY: all programs examples benchmarks test tests lint format demo packages bundle cuda-report clean help summary
+.PHONY: all programs examples benchmarks test tests lint format demo packages sanitize bundle cuda-report clean help summary
 .SECONDARY:
 
 all: summary programs
@@ -158,6 +158,10 @@ ifneq ($(findstring Cuda,$(or $(FILTER),Cuda)),)
 endif
 	@ECHOATT_PROGRAMS=$(BUILD)/bin $(BUILD)/bin/run_tests --gtest_brief=1 $(if $(FILTER),--gtest_filter='$(FILTER)')
 
+# On a machine with a GPU: the kernels' tests under compute-sanitizer.
+sanitize: tests
+	@scripts/sanitize.sh $(BUILD)/bin/run_tests $(if $(FILTER),'$(FILTER)')
+
 # What the compiler says each kernel takes, by GPU architecture.
 cuda-report: $(CUDA_OBJECTS)
 	@scripts/cuda_report.sh $(^:%=%.log)
@@ -189,6 +193,7 @@ help:
 	@echo "make packages   installs the Debian packages that are missing"
 	@echo "make examples | benchmarks | lint | format | clean"
 	@echo "make bundle     build/echoatt.tar.xz: programs, tests and benchmarks for a machine with a GPU and no compiler"
+	@echo "make sanitize   the kernels' tests under compute-sanitizer, where there is a GPU"
 	@echo "make cuda-report  registers, shared memory and spills of each CUDA kernel"
 	@echo "settings: MODE=release|debug|asan|tsan  CUDA=auto|0  MARCH=native|x86-64-v3|x86-64-v4  SM='80 90'"
 

@@ -291,10 +291,13 @@ __global__ void __launch_bounds__(kThreads)
   store_rows<C>(dq, block.batch, block.row, block.head, matrix.positions, width, sums, scales);
 }
 
-// Calls body.operator()<C>().
+// Calls body.operator()<C>(), for kernels with so many tiles in shared memory.
 template <class Body>
-void dispatch_width(int width, Body&& body) {
+void dispatch_width(int width, int tiles, Body&& body) {
   ECHO_CHECK(width <= 256, "attention: heads of width ", width, " on a GPU, at most 256");
+  const int64_t bytes = int64_t(shared_bytes<8>(tiles)), available = echo::cuda::properties().shared_bytes_per_block;
+  ECHO_CHECK(width <= 128 || bytes <= available, "attention: heads of width ", width, " need ", bytes,
+             " bytes of shared memory, this GPU has ", available, "; write device: cpu");
   if (width <= 32) return body.template operator()<1>();
   if (width <= 64) return body.template operator()<2>();
   if (width <= 128) return body.template operator()<4>();
@@ -312,7 +315,7 @@ const dim3 kBlock(kWarp, kWarps);
 
 template <class T>
 void forward(const Tensor& o, const Tensor& lse, const Matrix<T>& matrix, const Tensor& v, bool shared) {
-  dispatch_width(matrix.width, [&]<int C>() {
+  dispatch_width(matrix.width, 3, [&]<int C>() {
     launch(shared ? forward_rows<T, C, true> : forward_rows<T, C, false>, grid(matrix, matrix.heads), kBlock,
            shared_bytes<C>(3), stream(), heads<T>(o), lse.data<float>(), matrix, heads<T>(v));
   });
@@ -321,7 +324,7 @@ void forward(const Tensor& o, const Tensor& lse, const Matrix<T>& matrix, const 
 template <class T>
 void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<T>& matrix, const Tensor& lse) {
   const AttentionUse use{d_o, Tensor()};
-  dispatch_width(matrix.width, [&]<int C>() {
+  dispatch_width(matrix.width, 3, [&]<int C>() {
     launch(backward_of_keys<T, C, false>, grid(matrix, matrix.key_heads), kBlock, shared_bytes<C>(3), stream(),
            heads<T>(Tensor()), heads<T>(dv), uses_of<T>({&use, 1}), matrix, lse.data<float>(),
            static_cast<const float*>(nullptr));
@@ -331,7 +334,7 @@ void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<T>& matrix
 template <class T>
 void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses, const Matrix<T>& matrix,
               const Tensor& lse, const Tensor& row_sum) {
-  dispatch_width(matrix.width, [&]<int C>() {
+  dispatch_width(matrix.width, 4, [&]<int C>() {
     launch(backward_of_keys<T, C, true>, grid(matrix, matrix.key_heads), kBlock, shared_bytes<C>(4), stream(), heads<T>(dk),
            heads<T>(dv), uses_of<T>(uses), matrix, lse.data<float>(), row_sum.data<float>());
     launch(backward_of_queries<T, C>, grid(matrix, matrix.heads), kBlock, shared_bytes<C>(4), stream(), heads<T>(dq),

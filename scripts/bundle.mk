@@ -1,6 +1,8 @@
 # The Makefile of a bundle: programs are built already.
-.PHONY: test help
+.PHONY: test sanitize help
 test:
 	ECHOATT_PROGRAMS=bin bin/run_tests --gtest_brief=1 $(if $(FILTER),--gtest_filter='$(FILTER)')
+sanitize:
+	scripts/sanitize.sh bin/run_tests $(if $(FILTER),'$(FILTER)')
 help:
-	@echo "make test (FILTER='*Cuda*' for the GPU's alone); the programs are ./train ./analyze ./generate; benchmarks/run_gpu.sh measures"
+	@echo "make test (FILTER='*Cuda*' for the GPU's alone), make sanitize; the programs are ./train ./analyze ./generate; benchmarks/run_gpu.sh measures"

@@ -13,7 +13,7 @@ cp -R "$build/bin/." "$folder/bin/"
 rm -f "$folder/bin/run_emulated_tests"
 cp -R configs README.md "$folder/"
 mkdir -p "$folder/scripts" "$folder/benchmarks"
-cp scripts/demo.sh "$folder/scripts/"
+cp scripts/demo.sh scripts/sanitize.sh "$folder/scripts/"
 cp benchmarks/*.sh benchmarks/*.py "$folder/benchmarks/"
 cp scripts/bundle.mk "$folder/Makefile"
 

@@ -6,8 +6,10 @@
 
 #include <cstdlib>
 
+#include "kernels/attention.h"
 #include "tensor/cuda_context.h"
 #include "tensor/device.h"
+#include "tensor/tensor.h"
 #include "tests/test_support.h"
 
 namespace echo {
@@ -107,6 +109,26 @@ TEST(CudaOldGpuDeathTest, AskedForByNumberItIsRefused) {
   };
   EXPECT_EXIT(ask(), testing::ExitedWithCode(int(ExitCode::device)),
               "cuda:0: emulated has compute capability 7.5, this program needs 8.0 .Ampere. or newer; write device: cpu");
+}
+
+// Consumer GPUs have less shared memory; again in a process of its own.
+TEST(CudaSmallGpuDeathTest, HeadsThatAreTooWideAreRefusedByTheirWidth) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto attend = [] {
+    const Variable small("CUDA_EMULATION_SHARED", "99");
+    const Device gpu{DeviceKind::cuda, 0};
+    for (const int64_t width : {128, 160}) {
+      const Tensor x = Tensor::zeros({1, 3, 1, width}, DType::f32, gpu);
+      Tensor o = Tensor::zeros(x.shape(), DType::f32, gpu), lse = Tensor::zeros({1, 1, 3}, DType::f32, gpu);
+      std::fprintf(stderr, "width %d: %s\n", int(width), error_message(ExitCode::internal, [&] {
+        kernels::attention_forward(o, lse, x, x, x, Tensor(), 1);
+        fail(ExitCode::internal, "done");
+      }).c_str());
+    }
+    std::exit(testing::Test::HasFailure() ? 1 : 0);
+  };
+  EXPECT_EXIT(attend(), testing::ExitedWithCode(0),
+              "width 128: done\n.*width 160: .*heads of width 160 need 103936 bytes of shared memory, this GPU has 101376; write device: cpu");
 }
 
 TEST(CudaDeviceTest, AutoTakesTheGpuAndSaysSo) {

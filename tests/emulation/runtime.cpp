@@ -2,6 +2,7 @@
 // in order, and at once but for copies from the host. Variables of the environment make it another machine:
 //   CUDA_EMULATION_DEVICES=N       how many devices there are (1), of which a process uses one
 //   CUDA_EMULATION_CAPABILITY=75   their compute capability (90), times ten
+//   CUDA_EMULATION_SHARED=N        the most shared memory of a block, in KiB (227)
 //   CUDA_EMULATION_COUNT=N         asking for the number of devices fails with error N
 //   CUDA_EMULATION_DRIVER=N        the CUDA version that the driver supports (13000), 0: there is no driver
 //   CUDA_EMULATION_FAILS_AFTER=N   the device fails, for good, at the wait after N successful ones
@@ -119,6 +120,8 @@ int setting(const char* name, int otherwise) {
   return value == nullptr ? otherwise : std::atoi(value);
 }
 
+int shared_limit() { return setting("CUDA_EMULATION_SHARED", 227) << 10; }
+
 // What must not happen while a graph is captured, which it ends.
 cudaError_t invalidate_capture() { return capture->is_valid = false, cudaErrorStreamCaptureUnsupported; }
 
@@ -144,6 +147,7 @@ cudaError_t enqueue(Work work) {
 namespace cuda_emulation {
 
 void submit(dim3 grid, dim3 block, size_t shared_bytes, std::function<void()> kernel) {
+  if (shared_bytes > size_t(shared_limit())) throw std::runtime_error("emulated launch: more shared memory than the device has");
   enqueue([=] {
     const Access access;
     run_grid(grid, block, shared_bytes, kernel);
@@ -164,7 +168,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   *properties = {};
   std::strcpy(properties->name, "emulated");
   properties->totalGlobalMem = kReserved;
-  properties->sharedMemPerBlockOptin = 227 << 10;
+  properties->sharedMemPerBlockOptin = size_t(shared_limit());
   properties->major = setting("CUDA_EMULATION_CAPABILITY", 90) / 10;
   properties->minor = setting("CUDA_EMULATION_CAPABILITY", 90) % 10;
   properties->multiProcessorCount = 4;

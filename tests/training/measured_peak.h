@@ -1,0 +1,66 @@
+#pragma once
+
+#include "base/random.h"
+#include "nn/model_io.h"
+#include "tensor/allocator.h"
+#include "training/distillation.h"
+#include "training/memory_plan.h"
+#include "training/optimizer.h"
+#include "training/run_setup.h"
+
+namespace echo {
+
+// Extents whose tensors the CPU's allocator hardly rounds up.
+inline LlamaConfig medium_model() {
+  LlamaConfig config;
+  config.vocab_size = 1024;
+  config.hidden_size = 128;
+  config.intermediate_size = 352;
+  config.num_hidden_layers = 6;
+  config.num_attention_heads = 8;
+  config.num_key_value_heads = 2;
+  config.head_dim = 16;
+  return config;
+}
+
+inline Batch random_batch(const TrainConfig& config, int64_t vocabulary) {
+  Batch batch;
+  batch.rows = config.per_device_train_batch_size;
+  batch.sequence_length = config.data.sequence_length;
+  batch.valid_tokens = batch.rows * batch.sequence_length;
+  RandomSequence random(3);
+  for (int64_t i = 0; i < batch.valid_tokens; ++i) {
+    batch.inputs.push_back(int32_t(random.below(uint64_t(vocabulary))));
+    batch.labels.push_back(int32_t(random.below(uint64_t(vocabulary))));
+  }
+  return batch;
+}
+
+// The peak of three optimizer steps, in bytes.
+inline int64_t measured_peak(const TrainConfig& config, const PlannedModels& models, bool with_teacher, Device device) {
+  const int64_t before = memory_statistics(device).in_use;
+  const DType dtype = compute_dtype_of(config);
+  const auto student = make_model(models.student, models.leader_map, {DType::f32, true, device});
+  initialize(*student, 0.02, 1);
+  student->keep_shadows(dtype);
+  std::unique_ptr<Llama> teacher;
+  if (with_teacher) {
+    teacher = make_model(models.student, LeaderMap::own(models.student.num_hidden_layers), {dtype, false, device});
+    initialize(*teacher, 0.02, 2);
+  }
+  AdamW optimizer(*student, {});
+  ForwardOptions options;
+  options.compute_dtype = dtype;
+  options.checkpointing = config.gradient_checkpointing;
+  const LossSettings loss = with_teacher ? stage_loss({}) : true_label_loss();
+  for (int step = 0; step < 3; ++step) {
+    if (step == 1) reset_memory_peak(device);
+    for (int64_t i = 0; i < config.gradient_accumulation_steps; ++i)
+      accumulate_gradients(*student, teacher.get(), random_batch(config, models.student.vocab_size), loss, options, 1000);
+    optimizer.step(1e-4, optimizer.gradient_norm());
+    optimizer.clear_gradients();
+  }
+  return memory_statistics(device).peak - before;
+}
+
+}  // namespace echo
