@@ -28,6 +28,10 @@ constexpr size_t shared_bytes(int tiles) {
   return sizeof(float) * size_t(tiles * kTileWords<C> + kWarps * kWeights);
 }
 
+// At once on a multiprocessor. Said, since the compiler otherwise aims at more of them and spills.
+template <int C>
+constexpr int kBlocks = C <= 2 ? 2 : 1;
+
 // Rows from `rows` on, and columns from `width` on, are zero.
 template <int C, class T>
 __device__ __forceinline__ void load_tile(float* tile, const T* first_row, int64_t stride, int rows, int width) {
@@ -114,7 +118,7 @@ struct QueryBlock {
 };
 
 template <class T, int C, bool kShared>
-__global__ void __launch_bounds__(kThreads) forward_rows(Heads<T> o, float* lse, Matrix<T> matrix, Heads<T> v) {
+__global__ void __launch_bounds__(kThreads, kBlocks<C>) forward_rows(Heads<T> o, float* lse, Matrix<T> matrix, Heads<T> v) {
   float* const queries = shared_memory<float>();
   float* const keys = queries + kTileWords<C>;
   float* const values = keys + kTileWords<C>;
@@ -179,7 +183,7 @@ __global__ void __launch_bounds__(kThreads) forward_rows(Heads<T> o, float* lse,
 
 // dv += P^T dO of the first use; with kScores also dk, and dP from all uses. dv.data may be null.
 template <class T, int C, bool kScores>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks<C>)
     backward_of_keys(Heads<T> dk, Heads<T> dv, Uses<T> uses, Matrix<T> matrix, const float* lse, const float* row_sum) {
   float* const keys = shared_memory<float>();
   float* const queries = keys + kTileWords<C>;
@@ -240,7 +244,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class T, int C>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks<C>)
     backward_of_queries(Heads<T> dq, Uses<T> uses, Matrix<T> matrix, const float* lse, const float* row_sum) {
   float* const queries = shared_memory<float>();
   float* const keys = queries + kTileWords<C>;
