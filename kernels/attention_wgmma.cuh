@@ -16,6 +16,9 @@ namespace echo::kernels::cuda::attention::warpgroup {
 using namespace tensor_core;
 
 inline constexpr int kGroupRows = 64, kGroupWarps = 4, kGroupThreads = kGroupWarps * kWarp;
+// Registers that the warpgroups of a block have between them, for one thread of each: every thread starts with the same number, a
+// multiple of 8, and a group that claims more than the others have released waits for ever.
+constexpr int registers_of_groups(int threads) { return 65536 / threads / 8 * 8 * (threads / kGroupThreads); }
 
 template <int W>
 constexpr int tile_bytes(int rows) {

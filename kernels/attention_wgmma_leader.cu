@@ -27,7 +27,7 @@ template <int W, int kLayers>
 struct Plan {
   static constexpr bool kValues = W == 64;
   static constexpr int kKeyRegisters = 200, kQueryRegisters = 72, kProducerRegisters = 40;
-  static_assert(2 * kKeyRegisters + kQueryRegisters + kProducerRegisters <= 65536 / kGroupThreads);
+  static_assert(2 * kKeyRegisters + kQueryRegisters + kProducerRegisters <= registers_of_groups(kThreads));
   static constexpr int kKeyTile = tile_bytes<W>(kKeys), kQueryTile = tile_bytes<W>(N);
   static constexpr int kScoreTile = kKeys * N * int(sizeof(bfloat16)), kShareTile = N * W * int(sizeof(float));
   static constexpr int kQuerySlots = 2, kScoreSlots = W == 64 ? 2 : 1;
@@ -233,7 +233,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     const auto gradient_tile = [&](int gradient) {
       return memory + Of::kGradientsAt + gradients.slot(gradient) * Of::kQueryTile;
     };
-    // Starts S and dP of a tile, and waits for S.
+    // Starts S and dP of a tile, and waits for S. A layer's product is a group: the compiler ends one at each start_products() anyway.
     const auto start_tile = [&](int count) {
       queries.wait_full(count);
       start_products(scores[0], products);
@@ -245,9 +245,9 @@ __global__ void __launch_bounds__(kThreads, 1)
         start_products();
         multiply_tiles<W, kKeys, N>(products, value_tiles + (kLayers - 1 - i) * Of::kKeyTile + group_offset,
                                     gradient_tile(count * kLayers + i), i > 0);
+        commit_products();
       }
-      commit_products();
-      wait_products<1>(scores[0]);
+      wait_products<kLayers>(scores[0]);
     };
     const auto take_tile = [&]<bool kMore>() {
       const float* const of_tile = statistics + queries.slot(taken) * Of::kStatistics;
@@ -291,7 +291,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       multiply_weights<W, N>(result[0], s_weights, query_tile(taken));
       commit_products();
       if constexpr (kMore) start_tile(taken + 1);
-      wait_products<kMore ? 1 : 0>(result[0], values[0], s_weights, p_weights);
+      wait_products<kMore ? kLayers : 0>(result[0], values[0], s_weights, p_weights);
       gradients.release(last);
       queries.release(taken);
       ++taken;

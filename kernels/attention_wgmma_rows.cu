@@ -6,7 +6,7 @@
 // Of a tile, S = rows . first^T runs beside the product of the previous tile's P with its second operand, and P is made of S while
 // that still runs. One warpgroup's exponentials run beside the products of others.
 // A leader keeps the row's maximum and takes it off the scores; a follower and dv take off lse: no maximum, no sum, no division.
-// Shared memory: 2 row tiles, kSlots tiles each of both operands of 128 columns: 178 KiB (W = 64), 193 KiB (W = 128). Bytes from global
+// Shared memory: 2 row tiles, kSlots tiles each of both operands of 96 or 128 columns: 146 KiB (W = 64), 193 KiB (W = 128). Bytes from global
 // memory per item: rows and results once, both operands of the columns that are seen once.
 #include <algorithm>
 
@@ -25,7 +25,7 @@ struct Plan {
   // Warpgroups that compute. With W = 64 three have registers enough; all registers of a multiprocessor are given out.
   static constexpr int kGroups = W == 64 ? 3 : 2, kRows = kGroups * kGroupRows, kThreads = (kGroups + 1) * kGroupThreads;
   static constexpr int kProducerRegisters = W == 64 ? 32 : 24, kRegisters = W == 64 ? 160 : 240;
-  static_assert(kGroups * kRegisters + kProducerRegisters <= 65536 / kGroupThreads);
+  static_assert(kGroups * kRegisters + kProducerRegisters <= registers_of_groups(kThreads));
   static constexpr int kColumns = W == 64 ? 96 : 128, kRowSlots = 2, kSlots = W == 64 ? 4 : 2;
   static constexpr int kRowTile = tile_bytes<W>(kRows), kColumnTile = tile_bytes<W>(kColumns);
   static constexpr int kFirstAt = kRowSlots * kRowTile, kSecondAt = kFirstAt + kSlots * kColumnTile;
@@ -35,7 +35,7 @@ struct Plan {
   static constexpr int kBytes = kBarriersAt + 2 * (kRowSlots + 2 * kSlots) * int(sizeof(uint64_t));
 };
 
-// A block of rows and the columns that it walks over: tiles of 128 from range.begin, head after head.
+// A block of rows and the columns that it walks over: tiles of kColumns from range.begin, head after head.
 template <int W, Pass kPass>
 struct Item {
   using Of = Plan<W, kPass>;

@@ -26,8 +26,9 @@ Encode encode_function() {
 CUtensorMap tile_map(bfloat16* data, const std::array<int64_t, 4>& sizes, const std::array<int64_t, 3>& strides, int rows) {
   cuuint64_t extents[4], bytes[3];
   for (size_t i = 0; i < 4; ++i) extents[i] = cuuint64_t(sizes[i]);
-  // The stride of a dimension of one entry is never used, but must be a valid one.
-  for (size_t i = 0; i < 3; ++i) bytes[i] = sizes[i + 1] == 1 ? 16 : cuuint64_t(strides[i]) * sizeof(bfloat16);
+  // The stride of a dimension of one entry is never used, but must be a valid one: that of a dense tensor is.
+  for (size_t i = 0; i < 3; ++i)
+    bytes[i] = sizes[i + 1] > 1 ? cuuint64_t(strides[i]) * sizeof(bfloat16) : i == 0 ? extents[0] * sizeof(bfloat16) : bytes[i - 1] * extents[i];
   const cuuint32_t box[4] = {64, 1, cuuint32_t(rows), 1}, steps[4] = {1, 1, 1, 1};
   CUtensorMap map;
   const CUresult result = encode_function()(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, data, extents, bytes, box, steps,

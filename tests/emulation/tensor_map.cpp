@@ -13,6 +13,7 @@ CUresult encode(CUtensorMap* map, CUtensorMapDataType, cuuint32_t rank, void* da
   for (int i = 0; i < 4; ++i)
     valid = valid && sizes[i] > 0 && sizes[i] <= cuuint64_t(1) << 32 && box[i] > 0 && box[i] <= 256 && steps[i] == 1;
   for (int i = 0; i < 3; ++i) valid = valid && strides[i] % 16 == 0 && strides[i] < cuuint64_t(1) << 40;
+  valid = valid && strides[0] >= sizes[0] * 2;
   valid = valid && box[0] == 64 && box[1] == 1 && box[3] == 1;  // all that CUtensorMap of the emulated device can say
   if (!valid) return CUDA_ERROR_INVALID_VALUE;
   map->data = static_cast<std::byte*>(data);
