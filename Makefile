@@ -60,7 +60,7 @@ ARCHITECTURES = $(foreach sm,$(SM),-gencode arch=compute_$(sm),code=sm_$(sm)) -g
 %_wgmma.cu.o %_wgmma_rows.cu.o %_wgmma_leader.cu.o: ARCHITECTURES = -gencode arch=compute_90a,code=sm_90a
 ifneq ($(NVCC),)
   CPPFLAGS += -isystem $(CUDA_HOME)/include
-  CUDALIBS := -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt
+  CUDALIBS := -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64:/usr/local/cuda/lib64 -lcudart_static -ldl -lrt
 endif
 # The emulated device: the CUDA sources once more, compiled by the host's compiler against headers of our own.
 EMULATION_FLAGS := -Itests/emulation/include -iquote . -DECHO_WITH_CUDA=1 -DECHO_WITH_ONEDNN=$(if $(filter yes,$(HAS_ONEDNN)),1,0)

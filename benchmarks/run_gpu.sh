@@ -33,20 +33,8 @@ for candidate in "${programs[@]}"; do
 done
 [ -n "$program" ] || { echo "error: gpu_benchmark is not built; run: make benchmarks" >&2; exit 66; }
 
-# cuBLAS as PyTorch brings it, where the system has none.
-if ! ldconfig -p 2>/dev/null | grep -q 'libcublasLt\.so\.13'; then
-  folder=$("$python" - <<'PY' || true
-import glob, os
-try:
-    import nvidia
-    found = [f for root in nvidia.__path__ for f in glob.glob(os.path.join(root, "**", "libcublasLt.so.13"), recursive=True)]
-    print(os.path.dirname(found[0]) if found else "")
-except ImportError:
-    print("")
-PY
-)
-  [ -z "$folder" ] || export LD_LIBRARY_PATH="$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-fi
+cublas=$("$here/scripts/find_cublas.sh" "$python")
+[ -z "$cublas" ] || export LD_LIBRARY_PATH="$cublas${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 
 exec "$python" "$here/benchmarks/compare_gpu.py" --program "$program" --results "$results" \
   --command "benchmarks/run_gpu.sh${arguments[*]:+ ${arguments[*]}}" \

@@ -113,9 +113,18 @@ void matmul(const MatmulOperands& p) {
   auto plan = self.plans.find(key);
   if (plan == self.plans.end()) plan = self.plans.emplace(key, make_plan(self.handle, p, self.tf32)).first;
   const float one = 1, beta = p.accumulate ? 1 : 0;
-  check(cublas_lt().matmul(self.handle, plan->second.operation, &one, p.b, plan->second.b, p.a, plan->second.a, &beta, p.c, plan->second.c,
-                       p.c, plan->second.c, &plan->second.algorithm, self.workspace.raw_data(), size_t(kGpuMatmulWorkspace), stream()),
-        "cublasLtMatmul", p);
+  const auto multiply = [&, &of = plan->second] {
+    return cublas_lt().matmul(self.handle, of.operation, &one, p.b, of.b, p.a, of.a, &beta, p.c, of.c, p.c, of.c, &of.algorithm,
+                              self.workspace.raw_data(), size_t(kGpuMatmulWorkspace), stream());
+  };
+  cublasStatus_t status = multiply();
+  if (status != CUBLAS_STATUS_SUCCESS && !echo::cuda::is_recording()) [[unlikely]] {
+    // The library may have found no memory for a kernel's code, which the pool keeps (with_memory_released()).
+    (void)cudaGetLastError();
+    echo::cuda::release_cached_memory();
+    status = multiply();
+  }
+  check(status, "cublasLtMatmul", p);
 }
 
 }  // namespace echo::kernels::cuda

@@ -34,7 +34,8 @@ constexpr int kChunksPerTurn = 2;  // a cache line of each row of W
 constexpr int kLoads = 8;          // of W, in flight
 
 __device__ __forceinline__ uint4 load_or_zero(const bfloat16* row, int k, int depth, bool wanted) {
-  return wanted && k < depth ? __ldg(reinterpret_cast<const uint4*>(row + k)) : make_uint4(0, 0, 0, 0);
+  // An ordinary load: x may be written by the kernel that this one starts before the end of, which rules out the read-only cache.
+  return wanted && k < depth ? *reinterpret_cast<const uint4*>(row + k) : make_uint4(0, 0, 0, 0);
 }
 __device__ __forceinline__ uint4 stream_or_zero(const bfloat16* row, int k, int depth) {
   return k < depth ? __ldcs(reinterpret_cast<const uint4*>(row + k)) : make_uint4(0, 0, 0, 0);
@@ -55,7 +56,7 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_bf16_rows(Arguments<bflo
   for (int t = 0; t < kTiles; ++t)
     weight[t] = a.weight + min(first_column + t * kTileColumns + group, a.columns - 1) * a.weight_stride;
 
-    // W does not depend on the kernel before: its rows come to the cache while that ends.
+  // W does not depend on the kernel before: its rows come to the cache while that ends.
 #pragma unroll
   for (int t = 0; t < kTiles; ++t)
     for (int row = 0; row < kTileColumns && first_column + t * kTileColumns + row < a.columns; ++row)

@@ -1,4 +1,8 @@
 # The Makefile of a bundle: programs are built already.
+CUBLAS := $(shell scripts/find_cublas.sh)
+ifneq ($(CUBLAS),)
+  export LD_LIBRARY_PATH := $(CUBLAS)$(if $(LD_LIBRARY_PATH),:$(LD_LIBRARY_PATH))
+endif
 .PHONY: test sanitize help
 test:
 	ECHOATT_PROGRAMS=bin bin/run_tests --gtest_brief=1 $(if $(FILTER),--gtest_filter='$(FILTER)')

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Packs the programs of a build with what they need into one archive for a machine without package manager or compiler: CUDA's own libraries
-# stay behind, the C library's too.   scripts/make_bundle.sh BUILD_FOLDER ARCHIVE.tar.xz
+# Packs the programs of a build with what they need into one archive for a machine without package manager or compiler. CUDA's libraries stay
+# behind; those of the C and C++ languages too, since this machine's may want newer ones than the other has.
+#   scripts/make_bundle.sh BUILD_FOLDER ARCHIVE.tar.xz
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,13 +14,13 @@ cp -R "$build/bin/." "$folder/bin/"
 rm -f "$folder/bin/run_emulated_tests"
 cp -R configs README.md "$folder/"
 mkdir -p "$folder/scripts" "$folder/benchmarks"
-cp scripts/demo.sh scripts/sanitize.sh "$folder/scripts/"
+cp scripts/demo.sh scripts/find_cublas.sh scripts/sanitize.sh "$folder/scripts/"
 cp benchmarks/*.sh benchmarks/*.py "$folder/benchmarks/"
 cp scripts/bundle.mk "$folder/Makefile"
 
 find "$folder/bin" -type f -exec strip --strip-unneeded {} +
 find "$folder/bin" -type f -exec ldd {} + | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
-  grep -vE '/(libc|libm|libdl|librt|libpthread|ld-linux[^/]*|libcuda|libcudart|libcublas[^/]*|libnccl)\.so' |
+  grep -vE '/(libc|libm|libdl|librt|libpthread|ld-linux[^/]*|libstdc\+\+|libgcc_s|libcuda|libcudart|libcublas[^/]*|libnccl)\.so' |
   while read -r library; do cp -L "$library" "$folder/lib/"; done
 chmod u+w "$folder"/lib/*
 strip --strip-unneeded "$folder"/lib/*

@@ -10,6 +10,8 @@ sanitizer=${COMPUTE_SANITIZER:-$(command -v compute-sanitizer || echo /usr/local
 failed=""
 for tool in memcheck racecheck synccheck initcheck; do
   echo "== $tool"
-  "$sanitizer" --tool "$tool" --error-exitcode 1 --print-limit 10 "$tests" --gtest_brief=1 --gtest_filter="$filter" || failed="$failed $tool"
+  # Some tests ask for what must fail: that is no error of memory.
+  options=(); [ "$tool" != memcheck ] || options=(--report-api-errors no)
+  "$sanitizer" --tool "$tool" "${options[@]}" --error-exitcode 1 --print-limit 10 "$tests" --gtest_brief=1 --gtest_filter="$filter" || failed="$failed $tool"
 done
 [ -z "$failed" ] || { echo "error: not clean:$failed" >&2; exit 1; }

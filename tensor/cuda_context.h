@@ -20,6 +20,9 @@ bool is_recording();
 // Keeps memory that tensors still use, which nobody else will free.
 void abandon(std::unique_ptr<RecordedMemory> memory);
 
+// Whether the GPU can start kernels before the one before them has ended; ECHOATT_EARLY=0 in the environment: no, to compare.
+bool may_launch_early();
+
 // What `call` returns. Where it finds no memory, what the pool keeps for reuse goes back to the device, and it is called once more: the pool
 // would keep it from everything that does not allocate from the pool, a kernel's code too. Not while a graph records, where nothing may wait.
 template <class Call>

@@ -48,6 +48,14 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_
   launch(nullptr, 0, kernel, grid, block, shared_bytes, on, std::forward<Arguments>(arguments)...);
 }
 
+// Whether code of this build waits in follow_previous(), on a GPU that can start it early: a GPU of compute capability 9.0 or newer runs
+// the newest that it was built for.
+constexpr bool has_early_code() {
+  for (const int architecture : {__CUDA_ARCH_LIST__})
+    if (architecture >= 900) return true;
+  return false;
+}
+
 // As launch(), but on GPUs that can (compute capability 9.0 on) blocks start while the kernel before them on the stream still runs,
 // which hides the time that a launch takes. Every block calls follow_previous() before it touches what other kernels write.
 template <class... Parameters, class... Arguments>
@@ -56,7 +64,7 @@ void launch_early(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t s
   cudaLaunchAttribute early = {};
   early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   early.val.programmaticStreamSerializationAllowed = 1;
-  launch(&early, properties().major >= 9 ? 1 : 0, kernel, grid, block, shared_bytes, on, std::forward<Arguments>(arguments)...);
+  launch(&early, has_early_code() && may_launch_early() ? 1 : 0, kernel, grid, block, shared_bytes, on, std::forward<Arguments>(arguments)...);
 }
 
 // Waits until the kernels before this one have ended and what they wrote is there; then lets blocks of the next one start. (In this

@@ -1,10 +1,11 @@
 #include "tensor/cuda_memory.h"
 
 #include <array>
-#include <atomic>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -143,6 +144,14 @@ std::unique_ptr<RecordedMemory> end_recording() noexcept {
   State& s = state();
   for (void* const address : std::exchange(s.kept, {})) (void)cudaFreeAsync(address, s.stream);
   return std::move(s.recording);
+}
+
+bool may_launch_early() {
+  static const bool result = [] {
+    const char* const wanted = std::getenv("ECHOATT_EARLY");
+    return properties().major >= 9 && (wanted == nullptr || std::string_view(wanted) != "0");
+  }();
+  return result;
 }
 
 bool is_recording() { return state().recording != nullptr; }

@@ -89,7 +89,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t description
   if (c != d || a_layout->type != b_layout->type || d_layout->rows != m || d_layout->columns != n || b_rows != k)
     return CUBLAS_STATUS_INVALID_VALUE;
   emulated_cublas_lt.compute = description->compute;
-  if (emulated_cublas_lt.answer != CUBLAS_STATUS_SUCCESS) return std::exchange(emulated_cublas_lt.answer, CUBLAS_STATUS_SUCCESS);
+  if (emulated_cublas_lt.answers > 0) return --emulated_cublas_lt.answers, emulated_cublas_lt.answer;
   for (const void* address : {a, b, static_cast<const void*>(d)}) cuda_emulation::check_device_pointer(address);
   cuda_emulation::submit(1, 1, 0,
                          [=, description = *description, a_layout = *a_layout, b_layout = *b_layout, d_layout = *d_layout,

@@ -49,6 +49,10 @@ TEST(CudaMatmulLibraryTest, Tf32IsForF32AndOnlyWhereAllowed) {
 
 TEST(CudaMatmulLibraryTest, AFailureNamesTheCallTheStatusAndTheShapes) {
   emulated_cublas_lt.answer = CUBLAS_STATUS_EXECUTION_FAILED;
+  emulated_cublas_lt.answers = 1;
+  multiply(37, 41, 43, DType::bf16);  // done when tried once more, with more memory free
+  EXPECT_EQ(emulated_cublas_lt.answers, 0);
+  emulated_cublas_lt.answers = 2;
   const std::string message = error_message(ExitCode::device, [] { multiply(37, 41, 43, DType::bf16); });
   EXPECT_EQ(message, "matmul: cublasLtMatmul failed with cuBLAS status 13 (emulated status) for a, transposed b, m 37, n 41, k 43, bf16 -> f32");
 }

@@ -1,6 +1,7 @@
 // ./generate as a user meets it: text, timings, messages, exit codes.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <regex>
 
@@ -32,7 +33,10 @@ class GenerateTest : public testing::Test {
     arguments.insert(arguments.end(), more.begin(), more.end());
     return run(arguments);
   }
-  ProgramResult run(const std::vector<std::string>& arguments) const {
+  // In f32, in which the references are, also where there is a GPU.
+  ProgramResult run(std::vector<std::string> arguments) const {
+    if (std::find(arguments.begin(), arguments.end(), "--dtype") == arguments.end())
+      arguments.insert(arguments.end(), {"--dtype", "float32"});
     ProgramOptions options;
     options.environment = {{"ECHOATT_SHARED", shared_.string()}, {"OMP_NUM_THREADS", "1"}};
     return run_executable(program_, arguments, options);

@@ -32,7 +32,7 @@ TEST_F(SanitizeTest, EveryToolRunsAndOneThatFindsSomethingFails) {
   const ProgramResult clean = sanitize("none", {"bin/run_tests"});
   EXPECT_EQ(clean.exit_code, 0) << clean.errors;
   for (const char* tool : {"memcheck", "racecheck", "synccheck", "initcheck"})
-    EXPECT_NE(clean.output.find(std::string("--tool ") + tool + " --error-exitcode 1"), std::string::npos) << clean.output;
+    EXPECT_NE(clean.output.find(std::string("--tool ") + tool + ' '), std::string::npos) << clean.output;
   EXPECT_NE(clean.output.find("bin/run_tests --gtest_brief=1 --gtest_filter=*Cuda*:-"), std::string::npos) << clean.output;
 
   const ProgramResult dirty = sanitize("racecheck", {"bin/run_tests", "CudaAttentionTest.*"});

@@ -31,13 +31,14 @@ struct EmulatedMatrixLayout {
   uint64_t rows, columns;
   int64_t stride;
 };
-// What the library has been asked for last, and what it is to answer to the next product.
+// What the library has been asked for last, and what it is to answer to the next products.
 struct EmulatedCublasLt {
   int searches = 0;  // for algorithms, in all
   cublasComputeType_t compute = CUBLAS_COMPUTE_32F;
   uint64_t workspace_bytes = 0;
   uint32_t reduction_schemes = ~0u;
   cublasStatus_t answer = CUBLAS_STATUS_SUCCESS;
+  int answers = 0;  // how often it gives that answer in place of a product
 };
 extern EmulatedCublasLt emulated_cublas_lt;
 
