@@ -4,7 +4,6 @@
 
 #include "autograd/ops.h"
 #include "kernels/attention_decode.h"
-#include "kernels/cache_append.h"
 #include "nn/weight_names.h"
 
 namespace echo {
@@ -38,22 +37,23 @@ Variable SelfAttention::forward(const Variable& x, AttentionContext& context) co
   return linear(block.output, output_);
 }
 
-Variable SelfAttention::decode(const Variable& x, DecodeContext& context) const {
-  const int64_t batch = x.shape()[0];
+void SelfAttention::decode(const kernels::NormedRows& x, DecodeContext& context) const {
   const auto [H, Hkv, Dh] = heads_;
-  const Tensor qkv = linear(x, qkv_).data().reshape({batch, 1, H + 2 * Hkv, Dh});
-  Tensor q = qkv.narrow(2, 0, H);
+  const int64_t batch = x.x.dim(0);
+  const DType dtype = x.x.dtype();
+  const Device device = x.x.device();
   KvCache::Layer& cache = context.cache->layers[size_t(layer_)];
-  kernels::rotate_and_append(q, cache.k, cache.v, qkv.narrow(2, H, Hkv), qkv.narrow(2, H + Hkv, Hkv), context.cache->rope,
-                             context.cache->lengths);
-  Tensor o = Tensor::empty({batch, H, Dh}, x.dtype(), qkv.device()), probabilities;
+  Tensor projected = Tensor::empty({batch, (H + 2 * Hkv) * Dh}, dtype, device);
+  kernels::project_heads(projected, cache.k, cache.v, x, qkv_.data_as(dtype), context.cache->rope, context.cache->lengths);
+  const Tensor q = projected.reshape({batch, H + 2 * Hkv, Dh}).narrow(1, 0, H);
+  Tensor o = Tensor::empty({batch, H, Dh}, dtype, device), probabilities;
   if (has_followers_) {
-    probabilities = Tensor::empty({batch, H, context.cache->capacity}, accumulator_dtype(x.dtype()), qkv.device());
+    probabilities = Tensor::empty({batch, H, context.cache->capacity}, accumulator_dtype(dtype), device);
     context.probabilities[layer_] = probabilities;
   }
-  kernels::attention_decode(o, probabilities, q.select(1, 0), cache.k, cache.v, context.cache->lengths,
-                            1.0 / std::sqrt(double(Dh)));
-  return linear(Variable(o.reshape({batch, 1, H * Dh})), output_);
+  kernels::attention_decode(o, probabilities, q, cache.k, cache.v, context.cache->lengths, 1.0 / std::sqrt(double(Dh)));
+  Tensor stream = x.x;
+  kernels::project_onto(stream, o.reshape({batch, H * Dh}), output_.data_as(dtype));
 }
 
 }  // namespace echo

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "autograd/shared_attention.h"
+#include "kernels/decode_projection.h"
 #include "nn/kv_cache.h"
 #include "nn/model_config.h"
 #include "nn/module.h"
@@ -35,8 +36,8 @@ class Attention : public Module {
  public:
   // x: (B, T, D) normed -> (B, T, D).
   virtual Variable forward(const Variable& x, AttentionContext& context) const = 0;
-  // x: (B, 1, D) normed, the last position of each sequence. No gradient.
-  virtual Variable decode(const Variable& x, DecodeContext& context) const = 0;
+  // Adds the attention of RMSNorm(x) to x, the residual stream at the new position of each sequence: (B, D). No gradient.
+  virtual void decode(const kernels::NormedRows& x, DecodeContext& context) const = 0;
 };
 
 // A layer that computes its own matrix: projections q, k, v (fused) and o.
@@ -45,7 +46,7 @@ class SelfAttention : public Attention {
   // `has_followers`: its probabilities are kept for later layers.
   SelfAttention(const LlamaConfig& config, int64_t layer, bool has_followers, const WeightOptions& options);
   Variable forward(const Variable& x, AttentionContext& context) const override;
-  Variable decode(const Variable& x, DecodeContext& context) const override;
+  void decode(const kernels::NormedRows& x, DecodeContext& context) const override;
 
  private:
   AttentionHeads heads_;

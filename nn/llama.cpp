@@ -131,21 +131,15 @@ Tensor Llama::decode(const Tensor& ids, KvCache& cache, DType compute_dtype) con
   const NoGrad no_grad;
   cache.count_position();
   kernels::extend_lengths(cache.lengths, cache.capacity);
-  const int64_t batch = ids.dim(0);
   DecodeContext context;
   context.cache = &cache;
   const double eps = config_.rms_norm_eps;
-  Stream stream;
-  stream.x = reshape(embedding(embedding_, ids.to(cache.lengths.device()), compute_dtype), {batch, 1, config_.hidden_size});
-  stream.normed = rms_norm(stream.x, layers_.front()->input_norm, eps);
-  for (size_t i = 0; i < layers_.size(); ++i) {
-    const Layer& layer = *layers_[i];
-    const NormedSum middle =
-        add_rms_norm(stream.x, layer.attention->decode(stream.normed, context), layer.post_attention_norm, eps);
-    const NormedSum end = add_rms_norm(middle.sum, layer.mlp.forward(middle.normed), norm_after(i), eps);
-    stream = {end.sum, end.normed};
+  const Variable x = embedding(embedding_, ids.to(cache.lengths.device()), compute_dtype);  // (B, D), added to layer by layer
+  for (const auto& layer : layers_) {
+    layer->attention->decode({x.data(), layer->input_norm.data(), eps}, context);
+    layer->mlp.decode({x.data(), layer->post_attention_norm.data(), eps});
   }
-  return stream.normed.data().reshape({batch, config_.hidden_size});
+  return rms_norm(x, final_norm_, eps).data();
 }
 
 kernels::RopeTable Llama::rope_table(int64_t positions, DType compute_dtype) const {

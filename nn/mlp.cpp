@@ -5,7 +5,7 @@
 
 namespace echo {
 
-Mlp::Mlp(const LlamaConfig& config, int64_t layer, const WeightOptions& options) {
+Mlp::Mlp(const LlamaConfig& config, int64_t layer, const WeightOptions& options) : width_(config.intermediate_size) {
   gate_up_ = add_parameter({{layer_weight(layer, "mlp.gate_proj"), config.intermediate_size},
                             {layer_weight(layer, "mlp.up_proj"), config.intermediate_size}},
                            config.hidden_size, options);
@@ -13,5 +13,12 @@ Mlp::Mlp(const LlamaConfig& config, int64_t layer, const WeightOptions& options)
 }
 
 Variable Mlp::forward(const Variable& x) const { return linear(swiglu(linear(x, gate_up_)), down_); }
+
+void Mlp::decode(const kernels::NormedRows& x) const {
+  const DType dtype = x.x.dtype();
+  Tensor gated = Tensor::empty({x.x.dim(0), width_}, dtype, x.x.device()), stream = x.x;
+  kernels::project_gated(gated, x, gate_up_.data_as(dtype));
+  kernels::project_onto(stream, gated, down_.data_as(dtype));
+}
 
 }  // namespace echo

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/decode_projection.h"
 #include "nn/model_config.h"
 #include "nn/module.h"
 
@@ -10,8 +11,11 @@ class Mlp : public Module {
  public:
   Mlp(const LlamaConfig& config, int64_t layer, const WeightOptions& options);
   Variable forward(const Variable& x) const;  // (..., D) -> (..., D)
+  // Adds the MLP of RMSNorm(x) to x: (B, D). No gradient.
+  void decode(const kernels::NormedRows& x) const;
 
  private:
+  int64_t width_;
   Variable gate_up_, down_;
 };
 

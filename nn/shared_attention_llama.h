@@ -9,7 +9,7 @@ class FollowerAttention : public Attention {
  public:
   FollowerAttention(const LlamaConfig& config, int64_t layer, int64_t leader, const WeightOptions& options);
   Variable forward(const Variable& x, AttentionContext& context) const override;
-  Variable decode(const Variable& x, DecodeContext& context) const override;
+  void decode(const kernels::NormedRows& x, DecodeContext& context) const override;
 
  private:
   AttentionHeads heads_;

@@ -11,7 +11,7 @@ namespace {
 std::unique_ptr<Llama> small_model(Device device) {
   LlamaConfig config;
   config.vocab_size = 30, config.hidden_size = 32, config.intermediate_size = 40, config.num_hidden_layers = 3;
-  config.num_attention_heads = 4, config.num_key_value_heads = 2, config.head_dim = 8, config.max_position_embeddings = 64;
+  config.num_attention_heads = 4, config.num_key_value_heads = 2, config.head_dim = 16, config.max_position_embeddings = 64;
   auto model = make_model(config, LeaderMap({0, 0, 2}), {DType::f32, false, device});
   if (device.is_cpu()) {
     initialize(*model, 0.3, 5);

@@ -1,0 +1,171 @@
+#pragma once
+
+#include "kernels/cuda_common.cuh"
+#include "kernels/cuda_matrix.cuh"
+
+// The bf16 product of up to 16 rows with a matrix that is read once, and what stands before and after it in a generation step. Bytes
+// moved are those of W, so all that counts is how many of its loads are under way, and that no other kernel stands between two products.
+//
+// A block of 8 warps owns kTiles * 8 rows of W (columns of the product); its warps take turns along K and meet in shared memory at
+// the end, in order. W is the right operand of mma.m16n8k16, x the left one; the instruction's k may be any permutation of K
+// that both operands share, so a lane loads 16 bytes (8 elements of a row, the words of two instructions) of each, straight to
+// registers. In flight: 8 loads of W per lane, 64 KiB in the two blocks of a multiprocessor. x comes from the first and second
+// cache, M / (8 kTiles) of W's bytes.
+// With kNormed the rows are RMSNorm(x): x is multiplied by the norm's weight on its way, and the sums by the row's 1 / rms, for which each
+// block adds up all squares: it reads all of x anyway.
+// An epilogue says which columns a block's tiles have, may read what it needs for a result before the product is there, and takes it;
+// with kPairs it takes the results of the two tiles together.
+// Shared memory: 4 KiB for each tile, and half a KiB.
+namespace echo::kernels::cuda::small {
+
+inline constexpr int kMaxRows = 16;
+inline constexpr int kWarps = 8, kThreads = kWarps * kWarp;
+inline constexpr int kTileColumns = 8;    // of an instruction
+inline constexpr int kChunk = 32;         // elements of K that a warp's load of 16 bytes per lane covers: 4 lanes to a row
+inline constexpr int kChunksPerTurn = 2;  // a cache line of each row of W
+inline constexpr int kLoads = 8;          // of W, in flight
+
+struct Product {
+  const bfloat16 *x, *weight;
+  const bfloat16* norm;      // (K), or null
+  int rows, columns, depth;  // M, N, K
+  int64_t x_stride, weight_stride;
+  float eps;
+};
+
+__device__ __forceinline__ uint4 load_or_zero(const bfloat16* row, int k, int depth, bool wanted) {
+  // An ordinary load: x may be written by the kernel that this one starts before the end of, which rules out the read-only cache.
+  return wanted && k < depth ? *reinterpret_cast<const uint4*>(row + k) : make_uint4(0, 0, 0, 0);
+}
+__device__ __forceinline__ uint4 stream_or_zero(const bfloat16* row, int k, int depth) {
+  return k < depth ? __ldcs(reinterpret_cast<const uint4*>(row + k)) : make_uint4(0, 0, 0, 0);
+}
+
+// 8 elements times those of the norm's weight; adds their squares.
+__device__ __forceinline__ uint4 normed(const uint4& x, const uint4& norm, float& squares) {
+  float values[8], weights[8];
+  unpack(values, x);
+  unpack(weights, norm);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    squares += values[i] * values[i];
+    values[i] *= weights[i];
+  }
+  return pack(values);
+}
+
+// kUpper: there are rows 8 to 15 of x.
+template <int kTiles, bool kUpper, bool kNormed, class Epilogue>
+__global__ void __launch_bounds__(kThreads, 2) multiply_bf16_rows(Product a, Epilogue epilogue) {
+  __shared__ float partial[kWarps][kTiles][kMaxRows][kTileColumns];
+  __shared__ float row_squares[kWarps][kMaxRows];
+  constexpr int kChunks = kLoads / kTiles, kTurns = kChunks / kChunksPerTurn;
+  const int warp = int(threadIdx.x) / kWarp, lane = int(threadIdx.x) % kWarp, group = lane / 4, member = lane % 4;
+  const bool has_lower = group < a.rows, has_upper = kUpper && group + 8 < a.rows;
+  const bfloat16* const lower = a.x + (has_lower ? group : 0) * a.x_stride;
+  const bfloat16* const upper = a.x + (has_upper ? group + 8 : 0) * a.x_stride;
+  const bfloat16* weight[kTiles];
+#pragma unroll
+  for (int t = 0; t < kTiles; ++t) {
+    const int first_column = epilogue.template first_column<kTiles>(t);
+    weight[t] = a.weight + min(first_column + group, a.columns - 1) * a.weight_stride;
+    // W does not depend on the kernel before: its rows come to the cache while that ends.
+    for (int row = 0; row < kTileColumns && first_column + row < a.columns; ++row)
+      prefetch(a.weight + (first_column + row) * a.weight_stride, a.depth * int64_t(sizeof(bfloat16)));
+  }
+  follow_previous();
+
+  // The one result, or pair of results, that this thread takes.
+  constexpr int kResults = Epilogue::kPairs ? kTileColumns : kTiles * kTileColumns;
+  static_assert(kResults * kMaxRows <= kThreads && (!Epilogue::kPairs || kTiles == 2));
+  const int row = int(threadIdx.x) / kResults, tile = int(threadIdx.x) % kResults / kTileColumns,
+            within = int(threadIdx.x) % kTileColumns;
+  const int column = epilogue.template first_column<kTiles>(tile) + within;
+  const bool takes = row < a.rows && column < a.columns;
+  typename Epilogue::Held held = {};
+  if (takes) held = epilogue.load(row, column);
+
+  float sums[kTiles][2][4] = {};  // two chains of instructions per tile
+  float squares[2] = {};
+  constexpr int kTurn = kWarps * kChunksPerTurn * kChunk;
+  for (int start = warp * kChunksPerTurn * kChunk; start < a.depth; start += kTurns * kTurn) {
+    uint4 w[kChunks][kTiles], x[kChunks][2], norm[kChunks];
+#pragma unroll
+    for (int c = 0; c < kChunks; ++c) {
+      const int k = start + c / kChunksPerTurn * kTurn + c % kChunksPerTurn * kChunk + member * 8;
+#pragma unroll
+      for (int t = 0; t < kTiles; ++t) w[c][t] = stream_or_zero(weight[t], k, a.depth);
+      x[c][0] = load_or_zero(lower, k, a.depth, has_lower);
+      if constexpr (kUpper) x[c][1] = load_or_zero(upper, k, a.depth, has_upper);
+      if constexpr (kNormed) norm[c] = load_or_zero(a.norm, k, a.depth, true);
+    }
+#pragma unroll
+    for (int c = 0; c < kChunks; ++c) {
+      if constexpr (kNormed) {
+        x[c][0] = normed(x[c][0], norm[c], squares[0]);
+        if constexpr (kUpper) x[c][1] = normed(x[c][1], norm[c], squares[1]);
+      }
+      const uint4 low = x[c][0], high = kUpper ? x[c][1] : make_uint4(0, 0, 0, 0);
+      const uint32_t first[4] = {low.x, high.x, low.y, high.y}, second[4] = {low.z, high.z, low.w, high.w};
+#pragma unroll
+      for (int t = 0; t < kTiles; ++t) {
+        const uint32_t first_words[2] = {w[c][t].x, w[c][t].y}, second_words[2] = {w[c][t].z, w[c][t].w};
+        multiply_bf16(sums[t][0], first, first_words);
+        multiply_bf16(sums[t][1], second, second_words);
+      }
+    }
+  }
+#pragma unroll
+  for (int t = 0; t < kTiles; ++t)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) partial[warp][t][group + i / 2 * 8][2 * member + i % 2] = sums[t][0][i] + sums[t][1][i];
+  if constexpr (kNormed) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      squares[half] += __shfl_xor_sync(kAllLanes, squares[half], 1);
+      squares[half] += __shfl_xor_sync(kAllLanes, squares[half], 2);
+      if (member == 0) row_squares[warp][half * 8 + group] = squares[half];
+    }
+  }
+  __syncthreads();
+  if (!takes) return;
+  float inverse_rms = 1;
+  if constexpr (kNormed) {
+    float sum = row_squares[0][row];
+#pragma unroll
+    for (int w = 1; w < kWarps; ++w) sum += row_squares[w][row];
+    inverse_rms = rsqrtf(sum / float(a.depth) + a.eps);
+  }
+  const auto result = [&](int of_tile) {
+    float sum = partial[0][of_tile][row][within];
+#pragma unroll
+    for (int w = 1; w < kWarps; ++w) sum += partial[w][of_tile][row][within];
+    return kNormed ? sum * inverse_rms : sum;
+  };
+  if constexpr (Epilogue::kPairs)
+    epilogue.store(row, column, held, result(0), result(1));
+  else
+    epilogue.store(row, column, held, result(tile));
+}
+
+// Tiles that lie side by side.
+struct Adjacent {
+  static constexpr bool kPairs = false;
+  template <int kTiles>
+  __device__ __forceinline__ int first_column(int tile) const {
+    return (int(blockIdx.x) * kTiles + tile) * kTileColumns;
+  }
+};
+
+template <bool kNormed = false, class Epilogue>
+void start(const Product& a, const Epilogue& epilogue) {
+  const auto run = [&](auto* kernel, int columns) {
+    launch_early(kernel, blocks_for(a.columns, columns), kThreads, 0, stream(), a, epilogue);
+  };
+  if (a.rows > 8) return run(multiply_bf16_rows<2, true, kNormed, Epilogue>, 2 * kTileColumns);
+  if constexpr (!Epilogue::kPairs)
+    if (a.rows <= 4) return run(multiply_bf16_rows<1, false, kNormed, Epilogue>, kTileColumns);  // few rows: more blocks
+  run(multiply_bf16_rows<2, false, kNormed, Epilogue>, 2 * kTileColumns);  // many: x is fetched for more of W at once
+}
+
+}  // namespace echo::kernels::cuda::small
