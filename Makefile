@@ -154,7 +154,8 @@ LEFT_OUT_asan := -*Golden*
 test: packages
 	@$(MAKE) summary tests
 ifneq ($(findstring Cuda,$(or $(FILTER),Cuda)),)
-	@echo "on the emulated GPU:" && $(BUILD)/bin/run_emulated_tests --gtest_brief=1 --gtest_filter='$(or $(FILTER),*Cuda*$(LEFT_OUT_$(MODE)))'
+	@echo "on the emulated GPU:" && $(if $(FILTER),,scripts/run_shards.sh) $(BUILD)/bin/run_emulated_tests --gtest_brief=1 \
+	  --gtest_filter='$(or $(FILTER),*Cuda*$(LEFT_OUT_$(MODE)))'
 endif
 	@ECHOATT_PROGRAMS=$(BUILD)/bin $(BUILD)/bin/run_tests --gtest_brief=1 $(if $(FILTER),--gtest_filter='$(FILTER)')
 

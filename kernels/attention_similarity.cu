@@ -197,9 +197,12 @@ __device__ __forceinline__ void add_rows(double* sums, const Stage& stage, doubl
     const int number = item / kEntries, entry = item % kEntries;
     const Pair pair = pair_of(number, blocks);
     const int i = pair.first * kBlock + entry / kBlock, j = pair.second * kBlock + entry % kBlock;
+    if (i > j || j >= s.layers) {
+      for (int kind = 0; kind < kKinds; ++kind) sums[kind * entries + item] = 0;  // all entries are added up later, these too
+      continue;
+    }
     double sum[kKinds] = {};
-    const bool counts = i <= j && j < s.layers;  // the others are written as zeros: all are added up later
-    for (int row = 0; counts && row < rows; ++row) {
+    for (int row = 0; row < rows; ++row) {
       const double rest = without_first(stage, s, number, entry, row), whole = rest + of_first(stage, s, i, j, row);
       sum[0] += whole;
       sum[1] += rest;

@@ -1,6 +1,7 @@
 #include "nn/decode_step.h"
 
 #include "kernels/argmax.h"
+#include "kernels/matmul.h"
 #include "tensor/cuda_graph.h"
 
 namespace echo {
@@ -18,7 +19,8 @@ DecodeStep::~DecodeStep() {
 }
 
 void DecodeStep::step() {
-  logits_.copy_from(model_.logits(model_.decode(ids_, cache_, compute_dtype_)));
+  const Tensor hidden = model_.decode(ids_, cache_, compute_dtype_);
+  kernels::matmul(logits_, hidden, kernels::Transpose::no, model_.head_weight().data_as(compute_dtype_), kernels::Transpose::yes);
   kernels::argmax(best_, logits_);
 }
 
