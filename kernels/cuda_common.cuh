@@ -158,5 +158,7 @@ __device__ __forceinline__ float fast_exp2(float x) {
 inline constexpr float kLog2E = 1.44269504088896341f;
 inline constexpr float kLn2 = 0.69314718055994531f;
 __device__ __forceinline__ float fast_exp(float x) { return fast_exp2(x * kLog2E); }
+// 1 / (1 + e^-z). Where e^-z overflows the quotient is 0.
+__device__ __forceinline__ float sigmoid(float z) { return __fdividef(1.0f, 1.0f + fast_exp(-z)); }
 
 }  // namespace echo::kernels::cuda

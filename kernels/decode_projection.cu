@@ -42,8 +42,7 @@ struct Gated {
   }
   __device__ __forceinline__ Held load(int, int) const { return {}; }
   __device__ __forceinline__ void store(int row, int column, Held, float gate, float up) const {
-    // Where e^-gate overflows the quotient is 0.
-    y[int64_t(row) * width + column] = from_float<bfloat16>(gate * __fdividef(1.0f, 1.0f + fast_exp(-gate)) * up);
+    y[int64_t(row) * width + column] = from_float<bfloat16>(gate * sigmoid(gate) * up);
   }
 };
 

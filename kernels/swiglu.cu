@@ -10,9 +10,6 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kItems = 2;
 
-// 1 / (1 + e^-z). Where e^-z overflows the quotient is 0.
-__device__ __forceinline__ float sigmoid(float z) { return __fdividef(1.0f, 1.0f + fast_exp(-z)); }
-
 // Where the thread's vector number `item` lies: of the output (and of up, and of its gradient), and of the gate.
 struct Place {
   int64_t output, gate;
