@@ -43,7 +43,7 @@ MODE_FLAGS_release := -O3 -DNDEBUG
 MODE_FLAGS_debug   := -O0 -g
 MODE_FLAGS_asan    := -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 MODE_FLAGS_tsan    := -O1 -g -fsanitize=thread
-# Tests' own code is compiled once and runs once.
+# Tests' own code takes longer to compile than to run.
 TEST_FLAGS_release := -O1
 TEST_FLAGS_asan    := -fno-sanitize=undefined
 # -fno-math-errno and -fno-trapping-math let loops with sqrt and selections vectorise; neither changes a result.

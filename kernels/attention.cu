@@ -2,9 +2,7 @@
 // on Hopper, attention_wgmma_*; and the row sums.
 // Row sums: as many lanes own a row of Dh as 16-byte loads cover it (8 for 64 bf16 values), neighbouring lanes neighbouring
 // heads and positions. Bytes per row: 2 Dh elements read, 4 bytes read and written. No shared memory.
-#include <cstdlib>
-#include <string_view>
-
+#include "base/environment.h"
 #include "kernels/attention_views.cuh"
 #include "tensor/cuda_memory.h"
 
@@ -55,9 +53,8 @@ void forward(const Tensor& o, const Tensor& lse, const Matrix<T>& matrix, const 
 }  // namespace
 
 bool warpgroup::is_available() {
-  const char* const wanted = std::getenv("ECHOATT_WGMMA");
   const echo::cuda::DeviceProperties& gpu = echo::cuda::properties();
-  return gpu.major == 9 && gpu.minor == 0 && (wanted == nullptr || std::string_view(wanted) != "0");
+  return gpu.major == 9 && gpu.minor == 0 && !is_switched_off("ECHOATT_WGMMA");
 }
 
 void attention_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& first_key,

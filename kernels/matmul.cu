@@ -119,10 +119,13 @@ void matmul(const MatmulOperands& p) {
   };
   cublasStatus_t status = multiply();
   if (status != CUBLAS_STATUS_SUCCESS && !echo::cuda::is_recording()) [[unlikely]] {
-    // The library may have found no memory for a kernel's code, which the pool keeps (with_memory_released()).
+    // The library may have found no memory for a kernel's code, which the pool keeps (with_memory_released()). A device that has failed
+    // cannot be waited for: then the library's own error is what is told.
     (void)cudaGetLastError();
-    echo::cuda::release_cached_memory();
-    status = multiply();
+    if (cudaStreamSynchronize(stream()) == cudaSuccess) {
+      echo::cuda::release_cached_memory();
+      status = multiply();
+    }
   }
   check(status, "cublasLtMatmul", p);
 }

@@ -1,14 +1,13 @@
 #include "tensor/cuda_memory.h"
 
 #include <array>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <mutex>
-#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "base/environment.h"
 #include "tensor/cuda_context.h"
 #include "tensor/cuda_error.h"
 #include "tensor/memory_account.h"
@@ -147,10 +146,7 @@ std::unique_ptr<RecordedMemory> end_recording() noexcept {
 }
 
 bool may_launch_early() {
-  static const bool result = [] {
-    const char* const wanted = std::getenv("ECHOATT_EARLY");
-    return properties().major >= 9 && (wanted == nullptr || std::string_view(wanted) != "0");
-  }();
+  static const bool result = properties().major >= 9 && !is_switched_off("ECHOATT_EARLY");
   return result;
 }
 

@@ -21,11 +21,9 @@ void* RecordedMemory::take_from_device(int64_t bytes) const {
   ECHO_CUDA(cudaThreadExchangeStreamCaptureMode(&mode));
   cudaError_t status = cudaMalloc(&address, size_t(bytes));
   if (status == cudaErrorMemoryAllocation && cudaMemPoolTrimTo(pool_, 0) == cudaSuccess) status = cudaMalloc(&address, size_t(bytes));
+  (void)cudaGetLastError();
   ECHO_CUDA(cudaThreadExchangeStreamCaptureMode(&mode));
-  if (status == cudaErrorMemoryAllocation) {
-    (void)cudaGetLastError();
-    return nullptr;
-  }
+  if (status == cudaErrorMemoryAllocation) return nullptr;
   check(status, "cudaMalloc of ", bytes, " bytes");
   return address;
 }

@@ -63,7 +63,7 @@ std::string gibibytes(int64_t bytes) {
   return fmt::format("{:.2f} GiB", double(bytes) / (1 << 30));
 }
 
-// Settings that do not change what is trained, and the peak they lead to.
+// Changed settings, and the peak they lead to.
 struct Remedy {
   std::string text;
   TrainConfig config;
@@ -76,7 +76,7 @@ class Remedies {
   Remedies(const TrainConfig& config, const PlannedModels& models, bool on_gpu, int64_t available)
       : models_(models), on_gpu_(on_gpu), available_(available) {
     const Remedy unchanged{"", config, plan_memory(config, models, on_gpu).peak};
-    least_ = unchanged;
+    least_ = {"as it is", config, unchanged.peak};
     const Remedy recomputing = recompute(unchanged);
     smaller_batch(unchanged);
     shorter(unchanged);

@@ -2,6 +2,8 @@
 #include <cublasLt.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
 #include "kernels/matmul.h"
 #include "kernels/matmul_operands.h"
 #include "tests/test_support.h"
@@ -55,6 +57,15 @@ TEST(CudaMatmulLibraryTest, AFailureNamesTheCallTheStatusAndTheShapes) {
   emulated_cublas_lt.answers = 2;
   const std::string message = error_message(ExitCode::device, [] { multiply(37, 41, 43, DType::bf16); });
   EXPECT_EQ(message, "matmul: cublasLtMatmul failed with cuBLAS status 13 (emulated status) for a, transposed b, m 37, n 41, k 43, bf16 -> f32");
+}
+
+TEST(CudaMatmulLibraryTest, AFailedDeviceDoesNotHideTheLibrarysError) {
+  emulated_cublas_lt.answer = CUBLAS_STATUS_EXECUTION_FAILED;
+  emulated_cublas_lt.answers = 1;
+  ::setenv("CUDA_EMULATION_FAILS_AFTER", "0", 1);
+  const std::string message = error_message(ExitCode::device, [] { multiply(37, 41, 43, DType::bf16); });
+  ::unsetenv("CUDA_EMULATION_FAILS_AFTER");
+  EXPECT_EQ(message.find("matmul: cublasLtMatmul failed with cuBLAS status 13"), 0u) << message;
 }
 
 }  // namespace

@@ -44,6 +44,16 @@ TEST(MemoryPlanTest, NamesSettingsThatWouldMakeItFit) {
   EXPECT_NE(describe_memory(config, models, true, 1 << 20).find("the least there is"), std::string::npos);
 }
 
+TEST(MemoryPlanTest, WhereNoSettingNeedsLessItSaysSo) {
+  TrainConfig config;
+  config.data.sequence_length = 64;
+  config.per_device_train_batch_size = 1;
+  config.gradient_checkpointing = true;
+  config.compute_dtype = settings::ComputeType::bfloat16;
+  const std::string text = describe_memory(config, {medium_model(), LeaderMap::own(6)}, true, 1 << 20);
+  EXPECT_NE(text.find("\n  as it is ("), std::string::npos) << text;
+}
+
 // The words between "what would:" and the end, a remedy a line.
 std::vector<std::string> remedies_in(const std::string& text) {
   std::istringstream lines(text.substr(text.find("what would:")));
