@@ -68,18 +68,18 @@ EMULATION_FLAGS := -Itests/emulation/include -iquote . -DECHO_WITH_CUDA=1 -DECHO
 # ---- sources: every file of these folders ------------------------------------------------------------------------
 FOLDERS  := base tensor kernels autograd nn data analysis training
 LIBRARY  := $(BUILD)/libecho.a
-SOURCES  := $(filter-out $(if $(NVCC),,tensor/cuda_%),$(foreach f,$(FOLDERS),$(wildcard $(f)/*.cpp)))
-CUDA_SOURCES := $(foreach f,$(FOLDERS),$(wildcard $(f)/*.cu))
+SOURCES  := $(filter-out $(if $(NVCC),,tensor/cuda_%),$(sort $(shell find $(FOLDERS) -name '*.cpp')))
+CUDA_SOURCES := $(sort $(shell find $(FOLDERS) -name '*.cu'))
 CUDA_OBJECTS := $(if $(NVCC),$(CUDA_SOURCES:%=$(CUDA_BUILD)/%.o))
 OBJECTS  := $(SOURCES:%=$(BUILD)/%.o) $(CUDA_OBJECTS)
 PROGRAMS := $(patsubst tools/%.cpp,%,$(wildcard tools/*.cpp))
 EXAMPLES := $(patsubst %.cpp,$(BUILD)/bin/%,$(wildcard examples/*.cpp))
 BENCHES  := $(patsubst %.cpp,$(BUILD)/bin/%,$(wildcard benchmarks/*.cpp))
-TESTS    := $(filter-out tests/emulation/%,$(wildcard tests/*.cpp tests/*/*.cpp))
+TESTS    := $(filter-out tests/emulation/%,$(sort $(shell find tests -name '*.cpp')))
 # What differs between a program for a real device and one for the emulated one; without nvcc also what knows that there are devices.
-EMULATED_TESTS := tests/main.cpp $(if $(NVCC),,$(wildcard tests/*/*_cuda_test.cpp))
+EMULATED_TESTS := tests/main.cpp $(if $(NVCC),,$(filter %_cuda_test.cpp,$(TESTS)))
 EMULATED := $(EMULATED_TESTS) $(wildcard tests/emulation/*.cpp) $(wildcard tensor/cuda_*.cpp) $(CUDA_SOURCES) \
-            $(if $(NVCC),,$(filter-out tensor/cuda_%,$(wildcard tensor/*.cpp kernels/*.cpp)))
+            $(if $(NVCC),,$(filter-out tensor/cuda_%,$(filter tensor/% kernels/%,$(SOURCES))))
 EMULATED_OBJECTS := $(EMULATED:%=$(BUILD)/emulated/%.o)
 HOST_OBJECTS := $(filter-out $(EMULATED:%=$(BUILD)/%.o) $(CUDA_OBJECTS),$(OBJECTS))
 BINARIES := $(PROGRAMS:%=$(BUILD)/bin/%)
