@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "autograd/no_grad.h"
-#include "kernels/attention_similarity.h"
+#include "kernels/attention/similarity.h"
 
 namespace echo {
 namespace {

@@ -3,7 +3,7 @@
 #include <memory>
 
 #include "autograd/variable.h"
-#include "kernels/attention.h"
+#include "kernels/attention/attention.h"
 #include "kernels/rope.h"
 
 namespace echo {
@@ -41,7 +41,7 @@ struct AttentionBlock {
 // Rotates queries and keys and applies causal attention.
 //   qkv: (B, T, (H + 2 Hkv) * Dh): queries, keys and values of one fused projection, not yet rotated. Queries and keys are rotated in
 //   place when an operation recorded them (a projection's backward function does not read its output); a leaf is left as it is.
-//   first_key: undefined, or (B, T) i32 (see kernels/attention.h). detach_shared: followers contribute nothing to q and k.
+//   first_key: undefined, or (B, T) i32 (see kernels/attention/attention.h). detach_shared: followers contribute nothing to q and k.
 AttentionBlock leader_attention(const Variable& qkv, const AttentionHeads& heads, const kernels::RopeTable& table,
                                 const Tensor& first_key = {}, bool detach_shared = false);
 

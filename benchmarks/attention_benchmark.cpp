@@ -11,7 +11,7 @@
 #include <string>
 
 #include "base/random.h"
-#include "kernels/attention.h"
+#include "kernels/attention/attention.h"
 
 namespace echo {
 namespace {

@@ -8,7 +8,7 @@
 
 #include "benchmarks/benchmark_case.h"
 #include "benchmarks/result_sketch.h"
-#include "kernels/attention.h"
+#include "kernels/attention/attention.h"
 
 namespace echo::benchmarks {
 

@@ -5,7 +5,7 @@
 
 #include "benchmarks/benchmark_case.h"
 #include "kernels/adamw.h"
-#include "kernels/attention.h"
+#include "kernels/attention/attention.h"
 #include "kernels/cast.h"
 #include "kernels/distillation_loss.h"
 #include "kernels/distillation_rows.h"

@@ -18,7 +18,7 @@ using AttentionObserver = std::function<void(int64_t layer, const SharedProbabil
 // What the attention layers of one forward pass hand to each other.
 struct AttentionContext {
   kernels::RopeTable rope;
-  Tensor first_key;                         // (B, T) i32 or undefined, see kernels/attention.h
+  Tensor first_key;                         // (B, T) i32 or undefined, see kernels/attention/attention.h
   bool detach_shared = false;
   std::map<int64_t, AttentionBlock> blocks;  // by leader; only leaders that have followers are kept
   KvCache* cache = nullptr;                 // when set, keys and values of this pass are stored from position 0

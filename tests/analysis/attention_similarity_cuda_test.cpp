@@ -1,5 +1,5 @@
 #include "analysis/attention_similarity.h"
-#include "kernels/attention_similarity.h"
+#include "kernels/attention/similarity.h"
 #include "nn/model_io.h"
 #include "tensor/allocator.h"
 #include "tests/kernels/cuda_parity.h"

@@ -5,8 +5,8 @@
 #include <cmath>
 
 #include "analysis/similarity_statistics.h"
-#include "kernels/attention.h"
-#include "kernels/attention_similarity.h"
+#include "kernels/attention/attention.h"
+#include "kernels/attention/similarity.h"
 #include "tensor/allocator.h"
 #include "tests/nn/golden_values.h"
 

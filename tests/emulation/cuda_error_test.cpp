@@ -6,7 +6,7 @@
 
 #include <cstdlib>
 
-#include "kernels/attention.h"
+#include "kernels/attention/attention.h"
 #include "tensor/cuda_context.h"
 #include "tensor/device.h"
 #include "tensor/tensor.h"

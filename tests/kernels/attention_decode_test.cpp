@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/random.h"
-#include "kernels/attention.h"
+#include "kernels/attention/attention.h"
 
 namespace echo {
 namespace {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/attention_views.cuh"
+#include "kernels/attention/views.cuh"
 
 // Scores as tensor cores leave them in a warp's registers, for every generation of them: which columns a block of rows sees, and
 // which of its scores count. A warp has M groups of 16 rows; scores[m][n] is the 16 x 8 matrix of columns 8 n (fragments:

@@ -1,5 +1,5 @@
-#include "kernels/attention.h"
-#include "kernels/attention_similarity.h"
+#include "kernels/attention/attention.h"
+#include "kernels/attention/similarity.h"
 #include "tests/kernels/cuda_parity.h"
 
 namespace echo {

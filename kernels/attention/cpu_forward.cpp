@@ -1,8 +1,8 @@
 // The forward passes of attention on the CPU. A tile is kTile queries of one head; they are the lanes of all vectors, so that keys and
 // values are read as they are (one element spread over the lanes) and the softmax needs no sum across lanes. A task is a few such
 // tiles that read the same keys and values, which are packed once for all of them.
-#include "kernels/attention.h"
-#include "kernels/attention_tile.h"
+#include "kernels/attention/attention.h"
+#include "kernels/attention/cpu_tile.h"
 
 namespace echo::kernels::cpu {
 namespace {

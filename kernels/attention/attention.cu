@@ -1,9 +1,9 @@
-// Attention on a GPU: the choice between the kernels of kernels/attention_plain.cu and those on tensor cores, attention_mma_* and,
+// Attention on a GPU: the choice between the kernels of kernels/attention/plain.cu and those on tensor cores, attention_mma_* and,
 // on Hopper, attention_wgmma_*; and the row sums.
 // Row sums: as many lanes own a row of Dh as 16-byte loads cover it (8 for 64 bf16 values), neighbouring lanes neighbouring
 // heads and positions. Bytes per row: 2 Dh elements read, 4 bytes read and written. No shared memory.
 #include "base/environment.h"
-#include "kernels/attention_views.cuh"
+#include "kernels/attention/views.cuh"
 #include "tensor/cuda_memory.h"
 
 namespace echo::kernels::cuda {

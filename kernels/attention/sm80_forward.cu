@@ -1,4 +1,4 @@
-// Attention's forward passes on tensor cores: a block owns 128 queries of one head (kernels/attention_mma.cuh) and walks over
+// Attention's forward passes on tensor cores: a block owns 128 queries of one head (kernels/attention/sm80.cuh) and walks over
 // tiles of 64 keys. K of the next tile arrives while P V is formed, V of this one while Q K^T is. The blocks that see most keys
 // start first, and the heads of a group are neighbours, so that they find K and V in the second-level cache.
 // Scores start from -m, m the row's maximum so far, instead of 0: the product leaves s - m, and one multiplication and one
@@ -8,7 +8,7 @@
 // A follower starts from -lse / scale: no maximum, no sum, no division.
 // Shared memory: Q 256 W, K and V 128 W bytes each: 32 KiB (W = 64), 64 KiB (W = 128). Bytes from global memory per block: Q
 // and O once, K and V of the keys that are seen once.
-#include "kernels/attention_mma.cuh"
+#include "kernels/attention/sm80.cuh"
 
 namespace echo::kernels::cuda::attention::tensor_core {
 namespace {

@@ -1,10 +1,10 @@
-#include "kernels/attention.h"
+#include "kernels/attention/attention.h"
 
 #include <gtest/gtest.h>
 #include <omp.h>
 
 #include "base/random.h"
-#include "tests/kernels/attention_reference.h"
+#include "tests/kernels/attention/attention_reference.h"
 
 namespace echo {
 namespace {

@@ -1,6 +1,6 @@
-#include "kernels/attention.h"
+#include "kernels/attention/attention.h"
 
-#include "kernels/attention_tile.h"
+#include "kernels/attention/cpu_tile.h"
 #include "kernels/dispatch.h"
 
 namespace echo::kernels {

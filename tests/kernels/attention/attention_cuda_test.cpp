@@ -1,5 +1,5 @@
-#include "kernels/attention.h"
-#include "tests/kernels/attention_reference.h"
+#include "kernels/attention/attention.h"
+#include "tests/kernels/attention/attention_reference.h"
 #include "tests/kernels/cuda_parity.h"
 
 namespace echo {

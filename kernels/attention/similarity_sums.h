@@ -3,7 +3,7 @@
 #include <span>
 #include <vector>
 
-#include "kernels/attention_similarity.h"
+#include "kernels/attention/similarity.h"
 
 namespace echo::kernels {
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/attention_partials.cuh"
+#include "kernels/attention/partials.cuh"
 #include "kernels/cuda_matrix.cuh"
 
 // The pieces of attention on tensor cores (bf16; W = 64 or 128 columns, of which the first Dh are not zero). A block of 4 warps

@@ -2,8 +2,8 @@
 // and gradients of outputs are read as they are (one element spread over the lanes). A task is one key head of one sequence, head after
 // head of its group: everything is packed once, then each tile of keys meets every block of kTile rows that sees it, and dq, dk, dv
 // collect in a fixed order. The task's memory is about (2 layers + 6) T Dh accumulators.
-#include "kernels/attention.h"
-#include "kernels/attention_tile.h"
+#include "kernels/attention/attention.h"
+#include "kernels/attention/cpu_tile.h"
 
 namespace echo::kernels::cpu {
 namespace {

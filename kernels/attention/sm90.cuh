@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/attention_scores.cuh"
+#include "kernels/attention/scores.cuh"
 #include "kernels/cuda_bulk_copy.cuh"
 #include "kernels/cuda_matrix.cuh"
 #include "kernels/cuda_warpgroup.cuh"

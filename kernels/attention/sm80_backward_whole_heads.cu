@@ -1,5 +1,5 @@
 // The leader's backward step on tensor cores in one kernel, where there are heads enough for that: k + 4 products of tiles for
-// a block of k layers, where the kernels of kernels/attention_mma_backward.cu take 2 k + 5. A thread block owns whole heads of
+// a block of k layers, where the kernels of kernels/attention/sm80_backward.cu take 2 k + 5. A thread block owns whole heads of
 // one batch entry, all their keys and queries. For 256 keys after 256 keys, and for each tile of queries that sees them, its
 // 8 warps (32 keys each) form P^T and dP^T as those kernels do and collect dk and dv_0 in registers; then dS goes through
 // shared memory as bf16, and dQ of the tile grows by dS K.
@@ -9,7 +9,7 @@
 // they leave is dq. (256 keys and not 128, as each element of dQ travels twice for each tile of keys.) Every second tile of
 // keys takes the queries backwards: what the cache still holds is used first.
 // Where one block takes several heads of a group in turn, or all, dk and dv_0 grow on in registers; the rest is left to
-// kernels/attention_partials.cuh.
+// kernels/attention/partials.cuh.
 // Shared memory: 32 KiB of K and of each V, which stay for a tile of keys; two stages of 32 rows of Q; two of 32 rows of as
 // many dO as fit, which is one barrier's work; 16 kParts KiB of dS, kParts = 2 or 1 times 32 queries; row statistics: 113 KiB
 // for one layer, 217 KiB for four. Bytes from and to global memory for 256 keys and 64 queries, 2 (k + 4) MFLOP: 40 + 8 k KiB,
@@ -17,7 +17,7 @@
 // Layers whose V do not all fit (more than 5 in 227 KiB, more than 3 in 163 KiB) are left to the other kernels, as V would come
 // again with every 32 queries, which is several times the bytes of everything else. So are heads of more than 64 columns: dk
 // and dv_0 of 32 keys take all registers then.
-#include "kernels/attention_mma.cuh"
+#include "kernels/attention/sm80.cuh"
 
 namespace echo::kernels::cuda::attention::tensor_core {
 namespace {

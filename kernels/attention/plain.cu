@@ -6,7 +6,7 @@
 // Shared memory, with W = Dh rounded up to 32, 64, 128 or 256: forward 3, value backward 3, backward 4 tiles of 32 (W + 4)
 // words, and 4 KiB of weights. Bytes from global memory per tile: 32 rows each of K and V (forward), Q and dO (value backward),
 // of one matrix and of dO and V of every use (backward). Sums follow the order of tiles: the same bits every time, no atomics.
-#include "kernels/attention_views.cuh"
+#include "kernels/attention/views.cuh"
 
 namespace echo::kernels::cuda::attention::plain {
 namespace {

@@ -14,7 +14,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/attention_similarity_sums.h"
+#include "kernels/attention/similarity_sums.h"
 #include "kernels/cuda_common.cuh"
 #include "kernels/cuda_matrix.cuh"
 #include "tensor/cuda_memory.h"

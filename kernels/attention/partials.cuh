@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/attention_scores.cuh"
+#include "kernels/attention/scores.cuh"
 #include "tensor/cuda_memory.h"
 
 // Gradients of keys and values sum over the heads of a group. One block does that for its keys when there are enough blocks to

@@ -2,12 +2,12 @@
 
 #include <span>
 
-#include "kernels/attention.h"
+#include "kernels/attention/attention.h"
 #include "kernels/cuda_common.cuh"
 
 // What attention's CUDA kernels are given, and the families of them: `plain` takes every shape and dtype; `tensor_core` (Ampere's
 // instructions) and `warpgroup` (Hopper's) take bf16 heads of a width up to 128, a multiple of 8, whose rows are aligned to 16
-// bytes. kernels/attention.cu chooses.
+// bytes. kernels/attention/attention.cu chooses.
 namespace echo::kernels::cuda::attention {
 
 // A (B, T, H, Dh) tensor with rows of stride 1.
@@ -92,7 +92,7 @@ inline bool has_aligned_rows(const Tensor& tensor) {
 }
 
 namespace plain {
-// Arguments as in kernels/attention.h. `lse` is written, or read when the matrix is shared.
+// Arguments as in kernels/attention/attention.h. `lse` is written, or read when the matrix is shared.
 template <class T>
 void forward(const Tensor& o, const Tensor& lse, const Matrix<T>& matrix, const Tensor& v, bool shared);
 template <class T>

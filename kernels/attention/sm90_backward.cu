@@ -1,4 +1,4 @@
-// The leader's backward step on Hopper (kernels/attention_wgmma.cuh): k + 4 products of tiles for a block of k layers (W = 128: k + 3,
+// The leader's backward step on Hopper (kernels/attention/sm90.cuh): k + 4 products of tiles for a block of k layers (W = 128: k + 3,
 // as there are no registers for dv_0, which another kernel makes).
 //   dS = P * (sum_j dO_j V_j^T - row_sum),  dk = scale dS^T q,  dq = scale dS k,  dv_0 = P^T dO_0
 // A thread block owns heads of one batch entry, all their queries, and all their keys or every `key_splits`-th tile of 128. Two of its
@@ -10,12 +10,12 @@
 // there. A second kernel adds up the splits and rounds.
 // Shared memory (KiB, W = 64 / 128): 16 / 32 of K and of each V, which stay; two slots of 8 / 16 of Q; slots of 8 / 16 of dO, at
 // least one more than layers; 32 / 16 of dS; 16 / 32 of dq: room for 5 / 2 layers. More are left to the kernels of
-// kernels/attention_mma_backward.cu. Bytes from and to global memory for 128 keys and 64 queries, 1 (k + 4) MFLOP at W = 64:
+// kernels/attention/sm80_backward.cu. Bytes from and to global memory for 128 keys and 64 queries, 1 (k + 4) MFLOP at W = 64:
 // 24 + 8 k KiB, 16 of them dq.
 #include <algorithm>
 
-#include "kernels/attention_partials.cuh"
-#include "kernels/attention_wgmma.cuh"
+#include "kernels/attention/partials.cuh"
+#include "kernels/attention/sm90.cuh"
 
 namespace echo::kernels::cuda::attention::warpgroup {
 namespace {

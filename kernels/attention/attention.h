@@ -71,7 +71,7 @@ void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const
 void attention_row_sums(Tensor& row_sum, const Tensor& d_o, const Tensor& o);
 void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, const Tensor& k, const Tensor& lse,
                               const Tensor& first_key, double scale);
-// `whole_heads`, where Hopper's kernels are not used: by blocks that own whole heads (kernels/attention_mma_fused.cu) wherever
+// `whole_heads`, where Hopper's kernels are not used: by blocks that own whole heads (kernels/attention/sm80_backward_whole_heads.cu) wherever
 // these can do it, not only where they are quicker.
 void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::span<const AttentionUse> uses, const Tensor& q,
                         const Tensor& k, const Tensor& lse, const Tensor& row_sum, const Tensor& first_key, double scale,

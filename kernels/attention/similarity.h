@@ -6,7 +6,7 @@
 
 namespace echo::kernels {
 
-// The attention matrix of one layer for one text of T tokens, as attention_forward leaves it (kernels/attention.h):
+// The attention matrix of one layer for one text of T tokens, as attention_forward leaves it (kernels/attention/attention.h):
 //   P[h,t,s] = exp(scale * q[t,h] . k[s,h'] - lse[h,t])  for s <= t, else 0;  h' = h / (H / Hkv)
 //   q: (T, H, Dh), k: (T, Hkv, Dh), f32, bf16 or f64, the last dimension with stride 1; lse: (H, T) contiguous, accumulator
 //   dtype.

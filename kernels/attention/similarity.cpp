@@ -1,13 +1,13 @@
 // The lanes of all vectors are queries (rows of the matrices): products of two layers' rows then need no sum across lanes, and
 // a key adds to the products of all pairs of layers with one multiplication and addition each. The products of a block of
 // layers by a block of layers are held in registers over a run of keys.
-#include "kernels/attention_similarity.h"
+#include "kernels/attention/similarity.h"
 
 #include <cmath>
 #include <vector>
 
-#include "kernels/attention_similarity_sums.h"
-#include "kernels/attention_tile.h"
+#include "kernels/attention/similarity_sums.h"
+#include "kernels/attention/cpu_tile.h"
 #include "kernels/dispatch.h"
 
 namespace echo::kernels {

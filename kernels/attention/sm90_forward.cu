@@ -1,4 +1,4 @@
-// Attention's passes of two products on Hopper (kernels/attention_wgmma.cuh): forward of leaders and followers, where a block's rows
+// Attention's passes of two products on Hopper (kernels/attention/sm90.cuh): forward of leaders and followers, where a block's rows
 // are queries, the first product takes K and the second V; and dv = P^T dO, where rows are keys, and Q and dO the columns.
 // Blocks stay: each multiprocessor has one, which takes row blocks (items) of 64 rows for each of its warpgroups, the longest
 // first, while its producer is ahead with the next tiles. Items are dealt out back and forth, so that sums of long and short
@@ -10,8 +10,8 @@
 // memory per item: rows and results once, both operands of the columns that are seen once.
 #include <algorithm>
 
-#include "kernels/attention_partials.cuh"
-#include "kernels/attention_wgmma.cuh"
+#include "kernels/attention/partials.cuh"
+#include "kernels/attention/sm90.cuh"
 
 namespace echo::kernels::cuda::attention::warpgroup {
 namespace {

@@ -1,10 +1,10 @@
-// dv = P^T dO on tensor cores: a block owns 128 keys of one key head (kernels/attention_mma.cuh) and walks over tiles of 64
-// queries, head after head of its group, or of its part of it (kernels/attention_partials.cuh). Q of the next tile arrives
+// dv = P^T dO on tensor cores: a block owns 128 keys of one key head (kernels/attention/sm80.cuh) and walks over tiles of 64
+// queries, head after head of its group, or of its part of it (kernels/attention/partials.cuh). Q of the next tile arrives
 // while P^T dO is formed, dO of this one while K Q^T is. Scores start from -lse / scale of their columns, which the product
 // then leaves as exponents.
 // Shared memory: K 256 W, Q and dO 128 W bytes each, 256 bytes of lse: 32 KiB (W = 64), 64 KiB (W = 128). Bytes from global
 // memory per block: K and dv once, Q and dO of the queries that see it once for each head.
-#include "kernels/attention_mma.cuh"
+#include "kernels/attention/sm80.cuh"
 
 namespace echo::kernels::cuda::attention::tensor_core {
 namespace {

@@ -5,7 +5,7 @@
 // need blocks that wait for each other; dS or partial dq in memory would cost about the time of the products that are saved. So
 // a block of k layers takes 2 k + 5 products here, and no memory that grows with T^2. (With W = 128 there are no registers for
 // dv_0, which the follower's kernel then makes: 2 k + 6.) Where there are heads enough to give each multiprocessor whole ones,
-// kernels/attention_mma_fused.cu takes k + 4.
+// kernels/attention/sm80_backward_whole_heads.cu takes k + 4.
 // A block walks over tiles of N columns. For each it forms P, then adds one use after the other to dP in registers (which start
 // from -row_sum), the first use last, as its dO is what dv_0 needs. The block's own rows of all uses (dO_j, or V_j) stay in
 // shared memory as far as it goes; the rest comes again with each tile. One barrier per use and tile: while one is computed
@@ -13,7 +13,7 @@
 // Shared memory: R = 256 W bytes of rows and R for each use that stays, 8 W N of columns (two stages each of K or Q and V or
 // dO), 16 N of row statistics for keys; 2 R more where uses come again. Bytes from global memory per block: its rows once, for
 // each tile N rows of K or Q and of each use.
-#include "kernels/attention_mma.cuh"
+#include "kernels/attention/sm80.cuh"
 
 namespace echo::kernels::cuda::attention::tensor_core {
 namespace {
