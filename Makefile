@@ -57,7 +57,7 @@ LDLIBS   += -lsentencepiece_train -lsentencepiece -lyaml-cpp -lfmt -lzstd -lzip 
 NVCCFLAGS := -std=c++20 -O3 -I. -DECHO_WITH_CUDA=1 --expt-relaxed-constexpr --extended-lambda -Werror all-warnings -Xcompiler -Wall,-Wextra
 ARCHITECTURES = $(foreach sm,$(SM),-gencode arch=compute_$(sm),code=sm_$(sm)) -gencode arch=compute_$(lastword $(SM)),code=compute_$(lastword $(SM))
 # Hopper's own instructions exist for that architecture alone; programs ask before they use them.
-%_wgmma.cu.o %_wgmma_rows.cu.o %_wgmma_leader.cu.o: ARCHITECTURES = -gencode arch=compute_90a,code=sm_90a
+$(CUDA_BUILD)/kernels/attention/sm90_%.cu.o: ARCHITECTURES = -gencode arch=compute_90a,code=sm_90a
 ifneq ($(NVCC),)
   CPPFLAGS += -isystem $(CUDA_HOME)/include
   CUDALIBS := -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64:/usr/local/cuda/lib64 -lcudart_static -ldl -lrt
