@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "autograd/ops.h"
-#include "kernels/attention_decode.h"
+#include "kernels/decode/attention.h"
 #include "nn/weight_names.h"
 
 namespace echo {

@@ -4,7 +4,7 @@
 #include <map>
 
 #include "autograd/shared_attention.h"
-#include "kernels/decode_projection.h"
+#include "kernels/decode/projections.h"
 #include "nn/kv_cache.h"
 #include "nn/model_config.h"
 #include "nn/module.h"

@@ -5,7 +5,7 @@
 #include "autograd/checkpoint.h"
 #include "autograd/no_grad.h"
 #include "autograd/ops.h"
-#include "kernels/cache_append.h"
+#include "kernels/decode/cache_append.h"
 #include "kernels/cast.h"
 #include "kernels/matmul.h"
 #include "nn/rope_table.h"

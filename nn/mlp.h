@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/decode_projection.h"
+#include "kernels/decode/projections.h"
 #include "nn/model_config.h"
 #include "nn/module.h"
 

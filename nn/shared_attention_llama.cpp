@@ -1,7 +1,7 @@
 #include "nn/shared_attention_llama.h"
 
 #include "autograd/ops.h"
-#include "kernels/attention_decode.h"
+#include "kernels/decode/attention.h"
 #include "nn/weight_names.h"
 
 namespace echo {

@@ -15,7 +15,7 @@
 // kernels.
 #include <algorithm>
 
-#include "kernels/attention_decode.h"
+#include "kernels/decode/attention.h"
 #include "kernels/cuda_common.cuh"
 #include "tensor/cuda_memory.h"
 

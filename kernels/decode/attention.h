@@ -5,7 +5,7 @@
 namespace echo::kernels {
 
 // Attention of one new position per sequence over the cached ones, for generation. Sequence b holds lengths[b] positions, the
-// new one included (its key and value are in the cache already: kernels/cache_append.h).
+// new one included (its key and value are in the cache already: kernels/decode/cache_append.h).
 //   q, o: (B, H, Dh); k_cache, v_cache: (B, S, Hkv, Dh); all of one dtype (f32, bf16, f64), any strides except that the last
 //   dimension has stride 1; Dh <= 256 on a GPU. lengths: (B) i32, contiguous, where the other tensors are: a step needs no
 //   value from the host. probabilities: (B, H, S) contiguous, accumulator dtype; entries from lengths[b] on are left as they

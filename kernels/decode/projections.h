@@ -16,7 +16,7 @@ struct NormedRows {
 };
 
 // A layer with keys. projected: (B, (H + 2 Hkv) Dh), overwritten: its first H Dh columns become the turned queries, the others may be
-// anything. The turned keys and the values go to position lengths[b] - 1 of the caches, (B, S, Hkv, Dh) (kernels/cache_append.h).
+// anything. The turned keys and the values go to position lengths[b] - 1 of the caches, (B, S, Hkv, Dh) (kernels/decode/cache_append.h).
 // weight: ((H + 2 Hkv) Dh, D), queries first, then keys, then values.
 void project_heads(Tensor& projected, Tensor& k_cache, Tensor& v_cache, const NormedRows& x, const Tensor& weight,
                    const RopeTable& table, const Tensor& lengths);

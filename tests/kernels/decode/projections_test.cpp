@@ -1,4 +1,4 @@
-#include "kernels/decode_projection.h"
+#include "kernels/decode/projections.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
-#include "kernels/decode_projection.h"
+#include "kernels/decode/projections.h"
 
-#include "kernels/cache_append.h"
+#include "kernels/decode/cache_append.h"
 #include "kernels/elementwise.h"
 #include "kernels/matmul.h"
 #include "kernels/rms_norm.h"

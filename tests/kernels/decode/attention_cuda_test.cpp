@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include "kernels/attention_decode.h"
+#include "kernels/decode/attention.h"
 #include "tests/kernels/cuda_parity.h"
 
 namespace echo {

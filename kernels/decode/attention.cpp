@@ -1,4 +1,4 @@
-#include "kernels/attention_decode.h"
+#include "kernels/decode/attention.h"
 
 #include "kernels/attention/cpu_tile.h"
 #include "kernels/dispatch.h"

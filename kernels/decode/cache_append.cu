@@ -1,8 +1,8 @@
 // New positions of a generation step on a GPU, in one launch per layer: a thread owns a pair of elements (x[i], x[i + Dh / 2])
 // of a query, key or value head, or one element of a row that is only copied. A few thousand elements in all: the launch is
 // what they cost.
-#include "kernels/cache_append.h"
-#include "kernels/new_position.cuh"
+#include "kernels/decode/cache_append.h"
+#include "kernels/decode/new_position.cuh"
 
 namespace echo::kernels::cuda {
 namespace {

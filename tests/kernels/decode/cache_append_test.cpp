@@ -1,4 +1,4 @@
-#include "kernels/cache_append.h"
+#include "kernels/decode/cache_append.h"
 
 #include <gtest/gtest.h>
 
