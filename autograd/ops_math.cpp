@@ -1,7 +1,7 @@
 #include "autograd/ops.h"
 #include "kernels/cast.h"
 #include "kernels/elementwise.h"
-#include "kernels/matmul.h"
+#include "kernels/matmul/matmul.h"
 #include "kernels/reduce.h"
 
 namespace echo {

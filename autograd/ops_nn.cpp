@@ -3,7 +3,7 @@
 #include "autograd/ops.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
-#include "kernels/matmul.h"
+#include "kernels/matmul/matmul.h"
 #include "kernels/rms_norm.h"
 #include "kernels/softmax.h"
 #include "kernels/swiglu.h"

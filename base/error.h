@@ -55,7 +55,7 @@ namespace detail {
 // Throws Error (exit code 70) when `condition` is false; the text is built only then. For shapes, dtypes and other
 // conditions between parts of the program; for a user's mistake use fail() with the exit code that fits.
 //   ECHO_CHECK(a.dim(-1) == b.dim(-2), "matmul: inner dimensions differ: a ", a.shape(), " x b ", b.shape());
-//   -> matmul: inner dimensions differ: a (4, 128, 64) x b (32, 256) (kernels/matmul.cpp:41)
+//   -> matmul: inner dimensions differ: a (4, 128, 64) x b (32, 256) (kernels/matmul/matmul.cpp:41)
 #define ECHO_CHECK(condition, ...)                                                                   \
   do {                                                                                               \
     if (!(condition)) [[unlikely]]                                                                   \

@@ -11,7 +11,7 @@
 #include "kernels/distillation_rows.h"
 #include "kernels/embedding.h"
 #include "kernels/gradient_norm.h"
-#include "kernels/matmul.h"
+#include "kernels/matmul/matmul.h"
 #include "kernels/mean_squared_error.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"

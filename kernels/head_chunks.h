@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "kernels/distillation_loss.h"
-#include "kernels/matmul.h"
+#include "kernels/matmul/matmul.h"
 #include "tensor/allocator.h"
 #include "tensor/tensor.h"
 

@@ -1,7 +1,7 @@
 #include "nn/decode_step.h"
 
 #include "kernels/argmax.h"
-#include "kernels/matmul.h"
+#include "kernels/matmul/matmul.h"
 #include "tensor/cuda_graph.h"
 
 namespace echo {

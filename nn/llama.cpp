@@ -7,7 +7,7 @@
 #include "autograd/ops.h"
 #include "kernels/decode/cache_append.h"
 #include "kernels/cast.h"
-#include "kernels/matmul.h"
+#include "kernels/matmul/matmul.h"
 #include "nn/rope_table.h"
 #include "nn/weight_names.h"
 #include "tensor/allocator.h"

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "kernels/distillation_loss.h"
-#include "kernels/matmul.h"
+#include "kernels/matmul/matmul.h"
 #include "training/distillation.h"
 #include "training/run_setup.h"
 

@@ -1,7 +1,7 @@
 #include "training/run_setup.h"
 
 #include "base/error.h"
-#include "kernels/matmul.h"
+#include "kernels/matmul/matmul.h"
 #include "nn/model_io.h"
 #include "tensor/allocator.h"
 #include "training/config_paths.h"

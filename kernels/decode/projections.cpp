@@ -2,7 +2,7 @@
 
 #include "kernels/decode/cache_append.h"
 #include "kernels/elementwise.h"
-#include "kernels/matmul.h"
+#include "kernels/matmul/matmul.h"
 #include "kernels/rms_norm.h"
 #include "kernels/swiglu.h"
 

@@ -1,8 +1,8 @@
 // The projections of a generation step on a GPU, for few sequences in bf16: norm, product and what follows it in one kernel each
-// (kernels/small_matmul_bf16.cuh). Nothing of size 2 F or (H + 2 Hkv) Dh goes through memory.
+// (kernels/matmul/few_rows_bf16.cuh). Nothing of size 2 F or (H + 2 Hkv) Dh goes through memory.
 #include "kernels/decode/projections.h"
 #include "kernels/decode/new_position.cuh"
-#include "kernels/small_matmul_bf16.cuh"
+#include "kernels/matmul/few_rows_bf16.cuh"
 
 namespace echo::kernels::cuda {
 namespace {

@@ -4,8 +4,8 @@
 
 #include <cstdlib>
 
-#include "kernels/matmul.h"
-#include "kernels/matmul_operands.h"
+#include "kernels/matmul/matmul.h"
+#include "kernels/matmul/operands.h"
 #include "tests/test_support.h"
 
 namespace echo {

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/elementwise.h"
-#include "kernels/matmul.h"
+#include "kernels/matmul/matmul.h"
 #include "tests/kernels/random_tensor.h"
 #include "tests/test_support.h"
 

@@ -5,7 +5,7 @@
 
 #include "kernels/cross_entropy.h"
 #include "kernels/elementwise.h"
-#include "kernels/matmul.h"
+#include "kernels/matmul/matmul.h"
 #include "tensor/allocator.h"
 #include "tests/kernels/random_tensor.h"
 #include "tests/test_support.h"

@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include "kernels/matmul.h"
+#include "kernels/matmul/matmul.h"
 #include "tests/kernels/cuda_parity.h"
 #include "tests/training/measured_peak.h"
 

@@ -1,10 +1,10 @@
-#include "kernels/matmul.h"
+#include "kernels/matmul/matmul.h"
 
 #include <algorithm>
 #include <vector>
 
-#include "kernels/matmul_engine.h"
-#include "kernels/matmul_operands.h"
+#include "kernels/matmul/cpu_engine.h"
+#include "kernels/matmul/operands.h"
 
 namespace echo::kernels {
 namespace {

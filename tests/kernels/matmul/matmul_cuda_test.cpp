@@ -1,4 +1,4 @@
-#include "kernels/matmul.h"
+#include "kernels/matmul/matmul.h"
 #include "tests/kernels/cuda_parity.h"
 
 namespace echo {

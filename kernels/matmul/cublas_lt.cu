@@ -1,4 +1,4 @@
-#include "kernels/cublas_lt.cuh"
+#include "kernels/matmul/cublas_lt.cuh"
 
 #if defined(__CUDACC__)
 #include <dlfcn.h>

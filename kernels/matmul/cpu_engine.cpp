@@ -1,4 +1,4 @@
-#include "kernels/matmul_engine.h"
+#include "kernels/matmul/cpu_engine.h"
 
 #include <vector>
 

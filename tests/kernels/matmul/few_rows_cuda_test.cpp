@@ -1,7 +1,7 @@
 #include <cstring>
 
-#include "kernels/matmul.h"
-#include "kernels/small_matmul.h"
+#include "kernels/matmul/matmul.h"
+#include "kernels/matmul/few_rows.h"
 #include "tests/kernels/cuda_parity.h"
 
 namespace echo {

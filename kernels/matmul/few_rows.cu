@@ -1,7 +1,7 @@
-// Products of up to 16 rows with a matrix that is read once. bf16: kernels/small_matmul_bf16.cuh.
+// Products of up to 16 rows with a matrix that is read once. bf16: kernels/matmul/few_rows_bf16.cuh.
 // f32: a warp owns a row of W and 1 or 4 rows of x at a time; more rows read W again, from the caches.
-#include "kernels/small_matmul.h"
-#include "kernels/small_matmul_bf16.cuh"
+#include "kernels/matmul/few_rows.h"
+#include "kernels/matmul/few_rows_bf16.cuh"
 
 namespace echo::kernels::cuda {
 namespace {

@@ -6,11 +6,11 @@
 #include <map>
 #include <mutex>
 
-#include "kernels/cublas_lt.cuh"
+#include "kernels/matmul/cublas_lt.cuh"
 #include "kernels/cuda_common.cuh"
-#include "kernels/matmul.h"
-#include "kernels/matmul_operands.h"
-#include "kernels/small_matmul.h"
+#include "kernels/matmul/matmul.h"
+#include "kernels/matmul/operands.h"
+#include "kernels/matmul/few_rows.h"
 
 namespace echo::kernels::cuda {
 namespace {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/matmul_operands.h"
+#include "kernels/matmul/operands.h"
 
 namespace echo::kernels::cuda {
 
