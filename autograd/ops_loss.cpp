@@ -1,6 +1,6 @@
 #include "autograd/ops.h"
 #include "kernels/cast.h"
-#include "kernels/cross_entropy.h"
+#include "kernels/losses/cross_entropy.h"
 #include "kernels/elementwise.h"
 
 namespace echo {

@@ -1,8 +1,8 @@
 #pragma once
 
 #include "data/data_loader.h"
-#include "kernels/distillation_loss.h"
-#include "kernels/mean_squared_error.h"
+#include "kernels/losses/distillation_loss.h"
+#include "kernels/losses/mean_squared_error.h"
 #include "nn/llama.h"
 #include "training/config.h"
 

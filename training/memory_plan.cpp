@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "kernels/distillation_loss.h"
+#include "kernels/losses/distillation_loss.h"
 #include "kernels/matmul/matmul.h"
 #include "training/distillation.h"
 #include "training/run_setup.h"

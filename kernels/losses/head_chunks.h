@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "kernels/distillation_loss.h"
+#include "kernels/losses/distillation_loss.h"
 #include "kernels/matmul/matmul.h"
 #include "tensor/allocator.h"
 #include "tensor/tensor.h"

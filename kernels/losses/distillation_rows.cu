@@ -4,8 +4,8 @@
 // gradient. Jensen-Shannon adds a pass between, since it needs the normalisers. Shared memory: 768 bytes. Bytes per pair of
 // logits: 8 read, 8 read again, 2 written in bf16 (4 in f32); 8 without a gradient.
 // A row leaves its terms (36 bytes); when all chunks are done, one block per term adds them up in f64 in a fixed order.
-#include "kernels/distillation_rows.h"
-#include "kernels/logit_rows.cuh"
+#include "kernels/losses/distillation_rows.h"
+#include "kernels/losses/logit_rows.cuh"
 #include "tensor/cuda_memory.h"
 
 namespace echo::kernels::cuda {
@@ -102,7 +102,7 @@ __device__ __forceinline__ void write_gradient(G* gradient, const LogitRows& row
   });
 }
 
-// at(s, t) = softmax_factor * exp(s) + the divergence's share (kernels/distillation_rows.cpp has the formulas).
+// at(s, t) = softmax_factor * exp(s) + the divergence's share (kernels/losses/distillation_rows.cpp has the formulas).
 template <bool kTempered, bool kMean, class G>
 __device__ __forceinline__ void write_pair_gradient(G* gradient, const LogitRows& rows, const RowSettings& settings,
                                                     const Row& row, float softmax_factor, float kl_mean, int hard, int label) {

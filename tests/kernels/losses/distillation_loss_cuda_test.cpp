@@ -1,6 +1,6 @@
-#include "kernels/distillation_loss.h"
+#include "kernels/losses/distillation_loss.h"
 #include "kernels/elementwise.h"
-#include "kernels/head_chunks.h"
+#include "kernels/losses/head_chunks.h"
 #include "tests/kernels/cuda_parity.h"
 
 namespace echo {

@@ -1,4 +1,4 @@
-#include "kernels/mean_squared_error.h"
+#include "kernels/losses/mean_squared_error.h"
 
 #include <algorithm>
 #include <vector>

@@ -1,4 +1,4 @@
-#include "kernels/cross_entropy.h"
+#include "kernels/losses/cross_entropy.h"
 #include "tests/kernels/cuda_parity.h"
 
 namespace echo {

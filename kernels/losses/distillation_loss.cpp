@@ -1,8 +1,8 @@
-#include "kernels/distillation_loss.h"
+#include "kernels/losses/distillation_loss.h"
 
 #include "kernels/dispatch.h"
-#include "kernels/distillation_rows.h"
-#include "kernels/head_chunks.h"
+#include "kernels/losses/distillation_rows.h"
+#include "kernels/losses/head_chunks.h"
 
 namespace echo::kernels {
 namespace {

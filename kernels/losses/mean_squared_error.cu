@@ -4,7 +4,7 @@
 // wanted (and read, to accumulate). A row leaves its two sums (8 bytes); one block adds them up in f64 in a fixed order, and
 // the host reads three numbers.
 #include "kernels/cuda_elements.cuh"
-#include "kernels/mean_squared_error.h"
+#include "kernels/losses/mean_squared_error.h"
 #include "tensor/cuda_memory.h"
 
 namespace echo::kernels::cuda {

@@ -1,7 +1,7 @@
 // Cross-entropy on a GPU: the row losses of distillation_rows.cu without a teacher. Bytes per logit: 4 read; with a gradient 4
 // read again and 4 written.
-#include "kernels/cross_entropy.h"
-#include "kernels/distillation_rows.h"
+#include "kernels/losses/cross_entropy.h"
+#include "kernels/losses/distillation_rows.h"
 
 namespace echo::kernels::cuda {
 

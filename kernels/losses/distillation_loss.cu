@@ -1,8 +1,8 @@
 // The distillation head on a GPU: the chunks of head_chunks.h, whose rows become terms on the device; the host waits once, for
 // their sums.
-#include "kernels/distillation_loss.h"
-#include "kernels/distillation_rows.h"
-#include "kernels/head_chunks.h"
+#include "kernels/losses/distillation_loss.h"
+#include "kernels/losses/distillation_rows.h"
+#include "kernels/losses/head_chunks.h"
 
 namespace echo::kernels::cuda {
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/distillation_loss.h"
+#include "kernels/losses/distillation_loss.h"
 #include "tensor/tensor.h"
 
 namespace echo::kernels::rows {

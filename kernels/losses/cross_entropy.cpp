@@ -1,7 +1,7 @@
-#include "kernels/cross_entropy.h"
+#include "kernels/losses/cross_entropy.h"
 
 #include "kernels/dispatch.h"
-#include "kernels/distillation_rows.h"
+#include "kernels/losses/distillation_rows.h"
 #include "kernels/operands.h"
 
 namespace echo::kernels {

@@ -1,9 +1,9 @@
-#include "kernels/distillation_loss.h"
+#include "kernels/losses/distillation_loss.h"
 
 #include <gtest/gtest.h>
 #include <omp.h>
 
-#include "kernels/cross_entropy.h"
+#include "kernels/losses/cross_entropy.h"
 #include "kernels/elementwise.h"
 #include "kernels/matmul/matmul.h"
 #include "tensor/allocator.h"

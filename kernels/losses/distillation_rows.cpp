@@ -1,9 +1,9 @@
-#include "kernels/distillation_rows.h"
+#include "kernels/losses/distillation_rows.h"
 
 #include <algorithm>
 #include <vector>
 
-#include "kernels/logit_rows.h"
+#include "kernels/losses/logit_rows.h"
 #include "kernels/operands.h"
 
 namespace echo::kernels::rows {
