@@ -4,13 +4,13 @@
 #include <memory>
 
 #include "benchmarks/benchmark_case.h"
-#include "kernels/adamw.h"
+#include "kernels/optimizer/adamw.h"
 #include "kernels/attention/attention.h"
 #include "kernels/cast.h"
 #include "kernels/losses/distillation_loss.h"
 #include "kernels/losses/distillation_rows.h"
 #include "kernels/embedding.h"
-#include "kernels/gradient_norm.h"
+#include "kernels/optimizer/gradient_norm.h"
 #include "kernels/matmul/matmul.h"
 #include "kernels/losses/mean_squared_error.h"
 #include "kernels/rms_norm.h"

@@ -8,7 +8,7 @@
 #include "autograd/ops.h"
 #include "base/program.h"
 #include "base/random.h"
-#include "kernels/adamw.h"
+#include "kernels/optimizer/adamw.h"
 
 using namespace echo;
 

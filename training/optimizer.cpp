@@ -1,7 +1,7 @@
 #include "training/optimizer.h"
 
-#include "kernels/adamw.h"
-#include "kernels/gradient_norm.h"
+#include "kernels/optimizer/adamw.h"
+#include "kernels/optimizer/gradient_norm.h"
 #include "tensor/allocator.h"
 
 namespace echo {

@@ -1,4 +1,4 @@
-#include "kernels/gradient_norm.h"
+#include "kernels/optimizer/gradient_norm.h"
 
 #include <gtest/gtest.h>
 #include <omp.h>

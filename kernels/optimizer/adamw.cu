@@ -4,7 +4,7 @@
 // written, 2 more for the shadow.
 #include <cmath>
 
-#include "kernels/adamw.h"
+#include "kernels/optimizer/adamw.h"
 #include "kernels/cuda_pieces.cuh"
 
 namespace echo::kernels::cuda {

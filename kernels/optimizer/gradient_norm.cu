@@ -5,7 +5,7 @@
 
 #include "kernels/cuda_pieces.cuh"
 #include "kernels/cuda_sums.cuh"
-#include "kernels/gradient_norm.h"
+#include "kernels/optimizer/gradient_norm.h"
 
 namespace echo::kernels::cuda {
 namespace {
