@@ -1,7 +1,7 @@
 // A block of 1024 threads owns a row; each thread looks at every 1024th entry, then threads are compared in pairs through shared memory.
 // Reads the row once.
 #include "kernels/argmax.h"
-#include "kernels/cuda_common.cuh"
+#include "kernels/cuda/common.cuh"
 
 namespace echo::kernels::cuda {
 namespace {

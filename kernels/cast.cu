@@ -1,7 +1,7 @@
-// Casts on a GPU: kernels/cuda_map.cuh with a function that does nothing; 6 bytes per element between f32 and bf16. The same
+// Casts on a GPU: kernels/cuda/map.cuh with a function that does nothing; 6 bytes per element between f32 and bf16. The same
 // dtype is a copy of the device's own.
 #include "kernels/cast.h"
-#include "kernels/cuda_map.cuh"
+#include "kernels/cuda/map.cuh"
 #include "tensor/cuda_memory.h"
 
 namespace echo::kernels::cuda {

@@ -1,7 +1,7 @@
-// Element by element on a GPU: kernels/cuda_map.cuh with one function each, every tensor read or written once (f32: 12 bytes
+// Element by element on a GPU: kernels/cuda/map.cuh with one function each, every tensor read or written once (f32: 12 bytes
 // per element for two inputs, 8 for one). add_bias: the same with a column found by one division per vector; the bias stays in
 // cache. all_finite: one read; whoever finds an element that is not finite writes a 1, then one copy of 4 bytes to the host.
-#include "kernels/cuda_map.cuh"
+#include "kernels/cuda/map.cuh"
 #include "kernels/elementwise.h"
 #include "tensor/cuda_memory.h"
 

@@ -5,7 +5,7 @@
 // a search of all ids: there are at most N / kSortable of those. Bytes: dy read once, the rows of ids that occur written (and
 // read, when accumulating), all rows zeroed first when overwriting; some 20 bytes a position and 8 a row of the table for the
 // groups.
-#include "kernels/cuda_elements.cuh"
+#include "kernels/cuda/elements.cuh"
 #include "kernels/embedding.h"
 
 namespace echo::kernels::cuda {

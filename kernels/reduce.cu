@@ -1,11 +1,11 @@
-// Sums on a GPU. sum and dot: kernels/cuda_sums.cuh; every element is read once, one f64 goes to the host.
+// Sums on a GPU. sum and dot: kernels/cuda/sums.cuh; every element is read once, one f64 goes to the host.
 // sum_rows: a block owns kWarp vectors of columns and a part of the rows; its kGroups rows of threads stride over them, four
 // loads of 16 bytes under way each, and meet in shared memory (8 KiB at most). Each part leaves one row of f32; a second kernel
 // adds those in order. How many parts there are depends on the shape alone.
 #include <algorithm>
 
-#include "kernels/cuda_column_sums.cuh"
-#include "kernels/cuda_sums.cuh"
+#include "kernels/cuda/column_sums.cuh"
+#include "kernels/cuda/sums.cuh"
 #include "kernels/reduce.h"
 
 namespace echo::kernels::cuda {

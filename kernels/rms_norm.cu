@@ -1,5 +1,5 @@
 // RMSNorm on a GPU. Aligned rows of up to 8192 elements: a warp owns a short row, a block of 256 threads a long one, and holds
-// it in registers (kernels/cuda_rows.cuh); up to four rows are under way at once, and the weight stays in registers from row to
+// it in registers (kernels/cuda/rows.cuh); up to four rows are under way at once, and the weight stays in registers from row to
 // row. Bytes per row of width D: forward reads x (and delta), writes y (and sum); backward reads dy, x (and d_sum), writes dx,
 // each once. The weight's gradient comes from the same pass: a thread adds up its columns over the rows of its block, each
 // block leaves one row of f32, and a second kernel adds those in order. Which rows a block takes depends on the shape alone, so
@@ -7,8 +7,8 @@
 // gradient.
 #include <algorithm>
 
-#include "kernels/cuda_column_sums.cuh"
-#include "kernels/cuda_rows.cuh"
+#include "kernels/cuda/column_sums.cuh"
+#include "kernels/cuda/rows.cuh"
 #include "kernels/rms_norm.h"
 #include "tensor/cuda_memory.h"
 

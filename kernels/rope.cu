@@ -2,7 +2,7 @@
 // turn with) in two heads of a token, so that cosines and sines are read once for two heads and four loads are under way.
 // Neighbouring threads own neighbouring vectors, then neighbouring heads. No shared memory. Bytes per token: H * Dh read and
 // written, Dh f32 of the table once per two heads, which the first-level cache holds.
-#include "kernels/cuda_elements.cuh"
+#include "kernels/cuda/elements.cuh"
 #include "kernels/rope.h"
 
 namespace echo::kernels::cuda {

@@ -1,9 +1,9 @@
 // Softmax on a GPU. Aligned rows of up to 8192 elements: a warp owns a short row, a block of 256 threads a long one, and holds
-// it in registers (kernels/cuda_rows.cuh), so that each tensor is read or written once. Other rows: a block per row, a thread
+// it in registers (kernels/cuda/rows.cuh), so that each tensor is read or written once. Other rows: a block per row, a thread
 // every 256th element; the forward pass reads x three times, the backward pass its two inputs twice, mostly from cache.
 #include <limits>
 
-#include "kernels/cuda_rows.cuh"
+#include "kernels/cuda/rows.cuh"
 #include "kernels/softmax.h"
 
 namespace echo::kernels::cuda {

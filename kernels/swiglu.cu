@@ -1,7 +1,7 @@
 // SwiGLU on a GPU: a thread owns two vectors of 16 bytes of the output, kThreads apart, anywhere in the tensor; the block's
 // range is contiguous. No shared memory. Bytes per row: forward reads 2F and writes F elements, backward reads 3F and writes
 // 2F.
-#include "kernels/cuda_elements.cuh"
+#include "kernels/cuda/elements.cuh"
 #include "kernels/swiglu.h"
 
 namespace echo::kernels::cuda {

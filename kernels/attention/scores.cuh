@@ -4,7 +4,7 @@
 
 // Scores as tensor cores leave them in a warp's registers, for every generation of them: which columns a block of rows sees, and
 // which of its scores count. A warp has M groups of 16 rows; scores[m][n] is the 16 x 8 matrix of columns 8 n (fragments:
-// kernels/cuda_matrix.cuh).
+// kernels/cuda/matrix.cuh).
 namespace echo::kernels::cuda::attention::tensor_core {
 
 inline constexpr float kInfinity = __builtin_huge_valf();

@@ -15,8 +15,8 @@
 #include <cmath>
 
 #include "kernels/attention/similarity_sums.h"
-#include "kernels/cuda_common.cuh"
-#include "kernels/cuda_matrix.cuh"
+#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/matrix.cuh"
 #include "tensor/cuda_memory.h"
 
 namespace echo::kernels::cuda {

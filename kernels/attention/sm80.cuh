@@ -1,14 +1,14 @@
 #pragma once
 
 #include "kernels/attention/partials.cuh"
-#include "kernels/cuda_matrix.cuh"
+#include "kernels/cuda/matrix.cuh"
 
 // The pieces of attention on tensor cores (bf16; W = 64 or 128 columns, of which the first Dh are not zero). A block of 4 warps
 // owns 128 rows of one head, queries or keys; a warp owns 32 of them, so that each fragment of a column tile that it reads from
 // shared memory serves two products. It walks over tiles of N columns (keys, or queries). Scores, and what follows from them,
 // stay in registers: the accumulators of rows . columns^T are, once rounded to bf16, the left operand of the next product.
 // Tiles lie in shared memory row by row (2 W bytes); the 16-byte chunk c of row r is at place c ^ (r % 8), so that the eight
-// rows of an 8 x 8 matrix meet all banks. Sources: Dao 2023, arXiv:2307.08691; fragments: kernels/cuda_matrix.cuh.
+// rows of an 8 x 8 matrix meet all banks. Sources: Dao 2023, arXiv:2307.08691; fragments: kernels/cuda/matrix.cuh.
 namespace echo::kernels::cuda::attention::tensor_core {
 
 inline constexpr int kWarps = 4;

@@ -1,15 +1,15 @@
 #pragma once
 
 #include "kernels/attention/scores.cuh"
-#include "kernels/cuda_bulk_copy.cuh"
-#include "kernels/cuda_matrix.cuh"
-#include "kernels/cuda_warpgroup.cuh"
+#include "kernels/cuda/bulk_copy.cuh"
+#include "kernels/cuda/matrix.cuh"
+#include "kernels/cuda/warpgroup.cuh"
 
 // The pieces of attention on Hopper (bf16; W = 64 or 128 columns, of which the first Dh are not zero): products by warpgroups from
 // shared memory, tiles brought by the copy engine. One warp of a block, the producer, asks for tiles; each of the other warpgroups
 // owns 64 rows (queries or keys) and walks over the same tiles of N columns. Scores, and what follows from them, stay in
 // registers: the accumulators of rows . columns^T are, once rounded to bf16, the left operand of the next product.
-// A tile of R rows lies in shared memory as W / 64 panels of R rows of 128 bytes (kernels/cuda_bulk_copy.cuh).
+// A tile of R rows lies in shared memory as W / 64 panels of R rows of 128 bytes (kernels/cuda/bulk_copy.cuh).
 // Sources: Dao 2023, arXiv:2307.08691; Shah et al. 2024, arXiv:2407.08608 (producer, products that run beside exponentials).
 namespace echo::kernels::cuda::attention::warpgroup {
 

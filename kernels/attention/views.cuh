@@ -3,7 +3,7 @@
 #include <span>
 
 #include "kernels/attention/attention.h"
-#include "kernels/cuda_common.cuh"
+#include "kernels/cuda/common.cuh"
 
 // What attention's CUDA kernels are given, and the families of them: `plain` takes every shape and dtype; `tensor_core` (Ampere's
 // instructions) and `warpgroup` (Hopper's) take bf16 heads of a width up to 128, a multiple of 8, whose rows are aligned to 16

@@ -16,7 +16,7 @@
 #include <algorithm>
 
 #include "kernels/decode/attention.h"
-#include "kernels/cuda_common.cuh"
+#include "kernels/cuda/common.cuh"
 #include "tensor/cuda_memory.h"
 
 namespace echo::kernels::cuda {

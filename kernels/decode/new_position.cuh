@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/cuda_common.cuh"
+#include "kernels/cuda/common.cuh"
 #include "tensor/tensor.h"
 
 // Where the heads of a generation step's new position go: queries turned into place, keys turned and values as they are into the caches.

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/cuda_elements.cuh"
+#include "kernels/cuda/elements.cuh"
 
 // What a block does with one row of logits, or with the rows of student and teacher: a loop over both, the running sums of one
 // pass, and how the threads' sums become the row's. Formulas and names are those of kernels/losses/logit_rows.h; everything is f32.

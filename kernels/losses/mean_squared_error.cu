@@ -3,7 +3,7 @@
 // second time, from the second-level cache. Bytes per row: D of student and of teacher read, D written when a gradient is
 // wanted (and read, to accumulate). A row leaves its two sums (8 bytes); one block adds them up in f64 in a fixed order, and
 // the host reads three numbers.
-#include "kernels/cuda_elements.cuh"
+#include "kernels/cuda/elements.cuh"
 #include "kernels/losses/mean_squared_error.h"
 #include "tensor/cuda_memory.h"
 

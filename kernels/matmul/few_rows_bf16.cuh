@@ -1,7 +1,7 @@
 #pragma once
 
-#include "kernels/cuda_common.cuh"
-#include "kernels/cuda_matrix.cuh"
+#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/matrix.cuh"
 
 // The bf16 product of up to 16 rows with a matrix that is read once, and what stands before and after it in a generation step. Bytes
 // moved are those of W, so all that counts is how many of its loads are under way, and that no other kernel stands between two products.

@@ -7,7 +7,7 @@
 #include <mutex>
 
 #include "kernels/matmul/cublas_lt.cuh"
-#include "kernels/cuda_common.cuh"
+#include "kernels/cuda/common.cuh"
 #include "kernels/matmul/matmul.h"
 #include "kernels/matmul/operands.h"
 #include "kernels/matmul/few_rows.h"

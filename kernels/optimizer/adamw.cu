@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "kernels/optimizer/adamw.h"
-#include "kernels/cuda_pieces.cuh"
+#include "kernels/cuda/many_tensors.cuh"
 
 namespace echo::kernels::cuda {
 namespace {

@@ -1,10 +1,10 @@
 // The norm of all gradients on a GPU: one launch covers up to kMostTensors tensors, whose addresses travel as a parameter of
-// the kernel, so that nothing is copied to the device first. A block owns a piece of one tensor (kernels/cuda_sums.cuh), a
+// the kernel, so that nothing is copied to the device first. A block owns a piece of one tensor (kernels/cuda/sums.cuh), a
 // thread every kSumThreads-th vector of it. Every gradient is read once; 8 bytes are written per piece of 32768 elements.
 #include <cmath>
 
-#include "kernels/cuda_pieces.cuh"
-#include "kernels/cuda_sums.cuh"
+#include "kernels/cuda/many_tensors.cuh"
+#include "kernels/cuda/sums.cuh"
 #include "kernels/optimizer/gradient_norm.h"
 
 namespace echo::kernels::cuda {

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "kernels/cuda_common.cuh"
-#include "kernels/cuda_matrix.cuh"
+#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/matrix.cuh"
 #include "tensor/cuda_memory.h"
 
 namespace echo::kernels::cuda {

@@ -4,9 +4,9 @@
 #include <stdexcept>
 #include <vector>
 
-#include "kernels/cuda_bulk_copy.cuh"
-#include "kernels/cuda_common.cuh"
-#include "kernels/cuda_warpgroup.cuh"
+#include "kernels/cuda/bulk_copy.cuh"
+#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/warpgroup.cuh"
 
 namespace echo::kernels::cuda {
 namespace {

@@ -1,6 +1,6 @@
 #pragma once
 
-// As much of the driver's interface as kernels/cuda_tensor_map.cu uses.
+// As much of the driver's interface as kernels/cuda/tensor_map.cu uses.
 #include <cstddef>
 #include <cstdint>
 

@@ -5,7 +5,7 @@
 
 #include "tests/emulation/emulator.h"
 
-// The meaning of kernels/cuda_bulk_copy.cuh, on fibers: a tile arrives when the first thread waits for it, a store happens when it is
+// The meaning of kernels/cuda/bulk_copy.cuh, on fibers: a tile arrives when the first thread waits for it, a store happens when it is
 // waited for.
 namespace echo::kernels::cuda {
 

@@ -6,7 +6,7 @@
 
 #include "tests/emulation/emulator.h"
 
-// The meaning of kernels/cuda_warpgroup.cuh, on fibers: products happen when they are waited for. They are exact, sums in f32 in the
+// The meaning of kernels/cuda/warpgroup.cuh, on fibers: products happen when they are waited for. They are exact, sums in f32 in the
 // order of k.
 namespace echo::kernels::cuda {
 

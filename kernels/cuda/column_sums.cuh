@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/cuda_elements.cuh"
+#include "kernels/cuda/elements.cuh"
 
 // The second stage of sums over rows: partial rows are added in a fixed order.
 namespace echo::kernels::cuda {

@@ -1,6 +1,6 @@
 // What the copy engine needs to know of a tensor. The function that describes it is the driver's: it is asked for by name, so that
 // programs start where there is no driver.
-#include "kernels/cuda_bulk_copy.cuh"
+#include "kernels/cuda/bulk_copy.cuh"
 #include "tensor/cuda_error.h"
 
 namespace echo::kernels::cuda {

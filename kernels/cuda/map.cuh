@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/cuda_elements.cuh"
+#include "kernels/cuda/elements.cuh"
 
 // y[i] = function(...) for every element: what all element-wise kernels on a GPU are.
 // A thread owns kItems vectors of elements, kMapThreads apart, and has all their loads under way before the first store; each

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/cuda_elements.cuh"
+#include "kernels/cuda/elements.cuh"
 
 // Rows in registers: kGroup threads (a warp, or a block of kRowThreads) hold a row as kVectors 16-byte vectors each, thread t
 // the vectors t, t + kGroup, ... A block of kRowThreads threads holds kRowThreads / kGroup rows side by side. Rows of up to

@@ -11,10 +11,10 @@
 //   multiply_shared(...); multiply_registers(...); any number
 //   commit_products();                             closes a group
 //   wait_products<N>(registers...);                at most N of the last groups still run; names what may be touched again
-// Warp w of a warpgroup (w = 0..3) holds rows 16 w .. 16 w + 15 of the 64; in them fragments are those of kernels/cuda_matrix.cuh:
+// Warp w of a warpgroup (w = 0..3) holds rows 16 w .. 16 w + 15 of the 64; in them fragments are those of kernels/cuda/matrix.cuh:
 // d[n] is the 16 x 8 matrix of columns 8 n, a the 16 x 16 one.
 // Operands in shared memory lie in rows of 64 bf16 (128 bytes) from an address aligned to 1024 bytes, the 16-byte chunk c of row r
-// at place c ^ (r % 8), as the copy engine leaves them (kernels/cuda_bulk_copy.cuh).
+// at place c ^ (r % 8), as the copy engine leaves them (kernels/cuda/bulk_copy.cuh).
 // Source: PTX ISA 9.0, "Asynchronous Warpgroup Level Matrix Instructions"; strides of operands whose rows run along k or across it:
 // its section on matrix descriptors.
 #if defined(__CUDACC__)

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/cuda_common.cuh"
+#include "kernels/cuda/common.cuh"
 #include "tensor/cuda_memory.h"
 
 // Sums of very many terms with the same bits in every run: a block adds up a piece of fixed length in f64, the pieces' sums are

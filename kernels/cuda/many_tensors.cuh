@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/cuda_common.cuh"
+#include "kernels/cuda/common.cuh"
 
 // Many tensors in one launch: each is cut into pieces, and a block takes one.
 namespace echo::kernels::cuda {

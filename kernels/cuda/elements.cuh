@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/cuda_common.cuh"
+#include "kernels/cuda/common.cuh"
 
 // Neighbouring elements as f32 in registers, whatever their dtype in memory, for kernels whose tensors differ in dtype or whose
 // rows may be unaligned; and the division that turns a flat index into row and column.
