@@ -12,8 +12,8 @@
 #include "base/progress.h"
 #include "base/signals.h"
 #include "tensor/allocator.h"
-#include "training/config_check.h"
-#include "training/config_io.h"
+#include "config/check.h"
+#include "config/reading.h"
 #include "training/run_report.h"
 #include "training/trainer.h"
 

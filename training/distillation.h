@@ -4,7 +4,7 @@
 #include "kernels/losses/distillation_loss.h"
 #include "kernels/losses/mean_squared_error.h"
 #include "nn/llama.h"
-#include "training/config.h"
+#include "config/train_config.h"
 
 namespace echo {
 

@@ -6,7 +6,7 @@
 
 #include "nn/leader_map.h"
 #include "nn/model_config.h"
-#include "training/config.h"
+#include "config/train_config.h"
 
 namespace echo {
 

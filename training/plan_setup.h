@@ -8,7 +8,7 @@
 #include "nn/leader_map.h"
 #include "nn/model_config.h"
 #include "tensor/device.h"
-#include "training/config.h"
+#include "config/train_config.h"
 
 namespace echo {
 

@@ -10,8 +10,8 @@
 #include "base/file.h"
 #include "base/html.h"
 #include "base/svg.h"
-#include "training/config_check.h"
-#include "training/config_io.h"
+#include "config/check.h"
+#include "config/reading.h"
 #include "training/training_log.h"
 
 namespace echo {

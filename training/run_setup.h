@@ -6,7 +6,7 @@
 #include "data/data_loader.h"
 #include "data/tokenizer.h"
 #include "nn/llama.h"
-#include "training/config.h"
+#include "config/train_config.h"
 
 namespace echo {
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "training/config_check.h"
+#include "config/check.h"
 
 namespace echo {
 

@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "tensor/allocator.h"
-#include "training/config_io.h"
+#include "config/reading.h"
 #include "training/schedule.h"
 
 namespace echo {

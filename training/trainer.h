@@ -3,7 +3,7 @@
 #include <functional>
 #include <memory>
 
-#include "training/config_check.h"
+#include "config/check.h"
 #include "training/run_setup.h"
 #include "training/training_checkpoint.h"
 

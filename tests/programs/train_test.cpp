@@ -9,7 +9,7 @@
 #include "tests/programs/program_support.h"
 #include "tests/test_support.h"
 #include "tests/training/tiny_run.h"
-#include "training/config_io.h"
+#include "config/reading.h"
 #include "training/training_checkpoint.h"
 
 namespace echo {

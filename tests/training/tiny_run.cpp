@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "data/synthetic_source.h"
 #include "data/tokenizer_training.h"
-#include "training/config_io.h"
+#include "config/reading.h"
 #include "training/trainer.h"
 
 namespace echo {

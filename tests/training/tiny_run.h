@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "tests/test_support.h"
-#include "training/config.h"
+#include "config/train_config.h"
 
 namespace echo {
 

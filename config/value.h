@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "training/config.h"
-#include "training/yaml_reader.h"
+#include "config/train_config.h"
+#include "config/yaml_reader.h"
 
 namespace echo {
 

@@ -1,4 +1,4 @@
-#include "training/config.h"
+#include "config/train_config.h"
 
 #include <algorithm>
 #include <fstream>
@@ -6,9 +6,9 @@
 
 #include "base/file.h"
 #include "tests/test_support.h"
-#include "training/config_check.h"
-#include "training/config_io.h"
-#include "training/yaml_reader.h"
+#include "config/check.h"
+#include "config/reading.h"
+#include "config/yaml_reader.h"
 
 namespace echo {
 namespace {

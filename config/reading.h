@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "training/config.h"
+#include "config/train_config.h"
 
 namespace echo {
 
@@ -28,7 +28,7 @@ struct ConfigReading {
 //
 // The file is one YAML mapping in UTF-8, at most 1 MiB, nested like the structs of TrainConfig. Everything that YAML
 // leaves open or yaml-cpp lets pass is a problem: unknown and duplicate keys, values of another type
-// (training/config_value.h), `<<`, anchors, aliases, tags, a second document, keys without a value. A syntax error is
+// (config/value.h), `<<`, anchors, aliases, tags, a second document, keys without a value. A syntax error is
 // the only problem of its file that is reported.
 //
 // An override is key.path=value with the value written as in YAML ([0, 1] for lists). Text keys take the rest of the
@@ -42,7 +42,7 @@ ConfigReading read_config(const std::filesystem::path& path, const std::vector<s
 ConfigReading read_config_text(std::string_view text, const std::string& source,
                                const std::vector<std::string>& overrides = {});
 
-// read_config and check_config (training/config_check.h). Throws Error (config) whose message has a line for each
+// read_config and check_config (config/check.h). Throws Error (config) whose message has a line for each
 // problem.
 TrainConfig load_config(const std::filesystem::path& path, const std::vector<std::string>& overrides = {});
 

@@ -1,4 +1,4 @@
-#include "training/yaml_reader.h"
+#include "config/yaml_reader.h"
 
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/exceptions.h>

@@ -10,8 +10,8 @@ namespace echo {
 
 // The settings of ./train. Each struct lists its fields with their defaults, and below them, in visit(), its table:
 // key, field and the field's one comment (unit, effect). The table is the only list of keys: reading YAML, overriding,
-// printing, JSON and the suggestions for misspelt keys all walk it (training/config_io.h). Names are the Hugging Face
-// Trainer's where the meaning is the same. Checks beyond the type of a value: training/config_check.h.
+// printing, JSON and the suggestions for misspelt keys all walk it (config/reading.h). Names are the Hugging Face
+// Trainer's where the meaning is the same. Checks beyond the type of a value: config/check.h.
 namespace settings {
 
 // The names of an enumeration's values in YAML, in the order of its enumerators.

@@ -1,4 +1,4 @@
-#include "training/config_io.h"
+#include "config/reading.h"
 
 #include <algorithm>
 #include <fstream>
@@ -7,9 +7,9 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "training/config_check.h"
-#include "training/config_value.h"
-#include "training/yaml_reader.h"
+#include "config/check.h"
+#include "config/value.h"
+#include "config/yaml_reader.h"
 
 namespace echo {
 namespace {

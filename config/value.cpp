@@ -1,4 +1,4 @@
-#include "training/config_value.h"
+#include "config/value.h"
 
 #include <fmt/format.h>
 

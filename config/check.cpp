@@ -1,4 +1,4 @@
-#include "training/config_check.h"
+#include "config/check.h"
 
 #include <algorithm>
 #include <cmath>
@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "tensor/device.h"
-#include "training/config_value.h"
+#include "config/value.h"
 
 namespace echo {
 namespace {

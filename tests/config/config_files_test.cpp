@@ -4,8 +4,8 @@
 
 #include "base/file.h"
 #include "tests/test_support.h"
-#include "training/config_check.h"
-#include "training/config_io.h"
+#include "config/check.h"
+#include "config/reading.h"
 #include "training/config_paths.h"
 
 namespace echo {

@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "training/config.h"
-#include "training/config_io.h"
+#include "config/train_config.h"
+#include "config/reading.h"
 
 namespace echo {
 

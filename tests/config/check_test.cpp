@@ -1,8 +1,8 @@
-#include "training/config_check.h"
+#include "config/check.h"
 
 #include "tests/test_support.h"
-#include "training/config.h"
-#include "training/config_io.h"
+#include "config/train_config.h"
+#include "config/reading.h"
 
 namespace echo {
 namespace {
