@@ -12,7 +12,7 @@
 #include "base/program.h"
 #include "base/progress.h"
 #include "tensor/allocator.h"
-#include "training/config_paths.h"
+#include "hub/paths.h"
 
 namespace {
 

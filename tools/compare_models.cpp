@@ -13,7 +13,7 @@
 #include "base/program.h"
 #include "base/progress.h"
 #include "nn/model_io.h"
-#include "training/config_paths.h"
+#include "hub/paths.h"
 #include "training/evaluation.h"
 
 namespace {

@@ -14,7 +14,7 @@
 #include "nn/generator.h"
 #include "nn/model_io.h"
 #include "tensor/allocator.h"
-#include "training/config_paths.h"
+#include "hub/paths.h"
 
 namespace {
 

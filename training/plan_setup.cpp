@@ -2,7 +2,7 @@
 
 #include "analysis/analyze_model.h"
 #include "base/error.h"
-#include "training/config_paths.h"
+#include "hub/paths.h"
 
 namespace echo {
 namespace {

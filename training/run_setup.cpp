@@ -4,7 +4,7 @@
 #include "kernels/matmul/matmul.h"
 #include "nn/model_io.h"
 #include "tensor/allocator.h"
-#include "training/config_paths.h"
+#include "hub/paths.h"
 #include "training/memory_plan.h"
 #include "training/plan_setup.h"
 

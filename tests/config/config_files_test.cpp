@@ -6,7 +6,7 @@
 #include "tests/test_support.h"
 #include "config/check.h"
 #include "config/reading.h"
-#include "training/config_paths.h"
+#include "hub/paths.h"
 
 namespace echo {
 namespace {

@@ -1,4 +1,4 @@
-#include "training/config_paths.h"
+#include "hub/paths.h"
 
 #include <cstdlib>
 
