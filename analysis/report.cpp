@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "base/html.h"
-#include "base/svg.h"
+#include "report/html.h"
+#include "report/svg.h"
 
 namespace echo {
 namespace {

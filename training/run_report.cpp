@@ -8,8 +8,8 @@
 
 #include "analysis/report.h"
 #include "base/file.h"
-#include "base/html.h"
-#include "base/svg.h"
+#include "report/html.h"
+#include "report/svg.h"
 #include "config/check.h"
 #include "config/reading.h"
 #include "training/training_log.h"

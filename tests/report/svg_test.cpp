@@ -1,11 +1,11 @@
-#include "base/svg.h"
+#include "report/svg.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <limits>
 
-#include "base/html.h"
+#include "report/html.h"
 #include "tests/markup_check.h"
 #include "tests/test_support.h"
 

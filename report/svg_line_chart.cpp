@@ -5,8 +5,8 @@
 #include <limits>
 
 #include "base/error.h"
-#include "base/svg.h"
-#include "base/svg_canvas.h"
+#include "report/svg.h"
+#include "report/svg_canvas.h"
 
 namespace echo {
 namespace {

@@ -1,4 +1,4 @@
-#include "base/html.h"
+#include "report/html.h"
 
 #include <cstdint>
 

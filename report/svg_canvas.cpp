@@ -1,4 +1,4 @@
-#include "base/svg_canvas.h"
+#include "report/svg_canvas.h"
 
 #include <algorithm>
 

@@ -22,7 +22,7 @@ std::string html_table(const HtmlTable& table);
 std::string html_warnings(const std::vector<std::string>& warnings);
 
 // A complete page that loads nothing from anywhere (its content security policy forbids it): title (escaped) as heading,
-// then `body` (HTML, not escaped). Light and dark follow the reader's setting; SVG of base/svg.h takes its colours from this
+// then `body` (HTML, not escaped). Light and dark follow the reader's setting; SVG of report/svg.h takes its colours from this
 // page. `style`: rules of this page beyond the common ones. Written as well-formed XML.
 std::string html_page(std::string_view title, std::string_view body, std::string_view style = "");
 

@@ -6,12 +6,12 @@
 #include <string>
 #include <string_view>
 
-#include "base/html.h"
-#include "base/svg.h"
+#include "report/html.h"
+#include "report/svg.h"
 
 namespace echo {
 
-// The body of one SVG picture being written; used by the pictures of base/svg.h.
+// The body of one SVG picture being written; used by the pictures of report/svg.h.
 class SvgCanvas {
  public:
   // Appends formatted markup: the caller escapes texts.

@@ -1,4 +1,4 @@
-#include "base/svg.h"
+#include "report/svg.h"
 
 #include <fmt/format.h>
 
@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "base/svg_canvas.h"
+#include "report/svg_canvas.h"
 
 namespace echo {
 namespace {
