@@ -10,8 +10,8 @@
 
 #include "base/file.h"
 #include "base/strict_json.h"
-#include "tensor/safetensors.h"
-#include "tensor/torch_archive.h"
+#include "weight_files/safetensors.h"
+#include "weight_files/torch_archive.h"
 
 namespace echo {
 namespace {

@@ -8,7 +8,7 @@
 
 #include "nn/model_config.h"
 #include "nn/weight_names.h"
-#include "tensor/tensor_source.h"
+#include "weight_files/tensor_source.h"
 
 namespace echo {
 

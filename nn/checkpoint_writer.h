@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "nn/model_config.h"
-#include "tensor/tensor_source.h"
+#include "weight_files/tensor_source.h"
 
 namespace echo {
 

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "nn/module.h"
-#include "tensor/tensor_source.h"
+#include "weight_files/tensor_source.h"
 
 namespace echo {
 

@@ -13,7 +13,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "nn/checkpoint_writer.h"
-#include "tensor/safetensors.h"
+#include "weight_files/safetensors.h"
 
 namespace echo {
 namespace {

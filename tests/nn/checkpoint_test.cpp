@@ -9,8 +9,8 @@
 #include "base/strict_json.h"
 #include "nn/checkpoint_reader.h"
 #include "nn/checkpoint_writer.h"
-#include "tensor/safetensors.h"
-#include "tensor/torch_archive.h"
+#include "weight_files/safetensors.h"
+#include "weight_files/torch_archive.h"
 #include "tests/test_support.h"
 
 namespace echo {

@@ -9,7 +9,7 @@
 
 #include "base/file.h"
 #include "nn/model_io.h"
-#include "tensor/safetensors.h"
+#include "weight_files/safetensors.h"
 #include "tests/kernels/random_tensor.h"
 #include "tests/test_support.h"
 

@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "autograd/ops.h"
-#include "tensor/safetensors.h"
+#include "weight_files/safetensors.h"
 #include "tests/test_support.h"
 
 namespace echo {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/file.h"
-#include "tensor/tensor_source.h"
+#include "weight_files/tensor_source.h"
 
 namespace echo {
 

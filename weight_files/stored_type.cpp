@@ -1,4 +1,4 @@
-#include "tensor/stored_type.h"
+#include "weight_files/stored_type.h"
 
 #include <cstring>
 #include <limits>

@@ -4,13 +4,13 @@
 #include <memory>
 #include <vector>
 
-#include "tensor/tensor_source.h"
+#include "weight_files/tensor_source.h"
 
 namespace echo {
 
 // A state dict saved by torch.save in its zip format (pytorch_model.bin): NAME/data.pkl, a pickle of names, shapes and
 // strides, and NAME/data/KEY, the bytes of each storage. The pickle is read by a small machine that knows the few
-// operations and globals such a file needs and can call nothing else (tensor/pickle.h), so a file from anywhere may be
+// operations and globals such a file needs and can call nothing else (weight_files/pickle.h), so a file from anywhere may be
 // opened. Every tensor is checked against the size of its storage on opening; bytes are read from the archive when
 // asked for.
 // Throws Error: input_missing; bad_data naming file, tensor or global, and reason.

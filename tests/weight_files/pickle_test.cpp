@@ -1,4 +1,4 @@
-#include "tensor/pickle.h"
+#include "weight_files/pickle.h"
 
 #include <gtest/gtest.h>
 

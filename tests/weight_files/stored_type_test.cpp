@@ -1,4 +1,4 @@
-#include "tensor/stored_type.h"
+#include "weight_files/stored_type.h"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 #include <cstring>
 #include <limits>
 
-#include "tests/tensor/file_support.h"
+#include "tests/weight_files/file_support.h"
 
 namespace echo {
 namespace {

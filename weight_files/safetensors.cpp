@@ -1,4 +1,4 @@
-#include "tensor/safetensors.h"
+#include "weight_files/safetensors.h"
 
 #include <algorithm>
 #include <cstring>

@@ -1,4 +1,4 @@
-#include "tensor/torch_archive.h"
+#include "weight_files/torch_archive.h"
 
 #include <gtest/gtest.h>
 #include <zip.h>
@@ -6,9 +6,9 @@
 #include <numeric>
 
 #include "base/file.h"
-#include "tensor/pickle.h"
-#include "tests/tensor/file_support.h"
-#include "tests/tensor/zip_builder.h"
+#include "weight_files/pickle.h"
+#include "tests/weight_files/file_support.h"
+#include "tests/weight_files/zip_builder.h"
 #include "tests/test_support.h"
 
 namespace echo {

@@ -1,4 +1,4 @@
-#include "tensor/tensor_source.h"
+#include "weight_files/tensor_source.h"
 
 #include <utility>
 

@@ -1,11 +1,11 @@
-#include "tensor/pickle.h"
+#include "weight_files/pickle.h"
 
 #include <cstring>
 #include <unordered_map>
 #include <utility>
 
 #include "base/error.h"
-#include "tensor/pickle_operations.h"
+#include "weight_files/pickle_operations.h"
 
 namespace echo {
 namespace {

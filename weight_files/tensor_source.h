@@ -10,7 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "tensor/stored_type.h"
+#include "weight_files/stored_type.h"
 #include "tensor/tensor.h"
 
 namespace echo {

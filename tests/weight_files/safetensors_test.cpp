@@ -1,4 +1,4 @@
-#include "tensor/safetensors.h"
+#include "weight_files/safetensors.h"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 
 #include "base/file.h"
 #include "tensor/allocator.h"
-#include "tests/tensor/file_support.h"
+#include "tests/weight_files/file_support.h"
 #include "tests/test_support.h"
 
 namespace echo {

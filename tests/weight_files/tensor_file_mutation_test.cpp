@@ -4,11 +4,11 @@
 
 #include "base/file.h"
 #include "base/random.h"
-#include "tensor/pickle.h"
-#include "tensor/safetensors.h"
-#include "tensor/torch_archive.h"
-#include "tests/tensor/file_support.h"
-#include "tests/tensor/zip_builder.h"
+#include "weight_files/pickle.h"
+#include "weight_files/safetensors.h"
+#include "weight_files/torch_archive.h"
+#include "tests/weight_files/file_support.h"
+#include "tests/weight_files/zip_builder.h"
 #include "tests/test_support.h"
 
 namespace echo {

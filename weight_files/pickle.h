@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "tensor/stored_type.h"
+#include "weight_files/stored_type.h"
 
 namespace echo {
 

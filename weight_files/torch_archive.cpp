@@ -1,4 +1,4 @@
-#include "tensor/torch_archive.h"
+#include "weight_files/torch_archive.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -13,7 +13,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "tensor/pickle.h"
+#include "weight_files/pickle.h"
 
 namespace echo {
 namespace {

@@ -2,8 +2,8 @@
 #include <limits>
 
 #include "base/error.h"
-#include "tensor/pickle.h"
-#include "tensor/pickle_operations.h"
+#include "weight_files/pickle.h"
+#include "weight_files/pickle_operations.h"
 
 namespace echo {
 namespace {

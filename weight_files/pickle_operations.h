@@ -4,7 +4,7 @@
 #include <string_view>
 #include <utility>
 
-#include "tensor/stored_type.h"
+#include "weight_files/stored_type.h"
 
 namespace echo::pickle {
 
