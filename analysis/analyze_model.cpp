@@ -3,7 +3,7 @@
 #include "analysis/attention_similarity.h"
 #include "analysis/similarity_statistics.h"
 #include "data/analysis_samples.h"
-#include "data/tokenizer.h"
+#include "tokenizer/tokenizer.h"
 #include "nn/model_io.h"
 
 namespace echo {

@@ -11,7 +11,7 @@
 
 #include "data/data_settings.h"
 #include "data/packer.h"
-#include "data/tokenizer.h"
+#include "tokenizer/tokenizer.h"
 
 namespace echo {
 

@@ -10,7 +10,7 @@
 
 #include "data/corpus_source.h"
 #include "data/data_settings.h"
-#include "data/tokenizer.h"
+#include "tokenizer/tokenizer.h"
 
 namespace echo {
 

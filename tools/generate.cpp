@@ -10,7 +10,7 @@
 #include <string_view>
 
 #include "base/program.h"
-#include "data/tokenizer.h"
+#include "tokenizer/tokenizer.h"
 #include "nn/generator.h"
 #include "nn/model_io.h"
 #include "tensor/allocator.h"

@@ -10,8 +10,8 @@
 #include "data/corpus_source.h"
 #include "data/data_loader.h"
 #include "data/source_factory.h"
-#include "data/tokenizer.h"
-#include "data/tokenizer_training.h"
+#include "tokenizer/tokenizer.h"
+#include "tokenizer/training.h"
 
 namespace {
 

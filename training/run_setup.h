@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "data/data_loader.h"
-#include "data/tokenizer.h"
+#include "tokenizer/tokenizer.h"
 #include "nn/llama.h"
 #include "config/train_config.h"
 

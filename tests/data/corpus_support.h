@@ -9,8 +9,8 @@
 #include "base/file.h"
 #include "base/random.h"
 #include "data/document_source.h"
-#include "data/tokenizer.h"
-#include "data/tokenizer_training.h"
+#include "tokenizer/tokenizer.h"
+#include "tokenizer/training.h"
 #include "data/zstd_writer.h"
 
 namespace echo {

@@ -8,7 +8,7 @@
 
 #include "base/file.h"
 #include "data/synthetic_source.h"
-#include "data/tokenizer_training.h"
+#include "tokenizer/training.h"
 #include "config/reading.h"
 #include "training/trainer.h"
 

@@ -1,4 +1,4 @@
-#include "data/tokenizer_model_check.h"
+#include "tokenizer/model_check.h"
 
 #include <algorithm>
 #include <array>
@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "base/error.h"
-#include "data/charsmap_check.h"
-#include "data/protobuf_reader.h"
+#include "tokenizer/charsmap_check.h"
+#include "tokenizer/protobuf_reader.h"
 #include "data/utf8.h"
 
 namespace echo {

@@ -1,4 +1,4 @@
-#include "data/protobuf_reader.h"
+#include "tokenizer/protobuf_reader.h"
 
 #include <bit>
 #include <cstring>

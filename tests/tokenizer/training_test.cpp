@@ -1,4 +1,4 @@
-#include "data/tokenizer_training.h"
+#include "tokenizer/training.h"
 
 #include <gtest/gtest.h>
 #include <sentencepiece_trainer.h>
@@ -7,8 +7,8 @@
 
 #include "base/file.h"
 #include "base/random.h"
-#include "data/tokenizer.h"
-#include "data/tokenizer_model_check.h"
+#include "tokenizer/tokenizer.h"
+#include "tokenizer/model_check.h"
 #include "tests/test_support.h"
 
 namespace echo {

@@ -1,4 +1,4 @@
-#include "data/charsmap_check.h"
+#include "tokenizer/charsmap_check.h"
 
 #include <algorithm>
 #include <cstdint>

@@ -1,4 +1,4 @@
-#include "data/tokenizer_training.h"
+#include "tokenizer/training.h"
 
 #include <sentencepiece_trainer.h>
 
@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "data/tokenizer_model_check.h"
+#include "tokenizer/model_check.h"
 #include "data/utf8.h"
 
 namespace echo {

@@ -1,11 +1,11 @@
-#include "data/tokenizer_model_check.h"
+#include "tokenizer/model_check.h"
 
 #include <gtest/gtest.h>
 
 #include <cstring>
 #include <limits>
 
-#include "data/charsmap_check.h"
+#include "tokenizer/charsmap_check.h"
 #include "tests/test_support.h"
 
 namespace echo {

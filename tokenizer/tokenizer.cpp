@@ -1,4 +1,4 @@
-#include "data/tokenizer.h"
+#include "tokenizer/tokenizer.h"
 
 #include <sentencepiece_processor.h>
 
@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "data/tokenizer_model_check.h"
+#include "tokenizer/model_check.h"
 #include "data/utf8.h"
 
 // Exported by the library, declared in none of its installed headers.
