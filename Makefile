@@ -66,7 +66,7 @@ endif
 EMULATION_FLAGS := -Itests/emulation/include -iquote . -DECHO_WITH_CUDA=1 -DECHO_WITH_ONEDNN=$(if $(filter yes,$(HAS_ONEDNN)),1,0)
 
 # ---- sources: every file of these folders ------------------------------------------------------------------------
-FOLDERS  := base tensor kernels autograd nn data analysis training
+FOLDERS  := base report hub config tensor weight_files kernels autograd nn tokenizer data analysis training
 LIBRARY  := $(BUILD)/libecho.a
 SOURCES  := $(filter-out $(if $(NVCC),,tensor/cuda_%),$(sort $(shell find $(FOLDERS) -name '*.cpp')))
 CUDA_SOURCES := $(sort $(shell find $(FOLDERS) -name '*.cu'))
@@ -79,7 +79,7 @@ TESTS    := $(filter-out tests/emulation/%,$(sort $(shell find tests -name '*.cp
 # What differs between a program for a real device and one for the emulated one; without nvcc also what knows that there are devices.
 EMULATED_TESTS := tests/main.cpp $(if $(NVCC),,$(filter %_cuda_test.cpp,$(TESTS)))
 EMULATED := $(EMULATED_TESTS) $(wildcard tests/emulation/*.cpp) $(wildcard tensor/cuda_*.cpp) $(CUDA_SOURCES) \
-            $(if $(NVCC),,$(filter-out tensor/cuda_%,$(filter tensor/% kernels/%,$(SOURCES))))
+            $(if $(NVCC),,$(filter tensor/% kernels/%,$(SOURCES)))
 EMULATED_OBJECTS := $(EMULATED:%=$(BUILD)/emulated/%.o)
 HOST_OBJECTS := $(filter-out $(EMULATED:%=$(BUILD)/%.o) $(CUDA_OBJECTS),$(OBJECTS))
 BINARIES := $(PROGRAMS:%=$(BUILD)/bin/%)

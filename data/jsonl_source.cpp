@@ -2,7 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "data/utf8.h"
+#include "base/utf8.h"
 #include "data/zstd_reader.h"
 
 namespace echo {

@@ -13,15 +13,16 @@ findings=$({
   awk '
     BEGIN {
       allowed["base"] = ""
-      allowed["tensor"] = "base"
+      allowed["report"] = allowed["hub"] = allowed["tokenizer"] = allowed["tensor"] = "base"
+      allowed["config"] = "base tensor"
+      allowed["weight_files"] = "base tensor"
       allowed["kernels"] = "base tensor"
       allowed["autograd"] = "base tensor kernels"
-      allowed["nn"] = "base tensor kernels autograd"
-      allowed["data"] = "base tensor"
-      allowed["analysis"] = "base tensor kernels autograd nn data"
-      allowed["training"] = "base tensor kernels autograd nn data analysis"
-      allowed["evaluation"] = "base tensor nn data"
-      everything = "base tensor kernels autograd nn data analysis training evaluation"
+      allowed["nn"] = "base tensor weight_files kernels autograd"
+      allowed["data"] = "base tensor tokenizer"
+      allowed["analysis"] = "base report tensor weight_files kernels autograd nn tokenizer data"
+      everything = "base report hub config tensor weight_files kernels autograd nn tokenizer data analysis training"
+      allowed["training"] = everything
       allowed["tools"] = allowed["examples"] = allowed["benchmarks"] = allowed["tests"] = everything
     }
     /^#include "/ {

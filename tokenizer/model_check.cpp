@@ -13,7 +13,7 @@
 #include "base/error.h"
 #include "tokenizer/charsmap_check.h"
 #include "tokenizer/protobuf_reader.h"
-#include "data/utf8.h"
+#include "base/utf8.h"
 
 namespace echo {
 namespace {

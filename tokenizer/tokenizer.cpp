@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "tokenizer/model_check.h"
-#include "data/utf8.h"
+#include "base/utf8.h"
 
 // Exported by the library, declared in none of its installed headers.
 namespace sentencepiece::logging {

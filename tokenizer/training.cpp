@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "tokenizer/model_check.h"
-#include "data/utf8.h"
+#include "base/utf8.h"
 
 namespace echo {
 namespace {

@@ -7,7 +7,7 @@
 
 #include "base/file.h"
 #include "base/random.h"
-#include "data/utf8.h"
+#include "base/utf8.h"
 #include "tests/test_support.h"
 
 namespace echo {
