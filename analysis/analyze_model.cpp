@@ -3,13 +3,14 @@
 #include "analysis/attention_similarity.h"
 #include "analysis/similarity_statistics.h"
 #include "data/analysis_samples.h"
-#include "tokenizer/tokenizer.h"
 #include "nn/model_io.h"
+#include "tokenizer/tokenizer.h"
 
 namespace echo {
 namespace {
 
-// Weights stay as small as they are stored (the forward pass casts them one by one); half precision has no type of its own here.
+// Weights stay as small as they are stored (the forward pass casts them one by one); half precision has no type of its own
+// here.
 DType stored_dtype(const CheckpointReader& checkpoint) {
   return native_dtype(checkpoint.info(std::string(kEmbeddingWeight)).type) == DType::bf16 ? DType::bf16 : DType::f32;
 }

@@ -9,8 +9,9 @@
 
 namespace echo {
 
-// The similarities of a model's layers for one text, by SimilarityVariant, L x L each (formulas: kernels/attention/similarity.h).
-// A layer that shares its leader's matrix has its leader's similarities, and 1 with the leader.
+// The similarities of a model's layers for one text, by SimilarityVariant, L x L each (formulas:
+// kernels/attention/similarity.h). A layer that shares its leader's matrix has its leader's similarities, and 1 with the
+// leader.
 //   ids: the text, at least 2 tokens. Of the forward pass only queries, keys and log-sum-exps of the layers are kept: O(L T D).
 // Throws Error (bad_data) when a similarity is not finite: the model's weights are damaged.
 std::array<SquareMatrix, 4> attention_similarity(const Llama& model, std::span<const int32_t> ids, DType compute_dtype);

@@ -165,8 +165,7 @@ std::string plan_section(const Analysis& analysis) {
   html += html_table(table);
   html +=
       "<p class=\"soft\">Strips: a coloured block is a leader (full colour, bold) with its followers (\u2190 leader); plain "
-      "layers "
-      "compute their own attention.</p>\n";
+      "layers compute their own attention.</p>\n";
   for (const Plan& plan : analysis.plans) {
     std::vector<std::string> hover;
     for (int64_t i = 0; i < plan.leader_map.layers(); ++i) {

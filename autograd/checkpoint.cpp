@@ -25,23 +25,23 @@ std::vector<Variable> checkpoint(const Block& block, const std::vector<Variable>
   }
   return record_many("checkpoint", recorded_inputs, results,
                      [block, saved, needed, count = recorded_inputs.size()](const std::vector<Tensor>& output_gradients) {
-    const Recording recording;
-    std::vector<Variable> fresh;
-    for (size_t i = 0; i < saved.size(); ++i) fresh.emplace_back(saved[i], needed[i]);
-    std::vector<std::pair<Variable, Tensor>> roots;
-    {
-      const std::vector<Variable> outputs = block(fresh);
-      for (size_t i = 0; i < outputs.size(); ++i)
-        if (output_gradients[i].defined() && outputs[i].requires_gradient())
-          roots.emplace_back(outputs[i], output_gradients[i]);
-    }
-    backward(std::move(roots));
-    Gradients gradients(count);
-    for (size_t i = 0; i < saved.size(); ++i)
-      if (needed[i] && fresh[i].gradient().defined())
-        gradients[i] = kernels::cast(fresh[i].gradient(), saved[i].dtype());
-    return gradients;
-  });
+                       const Recording recording;
+                       std::vector<Variable> fresh;
+                       for (size_t i = 0; i < saved.size(); ++i) fresh.emplace_back(saved[i], needed[i]);
+                       std::vector<std::pair<Variable, Tensor>> roots;
+                       {
+                         const std::vector<Variable> outputs = block(fresh);
+                         for (size_t i = 0; i < outputs.size(); ++i)
+                           if (output_gradients[i].defined() && outputs[i].requires_gradient())
+                             roots.emplace_back(outputs[i], output_gradients[i]);
+                       }
+                       backward(std::move(roots));
+                       Gradients gradients(count);
+                       for (size_t i = 0; i < saved.size(); ++i)
+                         if (needed[i] && fresh[i].gradient().defined())
+                           gradients[i] = kernels::cast(fresh[i].gradient(), saved[i].dtype());
+                       return gradients;
+                     });
 }
 
 }  // namespace echo

@@ -2,7 +2,8 @@
 
 namespace echo {
 
-// While one of these lives, operations of this thread record nothing: the teacher, evaluation and generation run without a tape.
+// While one of these lives, operations of this thread record nothing: the teacher, evaluation and generation run without a
+// tape.
 class NoGrad {
  public:
   NoGrad() : previous_(recording) { recording = false; }

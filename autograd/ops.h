@@ -16,9 +16,9 @@ Variable multiply(const Variable& a, const Variable& b);  // one shape, element 
 Variable scale(const Variable& x, double factor);
 Variable square(const Variable& x);
 Variable tanh(const Variable& x);
-Variable sum(const Variable& x);                          // all elements -> (1)
-Variable mean(const Variable& x);                         // all elements -> (1)
-Variable matmul(const Variable& a, const Variable& b);    // (M, K) x (K, N) -> (M, N)
+Variable sum(const Variable& x);                             // all elements -> (1)
+Variable mean(const Variable& x);                            // all elements -> (1)
+Variable matmul(const Variable& a, const Variable& b);       // (M, K) x (K, N) -> (M, N)
 Variable add_bias(const Variable& x, const Variable& bias);  // (..., D) + (D)
 Variable cast(const Variable& x, DType dtype);
 
@@ -27,8 +27,8 @@ Variable reshape(const Variable& x, const Shape& shape);
 Variable narrow(const Variable& x, int dimension, int64_t start, int64_t length);
 
 // ---- layers (ops_nn.cpp) ----
-// y = x W^T: x (..., K), weight (M, K) -> (..., M). A weight of another dtype than x is taken in that of x (Variable::data_as: cast for each
-// product, unless a shadow is kept); the weight's gradient is summed in f32.
+// y = x W^T: x (..., K), weight (M, K) -> (..., M). A weight of another dtype than x is taken in that of x (Variable::data_as:
+// cast for each product, unless a shadow is kept); the weight's gradient is summed in f32.
 Variable linear(const Variable& x, const Variable& weight);
 // table (V, D), ids (N) i32 -> (N, D) in `dtype`.
 Variable embedding(const Variable& table, const Tensor& ids, DType dtype);
@@ -38,9 +38,9 @@ struct NormedSum {
   Variable sum, normed;
 };
 NormedSum add_rms_norm(const Variable& x, const Variable& delta, const Variable& weight, double eps);
-Variable swiglu(const Variable& gate_up);                        // (..., 2F) -> (..., F)
+Variable swiglu(const Variable& gate_up);                           // (..., 2F) -> (..., F)
 Variable rope(const Variable& x, const kernels::RopeTable& table);  // (B, T, H, Dh), positions from 0
-Variable softmax(const Variable& x, double factor = 1.0);        // softmax(factor * x) over the last dimension
+Variable softmax(const Variable& x, double factor = 1.0);           // softmax(factor * x) over the last dimension
 
 // ---- losses (ops_loss.cpp); each a (1) in the accumulator dtype ----
 // Sum over rows of hidden error (kernels/losses/mean_squared_error.h); labels (N) i32 with -1 for padding, or undefined.

@@ -1,7 +1,7 @@
 #include "autograd/ops.h"
 #include "kernels/cast.h"
-#include "kernels/losses/cross_entropy.h"
 #include "kernels/elementwise.h"
+#include "kernels/losses/cross_entropy.h"
 
 namespace echo {
 namespace {
@@ -22,12 +22,11 @@ Tensor scalar(double value, const Tensor& x) { return Tensor::full({1}, value, a
 Variable hidden_error(const Variable& student, const Tensor& teacher, const Tensor& labels,
                       kernels::HiddenNormalization normalization) {
   Tensor d_student = student.requires_gradient() ? Tensor::empty_like(student.data()) : Tensor();
-  const kernels::HiddenError error = kernels::mean_squared_error(d_student, GradientMode::overwrite, student.data(), teacher,
-                                                                 labels, normalization, 1.0);
+  const kernels::HiddenError error =
+      kernels::mean_squared_error(d_student, GradientMode::overwrite, student.data(), teacher, labels, normalization, 1.0);
   const double value = normalization == kernels::HiddenNormalization::none ? error.raw : error.relative;
-  return record("hidden_error", {student}, scalar(value, student.data()), [d_student](const Tensor& dy) -> Gradients {
-    return {scaled(d_student, dy.item())};
-  });
+  return record("hidden_error", {student}, scalar(value, student.data()),
+                [d_student](const Tensor& dy) -> Gradients { return {scaled(d_student, dy.item())}; });
 }
 
 Variable distillation_loss(const Variable& student_hidden, const Variable& student_head, const Tensor& teacher_hidden,
@@ -41,11 +40,11 @@ Variable distillation_loss(const Variable& student_hidden, const Variable& stude
                                  teacher_head, labels, weights, 1.0);
   return record("distillation_loss", {student_hidden, student_head},
                 scalar(kernels::weighted_loss(terms, weights), student_hidden.data()),
-                [d_hidden, d_head, head_dtype = student_head.is_leaf() ? d_head.dtype() : student_head.dtype()](
-                    const Tensor& dy) -> Gradients {
-    return {d_hidden.defined() ? scaled(d_hidden, dy.item()) : Tensor(),
-            d_head.defined() ? kernels::cast(scaled(d_head, dy.item()), head_dtype) : Tensor()};
-  });
+                [d_hidden, d_head,
+                 head_dtype = student_head.is_leaf() ? d_head.dtype() : student_head.dtype()](const Tensor& dy) -> Gradients {
+                  return {d_hidden.defined() ? scaled(d_hidden, dy.item()) : Tensor(),
+                          d_head.defined() ? kernels::cast(scaled(d_head, dy.item()), head_dtype) : Tensor()};
+                });
 }
 
 Variable cross_entropy(const Variable& logits, const Tensor& labels) {
@@ -58,9 +57,10 @@ Variable cross_entropy(const Variable& logits, const Tensor& labels) {
   Tensor d_logits = Tensor::empty(logits.shape(), dtype, logits.data().device());
   kernels::cast(d_logits, logits.data());
   const double loss = kernels::cross_entropy_with_gradient(d_logits, labels, 1.0).loss;
-  return record("cross_entropy", {logits}, scalar(loss, d_logits), [d_logits, dtype = logits.dtype()](const Tensor& dy) -> Gradients {
-    return {kernels::cast(scaled(d_logits, dy.item()), dtype)};
-  });
+  return record("cross_entropy", {logits}, scalar(loss, d_logits),
+                [d_logits, dtype = logits.dtype()](const Tensor& dy) -> Gradients {
+                  return {kernels::cast(scaled(d_logits, dy.item()), dtype)};
+                });
 }
 
 }  // namespace echo

@@ -100,9 +100,8 @@ Variable add_bias(const Variable& x, const Variable& bias) {
 
 Variable cast(const Variable& x, DType dtype) {
   if (x.dtype() == dtype) return x;
-  return record("cast", {x}, kernels::cast(x.data(), dtype), [dtype = x.dtype()](const Tensor& dy) -> Gradients {
-    return {kernels::cast(dy, dtype)};
-  });
+  return record("cast", {x}, kernels::cast(x.data(), dtype),
+                [dtype = x.dtype()](const Tensor& dy) -> Gradients { return {kernels::cast(dy, dtype)}; });
 }
 
 }  // namespace echo

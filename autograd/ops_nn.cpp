@@ -30,20 +30,20 @@ Variable linear(const Variable& x, const Variable& weight) {
   kernels::matmul(y_rows, as_rows(x.data()), Transpose::no, weight.data_as(x.dtype()), Transpose::yes);
   return record("linear", {x, weight}, y,
                 [x = x.data(), needs_dx = x.requires_gradient(), weight](const Tensor& dy) -> Gradients {
-    const Tensor dy_rows = as_rows(dy);
-    Gradients gradients(2);
-    if (needs_dx) {
-      gradients[0] = Tensor::empty_like(x);
-      Tensor dx_rows = as_rows(gradients[0]);
-      kernels::matmul(dx_rows, dy_rows, Transpose::no, weight.data_as(x.dtype()), Transpose::no);
-    }
-    if (weight.requires_gradient()) {
-      GradientTarget dw(weight);
-      kernels::matmul(dw.tensor(), dy_rows, Transpose::yes, as_rows(x), Transpose::no, dw.mode());
-      gradients[1] = dw.result();
-    }
-    return gradients;
-  });
+                  const Tensor dy_rows = as_rows(dy);
+                  Gradients gradients(2);
+                  if (needs_dx) {
+                    gradients[0] = Tensor::empty_like(x);
+                    Tensor dx_rows = as_rows(gradients[0]);
+                    kernels::matmul(dx_rows, dy_rows, Transpose::no, weight.data_as(x.dtype()), Transpose::no);
+                  }
+                  if (weight.requires_gradient()) {
+                    GradientTarget dw(weight);
+                    kernels::matmul(dw.tensor(), dy_rows, Transpose::yes, as_rows(x), Transpose::no, dw.mode());
+                    gradients[1] = dw.result();
+                  }
+                  return gradients;
+                });
 }
 
 Variable embedding(const Variable& table, const Tensor& ids, DType dtype) {

@@ -3,9 +3,8 @@
 namespace echo {
 
 Variable reshape(const Variable& x, const Shape& shape) {
-  return record("reshape", {x}, x.data().reshape(shape), [shape = x.shape()](const Tensor& dy) -> Gradients {
-    return {dy.reshape(shape)};
-  });
+  return record("reshape", {x}, x.data().reshape(shape),
+                [shape = x.shape()](const Tensor& dy) -> Gradients { return {dy.reshape(shape)}; });
 }
 
 Variable narrow(const Variable& x, int dimension, int64_t start, int64_t length) {

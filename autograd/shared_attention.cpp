@@ -61,8 +61,8 @@ AttentionBlock leader_attention(const Variable& qkv, const AttentionHeads& heads
     kernels::rope(d_rotated, d_rotated, table, 0, RopeDirection::backward);
     return {d_qkv.reshape({o.dim(0), o.dim(1), (H + 2 * Hkv) * Dh})};
   };
-  const Variable output = record_many("leader_attention", {qkv}, {o.reshape({batch, tokens, query_heads * head_dim})},
-                                      backward, RunBackward::always)[0];
+  const Variable output = record_many("leader_attention", {qkv}, {o.reshape({batch, tokens, query_heads * head_dim})}, backward,
+                                      RunBackward::always)[0];
   return {output, shared};
 }
 
@@ -75,18 +75,18 @@ Variable follower_attention(const Variable& v, const AttentionBlock& block) {
   const Tensor values = v.data().reshape({batch, tokens, kv_heads, head_dim});
   Tensor o = Tensor::empty({batch, tokens, query_heads, head_dim}, v.dtype(), v.data().device());
   kernels::shared_attention_forward(o, shared->q, shared->k, shared->lse, values, shared->first_key, shared->scale);
-  return record("follower_attention", {v, block.output}, o.reshape({batch, tokens, query_heads * head_dim}),
-                [shared, values, o, for_leader = !shared->detach && block.output.requires_gradient()](
-                    const Tensor& dy) -> Gradients {
-    const Tensor d_o = as_heads(dy, o.dim(2), o.dim(3));
-    Tensor dv = Tensor::empty(values.shape(), values.dtype(), values.device());
-    kernels::attention_value_backward(dv, d_o, shared->q, shared->k, shared->lse, shared->first_key, shared->scale);
-    if (for_leader) {
-      add_row_sums(*shared, d_o, o);
-      shared->uses.push_back({d_o, values});
-    }
-    return {dv.reshape({dv.dim(0), dv.dim(1), dv.dim(2) * dv.dim(3)}), Tensor()};
-  });
+  return record(
+      "follower_attention", {v, block.output}, o.reshape({batch, tokens, query_heads * head_dim}),
+      [shared, values, o, for_leader = !shared->detach && block.output.requires_gradient()](const Tensor& dy) -> Gradients {
+        const Tensor d_o = as_heads(dy, o.dim(2), o.dim(3));
+        Tensor dv = Tensor::empty(values.shape(), values.dtype(), values.device());
+        kernels::attention_value_backward(dv, d_o, shared->q, shared->k, shared->lse, shared->first_key, shared->scale);
+        if (for_leader) {
+          add_row_sums(*shared, d_o, o);
+          shared->uses.push_back({d_o, values});
+        }
+        return {dv.reshape({dv.dim(0), dv.dim(1), dv.dim(2) * dv.dim(3)}), Tensor()};
+      });
 }
 
 }  // namespace echo

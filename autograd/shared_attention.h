@@ -15,33 +15,35 @@ struct AttentionHeads {
   int64_t head_dim = 0;  // Dh
 };
 
-// What the layers of a sharing block have in common: the leader's rotated queries and keys and the log-sum-exp of its score rows,
-// which together are the matrix of probabilities; and, during a backward pass, what the followers leave for the leader.
+// What the layers of a sharing block have in common: the leader's rotated queries and keys and the log-sum-exp of its score
+// rows, which together are the matrix of probabilities; and, during a backward pass, what the followers leave for the leader.
 // An unshared layer is a block of one.
 struct SharedProbabilities {
   AttentionHeads heads;
-  double scale = 0;           // 1 / sqrt(Dh)
-  Tensor q;                   // (B, T, H, Dh) rotated
-  Tensor k;                   // (B, T, Hkv, Dh) rotated
-  Tensor lse;                 // (B, H, T)
-  Tensor first_key;           // (B, T) i32, or undefined
-  bool detach = false;        // followers leave no gradient for q and k
+  double scale = 0;     // 1 / sqrt(Dh)
+  Tensor q;             // (B, T, H, Dh) rotated
+  Tensor k;             // (B, T, Hkv, Dh) rotated
+  Tensor lse;           // (B, H, T)
+  Tensor first_key;     // (B, T) i32, or undefined
+  bool detach = false;  // followers leave no gradient for q and k
 
-  Tensor row_sum;             // (B, H, T); backward: sum over layers of rowsum(dO * O)
+  Tensor row_sum;                           // (B, H, T); backward: sum over layers of rowsum(dO * O)
   std::vector<kernels::AttentionUse> uses;  // backward: dO and V of each follower
 };
 
-// A leader's output with what its followers need. Followers name the output as an input: their backward functions then run before
-// the leader's, which finishes the gradient of q and k for all of them (ARCHITECTURE.md, shared attention).
+// A leader's output with what its followers need. Followers name the output as an input: their backward functions then run
+// before the leader's, which finishes the gradient of q and k for all of them (ARCHITECTURE.md, shared attention).
 struct AttentionBlock {
   Variable output;  // (B, T, H * Dh)
   std::shared_ptr<SharedProbabilities> shared;
 };
 
 // Rotates queries and keys and applies causal attention.
-//   qkv: (B, T, (H + 2 Hkv) * Dh): queries, keys and values of one fused projection, not yet rotated. Queries and keys are rotated in
-//   place when an operation recorded them (a projection's backward function does not read its output); a leaf is left as it is.
-//   first_key: undefined, or (B, T) i32 (see kernels/attention/attention.h). detach_shared: followers contribute nothing to q and k.
+//   qkv: (B, T, (H + 2 Hkv) * Dh): queries, keys and values of one fused projection, not yet rotated. Queries and keys are
+//   rotated in place when an operation recorded them (a projection's backward function does not read its output); a leaf is
+//   left as it is.
+//   first_key: undefined, or (B, T) i32 (see kernels/attention/attention.h). detach_shared: followers contribute nothing to q
+//   and k.
 AttentionBlock leader_attention(const Variable& qkv, const AttentionHeads& heads, const kernels::RopeTable& table,
                                 const Tensor& first_key = {}, bool detach_shared = false);
 

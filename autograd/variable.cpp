@@ -11,8 +11,8 @@
 
 namespace echo {
 
-// How the outputs of one operation were made. Owned by its outputs; holds its inputs, never an output. Of an input that an operation
-// made it holds only the way back, not the tensor: what the backward function needs it has saved itself.
+// How the outputs of one operation were made. Owned by its outputs; holds its inputs, never an output. Of an input that an
+// operation made it holds only the way back, not the tensor: what the backward function needs it has saved itself.
 struct Node {
   ~Node();
 
@@ -201,9 +201,7 @@ class Tape {
 
  private:
   struct Earlier {
-    bool operator()(const std::shared_ptr<Node>& a, const std::shared_ptr<Node>& b) const {
-      return a->sequence < b->sequence;
-    }
+    bool operator()(const std::shared_ptr<Node>& a, const std::shared_ptr<Node>& b) const { return a->sequence < b->sequence; }
   };
 
   // The inputs of a node that runs. Leaves that are left when it ends early, by an exception, are counted down all the same.
@@ -321,9 +319,8 @@ std::vector<Variable> record_many(const char* operation, std::vector<Variable> i
   if (UsedLeaves* const observer = UsedLeaves::current_; observer != nullptr)
     for (const Variable& input : inputs)
       if (input.is_leaf() && input.requires_gradient()) observer->add(input);
-  const bool needed = !NoGrad::is_active() && std::any_of(inputs.begin(), inputs.end(), [](const Variable& input) {
-    return input.requires_gradient();
-  });
+  const bool needed = !NoGrad::is_active() && std::any_of(inputs.begin(), inputs.end(),
+                                                          [](const Variable& input) { return input.requires_gradient(); });
   if (!needed) return variables;
   auto node = std::make_shared<Node>();
   node->operation = operation;
@@ -348,10 +345,9 @@ std::vector<Variable> record_many(const char* operation, std::vector<Variable> i
 }
 
 Variable record(const char* operation, std::vector<Variable> inputs, Tensor output, Backward backward) {
-  return record_many(operation, std::move(inputs), {std::move(output)},
-                     [backward = std::move(backward)](const std::vector<Tensor>& gradients) {
-                       return backward(gradients[0]);
-                     })[0];
+  return record_many(
+      operation, std::move(inputs), {std::move(output)},
+      [backward = std::move(backward)](const std::vector<Tensor>& gradients) { return backward(gradients[0]); })[0];
 }
 
 void UsedLeaves::add(const Variable& leaf) {

@@ -12,8 +12,8 @@ namespace echo {
 
 struct Node;
 
-// What a backward function returns: one tensor an input, undefined where an input needs none (or has it already, GradientTarget).
-// A returned tensor has its input's shape and dtype, or the accumulator dtype for a leaf.
+// What a backward function returns: one tensor an input, undefined where an input needs none (or has it already,
+// GradientTarget). A returned tensor has its input's shape and dtype, or the accumulator dtype for a leaf.
 using Gradients = std::vector<Tensor>;
 
 // For an operation with one output: gets the gradient of the output. Captures tensors by value, never the output variable.
@@ -32,9 +32,9 @@ enum class RunBackward { with_gradient, always };
 //   sum(square(w)).backward();
 //   w.gradient();  // 2, 4, 6
 //
-// A leaf (made from a tensor) that requires a gradient accumulates it in f32 (f64 for f64) over backward passes. When a backward
-// function throws, the pass ends: its graph is given up, and gradients of leaves are incomplete until they are cleared.
-// A graph belongs to one thread at a time.
+// A leaf (made from a tensor) that requires a gradient accumulates it in f32 (f64 for f64) over backward passes. When a
+// backward function throws, the pass ends: its graph is given up, and gradients of leaves are incomplete until they are
+// cleared. A graph belongs to one thread at a time.
 class Variable {
  public:
   Variable() = default;
@@ -50,8 +50,8 @@ class Variable {
 
   // The tensor in another floating dtype, for a product: its shadow, or else a fresh cast.
   Tensor data_as(DType dtype) const;
-  // Leaves: keeps a copy in `dtype` beside the data, so that uses need not cast it. Whoever changes the data afterwards changes the
-  // shadow too (the optimizer does), or calls this again. No copy is made when the data has that dtype.
+  // Leaves: keeps a copy in `dtype` beside the data, so that uses need not cast it. Whoever changes the data afterwards changes
+  // the shadow too (the optimizer does), or calls this again. No copy is made when the data has that dtype.
   void keep_shadow(DType dtype);
   const Tensor& shadow() const;  // undefined when none is kept
 
@@ -65,8 +65,8 @@ class Variable {
   void backward(const Tensor& seed);
 
   // Called once by each backward pass that reaches this leaf, as soon as its gradient of that pass is complete: after the last
-  // operation that uses it, or at the end of the pass when other recorded operations, which this pass does not reach, use it too.
-  // One hook a leaf; an empty function removes it.
+  // operation that uses it, or at the end of the pass when other recorded operations, which this pass does not reach, use it
+  // too. One hook a leaf; an empty function removes it.
   void set_gradient_ready_hook(std::function<void()> hook);
 
   // The same tensor as a leaf without gradient.
@@ -121,7 +121,7 @@ class UsedLeaves {
 class GradientTarget {
  public:
   explicit GradientTarget(const Variable& input);
-  Tensor& tensor() { return tensor_; }                    // accumulator dtype, the input's shape
+  Tensor& tensor() { return tensor_; }  // accumulator dtype, the input's shape
   GradientMode mode() const { return mode_; }
   Tensor result() const;  // undefined for a leaf: its gradient is in place
 

@@ -56,8 +56,8 @@ namespace detail {
 // conditions between parts of the program; for a user's mistake use fail() with the exit code that fits.
 //   ECHO_CHECK(a.dim(-1) == b.dim(-2), "matmul: inner dimensions differ: a ", a.shape(), " x b ", b.shape());
 //   -> matmul: inner dimensions differ: a (4, 128, 64) x b (32, 256) (kernels/matmul/matmul.cpp:41)
-#define ECHO_CHECK(condition, ...)                                                                   \
-  do {                                                                                               \
-    if (!(condition)) [[unlikely]]                                                                   \
-      ::echo::detail::throw_check_failure(__FILE__, __LINE__, ::echo::concat(__VA_ARGS__));          \
+#define ECHO_CHECK(condition, ...)                                                          \
+  do {                                                                                      \
+    if (!(condition)) [[unlikely]]                                                          \
+      ::echo::detail::throw_check_failure(__FILE__, __LINE__, ::echo::concat(__VA_ARGS__)); \
   } while (false)

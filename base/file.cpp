@@ -53,8 +53,7 @@ void write_file_atomically(const fs::path& path, std::string_view content) {
     FileWriter writer(temporary);
     writer.write(content);
     writer.finish();
-    if (::rename(temporary.c_str(), path.c_str()) != 0)
-      fail(ExitCode::io, path.string(), ": cannot be replaced: ", reason());
+    if (::rename(temporary.c_str(), path.c_str()) != 0) fail(ExitCode::io, path.string(), ": cannot be replaced: ", reason());
   } catch (...) {
     ::unlink(temporary.c_str());
     throw;

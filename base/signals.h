@@ -2,8 +2,8 @@
 
 namespace echo {
 
-// While one of these lives, SIGINT (Ctrl-C) and SIGTERM ask the program to stop instead of ending it; a second signal ends it at
-// once. One at a time.
+// While one of these lives, SIGINT (Ctrl-C) and SIGTERM ask the program to stop instead of ending it; a second signal ends it
+// at once. One at a time.
 class StopOnSignal {
  public:
   StopOnSignal();

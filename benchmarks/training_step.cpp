@@ -1,4 +1,5 @@
-// Times training and distillation steps of a Llama with random weights on random tokens; benchmarks/run_cpu.sh sets it beside PyTorch.
+// Times training and distillation steps of a Llama with random weights on random tokens; benchmarks/run_cpu.sh sets it beside
+// PyTorch.
 //   training_step --shape small|wide --step train|distill [--followers N] [--seconds S] [--dtype float32|bfloat16]
 // Prints one line of JSON: median and best step, tokens per second.
 #include <omp.h>
@@ -51,8 +52,7 @@ Workload workload(const std::string& shape) {
 LeaderMap block_of(int64_t layers, int64_t followers) {
   std::vector<int64_t> leaders(size_t(layers), 0);
   const int64_t leader = std::max<int64_t>(0, (layers - followers) / 2);
-  for (int64_t i = 0; i < layers; ++i)
-    leaders[size_t(i)] = i > leader && i <= leader + followers ? leader : i;
+  for (int64_t i = 0; i < layers; ++i) leaders[size_t(i)] = i > leader && i <= leader + followers ? leader : i;
   return LeaderMap(leaders);
 }
 
@@ -99,11 +99,11 @@ int run(const Arguments& arguments) {
   }
   std::sort(times.begin(), times.end());
   const double median = times[times.size() / 2];
-  const nlohmann::json line = {{"engine", "echo"},           {"shape", arguments.shape},
-                               {"step", arguments.step},     {"followers", arguments.followers},
-                               {"dtype", arguments.dtype},   {"threads", omp_get_max_threads()},
-                               {"steps", times.size()},      {"median_seconds", median},
-                               {"best_seconds", times[0]},   {"tokens_per_second", double(batch.valid_tokens) / median},
+  const nlohmann::json line = {{"engine", "echo"},         {"shape", arguments.shape},
+                               {"step", arguments.step},   {"followers", arguments.followers},
+                               {"dtype", arguments.dtype}, {"threads", omp_get_max_threads()},
+                               {"steps", times.size()},    {"median_seconds", median},
+                               {"best_seconds", times[0]}, {"tokens_per_second", double(batch.valid_tokens) / median},
                                {"loss", last_loss}};
   std::printf("%s\n", line.dump().c_str());
   return 0;

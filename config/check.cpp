@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "base/error.h"
-#include "tensor/device.h"
 #include "config/value.h"
+#include "tensor/device.h"
 
 namespace echo {
 namespace {
@@ -53,13 +53,11 @@ class Checker {
   template <class T>
   void between(const std::string& key, T value, T low, T high) {
     require(value >= low && value <= high, key,
-            concat("is ", print_value(value), "; a value from ", print_value(low), " to ", print_value(high),
-                   " is expected"));
+            concat("is ", print_value(value), "; a value from ", print_value(low), " to ", print_value(high), " is expected"));
   }
 
   void positive(const std::string& key, double value, const char* example) {
-    require(value > 0, key,
-            concat("is ", print_value(value), "; a value above 0 is expected, e.g. ", key, "=", example));
+    require(value > 0, key, concat("is ", print_value(value), "; a value above 0 is expected, e.g. ", key, "=", example));
   }
 
   void not_negative(const std::string& key, double value) {
@@ -67,8 +65,7 @@ class Checker {
   }
 
   void general() {
-    require(!c_.output_dir.empty(), "output_dir",
-            "is empty; the folder of the run is expected, e.g. output_dir=runs/first");
+    require(!c_.output_dir.empty(), "output_dir", "is empty; the folder of the run is expected, e.g. output_dir=runs/first");
     require(!c_.resume_from_checkpoint.empty(), "resume_from_checkpoint",
             "is empty; auto, none or the path of a checkpoint folder is expected");
     not_negative("seed", double(c_.seed));
@@ -113,8 +110,7 @@ class Checker {
     positive("learning_rate", c_.learning_rate, "1e-4");
     not_negative("weight_decay", c_.weight_decay);
     const auto beta = [&](const char* key, double value) {
-      require(value >= 0 && value < 1, key,
-              concat("is ", print_value(value), "; a value from 0 to below 1 is expected"));
+      require(value >= 0 && value < 1, key, concat("is ", print_value(value), "; a value from 0 to below 1 is expected"));
     };
     beta("adam_beta1", c_.adam_beta1);
     beta("adam_beta2", c_.adam_beta2);
@@ -173,8 +169,7 @@ class Checker {
                    "); one is expected: empty the list, or "
                    "student.plan.method=none"));
     const bool paper = p.method == PlanMethod::paper_following || p.method == PlanMethod::paper_lending;
-    const int budgets =
-        (p.followers > 0) + (p.budget_parameters > 0) + (p.budget_flops > 0) + (p.budget_cache_bytes > 0);
+    const int budgets = (p.followers > 0) + (p.budget_parameters > 0) + (p.budget_flops > 0) + (p.budget_cache_bytes > 0);
     const bool ranked = p.method == PlanMethod::optimal || (paper && p.layers.empty());
     if (p.method == PlanMethod::list)
       require(!p.layers.empty(), key + "layers", "is empty; method list needs the layers that follow, e.g. [2, 3, 5]");
@@ -183,10 +178,9 @@ class Checker {
               "the paper's methods take either layers or a number of followers; give one of student.plan.layers and "
               "student.plan.followers");
     if (p.method == PlanMethod::optimal)
-      require(
-          budgets == 1, key + "followers",
-          concat(budgets == 0 ? "no budget is given" : "more than one budget is given",
-                 "; optimal needs exactly one of followers, budget_parameters, budget_flops and budget_cache_bytes"));
+      require(budgets == 1, key + "followers",
+              concat(budgets == 0 ? "no budget is given" : "more than one budget is given",
+                     "; optimal needs exactly one of followers, budget_parameters, budget_flops and budget_cache_bytes"));
     if (p.method == PlanMethod::optimal || p.method == PlanMethod::uniform)
       require(p.layers.empty(), key + "layers",
               concat("is not used by method ", print_value(p.method), "; empty it, or student.plan.method=list"));
@@ -197,8 +191,7 @@ class Checker {
     }
     if (ranked && c_.mode == Mode::pretrain)
       require(!p.analysis.empty(), key + "analysis",
-              "is empty; random start weights have no similarities to plan from: give an analysis.json, or use method "
-              "list or "
+              "is empty; random start weights have no similarities to plan from: give an analysis.json, or use method list or "
               "uniform");
   }
 
@@ -223,8 +216,7 @@ class Checker {
     const settings::Model& m = c_.model;
     for (const auto& [name, value] :
          {std::pair{"hidden_size", m.hidden_size}, std::pair{"intermediate_size", m.intermediate_size},
-          std::pair{"num_hidden_layers", m.num_hidden_layers},
-          std::pair{"num_attention_heads", m.num_attention_heads}}) {
+          std::pair{"num_hidden_layers", m.num_hidden_layers}, std::pair{"num_attention_heads", m.num_attention_heads}}) {
       const std::string key = concat("model.", name);
       require(value != 0, key, concat("is missing; pretrain needs it, e.g. ", key, "=8"));
       require(value >= 0 && value <= kMostWidth, key, concat("is ", value, "; a size above 0 is expected"));
@@ -237,8 +229,8 @@ class Checker {
     positive("model.rope_theta", m.rope_theta, "10000");
     positive("model.initializer_range", m.initializer_range, "0.02");
     require(c_.data.sequence_length <= m.max_position_embeddings, "data.sequence_length",
-            concat("is ", c_.data.sequence_length, ", longer than model.max_position_embeddings=",
-                   m.max_position_embeddings, "; shorten the one or raise the other"));
+            concat("is ", c_.data.sequence_length, ", longer than model.max_position_embeddings=", m.max_position_embeddings,
+                   "; shorten the one or raise the other"));
     const int64_t heads = m.num_attention_heads;
     if (heads <= 0 || m.hidden_size <= 0) return;
     if (m.num_key_value_heads > 0)
@@ -307,8 +299,8 @@ std::vector<std::string> check_config(const ConfigReading& reading) {
   for (const Problem& problem : Checker(reading.config, !reading.faulty.contains("mode")).run()) {
     if (is_faulty(problem.key)) continue;
     const auto origin = reading.origins.find(problem.key);
-    lines.push_back(concat(origin == reading.origins.end() ? reading.source : origin->second, ": ", problem.key, ": ",
-                           problem.text));
+    lines.push_back(
+        concat(origin == reading.origins.end() ? reading.source : origin->second, ": ", problem.key, ": ", problem.text));
   }
   return lines;
 }

@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "config/train_config.h"
 #include "config/reading.h"
+#include "config/train_config.h"
 
 namespace echo {
 

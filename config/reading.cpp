@@ -36,9 +36,7 @@ concept Section = requires(T& section, AnyVisitor& visitor) {
   std::remove_const_t<T>::visit(section, visitor);
 };
 
-std::string join(const std::string& section, const std::string& name) {
-  return section.empty() ? name : section + "." + name;
-}
+std::string join(const std::string& section, const std::string& name) { return section.empty() ? name : section + "." + name; }
 
 // Visits every value of the table, nested ones included: leaf(full key, value).
 template <class Leaf>
@@ -67,8 +65,7 @@ class Reader {
  public:
   explicit Reader(ConfigReading& reading) : reading_(reading) {
     for_each_value(reading.config, [&](const std::string& key, auto& value) {
-      for (size_t dot = key.find('.'); dot != std::string::npos; dot = key.find('.', dot + 1))
-        add_section(key.substr(0, dot));
+      for (size_t dot = key.find('.'); dot != std::string::npos; dot = key.find('.', dot + 1)) add_section(key.substr(0, dot));
       Value bound;
       bound.is_text = std::is_same_v<decltype(value), std::string&>;
       bound.read = [&value](const YamlNode& node) { return read_value(node, value); };
@@ -102,8 +99,7 @@ class Reader {
     const std::string key = argument.substr(0, equals);
     const std::string text = argument.substr(equals + 1);
     const auto value = values_.find(key);
-    if (is_section(key))
-      return problem(where, key, concat("is a section; set one of its keys, e.g. ", first_key(key), "=..."));
+    if (is_section(key)) return problem(where, key, concat("is a section; set one of its keys, e.g. ", first_key(key), "=..."));
     if (value == values_.end()) return unknown(where, key);
     YamlNode node;
     const bool yaml = text.starts_with('"') || text.starts_with('\'') || text.starts_with('[') || text.starts_with('{');
@@ -150,8 +146,7 @@ class Reader {
   void problem(const std::string& where, const std::string& key, const std::string& text) {
     reading_.faulty.insert(key);
     ++count_;
-    if (count_ <= kMostProblems)
-      reading_.problems.push_back(concat(where, ": ", shown(key), key.empty() ? "" : ": ", text));
+    if (count_ <= kMostProblems) reading_.problems.push_back(concat(where, ": ", shown(key), key.empty() ? "" : ": ", text));
     if (count_ == kMostProblems) reading_.problems.push_back(reading_.source + ": further problems are not listed");
   }
 
@@ -165,11 +160,10 @@ class Reader {
     for (const auto& [name, meant] : kShortNames)
       if (nearest.empty() && name == last) nearest = meant;
     if (nearest.empty()) nearest = nearest_name(key, names_);
-    if (!nearest.empty())
-      reading_.faulty.insert(nearest);  // probably given here: not to be reported as missing as well
-    problem(where, key,
-            nearest.empty() ? "unknown key; --print-config lists all of them"
-                            : concat("unknown key; did you mean ", nearest, "?"));
+    if (!nearest.empty()) reading_.faulty.insert(nearest);  // probably given here: not to be reported as missing as well
+    problem(
+        where, key,
+        nearest.empty() ? "unknown key; --print-config lists all of them" : concat("unknown key; did you mean ", nearest, "?"));
   }
 
   void mapping(const YamlNode& node, const std::string& prefix) {
@@ -188,8 +182,7 @@ class Reader {
       if (name.text == "<<" && !name.quoted) {
         problem(where, key, "merge keys are not accepted; write the merged keys themselves");
       } else if (const auto [first, fresh] = seen.emplace(name.text, name.line); !fresh) {
-        problem(where, key,
-                concat("is given again, first in line ", first->second, "; each key is expected once, keep one"));
+        problem(where, key, concat("is given again, first in line ", first->second, "; each key is expected once, keep one"));
       } else if (is_section(key)) {
         section(value, key, where);
       } else if (!values_.contains(key)) {
@@ -258,11 +251,9 @@ struct KeyPrinter {
 std::string content_of(const fs::path& path) {
   std::error_code ignored;
   if (!fs::exists(path, ignored))
-    fail(ExitCode::input_missing, path.string(),
-         ": no such file; the path of a YAML file is expected, configs/ holds some");
+    fail(ExitCode::input_missing, path.string(), ": no such file; the path of a YAML file is expected, configs/ holds some");
   if (fs::is_directory(path, ignored))
-    fail(ExitCode::input_missing, path.string(),
-         ": is a folder; the path of a YAML file is expected, configs/ holds some");
+    fail(ExitCode::input_missing, path.string(), ": is a folder; the path of a YAML file is expected, configs/ holds some");
   // Not read_file: the path may be an endless device or a huge file, and a little more than the limit shows that it is
   // too large.
   std::ifstream file(path, std::ios::binary);
@@ -276,8 +267,7 @@ std::string content_of(const fs::path& path) {
 
 }  // namespace
 
-ConfigReading read_config_text(std::string_view text, const std::string& source,
-                               const std::vector<std::string>& overrides) {
+ConfigReading read_config_text(std::string_view text, const std::string& source, const std::vector<std::string>& overrides) {
   ConfigReading reading;
   reading.source = source;
   Reader reader(reading);

@@ -17,11 +17,10 @@ struct ConfigReading {
   TrainConfig config;  // keys with a problem keep their default
   std::string source;  // the file
   std::map<std::string, std::string>
-      origins;  // by full key, e.g. "data.path": "configs/x.yaml:12" or "command line: data.path=..."
-  std::vector<std::string>
-      problems;  // one line each: "configs/x.yaml:12: data.path: what is wrong; what is expected; remedy"
-  std::set<std::string> faulty;  // full keys with a problem, and those that an unknown key probably meant
-  bool readable = true;          // false: the file is no YAML mapping, nothing of it is in `config`
+      origins;                        // by full key, e.g. "data.path": "configs/x.yaml:12" or "command line: data.path=..."
+  std::vector<std::string> problems;  // one line each: "configs/x.yaml:12: data.path: what is wrong; what is expected; remedy"
+  std::set<std::string> faulty;       // full keys with a problem, and those that an unknown key probably meant
+  bool readable = true;               // false: the file is no YAML mapping, nothing of it is in `config`
 };
 
 // Reads `path`, then applies the overrides in order; the later one counts when a key is given twice there.

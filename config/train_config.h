@@ -37,13 +37,11 @@ inline constexpr std::array<std::string_view, 6> kNames<PlanMethod> = {"none",  
 
 enum class SimilarityVariant { flat, per_head, per_row, no_first_column };
 template <>
-inline constexpr std::array<std::string_view, 4> kNames<SimilarityVariant> = {"flat", "per_head", "per_row",
-                                                                              "no_first_column"};
+inline constexpr std::array<std::string_view, 4> kNames<SimilarityVariant> = {"flat", "per_head", "per_row", "no_first_column"};
 
 enum class KlDirection { student_teacher, teacher_student, jensen_shannon };
 template <>
-inline constexpr std::array<std::string_view, 3> kNames<KlDirection> = {"student_teacher", "teacher_student",
-                                                                        "jensen_shannon"};
+inline constexpr std::array<std::string_view, 3> kNames<KlDirection> = {"student_teacher", "teacher_student", "jensen_shannon"};
 
 enum class IntermediateNormalization { none, teacher_power };
 template <>
@@ -90,13 +88,11 @@ struct Plan {
   static void visit(Self& self, Visitor& field) {
     field("method", self.method,
           "none | list | paper_following | paper_lending | uniform | optimal: how the leader map is made. list and "
-          "paper_following: the layers named follow the nearest earlier layer that is not named; paper_lending: each "
-          "lends "
-          "to the next one; uniform: equal blocks; optimal: best contiguous blocks for a budget");
-    field(
-        "layers", self.layers,
-        "layer numbers from 0, for list, paper_following and paper_lending; the paper_* methods take the first of the "
-        "similarity ranking when it is empty");
+          "paper_following: the layers named follow the nearest earlier layer that is not named; paper_lending: each lends to "
+          "the next one; uniform: equal blocks; optimal: best contiguous blocks for a budget");
+    field("layers", self.layers,
+          "layer numbers from 0, for list, paper_following and paper_lending; the paper_* methods take the first of the "
+          "similarity ranking when it is empty");
     field("followers", self.followers, "layers that follow, for optimal and for paper_* without layers; 0: not given");
     field("first_shared", self.first_shared, "uniform: b, the layers before the first block; they compute their own");
     field("block_size", self.block_size, "uniform: k, layers in a block, its leader included");
@@ -106,9 +102,8 @@ struct Plan {
           "optimal: floating-point operations per token of a forward pass to save at least; 0: not given");
     field("budget_cache_bytes", self.budget_cache_bytes,
           "optimal: bytes of one sequence's key cache to save at least; 0: not given");
-    field(
-        "analysis", self.analysis,
-        "analysis.json or another stored similarity matrix; empty: the start weights are analysed on data.path first");
+    field("analysis", self.analysis,
+          "analysis.json or another stored similarity matrix; empty: the start weights are analysed on data.path first");
     field("analysis_samples", self.analysis_samples, "documents in the analysis at the start");
     field("analysis_sequence_length", self.analysis_sequence_length,
           "tokens of each of them; shorter documents are passed over");
@@ -128,9 +123,8 @@ struct Student {
     field("model_name_or_path", self.model_name_or_path,
           "folder of the start weights; needed to continue. Empty: the teacher's weights (distill)");
     field("leader_map", self.leader_map,
-          "for every layer the layer whose attention it uses, itself included, e.g. [0, 1, 1, 3]; empty: made by plan, "
-          "or "
-          "the one stored with the start weights");
+          "for every layer the layer whose attention it uses, itself included, e.g. [0, 1, 1, 3]; empty: made by plan, or the "
+          "one stored with the start weights");
     field("plan", self.plan, "How the leader map is made when leader_map is empty");
     field("detach_shared", self.detach_shared,
           "true: followers send no gradient into the shared attention matrix; false is the paper's");
@@ -184,8 +178,7 @@ struct Data {
   template <class Self, class Visitor>
   static void visit(Self& self, Visitor& field) {
     field("path", self.path,
-          "training text: a file, a folder (of one with train/ in it, that part) or a glob of .jsonl, .jsonl.zst, "
-          ".txt. Also "
+          "training text: a file, a folder (of one with train/ in it, that part) or a glob of .jsonl, .jsonl.zst, .txt. Also "
           "looked for in the shared folder");
     field("validation_path", self.validation_path,
           "held-out text, the same kinds; empty: the folder validation/ in path, if there, else documents taken out of "
@@ -199,8 +192,7 @@ struct Data {
           "tokens that count as one epoch, e.g. 3.7e9; 0: not given, then max_steps says how long to train");
     field("bos_per_document", self.bos_per_document, "true: every document begins with BOS");
     field("reset_attention", self.reset_attention, "true: tokens do not attend across document ends");
-    field("max_bad_fraction", self.max_bad_fraction,
-          "stop (exit 65) when a larger share of the documents is unreadable");
+    field("max_bad_fraction", self.max_bad_fraction, "stop (exit 65) when a larger share of the documents is unreadable");
   }
   bool operator==(const Data&) const = default;
 };
@@ -302,8 +294,7 @@ struct TrainConfig {
     field("data", self.data, "Text to train on");
     field("distillation", self.distillation, "Stage 1: weights of the terms of the loss and how they are taken");
     field("stage1", self.stage1, "Stage 1 of distill: learn from the teacher");
-    field("stage2", self.stage2,
-          "Stage 2 of distill: next-token cross-entropy on true labels, optimizer and schedule fresh");
+    field("stage2", self.stage2, "Stage 2 of distill: next-token cross-entropy on true labels, optimizer and schedule fresh");
     field("num_train_epochs", self.num_train_epochs, "pretrain and continue: length, in epochs of data.epoch_tokens");
     field("max_steps", self.max_steps, "optimizer steps at most, of EACH stage; -1: no cap");
     field("per_device_train_batch_size", self.per_device_train_batch_size,
@@ -312,8 +303,7 @@ struct TrainConfig {
     field("gradient_accumulation_steps", self.gradient_accumulation_steps,
           "micro-batches of one optimizer step; sequences a step = this x per_device_train_batch_size");
     field("learning_rate", self.learning_rate, "peak of the schedule");
-    field("lr_scheduler_type", self.lr_scheduler_type,
-          "cosine | linear (both down to 0) | constant: after the warm-up");
+    field("lr_scheduler_type", self.lr_scheduler_type, "cosine | linear (both down to 0) | constant: after the warm-up");
     field("warmup_ratio", self.warmup_ratio, "share of a stage's steps in which the rate rises to its peak");
     field("warmup_steps", self.warmup_steps, "the same as a number of steps; 0: from warmup_ratio");
     field("weight_decay", self.weight_decay, "AdamW, on matrices only, not on norm weights");
@@ -326,9 +316,8 @@ struct TrainConfig {
     field("eval_rows", self.eval_rows, "held-out sequences in an evaluation, at most");
     field("save_steps", self.save_steps, "steps between two checkpoints; 0: only at the end of a stage");
     field("save_total_limit", self.save_total_limit, "checkpoints kept, the newest ones; 0: all");
-    field(
-        "compute_dtype", self.compute_dtype,
-        "float32 | bfloat16 | float64: type of the activations; parameters and optimizer stay float32 (float64: all)");
+    field("compute_dtype", self.compute_dtype,
+          "float32 | bfloat16 | float64: type of the activations; parameters and optimizer stay float32 (float64: all)");
     field("gradient_checkpointing", self.gradient_checkpointing,
           "true: activations are computed again in the backward pass; less memory, about a third more time");
     field("device", self.device, "auto: the GPU where there is one | cpu | cuda | cuda:N");

@@ -47,8 +47,7 @@ Decimal read_decimal(std::string_view text) {
     if (i < text.size() && (text[i] == '-' || text[i] == '+')) down = text[i++] == '-';
     if (i == text.size()) return {};
     int64_t power = 0;
-    for (; i < text.size() && is_digit(text[i]); ++i)
-      power = std::min<int64_t>(power * 10 + (text[i] - '0'), 1'000'000);
+    for (; i < text.size() && is_digit(text[i]); ++i) power = std::min<int64_t>(power * 10 + (text[i] - '0'), 1'000'000);
     number.exponent += down ? -power : power;
   }
   if (i != text.size()) return {};
@@ -85,8 +84,8 @@ std::string number_problem(const YamlNode& node, Decimal& number, const char* ex
   if (number.form == Decimal::Form::leading_zero)
     return concat(quote(node.text), " begins with 0, which YAML may read as octal; write it without leading zeros");
   if (number.form == Decimal::Form::other)
-    return concat(quote(node.text), " is not ", expected == kNumber ? "a finite decimal number" : "a decimal number",
-                  "; ", expected, node.text.find('_') != std::string::npos ? ", without underscores" : "");
+    return concat(quote(node.text), " is not ", expected == kNumber ? "a finite decimal number" : "a decimal number", "; ",
+                  expected, node.text.find('_') != std::string::npos ? ", without underscores" : "");
   return "";
 }
 
@@ -172,8 +171,7 @@ std::string read_value(const YamlNode& node, double& value) {
 std::string read_value(const YamlNode& node, std::string& value) {
   if (!node.flaw.empty()) return node.flaw;
   if (node.kind == YamlNode::Kind::null) return "has no value; text is expected, \"\" for none";
-  if (node.kind != YamlNode::Kind::scalar)
-    return description(node) + "; text is expected, in quotes if it begins like that";
+  if (node.kind != YamlNode::Kind::scalar) return description(node) + "; text is expected, in quotes if it begins like that";
   if (!node.quoted && reads_as_other_type(node.text))
     return concat(quote(node.text), " is a number or truth value in YAML; text is expected, put it in quotes");
   const auto is_control = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; };
@@ -203,8 +201,7 @@ std::string print_value(double value) {
 
 std::string print_value(const std::string& value) {
   const auto is_plain = [](char c) {
-    return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '/' || c == '.' ||
-           c == '-';
+    return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '/' || c == '.' || c == '-';
   };
   const bool plain = !value.empty() && std::all_of(value.begin(), value.end(), is_plain) && value.front() != '-' &&
                      !reads_as_other_type(value);
@@ -237,8 +234,8 @@ int edit_distance(std::string_view a, std::string_view b) {
         distance[i][j] = int(i + j);
         continue;
       }
-      distance[i][j] = std::min(
-          {distance[i - 1][j] + 1, distance[i][j - 1] + 1, distance[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1)});
+      distance[i][j] =
+          std::min({distance[i - 1][j] + 1, distance[i][j - 1] + 1, distance[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1)});
       if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
         distance[i][j] = std::min(distance[i][j], distance[i - 2][j - 2] + 1);
     }
@@ -273,8 +270,7 @@ int read_name(const YamlNode& node, const std::vector<std::string>& names, std::
     const auto found = std::find(names.begin(), names.end(), node.text);
     if (found != names.end()) return int(found - names.begin());
     const std::string nearest = nearest_name(node.text, names);
-    problem =
-        quote(node.text) + " is not known; " + expected + (nearest.empty() ? "" : "; did you mean " + nearest + "?");
+    problem = quote(node.text) + " is not known; " + expected + (nearest.empty() ? "" : "; did you mean " + nearest + "?");
   }
   return -1;
 }

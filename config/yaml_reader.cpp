@@ -23,8 +23,7 @@ int line_at(std::string_view text, size_t position) {
 
 void check_characters(std::string_view text) {
   if (text.size() > kMaximumYamlBytes)
-    throw Refusal{0,
-                  concat("is larger than ", kMaximumYamlBytes, " bytes; a configuration is a few kilobytes of YAML")};
+    throw Refusal{0, concat("is larger than ", kMaximumYamlBytes, " bytes; a configuration is a few kilobytes of YAML")};
   size_t position = 0;
   if (!is_utf8(text, &position))
     throw Refusal{line_at(text, position), "a byte that is not UTF-8; save the file as UTF-8 text"};
@@ -36,8 +35,7 @@ void check_characters(std::string_view text) {
     } else if (c == '\t' && indentation) {
       throw Refusal{line_at(text, i), "a tab in the indentation; YAML is indented with spaces"};
     } else if (c < 0x20 && c != '\t' && c != '\r') {
-      throw Refusal{line_at(text, i),
-                    concat("a control character (byte ", int(c), "); a plain UTF-8 text is expected")};
+      throw Refusal{line_at(text, i), concat("a control character (byte ", int(c), "); a plain UTF-8 text is expected")};
     } else if (c != ' ') {
       indentation = false;
     }
@@ -52,9 +50,7 @@ class TreeBuilder : public YAML::EventHandler {
   void OnDocumentStart(const YAML::Mark&) override {}
   void OnDocumentEnd() override {}
 
-  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
-    add(node(YamlNode::Kind::null, mark, "", anchor));
-  }
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override { add(node(YamlNode::Kind::null, mark, "", anchor)); }
 
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
     YamlNode alias = node(YamlNode::Kind::null, mark, "", 0);
@@ -62,8 +58,7 @@ class TreeBuilder : public YAML::EventHandler {
     add(std::move(alias));
   }
 
-  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
-                const std::string& value) override {
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& value) override {
     YamlNode scalar = node(YamlNode::Kind::scalar, mark, tag, anchor);
     scalar.quoted = tag == "!";
     scalar.text = value;
@@ -76,8 +71,7 @@ class TreeBuilder : public YAML::EventHandler {
   }
   void OnSequenceEnd() override { close(); }
 
-  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
-                  YAML::EmitterStyle::value) override {
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
     open(node(YamlNode::Kind::mapping, mark, tag, anchor));
   }
   void OnMapEnd() override { close(); }
@@ -89,15 +83,14 @@ class TreeBuilder : public YAML::EventHandler {
     made.line = mark.line + 1;
     // yaml-cpp reports "?" for what has no tag and "!" for quoted text.
     if (!tag.empty() && tag != "?" && tag != "!") made.flaw = "a tag (!name) is not accepted; leave it out";
-    if (anchor != 0)
-      made.flaw = "an anchor (&name) is not accepted; leave it out and write the value where it is needed";
+    if (anchor != 0) made.flaw = "an anchor (&name) is not accepted; leave it out and write the value where it is needed";
     return made;
   }
 
   void open(YamlNode container) {
     if (int(open_.size()) >= kMaximumYamlDepth)
-      throw Refusal{container.line, concat("lists or mappings nested deeper than ", kMaximumYamlDepth,
-                                           "; a configuration has three levels")};
+      throw Refusal{container.line,
+                    concat("lists or mappings nested deeper than ", kMaximumYamlDepth, "; a configuration has three levels")};
     open_.push_back({std::move(container), {}, false});
   }
 
@@ -149,8 +142,8 @@ bool is_utf8(std::string_view text, size_t* position) {
     for (size_t j = 1; good && j < length; ++j) good = (byte(j) & 0xC0) == 0x80;
     if (good && length > 2) {  // overlong forms, surrogates, beyond U+10FFFF
       const unsigned char second = byte(1);
-      good = !(lead == 0xE0 && second < 0xA0) && !(lead == 0xED && second >= 0xA0) &&
-             !(lead == 0xF0 && second < 0x90) && !(lead == 0xF4 && second >= 0x90);
+      good = !(lead == 0xE0 && second < 0xA0) && !(lead == 0xED && second >= 0xA0) && !(lead == 0xF0 && second < 0x90) &&
+             !(lead == 0xF4 && second >= 0x90);
     }
     if (!good) {
       if (position != nullptr) *position = i;

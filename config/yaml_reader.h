@@ -16,8 +16,7 @@ struct YamlNode {
   int line = 0;         // from 1
   bool quoted = false;  // scalar in '...' or "..." or a block scalar: text, whatever it looks like
   std::string text;     // of a scalar
-  std::string
-      flaw;  // a feature that is refused (alias, anchor, tag): what is wrong and what to write instead; else empty
+  std::string flaw;     // a feature that is refused (alias, anchor, tag): what is wrong and what to write instead; else empty
   std::vector<YamlNode> items;                         // of a list
   std::vector<std::pair<YamlNode, YamlNode>> entries;  // of a mapping, in order; duplicate keys are all there
 };

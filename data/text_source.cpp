@@ -1,7 +1,7 @@
 #include "data/text_source.h"
 
-#include "data/byte_reader.h"
 #include "base/utf8.h"
+#include "data/byte_reader.h"
 
 namespace echo {
 

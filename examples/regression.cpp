@@ -42,8 +42,8 @@ int fit() {
 
   double first_loss = 0, loss_value = 0;
   for (int step = 1; step <= kSteps; ++step) {
-    const Variable hidden = tanh(add_bias(linear(x, parameters[0]), parameters[1]));       // (64, 32)
-    const Variable predicted = add_bias(linear(hidden, parameters[2]), parameters[3]);     // (64, 1)
+    const Variable hidden = tanh(add_bias(linear(x, parameters[0]), parameters[1]));    // (64, 32)
+    const Variable predicted = add_bias(linear(hidden, parameters[2]), parameters[3]);  // (64, 1)
     Variable loss = mean(square(subtract(predicted, y)));
     loss.backward();
 

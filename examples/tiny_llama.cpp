@@ -1,5 +1,5 @@
-// A tiny Llama learns to count with an unknown step (3 5 7 9 ..., modulo 16); a student that shares attention matrices starts from
-// its weights and is distilled to behave like it.
+// A tiny Llama learns to count with an unknown step (3 5 7 9 ..., modulo 16); a student that shares attention matrices starts
+// from its weights and is distilled to behave like it.
 //   make examples && build/*/bin/examples/tiny_llama
 #include <cstdio>
 #include <map>
@@ -85,7 +85,8 @@ int run() {
   const double teacher_loss = train(*teacher, nullptr, 250, 3e-3);
   std::printf("  held-out loss %.4f\n", teacher_loss);
 
-  // Layers 1 to 3 use the matrix of layer 0: more than a real model would bear. The student has a tensor of the same name for each of its own.
+  // Layers 1 to 3 use the matrix of layer 0: more than a real model would bear. The student has a tensor of the same name for
+  // each of its own.
   const auto student = make_model(config, LeaderMap({0, 0, 0, 0}), {});
   std::map<std::string, Tensor> weights;
   for (const NamedTensor& part : teacher->named_tensors()) weights[part.name] = part.tensor;

@@ -35,9 +35,8 @@ std::string names(const std::vector<fs::path>& paths) {
 // ORGANISATION/NAME, as models are called on the hub, and not a path that happens to have two parts.
 bool is_hub_name(const std::string& name) {
   const size_t slash = name.find('/');
-  return slash != std::string::npos && slash > 0 && slash + 1 < name.size() &&
-         name.find('/', slash + 1) == std::string::npos && name.front() != '.' && !name.starts_with("models/") &&
-         !name.starts_with("runs/");
+  return slash != std::string::npos && slash > 0 && slash + 1 < name.size() && name.find('/', slash + 1) == std::string::npos &&
+         name.front() != '.' && !name.starts_with("models/") && !name.starts_with("runs/");
 }
 
 }  // namespace

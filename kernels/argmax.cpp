@@ -29,9 +29,11 @@ void argmax(Tensor& index, const Tensor& x) {
 }  // namespace cpu
 
 void argmax(Tensor& index, const Tensor& x) {
-  ECHO_CHECK(x.rank() == 2 && x.is_contiguous() && is_float(x.dtype()), "argmax: x is ", x, ", expected contiguous floats (N, V)");
-  ECHO_CHECK(index.dtype() == DType::i32 && index.shape() == Shape{x.dim(0)} && index.is_contiguous() && index.device() == x.device(),
-             "argmax: index is ", index, " for x ", x);
+  ECHO_CHECK(x.rank() == 2 && x.is_contiguous() && is_float(x.dtype()), "argmax: x is ", x,
+             ", expected contiguous floats (N, V)");
+  ECHO_CHECK(
+      index.dtype() == DType::i32 && index.shape() == Shape{x.dim(0)} && index.is_contiguous() && index.device() == x.device(),
+      "argmax: index is ", index, " for x ", x);
   ECHO_DISPATCH_DEVICE(x, argmax, index, x);
 }
 

@@ -1,5 +1,5 @@
-// A block of 1024 threads owns a row; each thread looks at every 1024th entry, then threads are compared in pairs through shared memory.
-// Reads the row once.
+// A block of 1024 threads owns a row; each thread looks at every 1024th entry, then threads are compared in pairs through
+// shared memory. Reads the row once.
 #include "kernels/argmax.h"
 #include "kernels/cuda/common.cuh"
 
@@ -10,7 +10,8 @@ constexpr int kThreads = 1024;
 
 // The larger of two entries, or the first of equal ones. NaN (a position below 0) wins over everything.
 __device__ __forceinline__ void keep_larger(float& value, int& position, float other_value, int other_position) {
-  const bool takes = other_position < 0 || (position >= 0 && (other_value > value || (other_value == value && other_position < position)));
+  const bool takes =
+      other_position < 0 || (position >= 0 && (other_value > value || (other_value == value && other_position < position)));
   value = takes ? other_value : value;
   position = takes ? other_position : position;
 }
@@ -34,7 +35,8 @@ __global__ void __launch_bounds__(kThreads) argmax_rows(int32_t* index, const T*
       keep_larger(values[threadIdx.x], positions[threadIdx.x], values[threadIdx.x + half], positions[threadIdx.x + half]);
     __syncthreads();
   }
-  if (threadIdx.x == 0) index[blockIdx.x] = positions[0] >= 0 && positions[0] < width && values[0] - values[0] == 0 ? positions[0] : -1;
+  if (threadIdx.x == 0)
+    index[blockIdx.x] = positions[0] >= 0 && positions[0] < width && values[0] - values[0] == 0 ? positions[0] : -1;
 }
 
 }  // namespace

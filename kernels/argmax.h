@@ -4,7 +4,8 @@
 
 namespace echo::kernels {
 
-// index[i] = the first position of the largest entry of row i of x; -1 where the row holds a NaN, or no finite entry is the largest.
+// index[i] = the first position of the largest entry of row i of x; -1 where the row holds a NaN, or no finite entry is the
+// largest.
 //   x: (N, V) f32, bf16 or f64, contiguous; index: (N) i32 on the same device.
 // Throws Error when shapes, dtypes or devices do not fit.
 void argmax(Tensor& index, const Tensor& x);

@@ -7,7 +7,6 @@
 #include "kernels/operands.h"
 #include "kernels/row_chunks.h"
 
-
 namespace echo::kernels {
 namespace {
 
@@ -21,8 +20,7 @@ std::vector<A> widened(const Tensor& weight) {
   return result;
 }
 
-void check_arguments(const char* operation, const Tensor& y, const Tensor& x, const Tensor& weight,
-                     const Tensor& inverse_rms) {
+void check_arguments(const char* operation, const Tensor& y, const Tensor& x, const Tensor& weight, const Tensor& inverse_rms) {
   ECHO_CHECK(x.rank() >= 1 && x.is_contiguous() && is_float(x.dtype()), operation, ": x is ", x,
              ", expected contiguous floats");
   ECHO_CHECK(y.shape() == x.shape() && y.dtype() == x.dtype() && y.is_contiguous(), operation, ": y is ", y, ", x is ", x);
@@ -39,8 +37,8 @@ void check_arguments(const char* operation, const Tensor& y, const Tensor& x, co
 namespace cpu {
 
 // `delta` and `sum` are undefined in the form without residual.
-void rms_norm_forward(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Tensor& x, const Tensor& delta,
-                      const Tensor& weight, double eps) {
+void rms_norm_forward(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Tensor& x, const Tensor& delta, const Tensor& weight,
+                      double eps) {
   const int64_t width = x.dim(-1), rows = inverse_rms.elements();
   dispatch_float(x.dtype(), [&]<class T>() {
     using A = accumulator<T>;
@@ -72,7 +70,8 @@ void rms_norm_forward(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Tensor&
   });
 }
 
-// With h = x * inverse_rms and g = dy * weight:  dx = inverse_rms * (g - h * mean(g * h)) + d_sum,  dweight = sum over rows dy * h.
+// With h = x * inverse_rms and g = dy * weight:  dx = inverse_rms * (g - h * mean(g * h)) + d_sum,  dweight = sum over rows dy
+// * h.
 void rms_norm_backward(Tensor& dx, Tensor& dweight, GradientMode weight_mode, const Tensor& dy, const Tensor& d_sum,
                        const Tensor& x, const Tensor& weight, const Tensor& inverse_rms) {
   const int64_t width = x.dim(-1);

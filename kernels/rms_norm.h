@@ -23,14 +23,14 @@ void rms_norm_backward(Tensor& dx, Tensor& dweight, GradientMode weight_mode, co
                        const Tensor& x, const Tensor& weight, const Tensor& inverse_rms);
 
 namespace cpu {
-void rms_norm_forward(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Tensor& x, const Tensor& delta,
-                      const Tensor& weight, double eps);
+void rms_norm_forward(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Tensor& x, const Tensor& delta, const Tensor& weight,
+                      double eps);
 void rms_norm_backward(Tensor& dx, Tensor& dweight, GradientMode weight_mode, const Tensor& dy, const Tensor& d_sum,
                        const Tensor& x, const Tensor& weight, const Tensor& inverse_rms);
 }  // namespace cpu
 namespace cuda {
-void rms_norm_forward(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Tensor& x, const Tensor& delta,
-                      const Tensor& weight, double eps);
+void rms_norm_forward(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Tensor& x, const Tensor& delta, const Tensor& weight,
+                      double eps);
 void rms_norm_backward(Tensor& dx, Tensor& dweight, GradientMode weight_mode, const Tensor& dy, const Tensor& d_sum,
                        const Tensor& x, const Tensor& weight, const Tensor& inverse_rms);
 }  // namespace cuda

@@ -9,7 +9,8 @@ namespace echo::kernels {
 
 // e^x without branches or calls, so that a loop over an array vectorises. Relative error below 1.5e-7 (about one unit in the
 // last place); results below the smallest normal number (x < -87.3) are 0, above 88.72 infinity; NaN stays NaN.
-// Method: x = n ln 2 + r with |r| <= ln 2 / 2 (ln 2 in two parts, Cody and Waite), a polynomial for e^r, 2^n by its exponent bits.
+// Method: x = n ln 2 + r with |r| <= ln 2 / 2 (ln 2 in two parts, Cody and Waite), a polynomial for e^r, 2^n by its exponent
+// bits.
 inline float exponential(float x) {
   constexpr float kLowest = -87.3f, kHighest = 88.72f;
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, kept in the low mantissa bits

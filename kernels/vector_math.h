@@ -11,7 +11,8 @@
 #include "tensor/dtype.h"
 
 // Vectors as wide as the registers of the instruction set that is compiled for, and the few functions on them that loops over
-// plain floats do not vectorise into. Everything is inlined: a program built for another instruction set shares no code with this.
+// plain floats do not vectorise into. Everything is inlined: a program built for another instruction set shares no code with
+// this.
 namespace echo::kernels {
 
 #if defined(__AVX512F__)
@@ -63,8 +64,8 @@ ECHO_INLINE Vector<T> broadcast(T value) {
   return value - Vector<T>{};
 }
 
-// Keeps a value that is used several times in a register; the compiler would rather read it from memory at each use, and loops over
-// tiles are then bound by loads.
+// Keeps a value that is used several times in a register; the compiler would rather read it from memory at each use, and loops
+// over tiles are then bound by loads.
 template <class T>
 ECHO_INLINE Vector<T> in_register(Vector<T> value) {
 #if defined(__AVX512F__)
@@ -187,7 +188,8 @@ ECHO_INLINE Vector<T> exp2_polynomial(Vector<T> f) {
 }
 
 // 2^x for x <= 0; exactly 0 where the result would be below the smallest normal number, for any x down to -max.
-// x = n + f with f in [-1/2, 1/2]: a polynomial for 2^f (f32: minimax of degree 6, 2e-9 relative, so about 1 ulp after rounding;
+// x = n + f with f in [-1/2, 1/2]: a polynomial for 2^f (f32: minimax of degree 6, 2e-9 relative, so about 1 ulp after
+// rounding;
 // f64: the series to degree 13, 4e-18), then n is added to the exponent bits.
 template <class T>
 ECHO_INLINE Vector<T> exp2_of_nonpositive(Vector<T> x) {
@@ -210,7 +212,8 @@ ECHO_INLINE Vector<T> exp2_of_nonpositive(Vector<T> x) {
   return x < kSmallest ? Vector<T>{} : result;
 }
 
-// log2(x) for normal positive x: the exponent plus 2 / ln 2 * atanh((m - 1) / (m + 1)) of the significand m in [1/sqrt 2, sqrt 2].
+// log2(x) for normal positive x: the exponent plus 2 / ln 2 * atanh((m - 1) / (m + 1)) of the significand m in [1/sqrt 2, sqrt
+// 2].
 template <class T>
 ECHO_INLINE Vector<T> log2_of_positive(Vector<T> x) {
   constexpr bool kSingle = std::is_same_v<T, float>;

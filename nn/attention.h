@@ -11,23 +11,23 @@
 
 namespace echo {
 
-// Gets each matrix of probabilities that a forward pass computes, once per layer that has one of its own, in order of the layers.
-// The tensors may be kept: they belong to this pass.
+// Gets each matrix of probabilities that a forward pass computes, once per layer that has one of its own, in order of the
+// layers. The tensors may be kept: they belong to this pass.
 using AttentionObserver = std::function<void(int64_t layer, const SharedProbabilities& probabilities)>;
 
 // What the attention layers of one forward pass hand to each other.
 struct AttentionContext {
   kernels::RopeTable rope;
-  Tensor first_key;                         // (B, T) i32 or undefined, see kernels/attention/attention.h
+  Tensor first_key;  // (B, T) i32 or undefined, see kernels/attention/attention.h
   bool detach_shared = false;
   std::map<int64_t, AttentionBlock> blocks;  // by leader; only leaders that have followers are kept
-  KvCache* cache = nullptr;                 // when set, keys and values of this pass are stored from position 0
-  AttentionObserver on_attention;           // may be empty
+  KvCache* cache = nullptr;                  // when set, keys and values of this pass are stored from position 0
+  AttentionObserver on_attention;            // may be empty
 };
 
 // One decoding step: a single new position per sequence.
 struct DecodeContext {
-  KvCache* cache = nullptr;  // its lengths count the new position already
+  KvCache* cache = nullptr;                 // its lengths count the new position already
   std::map<int64_t, Tensor> probabilities;  // by leader: (B, H, capacity), accumulator dtype
 };
 

@@ -65,18 +65,16 @@ CheckpointReader::CheckpointReader(fs::path folder) : folder_(std::move(folder))
       open_single(std::string(file));
     return;
   }
-  fail(ExitCode::input_missing, folder_.string(), ": holds no weights; looked for ", kWeightFiles[0], ", ",
-       kWeightFiles[1], ", ", kWeightFiles[2], ", ", kWeightFiles[3]);
+  fail(ExitCode::input_missing, folder_.string(), ": holds no weights; looked for ", kWeightFiles[0], ", ", kWeightFiles[1],
+       ", ", kWeightFiles[2], ", ", kWeightFiles[3]);
 }
 
 std::shared_ptr<TensorSource> CheckpointReader::open_source(const fs::path& file) const {
   constexpr std::string_view kPointer = "version https://git-lfs";
   std::array<char, kPointer.size()> start{};
   std::ifstream stream(file, std::ios::binary);
-  if (stream.read(start.data(), std::streamsize(start.size())) &&
-      std::string_view(start.data(), start.size()) == kPointer)
-    fail(ExitCode::bad_data, file.string(),
-         ": is a Git LFS pointer, not the weights themselves; fetch them with git lfs pull");
+  if (stream.read(start.data(), std::streamsize(start.size())) && std::string_view(start.data(), start.size()) == kPointer)
+    fail(ExitCode::bad_data, file.string(), ": is a Git LFS pointer, not the weights themselves; fetch them with git lfs pull");
   if (file.extension() == ".safetensors") return std::make_shared<SafetensorsReader>(file);
   return std::make_shared<TorchArchiveReader>(file);
 }
@@ -93,8 +91,7 @@ void CheckpointReader::open_shards(const std::string& index_file) {
   if (const auto size = fs::file_size(path, ignored); !ignored && size > kMaxIndexBytes)
     refuse("has ", size, " bytes, too many for an index");
   const nlohmann::json index = parse_strict_json(read_file(path), path.string());
-  if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object() ||
-      index["weight_map"].empty())
+  if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object() || index["weight_map"].empty())
     refuse("has no weight_map");
   const std::string_view extension = index_file.starts_with("model") ? ".safetensors" : ".bin";
   std::map<std::string, std::shared_ptr<TensorSource>> shards;
@@ -140,9 +137,7 @@ const TensorSource& CheckpointReader::source_of(const std::string& name) const {
   return *source;
 }
 
-const StoredTensor& CheckpointReader::info(const std::string& name) const {
-  return source_of(name).info(stored_name(name));
-}
+const StoredTensor& CheckpointReader::info(const std::string& name) const { return source_of(name).info(stored_name(name)); }
 Tensor CheckpointReader::read(const std::string& name) const { return source_of(name).read(stored_name(name)); }
 void CheckpointReader::read_into(const std::string& name, Tensor& destination) const {
   source_of(name).read_into(stored_name(name), destination);

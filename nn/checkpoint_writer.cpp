@@ -111,10 +111,9 @@ void write_model(const fs::path& folder, const ModelDescription& description, co
 
 void save_model_folder(const fs::path& folder, const ModelDescription& description, const TensorProvider& provider,
                        const SaveOptions& options) {
-  ECHO_CHECK(options.max_shard_bytes > 0 && options.shards >= 0, "save_model_folder: shards of ",
-             options.max_shard_bytes, " bytes");
-  ECHO_CHECK(is_float(description.config.dtype), "save_model_folder: weights cannot be stored as ",
-             description.config.dtype);
+  ECHO_CHECK(options.max_shard_bytes > 0 && options.shards >= 0, "save_model_folder: shards of ", options.max_shard_bytes,
+             " bytes");
+  ECHO_CHECK(is_float(description.config.dtype), "save_model_folder: weights cannot be stored as ", description.config.dtype);
   std::error_code error;
   const bool created = fs::create_directory(folder, error);
   if (error) fail(ExitCode::io, folder.string(), ": cannot be created: ", error.message());

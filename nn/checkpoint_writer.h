@@ -13,8 +13,8 @@ enum class WeightFormat { safetensors, torch_archive };
 
 struct SaveOptions {
   WeightFormat format = WeightFormat::safetensors;
-  int64_t max_shard_bytes = 5'000'000'000;  // a tensor larger than this has a file of its own
-  int64_t shards = 0;                       // when positive: at most this many files, about equal, whatever their size
+  int64_t max_shard_bytes = 5'000'000'000;         // a tensor larger than this has a file of its own
+  int64_t shards = 0;                              // when positive: at most this many files, about equal, whatever their size
   std::optional<std::filesystem::path> tokenizer;  // copied as tokenizer.model
 };
 
@@ -27,11 +27,11 @@ struct SaveOptions {
 // float dtype: one tensor at a time is converted and held.
 // Throws Error: io when writing fails, the file named; usage when the folder holds something; input_missing for the
 // tokenizer.
-void save_model_folder(const std::filesystem::path& folder, const ModelDescription& description,
-                       const TensorProvider& provider, const SaveOptions& options = {});
+void save_model_folder(const std::filesystem::path& folder, const ModelDescription& description, const TensorProvider& provider,
+                       const SaveOptions& options = {});
 
 // The same for tensors that are all there: exactly those that weight_shapes() names (internal Error otherwise).
-void save_model_folder(const std::filesystem::path& folder, const ModelDescription& description,
-                       const NamedTensors& tensors, const SaveOptions& options = {});
+void save_model_folder(const std::filesystem::path& folder, const ModelDescription& description, const NamedTensors& tensors,
+                       const SaveOptions& options = {});
 
 }  // namespace echo

@@ -20,7 +20,8 @@ DecodeStep::~DecodeStep() {
 
 void DecodeStep::step() {
   const Tensor hidden = model_.decode(ids_, cache_, compute_dtype_);
-  kernels::matmul(logits_, hidden, kernels::Transpose::no, model_.head_weight().data_as(compute_dtype_), kernels::Transpose::yes);
+  kernels::matmul(logits_, hidden, kernels::Transpose::no, model_.head_weight().data_as(compute_dtype_),
+                  kernels::Transpose::yes);
   kernels::argmax(best_, logits_);
 }
 

@@ -10,8 +10,9 @@ namespace cuda {
 struct RecordedWork;
 }
 
-// The step of generation: the next token of each sequence goes in, the logits of the position after it come out. On a GPU the kernels of a
-// step are recorded the second time (the first one lets libraries prepare themselves) and started by one call from then on.
+// The step of generation: the next token of each sequence goes in, the logits of the position after it come out. On a GPU the
+// kernels of a step are recorded the second time (the first one lets libraries prepare themselves) and started by one call from
+// then on.
 class DecodeStep {
  public:
   // `cache` holds the prompts (ForwardOptions::cache); both must outlive this.

@@ -9,8 +9,8 @@
 namespace echo {
 namespace {
 
-// One pass over all prompts, padded at their ends: causal attention keeps what comes later from a prompt's own positions, and the cache
-// forgets it. Returns the logits after each prompt's last token, (B, V).
+// One pass over all prompts, padded at their ends: causal attention keeps what comes later from a prompt's own positions, and
+// the cache forgets it. Returns the logits after each prompt's last token, (B, V).
 Tensor read_prompts(const Llama& model, const std::vector<std::vector<int32_t>>& prompts, KvCache& cache, DType compute_dtype) {
   size_t longest = 0;
   for (const auto& prompt : prompts) longest = std::max(longest, prompt.size());
@@ -27,14 +27,14 @@ Tensor read_prompts(const Llama& model, const std::vector<std::vector<int32_t>>&
   const Tensor hidden = model.forward(Tensor::from(padded, {batch, int64_t(longest)}), forward).hidden.data();
   cache.set_lengths(lengths);
   Tensor last = Tensor::empty({batch, width}, hidden.dtype(), hidden.device());
-  for (int64_t i = 0; i < batch; ++i)
-    last.narrow(0, i, 1).copy_from(hidden.select(0, i).narrow(0, lengths[size_t(i)] - 1, 1));
+  for (int64_t i = 0; i < batch; ++i) last.narrow(0, i, 1).copy_from(hidden.select(0, i).narrow(0, lengths[size_t(i)] - 1, 1));
   return model.logits(last);
 }
 
 }  // namespace
 
-GenerationStatistics generate(const Llama& model, const std::vector<std::vector<int32_t>>& prompts, const GenerationOptions& options,
+GenerationStatistics generate(const Llama& model, const std::vector<std::vector<int32_t>>& prompts,
+                              const GenerationOptions& options,
                               const std::function<void(size_t prompt, int32_t id)>& on_token) {
   using Clock = std::chrono::steady_clock;
   const auto seconds_since = [](Clock::time_point start) {
@@ -63,7 +63,8 @@ GenerationStatistics generate(const Llama& model, const std::vector<std::vector<
   const auto choose = [&](const Tensor& logits) {
     const Tensor here = logits.to(Device{});  // one copy from a GPU for all texts
     std::vector<int32_t> tokens;
-    for (size_t i = 0; i < batch; ++i) tokens.push_back(statistics.ended[i] ? 0 : samplers[i].choose(here.select(0, int64_t(i))));
+    for (size_t i = 0; i < batch; ++i)
+      tokens.push_back(statistics.ended[i] ? 0 : samplers[i].choose(here.select(0, int64_t(i))));
     return tokens;
   };
 

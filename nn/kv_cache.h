@@ -16,8 +16,8 @@ struct KvCache {
   };
   std::vector<Layer> layers;
   kernels::RopeTable rope;  // angles of its positions: a step that was recorded finds them where they were
-  Tensor lengths;       // (B) i32, where the layers are: positions filled, by sequence
-  int64_t longest = 0;  // of the lengths, as the host knows it
+  Tensor lengths;           // (B) i32, where the layers are: positions filled, by sequence
+  int64_t longest = 0;      // of the lengths, as the host knows it
   int64_t capacity = 0;
 
   // What a pass over prompts filled. Prompts of different lengths are padded at their ends: later positions overwrite the

@@ -5,8 +5,8 @@
 #include "autograd/checkpoint.h"
 #include "autograd/no_grad.h"
 #include "autograd/ops.h"
-#include "kernels/decode/cache_append.h"
 #include "kernels/cast.h"
+#include "kernels/decode/cache_append.h"
 #include "kernels/matmul/matmul.h"
 #include "nn/rope_table.h"
 #include "nn/weight_names.h"
@@ -24,9 +24,8 @@ Llama::Layer::Layer(const LlamaConfig& config, int64_t index, std::unique_ptr<At
 }
 
 Llama::Llama(const LlamaConfig& config, const WeightOptions& options)
-    : Llama(config, LeaderMap::own(config.num_hidden_layers), options, [&](int64_t layer) {
-        return std::make_unique<SelfAttention>(config, layer, /*has_followers=*/false, options);
-      }) {}
+    : Llama(config, LeaderMap::own(config.num_hidden_layers), options,
+            [&](int64_t layer) { return std::make_unique<SelfAttention>(config, layer, /*has_followers=*/false, options); }) {}
 
 Llama::Llama(const LlamaConfig& config, LeaderMap leader_map, const WeightOptions& options, const AttentionFactory& factory)
     : config_(config), leader_map_(std::move(leader_map)) {

@@ -9,22 +9,22 @@
 namespace echo {
 
 struct ForwardOptions {
-  DType compute_dtype = DType::f32;      // of activations
-  std::vector<int64_t> wanted_outputs;   // layers whose output (after the MLP's residual) is asked for, increasing
-  Tensor first_key;                      // (B, T) i32 or undefined: attention does not cross document borders
-  bool detach_shared = false;            // gradients do not flow through a shared matrix to its leader
-  bool checkpointing = false;            // keep activations only at the ends of sharing blocks, recompute the rest
-  AttentionObserver on_attention;        // is shown every matrix of probabilities (again when checkpointing recomputes a layer)
-  KvCache* cache = nullptr;              // filled with this pass's keys and values (no gradient, no checkpointing)
+  DType compute_dtype = DType::f32;     // of activations
+  std::vector<int64_t> wanted_outputs;  // layers whose output (after the MLP's residual) is asked for, increasing
+  Tensor first_key;                     // (B, T) i32 or undefined: attention does not cross document borders
+  bool detach_shared = false;           // gradients do not flow through a shared matrix to its leader
+  bool checkpointing = false;           // keep activations only at the ends of sharing blocks, recompute the rest
+  AttentionObserver on_attention;       // is shown every matrix of probabilities (again when checkpointing recomputes a layer)
+  KvCache* cache = nullptr;             // filled with this pass's keys and values (no gradient, no checkpointing)
 };
 
 struct ForwardResult {
-  Variable hidden;                       // (B, T, D): output of the final norm, what the head multiplies
-  std::vector<Variable> layer_outputs;   // (B, T, D) each, in the order of wanted_outputs
+  Variable hidden;                      // (B, T, D): output of the final norm, what the head multiplies
+  std::vector<Variable> layer_outputs;  // (B, T, D) each, in the order of wanted_outputs
 };
 
-// A Llama: token embedding, layers of attention and MLP around a residual stream, final norm, head. Weights start as zeros: load
-// them (nn/model_io.h) or initialize() them.
+// A Llama: token embedding, layers of attention and MLP around a residual stream, final norm, head. Weights start as zeros:
+// load them (nn/model_io.h) or initialize() them.
 // Source: Touvron et al. 2023, arXiv:2302.13971; weight names and RoPE pairing are those of Hugging Face checkpoints.
 class Llama : public Module {
  public:
@@ -42,8 +42,8 @@ class Llama : public Module {
 
   // dtype: the compute dtype of the steps.
   KvCache make_cache(int64_t batch, int64_t capacity, DType dtype) const;
-  // The next position of each sequence, which may be at different ones: ids (B) i32 -> hidden (B, D) after the final norm. Extends the
-  // cache by one. What is done on a device depends on the host by `ids` alone.
+  // The next position of each sequence, which may be at different ones: ids (B) i32 -> hidden (B, D) after the final norm.
+  // Extends the cache by one. What is done on a device depends on the host by `ids` alone.
   Tensor decode(const Tensor& ids, KvCache& cache, DType compute_dtype) const;
 
  protected:

@@ -106,8 +106,7 @@ RopeSettings read_rope(const Fields& model, std::string_view place) {
     fields.refuse("type is ", fields.text("type", ""), " and rope_type is ", type);
   RopeSettings result;
   if (fields.has("rope_theta")) result.theta = fields.number("rope_theta", 0);
-  if (fields.number("partial_rotary_factor", 1.0) != 1.0)
-    fields.refuse("partial_rotary_factor other than 1 is not supported");
+  if (fields.number("partial_rotary_factor", 1.0) != 1.0) fields.refuse("partial_rotary_factor other than 1 is not supported");
   RopeScaling& scaling = result.scaling;
   if (type == "default" || type == "none") return result;
   const auto required = [&](std::string_view key) {
@@ -150,13 +149,11 @@ void read_rope_settings(const Fields& fields, LlamaConfig& config) {
     if (theta && found.theta && *theta != *found.theta)
       fields.refuse("rope_theta is given twice and differs: ", *theta, " and, in ", place, ", ", *found.theta);
     if (scaling && *scaling != found.scaling)
-      fields.refuse("rope_scaling (", describe(*scaling), ") and rope_parameters (", describe(found.scaling),
-                    ") disagree");
+      fields.refuse("rope_scaling (", describe(*scaling), ") and rope_parameters (", describe(found.scaling), ") disagree");
     if (found.theta) theta = found.theta;
     scaling = found.scaling;
   }
-  if (fields.number("partial_rotary_factor", 1.0) != 1.0)
-    fields.refuse("partial_rotary_factor other than 1 is not supported");
+  if (fields.number("partial_rotary_factor", 1.0) != 1.0) fields.refuse("partial_rotary_factor other than 1 is not supported");
   config.rope_theta = theta.value_or(kDefaultTheta);
   config.rope_scaling = scaling.value_or(RopeScaling{});
 }
@@ -190,8 +187,7 @@ bool read_architecture(const Fields& fields) {
     fields.refuse("model_type \"", model_type, "\" is not supported; llama and ", kSharedModelType, " are");
   if (!architecture.empty() && architecture != "LlamaForCausalLM" && architecture != "LLaMAForCausalLM" &&
       architecture != kSharedArchitecture)
-    fields.refuse("the architecture ", architecture, " is not supported; LlamaForCausalLM and ", kSharedArchitecture,
-                  " are");
+    fields.refuse("the architecture ", architecture, " is not supported; LlamaForCausalLM and ", kSharedArchitecture, " are");
   return model_type == kSharedModelType || architecture == kSharedArchitecture;
 }
 
@@ -234,13 +230,12 @@ void validate(const LlamaConfig& config, std::string_view source, ExitCode code)
   if (scaling.type == RopeType::llama3) {
     if (!(scaling.low_freq_factor > 0 && scaling.high_freq_factor > scaling.low_freq_factor &&
           std::isfinite(scaling.high_freq_factor)))
-      refuse("the RoPE factors low_freq_factor ", scaling.low_freq_factor, " and high_freq_factor ",
-             scaling.high_freq_factor, " must be positive and increasing");
+      refuse("the RoPE factors low_freq_factor ", scaling.low_freq_factor, " and high_freq_factor ", scaling.high_freq_factor,
+             " must be positive and increasing");
     expect("original_max_position_embeddings", scaling.original_max_position_embeddings, int64_t{1} << 30);
   }
   const auto expect_token = [&](std::string_view name, int64_t token) {
-    if (token < 0 || token >= config.vocab_size)
-      refuse(name, " ", token, " is outside the vocabulary of ", config.vocab_size);
+    if (token < 0 || token >= config.vocab_size) refuse(name, " ", token, " is outside the vocabulary of ", config.vocab_size);
   };
   if (config.bos_token_id) expect_token("bos_token_id", *config.bos_token_id);
   for (const int64_t token : config.eos_token_id) expect_token("eos_token_id", token);
@@ -287,16 +282,14 @@ ModelDescription model_description_from_json(const nlohmann::json& json, std::st
       config.eos_token_id.push_back(fields.integer("eos_token_id"));
   }
   // Some files write -1 for "none".
-  if (fields.has("pad_token_id") && fields.integer("pad_token_id") >= 0)
-    config.pad_token_id = fields.integer("pad_token_id");
+  if (fields.has("pad_token_id") && fields.integer("pad_token_id") >= 0) config.pad_token_id = fields.integer("pad_token_id");
   validate(config, source);
 
   ModelDescription result{config, LeaderMap::own(config.num_hidden_layers), read_teacher(fields)};
   if (const Json* map = fields.find("leader_map")) {
     result.leader_map = LeaderMap::from_json(*map, concat(source, ": leader_map"));
     if (result.leader_map.layers() != config.num_hidden_layers)
-      fields.refuse("leader_map has ", result.leader_map.layers(), " entries, num_hidden_layers is ",
-                    config.num_hidden_layers);
+      fields.refuse("leader_map has ", result.leader_map.layers(), " entries, num_hidden_layers is ", config.num_hidden_layers);
   } else if (shared) {
     fields.refuse("is a model with shared attention and has no leader_map");
   }
@@ -307,8 +300,7 @@ ModelDescription read_model_description(const std::filesystem::path& config_file
   std::error_code ignored;
   if (const auto size = std::filesystem::file_size(config_file, ignored); !ignored && size > kMaxConfigBytes)
     fail(ExitCode::bad_data, config_file.string(), ": has ", size, " bytes, too many for a config.json");
-  return model_description_from_json(parse_strict_json(read_file(config_file), config_file.string()),
-                                     config_file.string());
+  return model_description_from_json(parse_strict_json(read_file(config_file), config_file.string()), config_file.string());
 }
 
 nlohmann::json to_json(const ModelDescription& description) {
@@ -361,16 +353,14 @@ nlohmann::json to_json(const ModelDescription& description) {
   if (shared) json["leader_map"] = description.leader_map.to_json();
   if (description.teacher) {
     json["echo_teacher"] = {{"name", description.teacher->name}, {"config_xxh3", description.teacher->config_xxh3}};
-    if (!description.teacher->weights_xxh3.empty())
-      json["echo_teacher"]["weights_xxh3"] = description.teacher->weights_xxh3;
+    if (!description.teacher->weights_xxh3.empty()) json["echo_teacher"]["weights_xxh3"] = description.teacher->weights_xxh3;
   }
   return json;
 }
 
 int64_t parameter_count(const LlamaConfig& config, const LeaderMap& leader_map) {
   const int64_t hidden = config.hidden_size;
-  const int64_t query = config.num_attention_heads * config.head_dim,
-                key = config.num_key_value_heads * config.head_dim;
+  const int64_t query = config.num_attention_heads * config.head_dim, key = config.num_key_value_heads * config.head_dim;
   // q and o, k and v, the three of the MLP, two norms
   const int64_t layer = 2 * query * hidden + 2 * key * hidden + 3 * config.intermediate_size * hidden + 2 * hidden;
   const int64_t embeddings = (config.tie_word_embeddings ? 1 : 2) * config.vocab_size * hidden;

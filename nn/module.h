@@ -61,8 +61,8 @@ class Module {
   std::vector<Module*> children_;
 };
 
-// Fills matrices with normal(0, standard_deviation) and vectors (norm weights) with 1. Each named part has a random stream of its
-// own: the values depend on (seed, the part's position), not on how parts are fused.
+// Fills matrices with normal(0, standard_deviation) and vectors (norm weights) with 1. Each named part has a random stream of
+// its own: the values depend on (seed, the part's position), not on how parts are fused.
 void initialize(Module& module, double standard_deviation, uint64_t seed);
 
 }  // namespace echo

@@ -8,8 +8,10 @@ namespace {
 
 double stretched(double frequency, const RopeScaling& scaling) {
   switch (scaling.type) {
-    case RopeType::none: return frequency;
-    case RopeType::linear: return frequency / scaling.factor;
+    case RopeType::none:
+      return frequency;
+    case RopeType::linear:
+      return frequency / scaling.factor;
     case RopeType::llama3: {
       const double original = double(scaling.original_max_position_embeddings);
       const double turns = original * frequency / (2 * std::numbers::pi);  // in the length of the first training

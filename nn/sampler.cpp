@@ -37,8 +37,8 @@ void keep_share(std::vector<Candidate>& candidates, double share) {
   candidates.resize(count);
 }
 
-// The candidate at which the sum of the weights exceeds `position`. Rounding may leave the whole sum below it: then the last one
-// that can be chosen at all.
+// The candidate at which the sum of the weights exceeds `position`. Rounding may leave the whole sum below it: then the last
+// one that can be chosen at all.
 int32_t draw(const std::vector<Candidate>& candidates, double position) {
   int32_t chosen = candidates.front().id;
   for (const Candidate& candidate : candidates) {

@@ -26,9 +26,9 @@ class MemoryLabel {
 void set_memory_remedy(const char* remedy);
 
 struct MemoryStatistics {
-  int64_t in_use = 0;  // bytes held by tensors now
-  int64_t peak = 0;    // largest in_use since the last reset_peak()
-  int64_t cached = 0;  // bytes kept for reuse
+  int64_t in_use = 0;           // bytes held by tensors now
+  int64_t peak = 0;             // largest in_use since the last reset_peak()
+  int64_t cached = 0;           // bytes kept for reuse
   int64_t largest_request = 0;  // bytes of the largest single allocation since the last reset_peak()
   struct Holder {
     std::string label;
@@ -54,7 +54,7 @@ class CpuAllocator {
 
   struct Block {
     void* address = nullptr;
-    int64_t bytes = 0;      // as accounted and reserved: at least what was requested
+    int64_t bytes = 0;  // as accounted and reserved: at least what was requested
     int label = 0;
   };
   Block allocate(int64_t bytes);

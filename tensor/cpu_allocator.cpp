@@ -18,7 +18,8 @@ constexpr int64_t kHugePage = 2 << 20;
 // Beyond this the largest cached blocks go back to the system: a cache must not be what makes a model not fit.
 constexpr int64_t kCacheLimit = int64_t{2} << 30;
 
-constexpr int64_t kLargestRequest = int64_t{1} << 46;  // 64 TiB: never asked of the system; sums of sizes stay far from overflow
+constexpr int64_t kLargestRequest = int64_t{1}
+                                    << 46;  // 64 TiB: never asked of the system; sums of sizes stay far from overflow
 
 struct State {
   std::mutex mutex;

@@ -1,5 +1,5 @@
-// Copies between strided blocks of device memory: a thread moves one element, consecutive threads consecutive elements of the last
-// dimension, so that rows that are contiguous on both sides move in full lines.
+// Copies between strided blocks of device memory: a thread moves one element, consecutive threads consecutive elements of the
+// last dimension, so that rows that are contiguous on both sides move in full lines.
 #include <array>
 
 #include "tensor/cuda_launch.cuh"
@@ -32,8 +32,8 @@ __global__ void copy_elements(T* to, const T* from, Strided layout, int64_t coun
 
 template <class T>
 void copy_as(void* to, const void* from, const Strided& layout, int64_t count) {
-  launch(copy_elements<T>, blocks_for(count, kThreads), kThreads, 0, stream(), static_cast<T*>(to), static_cast<const T*>(from), layout,
-         count);
+  launch(copy_elements<T>, blocks_for(count, kThreads), kThreads, 0, stream(), static_cast<T*>(to), static_cast<const T*>(from),
+         layout, count);
 }
 
 }  // namespace
@@ -51,11 +51,16 @@ void copy_strided(void* to, const int64_t* to_strides, const void* from, const i
   }
   if (count == 0) return;
   switch (item) {
-    case 1: return copy_as<uint8_t>(to, from, layout, count);
-    case 2: return copy_as<uint16_t>(to, from, layout, count);
-    case 4: return copy_as<uint32_t>(to, from, layout, count);
-    case 8: return copy_as<uint64_t>(to, from, layout, count);
-    default: ECHO_CHECK(false, "copy: elements of ", item, " bytes");
+    case 1:
+      return copy_as<uint8_t>(to, from, layout, count);
+    case 2:
+      return copy_as<uint16_t>(to, from, layout, count);
+    case 4:
+      return copy_as<uint32_t>(to, from, layout, count);
+    case 8:
+      return copy_as<uint64_t>(to, from, layout, count);
+    default:
+      ECHO_CHECK(false, "copy: elements of ", item, " bytes");
   }
 }
 

@@ -19,8 +19,8 @@ inline unsigned blocks_for(int64_t items, int64_t per_block) { return unsigned((
 
 #if defined(__CUDACC__)
 
-// kernel<<<grid, block, shared_bytes, stream>>>(arguments...), checked. Blocks with more than 48 KiB of dynamic shared memory need
-// no further preparation.
+// kernel<<<grid, block, shared_bytes, stream>>>(arguments...), checked. Blocks with more than 48 KiB of dynamic shared memory
+// need no further preparation.
 template <class... Parameters, class... Arguments>
 void launch(const cudaLaunchAttribute* attributes, int attribute_count, void (*kernel)(Parameters...), dim3 grid, dim3 block,
             size_t shared_bytes, cudaStream_t on, Arguments&&... arguments) {
@@ -34,7 +34,9 @@ void launch(const cudaLaunchAttribute* attributes, int attribute_count, void (*k
   config.numAttrs = unsigned(attribute_count);
   const cudaError_t status = with_memory_released([&] {
     const cudaError_t prepared =
-        shared_bytes > kWithoutAsking ? cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes)) : cudaSuccess;
+        shared_bytes > kWithoutAsking
+            ? cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes))
+            : cudaSuccess;
     return prepared != cudaSuccess ? prepared : cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
   });
   if (status != cudaSuccess) [[unlikely]] {
@@ -44,31 +46,34 @@ void launch(const cudaLaunchAttribute* attributes, int attribute_count, void (*k
   }
 }
 template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t on, Arguments&&... arguments) {
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t on,
+            Arguments&&... arguments) {
   launch(nullptr, 0, kernel, grid, block, shared_bytes, on, std::forward<Arguments>(arguments)...);
 }
 
-// Whether code of this build waits in follow_previous(), on a GPU that can start it early: a GPU of compute capability 9.0 or newer runs
-// the newest that it was built for.
+// Whether code of this build waits in follow_previous(), on a GPU that can start it early: a GPU of compute capability 9.0 or
+// newer runs the newest that it was built for.
 constexpr bool has_early_code() {
   for (const int architecture : {__CUDA_ARCH_LIST__})
     if (architecture >= 900) return true;
   return false;
 }
 
-// As launch(), but on GPUs that can (compute capability 9.0 on) blocks start while the kernel before them on the stream still runs,
-// which hides the time that a launch takes. Every block calls follow_previous() before it touches what other kernels write.
+// As launch(), but on GPUs that can (compute capability 9.0 on) blocks start while the kernel before them on the stream still
+// runs, which hides the time that a launch takes. Every block calls follow_previous() before it touches what other kernels
+// write.
 template <class... Parameters, class... Arguments>
 void launch_early(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t on,
                   Arguments&&... arguments) {
   cudaLaunchAttribute early = {};
   early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   early.val.programmaticStreamSerializationAllowed = 1;
-  launch(&early, has_early_code() && may_launch_early() ? 1 : 0, kernel, grid, block, shared_bytes, on, std::forward<Arguments>(arguments)...);
+  launch(&early, has_early_code() && may_launch_early() ? 1 : 0, kernel, grid, block, shared_bytes, on,
+         std::forward<Arguments>(arguments)...);
 }
 
-// Waits until the kernels before this one have ended and what they wrote is there; then lets blocks of the next one start. (In this
-// order: the next one may rely on everything before this one.)
+// Waits until the kernels before this one have ended and what they wrote is there; then lets blocks of the next one start. (In
+// this order: the next one may rely on everything before this one.)
 __device__ __forceinline__ void follow_previous() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");

@@ -15,8 +15,8 @@
 namespace echo::cuda {
 namespace {
 
-// Copies to the device pass through page-locked slots: they do not wait for the device, and their source may change at once, which CUDA
-// does not promise for other memory. A slot is used again only when its last copy is done.
+// Copies to the device pass through page-locked slots: they do not wait for the device, and their source may change at once,
+// which CUDA does not promise for other memory. A slot is used again only when its last copy is done.
 class PinnedRing {
  public:
   static constexpr int64_t kSlotBytes = 1 << 20;
@@ -47,7 +47,8 @@ class PinnedRing {
 constexpr int kOldestMajor = 8;  // the compute capability for which kernels are written
 
 std::string too_old(const cudaDeviceProp& gpu) {
-  return concat(gpu.name, " has compute capability ", gpu.major, ".", gpu.minor, ", this program needs ", kOldestMajor, ".0 (Ampere) or newer");
+  return concat(gpu.name, " has compute capability ", gpu.major, ".", gpu.minor, ", this program needs ", kOldestMajor,
+                ".0 (Ampere) or newer");
 }
 
 struct State {
@@ -79,14 +80,21 @@ State& prepared(int index) {
   const DeviceCount devices = device_count();
   if (index < 0) index = devices.first;
   if (index >= devices.count)
-    fail(ExitCode::device, "cuda:", index, ": ", devices.count == 0 ? devices.reason : concat("there are ", devices.count, " GPUs"),
-         "; write device: cpu", devices.count == 0 ? "" : " or a smaller number");
+    fail(ExitCode::device, "cuda:", index, ": ",
+         devices.count == 0 ? devices.reason : concat("there are ", devices.count, " GPUs"), "; write device: cpu",
+         devices.count == 0 ? "" : " or a smaller number");
   cudaDeviceProp found;
   ECHO_CUDA(cudaGetDeviceProperties(&found, index));
-  if (found.major < kOldestMajor) fail(ExitCode::device, "cuda:", index, ": ", too_old(found), "; choose another, or write device: cpu");
+  if (found.major < kOldestMajor)
+    fail(ExitCode::device, "cuda:", index, ": ", too_old(found), "; choose another, or write device: cpu");
   ECHO_CUDA(cudaSetDevice(index));
-  s.properties = {found.name, found.major, found.minor, found.multiProcessorCount, int64_t(found.totalGlobalMem),
-                  int64_t(found.l2CacheSize), int64_t(found.sharedMemPerBlockOptin)};
+  s.properties = {found.name,
+                  found.major,
+                  found.minor,
+                  found.multiProcessorCount,
+                  int64_t(found.totalGlobalMem),
+                  int64_t(found.l2CacheSize),
+                  int64_t(found.sharedMemPerBlockOptin)};
   ECHO_CUDA(cudaStreamCreateWithFlags(&s.stream, cudaStreamNonBlocking));
   ECHO_CUDA(cudaDeviceGetDefaultMemPool(&s.pool, index));
   // The pool keeps what is freed: a training step asks for the same sizes again and again.
@@ -121,8 +129,9 @@ DeviceCount device_count() {
     (void)cudaDriverGetVersion(&driver);
     (void)cudaRuntimeGetVersion(&runtime);
     if (driver == 0) return {0, 0, "no NVIDIA driver"};
-    return {0, 0, concat("the NVIDIA driver supports CUDA ", driver / 1000, ".", driver % 1000 / 10, ", this program needs ",
-                      runtime / 1000, ".", runtime % 1000 / 10, ": update the driver")};
+    return {0, 0,
+            concat("the NVIDIA driver supports CUDA ", driver / 1000, ".", driver % 1000 / 10, ", this program needs ",
+                   runtime / 1000, ".", runtime % 1000 / 10, ": update the driver")};
   }
   if (status == cudaErrorNoDevice || status == cudaSuccess) return {0, 0, "no GPU"};
   return {0, 0, concat("no usable GPU (", cudaGetErrorString(status), ")")};
@@ -164,7 +173,8 @@ Block allocate(int64_t bytes, int index) {
     return block;
   }
   // The pool's own free memory may lie in pieces that are too small.
-  const cudaError_t status = with_memory_released([&] { return cudaMallocAsync(&block.address, size_t(block.bytes), s.stream); });
+  const cudaError_t status =
+      with_memory_released([&] { return cudaMallocAsync(&block.address, size_t(block.bytes), s.stream); });
   if (status == cudaErrorMemoryAllocation) {
     (void)cudaGetLastError();
     s.account.fail_out_of_memory({DeviceKind::cuda, s.index}, bytes, free_memory());
@@ -217,7 +227,8 @@ void copy_to_device(void* device, const void* host, int64_t bytes) {
 void copy_to_host(void* host, const void* device, int64_t bytes) {
   if (bytes == 0) return;
   State& s = prepared(-1);
-  check(cudaMemcpyAsync(host, device, size_t(bytes), cudaMemcpyDeviceToHost, s.stream), "copy of ", bytes, " bytes from the GPU");
+  check(cudaMemcpyAsync(host, device, size_t(bytes), cudaMemcpyDeviceToHost, s.stream), "copy of ", bytes,
+        " bytes from the GPU");
   synchronize();
 }
 

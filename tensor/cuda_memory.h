@@ -24,8 +24,8 @@ struct DeviceProperties {
   std::string name;
   int major = 0, minor = 0;  // compute capability
   int multiprocessors = 0;
-  int64_t memory_bytes = 0, cache_bytes = 0;      // global memory, second-level cache
-  int64_t shared_bytes_per_block = 0;             // the most a block may ask for
+  int64_t memory_bytes = 0, cache_bytes = 0;  // global memory, second-level cache
+  int64_t shared_bytes_per_block = 0;         // the most a block may ask for
 };
 const DeviceProperties& properties();
 
@@ -42,7 +42,7 @@ void free(const Block& block) noexcept;
 MemoryStatistics memory_statistics();
 void reset_memory_peak();
 void release_cached_memory();  // waits, and gives what the pool keeps for reuse back to the device
-int64_t free_memory();      // bytes that the device has left, the pool's unused ones included
+int64_t free_memory();         // bytes that the device has left, the pool's unused ones included
 
 void copy_to_device(void* device, const void* host, int64_t bytes);  // `host` may be reused at once
 void copy_to_host(void* host, const void* device, int64_t bytes);    // waits

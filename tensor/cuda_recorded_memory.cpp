@@ -13,14 +13,15 @@ RecordedMemory::~RecordedMemory() {
   }
 }
 
-// Not the stream's memory: what is asked of the stream now is recorded. And cudaMalloc is refused to a thread that records, unless it says
-// that it knows what it does.
+// Not the stream's memory: what is asked of the stream now is recorded. And cudaMalloc is refused to a thread that records,
+// unless it says that it knows what it does.
 void* RecordedMemory::take_from_device(int64_t bytes) const {
   void* address = nullptr;
   cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
   ECHO_CUDA(cudaThreadExchangeStreamCaptureMode(&mode));
   cudaError_t status = cudaMalloc(&address, size_t(bytes));
-  if (status == cudaErrorMemoryAllocation && cudaMemPoolTrimTo(pool_, 0) == cudaSuccess) status = cudaMalloc(&address, size_t(bytes));
+  if (status == cudaErrorMemoryAllocation && cudaMemPoolTrimTo(pool_, 0) == cudaSuccess)
+    status = cudaMalloc(&address, size_t(bytes));
   (void)cudaGetLastError();
   ECHO_CUDA(cudaThreadExchangeStreamCaptureMode(&mode));
   if (status == cudaErrorMemoryAllocation) return nullptr;

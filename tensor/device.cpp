@@ -32,10 +32,12 @@ ChosenDevice choose_device(const std::string& setting) {
     cuda::use_device(device.index);
     const cuda::DeviceProperties& gpu = cuda::properties();
     return {device, concat(device, " (", gpu.name, ", ", gpu.memory_bytes >> 30, " GiB)",
-                           setting == "auto" ? concat(": ", found.count, found.count == 1 ? " GPU" : " GPUs", " found") : ", as asked")};
+                           setting == "auto" ? concat(": ", found.count, found.count == 1 ? " GPU" : " GPUs", " found")
+                                             : ", as asked")};
   } else {
     if (setting == "auto") return {Device{}, "cpu: this program is built without CUDA"};
-    fail(ExitCode::device, "device ", setting, ": this program is built without CUDA; build it where nvcc is, or write device: cpu");
+    fail(ExitCode::device, "device ", setting,
+         ": this program is built without CUDA; build it where nvcc is, or write device: cpu");
   }
 }
 

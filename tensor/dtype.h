@@ -14,9 +14,15 @@ enum class DType : uint8_t { f32, bf16, f64, i32, i64, u16 };
 
 constexpr int64_t size_of(DType dtype) {
   switch (dtype) {
-    case DType::f32: case DType::i32: return 4;
-    case DType::bf16: case DType::u16: return 2;
-    case DType::f64: case DType::i64: return 8;
+    case DType::f32:
+    case DType::i32:
+      return 4;
+    case DType::bf16:
+    case DType::u16:
+      return 2;
+    case DType::f64:
+    case DType::i64:
+      return 8;
   }
   return 0;
 }
@@ -32,19 +38,42 @@ constexpr bool is_float(DType dtype) { return dtype == DType::f32 || dtype == DT
 
 template <class T>
 struct dtype_of_t;
-template <> struct dtype_of_t<float> { static constexpr DType value = DType::f32; };
-template <> struct dtype_of_t<bfloat16> { static constexpr DType value = DType::bf16; };
-template <> struct dtype_of_t<double> { static constexpr DType value = DType::f64; };
-template <> struct dtype_of_t<int32_t> { static constexpr DType value = DType::i32; };
-template <> struct dtype_of_t<int64_t> { static constexpr DType value = DType::i64; };
-template <> struct dtype_of_t<uint16_t> { static constexpr DType value = DType::u16; };
+template <>
+struct dtype_of_t<float> {
+  static constexpr DType value = DType::f32;
+};
+template <>
+struct dtype_of_t<bfloat16> {
+  static constexpr DType value = DType::bf16;
+};
+template <>
+struct dtype_of_t<double> {
+  static constexpr DType value = DType::f64;
+};
+template <>
+struct dtype_of_t<int32_t> {
+  static constexpr DType value = DType::i32;
+};
+template <>
+struct dtype_of_t<int64_t> {
+  static constexpr DType value = DType::i64;
+};
+template <>
+struct dtype_of_t<uint16_t> {
+  static constexpr DType value = DType::u16;
+};
 template <class T>
 inline constexpr DType dtype_of = dtype_of_t<T>::value;
 
 // The type in which sums over T are kept: f64 for f64, f32 for the rest.
 template <class T>
-struct accumulator_t { using type = float; };
-template <> struct accumulator_t<double> { using type = double; };
+struct accumulator_t {
+  using type = float;
+};
+template <>
+struct accumulator_t<double> {
+  using type = double;
+};
 template <class T>
 using accumulator = typename accumulator_t<T>::type;
 
@@ -56,10 +85,14 @@ constexpr DType accumulator_dtype(DType dtype) { return dtype == DType::f64 ? DT
 template <class Body>
 void dispatch_float(DType dtype, Body&& body) {
   switch (dtype) {
-    case DType::f32: return body.template operator()<float>();
-    case DType::bf16: return body.template operator()<bfloat16>();
-    case DType::f64: return body.template operator()<double>();
-    default: ECHO_CHECK(false, "expected a floating dtype, got ", dtype);
+    case DType::f32:
+      return body.template operator()<float>();
+    case DType::bf16:
+      return body.template operator()<bfloat16>();
+    case DType::f64:
+      return body.template operator()<double>();
+    default:
+      ECHO_CHECK(false, "expected a floating dtype, got ", dtype);
   }
 }
 

@@ -149,8 +149,8 @@ Tensor Tensor::reshape(const Shape& shape) const {
 
 Tensor Tensor::narrow(int dimension, int64_t start, int64_t length) const {
   const int i = shape_.index(dimension);
-  ECHO_CHECK(start >= 0 && length >= 0 && start <= shape_[i] - length, "narrow: ", length, " from ", start,
-             " of dimension ", i, " of ", shape_);
+  ECHO_CHECK(start >= 0 && length >= 0 && start <= shape_[i] - length, "narrow: ", length, " from ", start, " of dimension ", i,
+             " of ", shape_);
   Tensor result = *this;
   result.shape_[i] = length;
   result.offset_ += start * strides_[size_t(i)];
@@ -239,12 +239,18 @@ double Tensor::item() const {
   ECHO_CHECK(elements() == 1, "item: tensor ", shape_, " has ", elements(), " elements, expected 1");
   if (!device().is_cpu()) return to(Device{}).item();
   switch (dtype_) {
-    case DType::f32: return double(*data<float>());
-    case DType::bf16: return double(float(*data<bfloat16>()));
-    case DType::f64: return *data<double>();
-    case DType::i32: return double(*data<int32_t>());
-    case DType::i64: return double(*data<int64_t>());
-    case DType::u16: return double(*data<uint16_t>());
+    case DType::f32:
+      return double(*data<float>());
+    case DType::bf16:
+      return double(float(*data<bfloat16>()));
+    case DType::f64:
+      return *data<double>();
+    case DType::i32:
+      return double(*data<int32_t>());
+    case DType::i64:
+      return double(*data<int64_t>());
+    case DType::u16:
+      return double(*data<uint16_t>());
   }
   return 0;
 }

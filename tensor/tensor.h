@@ -47,7 +47,8 @@ class Tensor {
   bool is_sole_owner() const { return storage_.use_count() == 1; }
   bool shares_storage_with(const Tensor& other) const { return storage_ == other.storage_; }
 
-  // The first element; an address on the tensor's device. Throws Error when T is not the dtype's type, or the tensor is undefined.
+  // The first element; an address on the tensor's device. Throws Error when T is not the dtype's type, or the tensor is
+  // undefined.
   template <class T>
   T* data() const {
     ECHO_CHECK(dtype_ == dtype_of<T>, "tensor: dtype is ", dtype_, ", accessed as ", dtype_of<T>);
@@ -56,19 +57,19 @@ class Tensor {
   void* raw_data() const;
 
   // Views of the same memory.
-  Tensor reshape(const Shape& shape) const;                      // contiguous tensors only
+  Tensor reshape(const Shape& shape) const;  // contiguous tensors only
   Tensor narrow(int dimension, int64_t start, int64_t length) const;
-  Tensor select(int dimension, int64_t index) const;             // drops the dimension
-  Tensor transpose(int first, int second) const;                 // exchanges two dimensions
+  Tensor select(int dimension, int64_t index) const;  // drops the dimension
+  Tensor transpose(int first, int second) const;      // exchanges two dimensions
 
-  Tensor contiguous() const;  // this, or a contiguous copy
-  Tensor clone() const;       // a contiguous copy
+  Tensor contiguous() const;             // this, or a contiguous copy
+  Tensor clone() const;                  // a contiguous copy
   Tensor to(Device device) const;        // this when it is there already, else a contiguous copy there
   void copy_from(const Tensor& source);  // same shape and dtype, any strides, any devices
   void fill_zero();                      // contiguous tensors only
   double item() const;                   // the one element of a one-element tensor, of any dtype
   template <class T>
-  std::vector<T> to_vector() const;      // elements in row-major order
+  std::vector<T> to_vector() const;  // elements in row-major order
 
  private:
   std::shared_ptr<Storage> storage_;

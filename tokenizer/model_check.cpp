@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/utf8.h"
 #include "tokenizer/charsmap_check.h"
 #include "tokenizer/protobuf_reader.h"
-#include "base/utf8.h"
 
 namespace echo {
 namespace {

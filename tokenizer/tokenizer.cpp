@@ -9,8 +9,8 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "tokenizer/model_check.h"
 #include "base/utf8.h"
+#include "tokenizer/model_check.h"
 
 // Exported by the library, declared in none of its installed headers.
 namespace sentencepiece::logging {

@@ -8,8 +8,8 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "tokenizer/model_check.h"
 #include "base/utf8.h"
+#include "tokenizer/model_check.h"
 
 namespace echo {
 namespace {

@@ -11,8 +11,8 @@
 #include "base/error.h"
 #include "base/program.h"
 #include "base/progress.h"
-#include "tensor/allocator.h"
 #include "hub/paths.h"
+#include "tensor/allocator.h"
 
 namespace {
 

@@ -4,16 +4,16 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <sstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "analysis/report.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/program.h"
 #include "base/progress.h"
-#include "nn/model_io.h"
 #include "hub/paths.h"
+#include "nn/model_io.h"
 #include "training/evaluation.h"
 
 namespace {
@@ -79,13 +79,13 @@ std::vector<Entry> load_models(const Arguments& arguments) {
 void print_table(const std::vector<Entry>& entries) {
   size_t width = 5;
   for (const Entry& entry : entries) width = std::max(width, entry.name.size());
-  fmt::print("{:<{}}  {:>13}  {:>13}  {:>13}  {:>9}  {:>8}  {:>8}\n", "model", width, "parameters", "held-out loss", "KL to teacher",
-             "agreement", "accuracy", "tokens/s");
+  fmt::print("{:<{}}  {:>13}  {:>13}  {:>13}  {:>9}  {:>8}  {:>8}\n", "model", width, "parameters", "held-out loss",
+             "KL to teacher", "agreement", "accuracy", "tokens/s");
   for (const Entry& entry : entries) {
     const EvaluationResult& result = entry.result;
-    fmt::print("{:<{}}  {:>13}  {:>13.4f}  {:>13.4f}  {:>7.1f} %  {:>6.1f} %  {:>8}\n", entry.name, width, grouped(entry.model->parameter_count()),
-               result.loss, result.kl_teacher_student, 100 * result.agreement, 100 * result.accuracy,
-               grouped(int64_t(result.tokens_per_second)));
+    fmt::print("{:<{}}  {:>13}  {:>13.4f}  {:>13.4f}  {:>7.1f} %  {:>6.1f} %  {:>8}\n", entry.name, width,
+               grouped(entry.model->parameter_count()), result.loss, result.kl_teacher_student, 100 * result.agreement,
+               100 * result.accuracy, grouped(int64_t(result.tokens_per_second)));
   }
 }
 
@@ -143,15 +143,23 @@ int main(int argc, char** argv) {
       "Example: ./compare_models --teacher models/stories12L --data corpora/tinystories --before runs/stories12L_kd/final");
   Arguments arguments;
   app.add_option("--teacher", arguments.teacher, "model folder that the others are compared with")->required();
-  app.add_option("--data", arguments.data, "file, folder or glob of held-out text; of a folder with validation/ in it that part")->required();
+  app.add_option("--data", arguments.data,
+                 "file, folder or glob of held-out text; of a folder with validation/ in it that part")
+      ->required();
   app.add_option("models", arguments.models, "model folders");
   app.add_option("--names", arguments.names, "how the table calls them, with commas between");
-  app.add_flag("--before", arguments.before, "also the teacher's weights under the first model's leader map: the student untrained");
+  app.add_flag("--before", arguments.before,
+               "also the teacher's weights under the first model's leader map: the student untrained");
   app.add_option("--tokenizer", arguments.tokenizer, "tokenizer.model, by default the teacher's");
-  app.add_option("--rows", arguments.rows, "sequences at most")->check(CLI::Range(int64_t{1}, int64_t{1} << 30))->capture_default_str();
+  app.add_option("--rows", arguments.rows, "sequences at most")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
+      ->capture_default_str();
   app.add_option("--sequence-length", arguments.sequence_length, "tokens of each")
-      ->check(CLI::Range(int64_t{2}, int64_t{1} << 20))->capture_default_str();
-  app.add_option("--batch-size", arguments.batch_size, "sequences at a time")->check(CLI::Range(1, 4096))->capture_default_str();
+      ->check(CLI::Range(int64_t{2}, int64_t{1} << 20))
+      ->capture_default_str();
+  app.add_option("--batch-size", arguments.batch_size, "sequences at a time")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
   app.add_option("--repeats", arguments.repeats, "rounds of timing")->check(CLI::Range(1, 1000))->capture_default_str();
   app.add_option("--threads", arguments.threads, "CPU threads; 0: all cores")->check(CLI::Range(0, 4096));
   app.add_option("--device", arguments.device, "auto (the GPU where there is one), cpu, cuda or cuda:N")->capture_default_str();

@@ -10,11 +10,11 @@
 #include <string_view>
 
 #include "base/program.h"
-#include "tokenizer/tokenizer.h"
+#include "hub/paths.h"
 #include "nn/generator.h"
 #include "nn/model_io.h"
 #include "tensor/allocator.h"
-#include "hub/paths.h"
+#include "tokenizer/tokenizer.h"
 
 namespace {
 
@@ -128,7 +128,8 @@ int main(int argc, char** argv) {
   Arguments arguments;
   SamplingOptions& sampling = arguments.generation.sampling;
   app.add_option("--model", arguments.model, "folder of the model (config.json, weights, tokenizer.model)")->required();
-  app.add_option("--prompt", arguments.prompts, "text to continue (--prompt=-x for one that begins with a dash); may be given several times")
+  app.add_option("--prompt", arguments.prompts,
+                 "text to continue (--prompt=-x for one that begins with a dash); may be given several times")
       ->allow_extra_args(false);
   app.add_option("--max-new-tokens", arguments.generation.max_new_tokens, "length of the continuation, at most")
       ->capture_default_str()
@@ -143,7 +144,8 @@ int main(int argc, char** argv) {
       ->capture_default_str()
       ->check(number_where("a number above 0, up to 1", [](double value) { return value > 0 && value <= 1; }));
   app.add_option("--seed", sampling.seed, "of the choices")->capture_default_str()->check(whole_number());
-  app.add_option("--dtype", arguments.dtype, "precision of the computation: auto (bfloat16 on a GPU, float32 on the CPU), float32 or bfloat16")
+  app.add_option("--dtype", arguments.dtype,
+                 "precision of the computation: auto (bfloat16 on a GPU, float32 on the CPU), float32 or bfloat16")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "float32", "bfloat16"}));
   app.add_option("--device", arguments.device, "auto (the GPU where there is one), cpu, cuda or cuda:N")->capture_default_str();

@@ -21,8 +21,7 @@ struct Options {
   std::string shape, format = "safetensors", dtype = "f32", tokenizer, output;
   int64_t shards = 1;
   uint64_t seed = 1;
-  int64_t vocab_size = 0, hidden_size = 0, intermediate_size = 0, layers = 0, heads = 0, kv_heads = 0,
-          max_positions = 0;
+  int64_t vocab_size = 0, hidden_size = 0, intermediate_size = 0, layers = 0, heads = 0, kv_heads = 0, max_positions = 0;
   bool tie = false;
   std::vector<int64_t> leader_map;
 };
@@ -33,10 +32,8 @@ LlamaConfig preset(const std::string& shape) {
   config.eos_token_id = {2};
   const auto sizes = [&](int64_t vocab, int64_t hidden, int64_t mlp, int64_t layers, int64_t heads, int64_t kv_heads,
                          int64_t positions, double eps) {
-    config.vocab_size = vocab, config.hidden_size = hidden, config.intermediate_size = mlp,
-    config.num_hidden_layers = layers;
-    config.num_attention_heads = heads, config.num_key_value_heads = kv_heads,
-    config.max_position_embeddings = positions;
+    config.vocab_size = vocab, config.hidden_size = hidden, config.intermediate_size = mlp, config.num_hidden_layers = layers;
+    config.num_attention_heads = heads, config.num_key_value_heads = kv_heads, config.max_position_embeddings = positions;
     config.rms_norm_eps = eps;
   };
   if (shape == "tinyllama") sizes(32000, 2048, 5632, 22, 32, 4, 2048, 1e-5);
@@ -61,8 +58,7 @@ LlamaConfig config_of(const Options& options) {
   config.tie_word_embeddings = options.tie;
   config.dtype = options.dtype == "bf16" ? DType::bf16 : DType::f32;
   if (config.num_attention_heads <= 0 || config.hidden_size % config.num_attention_heads != 0)
-    fail(ExitCode::usage, "a hidden size of ", config.hidden_size, " cannot be divided among ",
-         config.num_attention_heads,
+    fail(ExitCode::usage, "a hidden size of ", config.hidden_size, " cannot be divided among ", config.num_attention_heads,
          " heads; give --shape, or --vocab-size --hidden-size --intermediate-size --layers --heads");
   config.head_dim = config.hidden_size / config.num_attention_heads;
   validate(config, "the sizes given", ExitCode::usage);
@@ -89,11 +85,10 @@ int make_checkpoint(const Options& options) {
   model.leader_map = options.leader_map.empty() ? LeaderMap::own(model.config.num_hidden_layers)
                                                 : LeaderMap(options.leader_map, "--leader-map");
   if (model.leader_map.layers() != model.config.num_hidden_layers)
-    fail(ExitCode::usage, "--leader-map has ", model.leader_map.layers(), " entries for ",
-         model.config.num_hidden_layers, " layers");
+    fail(ExitCode::usage, "--leader-map has ", model.leader_map.layers(), " entries for ", model.config.num_hidden_layers,
+         " layers");
   std::map<std::string, uint64_t> streams;  // one stream of random numbers per tensor
-  for (const WeightShape& weight : weight_shapes(model.config, model.leader_map))
-    streams.emplace(weight.name, streams.size());
+  for (const WeightShape& weight : weight_shapes(model.config, model.leader_map)) streams.emplace(weight.name, streams.size());
   SaveOptions save;
   save.format = options.format == "bin" ? WeightFormat::torch_archive : WeightFormat::safetensors;
   save.shards = options.shards;
@@ -105,8 +100,7 @@ int make_checkpoint(const Options& options) {
         Tensor tensor = Tensor::empty(description.shape, description.dtype);
         const Philox random(options.seed, streams.at(description.name));
         dispatch_float(tensor.dtype(), [&]<class T>() {
-          if constexpr (!std::is_same_v<T, double>)
-            fill_normal<T>(tensor, random, float(model.config.initializer_range));
+          if constexpr (!std::is_same_v<T, double>) fill_normal<T>(tensor, random, float(model.config.initializer_range));
         });
         return tensor;
       },
@@ -130,20 +124,16 @@ int main(int argc, char** argv) {
   app.add_option("--heads", options.heads, "query heads")->check(CLI::PositiveNumber);
   app.add_option("--kv-heads", options.kv_heads, "key and value heads (default: as many as query heads)")
       ->check(CLI::PositiveNumber);
-  app.add_option("--max-position-embeddings", options.max_positions, "longest text in tokens")
-      ->check(CLI::PositiveNumber);
+  app.add_option("--max-position-embeddings", options.max_positions, "longest text in tokens")->check(CLI::PositiveNumber);
   app.add_flag("--tie", options.tie, "the head uses the embedding's matrix");
-  app.add_option("--leader-map", options.leader_map, "shared attention: one leader per layer, e.g. 0,1,1,3")
-      ->delimiter(',');
+  app.add_option("--leader-map", options.leader_map, "shared attention: one leader per layer, e.g. 0,1,1,3")->delimiter(',');
   app.add_option("--format", options.format, "weight files")
       ->check(CLI::IsMember({"safetensors", "bin"}))
       ->capture_default_str();
   app.add_option("--shards", options.shards, "number of weight files, at most")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  app.add_option("--dtype", options.dtype, "stored precision")
-      ->check(CLI::IsMember({"f32", "bf16"}))
-      ->capture_default_str();
+  app.add_option("--dtype", options.dtype, "stored precision")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
   app.add_option("--tokenizer", options.tokenizer, "copied into the folder as tokenizer.model");
   app.add_option("--seed", options.seed, "of the random weights")->capture_default_str();
   app.add_option("--output", options.output, "folder to write: new or empty")->required();

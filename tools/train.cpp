@@ -11,9 +11,9 @@
 #include "base/program.h"
 #include "base/progress.h"
 #include "base/signals.h"
-#include "tensor/allocator.h"
 #include "config/check.h"
 #include "config/reading.h"
+#include "tensor/allocator.h"
 #include "training/run_report.h"
 #include "training/trainer.h"
 
@@ -55,7 +55,8 @@ std::optional<fs::path> checkpoint_to_resume(const TrainConfig& config) {
   for (const std::string& remark : remarks) print_line(remark);
   if (wish == "auto") return newest;
   if (newest)
-    fail(ExitCode::usage, config.output_dir, ": already holds checkpoints, and resume_from_checkpoint is none; "
+    fail(ExitCode::usage, config.output_dir,
+         ": already holds checkpoints, and resume_from_checkpoint is none; "
          "take another output_dir, or remove that folder");
   return std::nullopt;
 }
@@ -65,12 +66,12 @@ void print_plan(const TrainingRun& run) {
   const LeaderMap& map = run.description.leader_map;
   print_line(concat("student: ", run.student->parameter_count(), " parameters, ", map.follower_count(), " of ",
                     config.num_hidden_layers, " layers follow (", map.describe(), ")"));
-  if (run.teacher)
-    print_line(concat("teacher: ", run.teacher->parameter_count(), " parameters, ", run.teacher_name));
+  if (run.teacher) print_line(concat("teacher: ", run.teacher->parameter_count(), " parameters, ", run.teacher_name));
 }
 
 int train(const Arguments& arguments) {
-  set_memory_remedy("a smaller per_device_train_batch_size, a shorter data.sequence_length or gradient_checkpointing=true needs less");
+  set_memory_remedy(
+      "a smaller per_device_train_batch_size, a shorter data.sequence_length or gradient_checkpointing=true needs less");
   const TrainConfig config = load_config(arguments.config, arguments.overrides);
   if (config.threads > 0) omp_set_num_threads(int(config.threads));
 
@@ -113,8 +114,8 @@ int train(const Arguments& arguments) {
   }
   if (setup.checkpoint) {
     trainer.resume(*setup.checkpoint);
-    print_line(concat("going on from ", setup.checkpoint->string(), ", step ", trainer.state().step, " of ",
-                      trainer.total_steps()));
+    print_line(
+        concat("going on from ", setup.checkpoint->string(), ", step ", trainer.state().step, " of ", trainer.total_steps()));
   }
   trainer.train();
   bar.reset();

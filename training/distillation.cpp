@@ -17,9 +17,15 @@ LossSettings stage_loss(const settings::Distillation& distillation) {
   loss.head.true_label = distillation.true_label_weight;
   loss.head.temperature = distillation.temperature;
   switch (distillation.kl_direction) {
-    case settings::KlDirection::student_teacher: loss.head.direction = kernels::KlDirection::student_teacher; break;
-    case settings::KlDirection::teacher_student: loss.head.direction = kernels::KlDirection::teacher_student; break;
-    case settings::KlDirection::jensen_shannon: loss.head.direction = kernels::KlDirection::jensen_shannon; break;
+    case settings::KlDirection::student_teacher:
+      loss.head.direction = kernels::KlDirection::student_teacher;
+      break;
+    case settings::KlDirection::teacher_student:
+      loss.head.direction = kernels::KlDirection::teacher_student;
+      break;
+    case settings::KlDirection::jensen_shannon:
+      loss.head.direction = kernels::KlDirection::jensen_shannon;
+      break;
   }
   loss.hidden_weight = distillation.hidden_weight;
   if (distillation.intermediate_normalization == settings::IntermediateNormalization::teacher_power)
@@ -79,9 +85,9 @@ LossSums accumulate_gradients(const Llama& student, const Llama* teacher, const 
     const Variable& state = result.layer_outputs[i];
     // The gradient takes the place of the teacher's state, which nothing reads afterwards.
     Tensor d_state = target.layer_outputs[i].data();
-    const kernels::HiddenError error = kernels::mean_squared_error(
-        d_state, GradientMode::overwrite, state.data(), target.layer_outputs[i].data(), tensors.labels,
-        settings.hidden_normalization, settings.hidden_weight / ends * per_token);
+    const kernels::HiddenError error =
+        kernels::mean_squared_error(d_state, GradientMode::overwrite, state.data(), target.layer_outputs[i].data(),
+                                    tensors.labels, settings.hidden_normalization, settings.hidden_weight / ends * per_token);
     sums.hidden.raw += error.raw / ends;
     sums.hidden.relative += error.relative / ends;
     sums.hidden.rows = error.rows;
@@ -93,11 +99,9 @@ LossSums accumulate_gradients(const Llama& student, const Llama* teacher, const 
   Tensor d_hidden = Tensor::empty_like(hidden);
   GradientTarget d_head(head);
   const Tensor teacher_hidden = with_teacher ? as_rows(target.hidden.data()) : Tensor();
-  const Tensor teacher_head =
-      with_teacher ? teacher->head_weight().data_as(teacher_hidden.dtype()) : Tensor();
-  sums.head = kernels::distillation_head(d_hidden, d_head.tensor(), d_head.mode(), hidden,
-                                         head.data_as(hidden.dtype()), teacher_hidden, teacher_head,
-                                         tensors.labels, settings.head, per_token);
+  const Tensor teacher_head = with_teacher ? teacher->head_weight().data_as(teacher_hidden.dtype()) : Tensor();
+  sums.head = kernels::distillation_head(d_hidden, d_head.tensor(), d_head.mode(), hidden, head.data_as(hidden.dtype()),
+                                         teacher_hidden, teacher_head, tensors.labels, settings.head, per_token);
   roots.emplace_back(result.hidden, d_hidden.reshape(result.hidden.shape()));
 
   sums.tokens = sums.head.rows;

@@ -1,10 +1,10 @@
 #pragma once
 
+#include "config/train_config.h"
 #include "data/data_loader.h"
 #include "kernels/losses/distillation_loss.h"
 #include "kernels/losses/mean_squared_error.h"
 #include "nn/llama.h"
-#include "config/train_config.h"
 
 namespace echo {
 
@@ -33,7 +33,8 @@ struct LossSums {
 
 // Forward and backward pass of one micro-batch. Adds to the student's gradients those of
 //   sum over its tokens of the loss / global_tokens
-// so that any split of a global batch into micro-batches gives the same gradient (method: tests/training/distillation_test.cpp).
+// so that any split of a global batch into micro-batches gives the same gradient (method:
+// tests/training/distillation_test.cpp).
 // teacher: may be null when settings.needs_teacher() is false. Its forward pass records nothing.
 LossSums accumulate_gradients(const Llama& student, const Llama* teacher, const Batch& batch, const LossSettings& settings,
                               const ForwardOptions& options, int64_t global_tokens);

@@ -12,7 +12,7 @@ struct EvaluationResult {
   double agreement = 0;           // share of positions where model and teacher have the same most likely token
   double accuracy = 0;            // share where the model's most likely token is the true one
   int64_t tokens = 0;
-  double tokens_per_second = 0;   // forward pass of the model alone, head included, on the batch that went fastest
+  double tokens_per_second = 0;  // forward pass of the model alone, head included, on the batch that went fastest
 };
 
 // model on the batches, compared with `teacher` when it is not null. Records nothing.

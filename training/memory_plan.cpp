@@ -26,7 +26,8 @@ class Activations {
 
   // What a layer keeps for its backward pass: attention, two sums and their norms, the MLP.
   int64_t layer(int64_t index) const {
-    const int64_t query = model_.num_attention_heads * model_.head_dim, key_value = model_.num_key_value_heads * model_.head_dim;
+    const int64_t query = model_.num_attention_heads * model_.head_dim,
+                  key_value = model_.num_key_value_heads * model_.head_dim;
     const bool follows = map_.follows(index);
     // A leader: the fused projection, rotated in place, and o. A follower: v and o.
     const int64_t attention = follows ? key_value + query : (query + 2 * key_value) + query;
@@ -53,7 +54,8 @@ class Activations {
 int64_t head_scratch(const TrainConfig& config, const PlannedModels& models, bool with_teacher, bool on_gpu) {
   const DType dtype = compute_dtype_of(config);
   const int64_t wide = size_of(accumulator_dtype(dtype));
-  const int64_t row = models.student.vocab_size * (wide * (with_teacher ? 2 : 1) + (wide == size_of(dtype) ? 0 : size_of(dtype)));
+  const int64_t row =
+      models.student.vocab_size * (wide * (with_teacher ? 2 : 1) + (wide == size_of(dtype) ? 0 : size_of(dtype)));
   const int64_t rows = config.per_device_train_batch_size * config.data.sequence_length;
   return std::min(rows * row, std::max(row, on_gpu ? kernels::kGpuHeadScratch : kernels::kHeadScratch));
 }
@@ -93,7 +95,8 @@ class Remedies {
 
  private:
   Remedy attempt(const Remedy& from, const std::string& text, const TrainConfig& changed) {
-    const Remedy remedy{from.text.empty() ? text : from.text + " " + text, changed, plan_memory(changed, models_, on_gpu_).peak};
+    const Remedy remedy{from.text.empty() ? text : from.text + " " + text, changed,
+                        plan_memory(changed, models_, on_gpu_).peak};
     if (remedy.peak <= available_ && found_.size() < 3 && !holds(remedy.text)) found_.push_back(remedy);
     if (remedy.peak < least_.peak) least_ = remedy;
     return remedy;
@@ -116,8 +119,9 @@ class Remedies {
       TrainConfig changed = from.config;
       changed.per_device_train_batch_size = rows;
       changed.gradient_accumulation_steps *= batch / rows;
-      last = attempt(from, fmt::format("per_device_train_batch_size={} gradient_accumulation_steps={}", changed.per_device_train_batch_size,
-                                       changed.gradient_accumulation_steps),
+      last = attempt(from,
+                     fmt::format("per_device_train_batch_size={} gradient_accumulation_steps={}",
+                                 changed.per_device_train_batch_size, changed.gradient_accumulation_steps),
                      changed);
     }
     return last;
@@ -162,9 +166,10 @@ MemoryPlan plan_memory(const TrainConfig& config, const PlannedModels& models, b
   if (with_teacher) add("teacher", models.teacher_bytes);
   if (on_gpu) add("matmul workspace", kernels::kGpuMatmulWorkspace);
 
-  // Two moments can be the peak. At the head: everything kept for the backward pass, the teacher's states and the logits. In the backward
-  // pass of the last layers: what is kept, the gradients on the way, no teacher. With several micro-batches the gradients of all
-  // parameters are there at both; with one they grow as the activations go, and the optimizer's step is a third candidate.
+  // Two moments can be the peak. At the head: everything kept for the backward pass, the teacher's states and the logits. In
+  // the backward pass of the last layers: what is kept, the gradients on the way, no teacher. With several micro-batches the
+  // gradients of all parameters are there at both; with one they grow as the activations go, and the optimizer's step is a
+  // third candidate.
   const auto spans = models.leader_map.closed_spans();
   int64_t kept = activations.states(2), recomputed = 0;  // the embedding's output and its norm
   for (const auto& [first, last] : spans) {
@@ -209,7 +214,8 @@ std::string describe_memory(const TrainConfig& config, const PlannedModels& mode
   if (plan.peak <= available) return text;
   text += "\nwarning: this does not fit; what would:";
   for (const Remedy& remedy : Remedies(config, models, on_gpu, available).found())
-    text += fmt::format("\n  {} ({}{})", remedy.text, gibibytes(remedy.peak), remedy.peak <= available ? "" : ", the least there is");
+    text += fmt::format("\n  {} ({}{})", remedy.text, gibibytes(remedy.peak),
+                        remedy.peak <= available ? "" : ", the least there is");
   return text;
 }
 

@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
+#include "config/train_config.h"
 #include "nn/leader_map.h"
 #include "nn/model_config.h"
-#include "config/train_config.h"
 
 namespace echo {
 
@@ -24,16 +24,17 @@ struct MemoryPlan {
 struct PlannedModels {
   LlamaConfig student;
   LeaderMap leader_map;
-  int64_t teacher_bytes = 0;         // of its weights as they are held; 0 without teacher
+  int64_t teacher_bytes = 0;            // of its weights as they are held; 0 without teacher
   bool teacher_matches_compute = true;  // its weights have the compute dtype: no product casts them
 };
 
-// The peak of a training step after the first (the optimizer's moments exist from then on). On the CPU the caching allocator rounds
-// sizes up by at most an eighth, which is not counted.
+// The peak of a training step after the first (the optimizer's moments exist from then on). On the CPU the caching allocator
+// rounds sizes up by at most an eighth, which is not counted.
 MemoryPlan plan_memory(const TrainConfig& config, const PlannedModels& models, bool on_gpu);
 
-// The plan as text: a line of parts; and when `available` bytes (negative: unknown) are not enough, three settings, or combinations of
-// them, each of which would make it fit (fewer where there are no more); or else the combination that needs least.
+// The plan as text: a line of parts; and when `available` bytes (negative: unknown) are not enough, three settings, or
+// combinations of them, each of which would make it fit (fewer where there are no more); or else the combination that needs
+// least.
 std::string describe_memory(const TrainConfig& config, const PlannedModels& models, bool on_gpu, int64_t available);
 
 }  // namespace echo

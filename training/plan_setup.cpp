@@ -67,13 +67,16 @@ PlannedMap plan_leader_map(const TrainConfig& train, const LlamaConfig& config, 
   const settings::Plan& plan = train.student.plan;
   const ListMode mode = plan.method == PlanMethod::paper_lending ? ListMode::lend : ListMode::follow;
   switch (plan.method) {
-    case PlanMethod::none: return {stored, {}};
-    case PlanMethod::uniform: return {LeaderMap::uniform(layers, plan.first_shared, plan.blocks, plan.block_size), {}};
-    case PlanMethod::list: return {LeaderMap::from_list(layers, plan.layers, mode), {}};
-    default: break;
+    case PlanMethod::none:
+      return {stored, {}};
+    case PlanMethod::uniform:
+      return {LeaderMap::uniform(layers, plan.first_shared, plan.blocks, plan.block_size), {}};
+    case PlanMethod::list:
+      return {LeaderMap::from_list(layers, plan.layers, mode), {}};
+    default:
+      break;
   }
-  if (plan.method != PlanMethod::optimal && !plan.layers.empty())
-    return {LeaderMap::from_list(layers, plan.layers, mode), {}};
+  if (plan.method != PlanMethod::optimal && !plan.layers.empty()) return {LeaderMap::from_list(layers, plan.layers, mode), {}};
 
   const Analysis analysis = similarity_for(train, model_folder, progress, device);
   const SquareMatrix& similarity = chosen_variant(analysis, plan.variant);
@@ -82,16 +85,16 @@ PlannedMap plan_leader_map(const TrainConfig& train, const LlamaConfig& config, 
   const LayerRanking ranking = rank_layers(similarity);
   const AttentionShape shape{config.hidden_size, config.num_attention_heads, config.num_key_value_heads, config.head_dim};
   const int64_t followers = followers_for(budget_of(plan, train), layers, shape);
-  const Plan made = plan.method == PlanMethod::optimal
-                        ? optimal_plan("optimal", link_cost(similarity), followers, ranking, similarity,
-                                       parameters_per_follower(shape))
-                        : evaluate_plan(std::string(settings::name_of(plan.method)),
-                                        LeaderMap::from_ranking(ranking.ranking, followers, mode), similarity,
-                                        parameters_per_follower(shape));
+  const Plan made =
+      plan.method == PlanMethod::optimal
+          ? optimal_plan("optimal", link_cost(similarity), followers, ranking, similarity, parameters_per_follower(shape))
+          : evaluate_plan(std::string(settings::name_of(plan.method)),
+                          LeaderMap::from_ranking(ranking.ranking, followers, mode), similarity,
+                          parameters_per_follower(shape));
   PlannedMap result{made.leader_map, {}};
   if (made.mean_similarity)
-    result.remarks.push_back(concat("similarity of followers to their leader: mean ", *made.mean_similarity, ", lowest ",
-                                    *made.min_similarity));
+    result.remarks.push_back(
+        concat("similarity of followers to their leader: mean ", *made.mean_similarity, ", lowest ", *made.min_similarity));
   for (const std::string& warning : made.warnings) result.remarks.push_back("warning: " + warning);
   return result;
 }

@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "config/train_config.h"
 #include "nn/leader_map.h"
 #include "nn/model_config.h"
 #include "tensor/device.h"
-#include "config/train_config.h"
 
 namespace echo {
 

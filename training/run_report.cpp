@@ -8,10 +8,10 @@
 
 #include "analysis/report.h"
 #include "base/file.h"
-#include "report/html.h"
-#include "report/svg.h"
 #include "config/check.h"
 #include "config/reading.h"
+#include "report/html.h"
+#include "report/svg.h"
 #include "training/training_log.h"
 
 namespace echo {
@@ -48,9 +48,12 @@ RunLog read_log(const fs::path& file, const TrainConfig& config) {
   RunLog log;
   for (json& line : TrainingLog::read(file)) {
     const std::string event = word(line, "event");
-    if (event == "train") log.training.push_back(std::move(line));
-    else if (event == "evaluation") (word(line, "model") == "teacher" ? log.teacher : log.student).push_back(std::move(line));
-    else if (event == "skipped") ++log.skipped;
+    if (event == "train")
+      log.training.push_back(std::move(line));
+    else if (event == "evaluation")
+      (word(line, "model") == "teacher" ? log.teacher : log.student).push_back(std::move(line));
+    else if (event == "skipped")
+      ++log.skipped;
   }
   log.stages = training_stages(config);
   double first = 0;
@@ -108,8 +111,8 @@ std::string picture(const RunLog& log, const char* title, const char* explanatio
     if (any) chart.series.push_back(std::move(series));
   }
   if (chart.series.empty()) return "";
-  return fmt::format("<h3>{}</h3>\n<p class=\"soft\">{}</p>\n<div class=\"wide\">{}</div>\n", escape_html(title), escape_html(explanation),
-                     svg_line_chart(chart));
+  return fmt::format("<h3>{}</h3>\n<p class=\"soft\">{}</p>\n<div class=\"wide\">{}</div>\n", escape_html(title),
+                     escape_html(explanation), svg_line_chart(chart));
 }
 
 std::string curves(const RunLog& log) {
@@ -124,23 +127,37 @@ std::string curves(const RunLog& log) {
   std::string html = "<h2>Curves</h2>\n";
   if (log.training.empty()) return html + "<p>No step was logged.</p>\n";
   if (!log.stage_bands.empty())
-    html += "<p class=\"soft\">The shaded part is stage 2: another loss, a fresh optimizer and schedule. Lines join the means over the "
-            "steps since the last line of the log, and end with their stage; dots are held-out text.</p>\n";
-  html += picture(log, "Training loss", "The weighted sum that is minimised. Its terms change with the stage, so the levels of two stages "
-                  "cannot be compared.", "loss", {{"loss", train, "loss"}});
+    html +=
+        "<p class=\"soft\">The shaded part is stage 2: another loss, a fresh optimizer and schedule. Lines join the means over "
+        "the "
+        "steps since the last line of the log, and end with their stage; dots are held-out text.</p>\n";
+  html += picture(log, "Training loss",
+                  "The weighted sum that is minimised. Its terms change with the stage, so the levels of two stages "
+                  "cannot be compared.",
+                  "loss", {{"loss", train, "loss"}});
   html += picture(log, "Cross-entropy on true labels", "Of the next token, in nats.", "nats",
-                  {{"training", train, "true_label"}, {"held-out", held_out, "loss", false, true}, {"teacher, held-out", teacher, "loss", true}});
-  html += picture(log, "Divergence from the teacher", "Between the next-token distributions of teacher and student, in nats.", "nats",
+                  {{"training", train, "true_label"},
+                   {"held-out", held_out, "loss", false, true},
+                   {"teacher, held-out", teacher, "loss", true}});
+  html += picture(log, "Divergence from the teacher", "Between the next-token distributions of teacher and student, in nats.",
+                  "nats",
                   {{"KL(teacher || student)", train, "kl_teacher_student"},
                    {"KL(student || teacher)", train, "kl_student_teacher"},
-                   {"KL(teacher || student), held-out", held_out, "kl_teacher_student", false, true}}, true);
+                   {"KL(teacher || student), held-out", held_out, "kl_teacher_student", false, true}},
+                  true);
   html += picture(log, "Cross-entropy against the teacher's first choice", "The hard labels, in nats.", "nats",
                   {{"training", train, "hard_label"}});
-  html += picture(log, "Hidden states at the ends of the blocks", "Squared error between student and teacher: raw, and divided by the mean "
-                  "square of the teacher's states.", "squared error", {{"raw", train, "hidden_mse"}, {"relative", train, "hidden_relative"}}, true);
-  html += picture(log, "Agreement and accuracy", "Share of positions where the student's most likely token is the teacher's, and where it is "
-                  "the true one.", "share",
-                  {{"agreement", train, "agreement"}, {"accuracy", train, "accuracy"}, {"agreement, held-out", held_out, "agreement", false, true},
+  html += picture(log, "Hidden states at the ends of the blocks",
+                  "Squared error between student and teacher: raw, and divided by the mean "
+                  "square of the teacher's states.",
+                  "squared error", {{"raw", train, "hidden_mse"}, {"relative", train, "hidden_relative"}}, true);
+  html += picture(log, "Agreement and accuracy",
+                  "Share of positions where the student's most likely token is the teacher's, and where it is "
+                  "the true one.",
+                  "share",
+                  {{"agreement", train, "agreement"},
+                   {"accuracy", train, "accuracy"},
+                   {"agreement, held-out", held_out, "agreement", false, true},
                    {"accuracy, held-out", held_out, "accuracy", false, true}});
   html += picture(log, "Learning rate", "Of the last step of each line.", "rate", {{"learning rate", train, "learning_rate"}});
   html += picture(log, "Gradient norm", "Over all parameters, before clipping.", "norm", {{"norm", train, "grad_norm"}}, true);
@@ -187,16 +204,20 @@ std::string notes(const RunLog& log, const TrainingRun& run) {
   const auto item = [&](const std::string& text) { html += "<li>" + escape_html(text) + "</li>\n"; };
   if (!log.student.empty()) {
     const int64_t tokens = whole(log.student.back(), "tokens");
-    item(fmt::format("Held-out values are means over {} tokens in sequences of {}, the same for every row. One run with one seed ({}): small "
-                     "differences between rows may be chance.",
-                     grouped(tokens), config.data.sequence_length, config.seed));
-    item(fmt::format("tokens/s in the table: a forward pass over a batch of held-out text, head included, {} thread{}, the fastest batch of "
-                     "each row, on the machine that trained, which may have had other work to do. It is no measure of generation.",
-                     omp_get_max_threads(), omp_get_max_threads() == 1 ? "" : "s"));
+    item(
+        fmt::format("Held-out values are means over {} tokens in sequences of {}, the same for every row. One run with one "
+                    "seed ({}): small "
+                    "differences between rows may be chance.",
+                    grouped(tokens), config.data.sequence_length, config.seed));
+    item(fmt::format(
+        "tokens/s in the table: a forward pass over a batch of held-out text, head included, {} thread{}, the fastest batch of "
+        "each row, on the machine that trained, which may have had other work to do. It is no measure of generation.",
+        omp_get_max_threads(), omp_get_max_threads() == 1 ? "" : "s"));
   }
   if (!log.training.empty())
-    item(fmt::format("Trained on {} tokens, {} a step; peak of all tensors {} MiB.", grouped(whole(log.training.back(), "tokens")),
-                     grouped(tokens_per_step(config)), grouped(whole(log.training.back(), "peak_memory_bytes") >> 20)));
+    item(fmt::format("Trained on {} tokens, {} a step; peak of all tensors {} MiB.",
+                     grouped(whole(log.training.back(), "tokens")), grouped(tokens_per_step(config)),
+                     grouped(whole(log.training.back(), "peak_memory_bytes") >> 20)));
   if (log.skipped > 0) item(fmt::format("{} step(s) were skipped: loss or gradient were not finite there.", log.skipped));
   return html + "</ul>\n";
 }
@@ -210,8 +231,10 @@ std::string plan_section(const TrainingRun& run) {
   html += "</p>\n";
   std::vector<std::string> warnings;
   for (const std::string& remark : run.remarks) {
-    if (remark.starts_with("warning: ")) warnings.push_back(remark.substr(9));
-    else html += "<p>" + escape_html(remark) + "</p>\n";
+    if (remark.starts_with("warning: "))
+      warnings.push_back(remark.substr(9));
+    else
+      html += "<p>" + escape_html(remark) + "</p>\n";
   }
   return html + html_warnings(warnings);
 }
@@ -219,10 +242,13 @@ std::string plan_section(const TrainingRun& run) {
 std::string introduction(const TrainingRun& run) {
   const TrainConfig& config = run.config;
   std::string text = fmt::format("Mode {}, data {}", settings::name_of(config.mode), config.data.path);
-  if (run.teacher) text += ", teacher " + run.teacher_name;
-  else if (!config.student.model_name_or_path.empty()) text += ", from " + config.student.model_name_or_path;
+  if (run.teacher)
+    text += ", teacher " + run.teacher_name;
+  else if (!config.student.model_name_or_path.empty())
+    text += ", from " + config.student.model_name_or_path;
   for (const TrainingStage& stage : training_stages(config))
-    text += fmt::format("; stage {}: {} steps on {}", stage.number, stage.steps, stage.distillation ? "the teacher" : "true labels");
+    text += fmt::format("; stage {}: {} steps on {}", stage.number, stage.steps,
+                        stage.distillation ? "the teacher" : "true labels");
   return "<p>" + escape_html(text) + ".</p>\n";
 }
 
@@ -234,8 +260,8 @@ void write_run_report(const fs::path& output_dir, const TrainingRun& run) {
   body += results(log, run) + notes(log, run);
   body += plan_section(run);
   body += curves(log);
-  body += "<h2>Settings</h2>\n<details><summary>Every key, as resolved</summary>\n<pre>" + escape_html(print_config(run.config)) +
-          "</pre></details>\n";
+  body += "<h2>Settings</h2>\n<details><summary>Every key, as resolved</summary>\n<pre>" +
+          escape_html(print_config(run.config)) + "</pre></details>\n";
   const fs::path folder = fs::absolute(output_dir).lexically_normal();  // ends in a slash when output_dir does
   const std::string name = (folder.has_filename() ? folder : folder.parent_path()).filename().string();
   write_file_atomically(output_dir / "report.html", html_page("Training run " + name, body));

@@ -1,10 +1,10 @@
 #include "training/run_setup.h"
 
 #include "base/error.h"
+#include "hub/paths.h"
 #include "kernels/matmul/matmul.h"
 #include "nn/model_io.h"
 #include "tensor/allocator.h"
-#include "hub/paths.h"
 #include "training/memory_plan.h"
 #include "training/plan_setup.h"
 
@@ -40,8 +40,8 @@ fs::path find_tokenizer(const TrainConfig& config) {
 void check_vocabulary(const Tokenizer& tokenizer, const fs::path& tokenizer_file, int64_t vocabulary,
                       const std::string& model) {
   if (tokenizer.vocabulary_size() != vocabulary)
-    fail(ExitCode::bad_data, tokenizer_file.string(), ": ", tokenizer.vocabulary_size(), " pieces, but ", model, " has vocab_size ",
-         vocabulary, "; use the tokenizer that the model was trained with");
+    fail(ExitCode::bad_data, tokenizer_file.string(), ": ", tokenizer.vocabulary_size(), " pieces, but ", model,
+         " has vocab_size ", vocabulary, "; use the tokenizer that the model was trained with");
 }
 
 LlamaConfig pretraining_config(const settings::Model& model, const Tokenizer& tokenizer) {
@@ -67,10 +67,14 @@ LlamaConfig pretraining_config(const settings::Model& model, const Tokenizer& to
 DType teacher_dtype(const TrainConfig& config, DType stored) {
   if (compute_dtype_of(config) == DType::f64) return DType::f64;  // a check in f64 needs its teacher in f64
   switch (config.teacher.dtype) {
-    case settings::StorageType::automatic: return stored;
-    case settings::StorageType::float32: return DType::f32;
-    case settings::StorageType::bfloat16: return DType::bf16;
-    case settings::StorageType::float64: return DType::f64;
+    case settings::StorageType::automatic:
+      return stored;
+    case settings::StorageType::float32:
+      return DType::f32;
+    case settings::StorageType::bfloat16:
+      return DType::bf16;
+    case settings::StorageType::float64:
+      return DType::f64;
   }
   return stored;
 }
@@ -79,9 +83,9 @@ DType teacher_dtype(const TrainConfig& config, DType stored) {
 void check_same_shape(const LlamaConfig& student, const LlamaConfig& teacher) {
   if (student.num_hidden_layers != teacher.num_hidden_layers || student.hidden_size != teacher.hidden_size ||
       student.vocab_size != teacher.vocab_size)
-    fail(ExitCode::config, "student.model_name_or_path: ", student.num_hidden_layers, " layers of width ",
-         student.hidden_size, ", vocabulary ", student.vocab_size, "; the teacher has ", teacher.num_hidden_layers, " of ",
-         teacher.hidden_size, ", vocabulary ", teacher.vocab_size, "; distillation compares them layer by layer");
+    fail(ExitCode::config, "student.model_name_or_path: ", student.num_hidden_layers, " layers of width ", student.hidden_size,
+         ", vocabulary ", student.vocab_size, "; the teacher has ", teacher.num_hidden_layers, " of ", teacher.hidden_size,
+         ", vocabulary ", teacher.vocab_size, "; distillation compares them layer by layer");
 }
 
 }  // namespace
@@ -102,9 +106,12 @@ DataSettings data_settings_of(const TrainConfig& config) {
 
 DType compute_dtype_of(const TrainConfig& config) {
   switch (config.compute_dtype) {
-    case settings::ComputeType::float32: return DType::f32;
-    case settings::ComputeType::bfloat16: return DType::bf16;
-    case settings::ComputeType::float64: return DType::f64;
+    case settings::ComputeType::float32:
+      return DType::f32;
+    case settings::ComputeType::bfloat16:
+      return DType::bf16;
+    case settings::ComputeType::float64:
+      return DType::f64;
   }
   return DType::f32;
 }
@@ -181,7 +188,8 @@ TrainingRun prepare_run(const TrainConfig& config, const SetupOptions& options) 
   remark(describe_memory(config, models, !run.device.is_cpu(), available_memory(run.device)));
 
   if (checkpoint) {
-    run.student = options.checkpoint ? load_model(*checkpoint, weights) : load_student(*checkpoint, run.description.leader_map, weights);
+    run.student =
+        options.checkpoint ? load_model(*checkpoint, weights) : load_student(*checkpoint, run.description.leader_map, weights);
   } else {
     run.student = make_model(run.description.config, run.description.leader_map, weights);
     initialize(*run.student, run.description.config.initializer_range, uint64_t(config.seed));
@@ -208,7 +216,8 @@ std::vector<std::string> check_inputs(const TrainConfig& config) {
     if (tokenizer)
       check_vocabulary(*tokenizer, find_tokenizer(config), checkpoint.config().vocab_size, checkpoint.folder().string());
     if (!config.student.leader_map.empty() || config.student.plan.method == settings::PlanMethod::uniform)
-      plan_leader_map(config, checkpoint.config(), checkpoint.leader_map(), {}, [](int64_t, int64_t) {}, Device{});
+      plan_leader_map(
+          config, checkpoint.config(), checkpoint.leader_map(), {}, [](int64_t, int64_t) {}, Device{});
   };
   if (distills(config)) attempt([&] { check_model(config.teacher.model_name_or_path, "teacher.model_name_or_path"); });
   if (!config.student.model_name_or_path.empty())

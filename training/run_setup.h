@@ -3,20 +3,20 @@
 #include <memory>
 #include <optional>
 
-#include "data/data_loader.h"
-#include "tokenizer/tokenizer.h"
-#include "nn/llama.h"
 #include "config/train_config.h"
+#include "data/data_loader.h"
+#include "nn/llama.h"
+#include "tokenizer/tokenizer.h"
 
 namespace echo {
 
 // Everything a run needs, loaded and checked against each other.
 struct TrainingRun {
   TrainConfig config;
-  std::unique_ptr<Llama> teacher;   // frozen; null without distillation
+  std::unique_ptr<Llama> teacher;  // frozen; null without distillation
   std::unique_ptr<Llama> student;
-  ModelDescription description;     // of the student, as its config.json will say
-  std::string teacher_name;         // for reports; empty without teacher
+  ModelDescription description;  // of the student, as its config.json will say
+  std::string teacher_name;      // for reports; empty without teacher
   std::filesystem::path tokenizer_file;
   std::optional<Tokenizer> tokenizer;
   DataSettings data;
@@ -32,8 +32,9 @@ struct SetupOptions {
   std::function<void(const std::string& line)> remark;  // each of TrainingRun::remarks, when it is known; may be empty
 };
 
-// Finds files, plans the leader map and the memory, then loads tokenizer, teacher and student. Throws Error: input_missing naming the folder and the
-// ways to provide it; bad_data when tokenizer and model do not fit each other; config for a map that does not fit.
+// Finds files, plans the leader map and the memory, then loads tokenizer, teacher and student. Throws Error: input_missing
+// naming the folder and the ways to provide it; bad_data when tokenizer and model do not fit each other; config for a map that
+// does not fit.
 TrainingRun prepare_run(const TrainConfig& config, const SetupOptions& options = {});
 
 // What can be found wrong by looking at files without loading weights: one line for each problem.

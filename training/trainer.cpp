@@ -7,8 +7,8 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "tensor/allocator.h"
 #include "config/reading.h"
+#include "tensor/allocator.h"
 #include "training/schedule.h"
 
 namespace echo {
@@ -99,8 +99,8 @@ void Trainer::run_stages() {
   if (callbacks_.report) callbacks_.report(output_dir_);
 }
 
-// One optimizer step over gradient_accumulation_steps micro-batches. They are all read first: each one's gradient is divided by the
-// number of tokens of the whole step.
+// One optimizer step over gradient_accumulation_steps micro-batches. They are all read first: each one's gradient is divided by
+// the number of tokens of the whole step.
 Trainer::StepResult Trainer::train_step(const TrainingStage& stage, const LossSettings& loss) {
   const TrainConfig& config = run_.config;
   const auto start = Clock::now();
@@ -185,8 +185,9 @@ void Trainer::log_skip(const TrainingStage& stage, const StepResult& result) {
   log_->write(line);
   print(console_line(line, total_steps()) + "  (weights unchanged; batch ends at " + position + ")");
   if (state_.skipped_in_a_row >= kMostSkippedInARow)
-    fail(ExitCode::numerical, "step ", state_.step, ": ", kMostSkippedInARow, " steps in a row without a finite loss; the last batch ends at ",
-         position, "; a lower learning_rate, more warmup_steps or another compute_dtype may help");
+    fail(ExitCode::numerical, "step ", state_.step, ": ", kMostSkippedInARow,
+         " steps in a row without a finite loss; the last batch ends at ", position,
+         "; a lower learning_rate, more warmup_steps or another compute_dtype may help");
 }
 
 void Trainer::evaluate_models(const char* when, bool with_teacher_alone) {
@@ -216,8 +217,8 @@ void Trainer::save() {
   print("saved " + folder.string());
 }
 
-// The end of a stage: evaluation, the model under a name of its own when another stage follows, and a checkpoint that stands at the
-// beginning of what comes next, with a fresh optimizer.
+// The end of a stage: evaluation, the model under a name of its own when another stage follows, and a checkpoint that stands at
+// the beginning of what comes next, with a fresh optimizer.
 void Trainer::finish_stage(size_t stage_index) {
   evaluate_models("stage_end", false);
   const bool another = stage_index + 1 < stages_.size();

@@ -13,7 +13,7 @@ namespace echo {
 struct TrainerCallbacks {
   std::function<void(const std::string& line)> print;
   std::function<void(int64_t step, int64_t total_steps)> progress;
-  std::function<bool()> stop_requested;                             // asked after every step
+  std::function<bool()> stop_requested;                                 // asked after every step
   std::function<void(const std::filesystem::path& output_dir)> report;  // writes the report, at the end
 };
 
@@ -30,8 +30,8 @@ class Trainer {
   void resume(const std::filesystem::path& checkpoint);
 
   // Trains to the end. Throws Error: interrupted (75) after stop_requested, with a checkpoint saved; numerical (76) after three
-  // losses in a row that were not finite, naming the batch's position; io (74) when saving failed, older checkpoints intact; device (71)
-  // when memory ran out or the GPU failed, naming the newest checkpoint.
+  // losses in a row that were not finite, naming the batch's position; io (74) when saving failed, older checkpoints intact;
+  // device (71) when memory ran out or the GPU failed, naming the newest checkpoint.
   void train();
 
   // One step without any effect on files, and what memory it took. Returns the table as text.

@@ -76,15 +76,9 @@ void write_folder_atomically(const fs::path& folder, const std::function<void(co
 }
 
 json state_to_json(const TrainingState& state) {
-  return {{"step", state.step},
-          {"stage_index", state.stage_index},
-          {"stage_step", state.stage_step},
-          {"tokens", state.tokens},
-          {"skipped", state.skipped},
-          {"skipped_in_a_row", state.skipped_in_a_row},
-          {"seconds", state.seconds},
-          {"cursor", to_json(state.cursor)},
-          {"window", to_json(state.window)}};
+  return {{"step", state.step},       {"stage_index", state.stage_index}, {"stage_step", state.stage_step},
+          {"tokens", state.tokens},   {"skipped", state.skipped},         {"skipped_in_a_row", state.skipped_in_a_row},
+          {"seconds", state.seconds}, {"cursor", to_json(state.cursor)},  {"window", to_json(state.window)}};
 }
 
 }  // namespace
@@ -186,7 +180,7 @@ void restore_optimizer(AdamW& optimizer, const fs::path& checkpoint, const json&
 
 void check_same_run(const json& stored_config, const json& config, const fs::path& checkpoint) {
   static const std::vector<std::string> kFree = {
-      "/output_dir",  "/resume_from_checkpoint", "/logging_steps", "/eval_steps", "/eval_rows", "/per_device_eval_batch_size",
+      "/output_dir", "/resume_from_checkpoint", "/logging_steps", "/eval_steps", "/eval_rows", "/per_device_eval_batch_size",
       "/save_steps", "/save_total_limit",       "/report",        "/threads",    "/device"};
   const json stored = stored_config.flatten(), now = config.flatten();
   std::string changed;

@@ -15,19 +15,20 @@ namespace echo {
 
 // Where a run stands: all that is needed beside weights and moments to go on as if it had not stopped.
 struct TrainingState {
-  int64_t step = 0;         // optimizer steps so far, skipped ones included, over all stages
-  int64_t stage_index = 0;  // into training_stages()
-  int64_t stage_step = 0;   // within that stage
-  int64_t tokens = 0;       // trained on
+  int64_t step = 0;                           // optimizer steps so far, skipped ones included, over all stages
+  int64_t stage_index = 0;                    // into training_stages()
+  int64_t stage_step = 0;                     // within that stage
+  int64_t tokens = 0;                         // trained on
   int64_t skipped = 0, skipped_in_a_row = 0;  // steps with a loss or gradient that was not finite
-  double seconds = 0;       // spent training
-  DataCursor cursor;        // of the next batch
+  double seconds = 0;                         // spent training
+  DataCursor cursor;                          // of the next batch
   LogWindow window;
 };
 
-// A checkpoint is a model folder that every program reads, named checkpoint-<step>, with optimizer.safetensors and manifest.json
-// beside the weights: state, configuration, and size and XXH3 of every file.
-//   checkpoint-40/  config.json  generation_config.json  model.safetensors  tokenizer.model  optimizer.safetensors  manifest.json
+// A checkpoint is a model folder that every program reads, named checkpoint-<step>, with optimizer.safetensors and
+// manifest.json beside the weights: state, configuration, and size and XXH3 of every file.
+//   checkpoint-40/  config.json  generation_config.json  model.safetensors  tokenizer.model  optimizer.safetensors
+//   manifest.json
 // It appears by one rename once everything is on the disk, so a folder of that name is whole or the disk has damaged it.
 
 // Writes checkpoint-<state.step>, then removes the oldest beyond `keep` (0: all stay). Returns its path.
@@ -55,7 +56,6 @@ void restore_optimizer(AdamW& optimizer, const std::filesystem::path& checkpoint
 
 // Refuses to go on with settings under which the run would not be the same: Error (config) naming the keys that changed and the
 // ways out. Settings of logging, saving, evaluation and threads may change.
-void check_same_run(const nlohmann::json& stored_config, const nlohmann::json& config,
-                    const std::filesystem::path& checkpoint);
+void check_same_run(const nlohmann::json& stored_config, const nlohmann::json& config, const std::filesystem::path& checkpoint);
 
 }  // namespace echo

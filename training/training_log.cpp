@@ -113,22 +113,47 @@ std::string console_line(const json& line, int64_t total_steps) {
   const std::string event = line.at("event");
   std::string text = fmt::format("step {}/{}", line.at("step").get<int64_t>(), total_steps);
   if (event != "train") text += " " + event;
-  static constexpr const char* kOrder[] = {
-      "stage", "model", "reason", "loss", "true_label", "kl", "kl_student_teacher", "kl_teacher_student", "hard_label",
-      "hidden_mse", "hidden_relative", "agreement", "accuracy", "learning_rate", "grad_norm", "tokens", "tokens_per_second",
-      "data_wait_share", "peak_memory_bytes", "eta_seconds"};
+  static constexpr const char* kOrder[] = {"stage",
+                                           "model",
+                                           "reason",
+                                           "loss",
+                                           "true_label",
+                                           "kl",
+                                           "kl_student_teacher",
+                                           "kl_teacher_student",
+                                           "hard_label",
+                                           "hidden_mse",
+                                           "hidden_relative",
+                                           "agreement",
+                                           "accuracy",
+                                           "learning_rate",
+                                           "grad_norm",
+                                           "tokens",
+                                           "tokens_per_second",
+                                           "data_wait_share",
+                                           "peak_memory_bytes",
+                                           "eta_seconds"};
   for (const std::string key : kOrder) {
     if (!line.contains(key)) continue;
     const json& value = line[key];
-    if (key == "eta_seconds") text += "  eta " + (value.is_number() ? duration_text(value.get<double>()) : "-");
-    else if (key == "peak_memory_bytes") text += fmt::format("  peak {:.0f} MiB", value.get<double>() / (1 << 20));
-    else if (key == "data_wait_share") text += fmt::format("  data wait {:.0f} %", 100 * value.get<double>());
-    else if (key == "tokens_per_second") text += fmt::format("  {:.0f} tokens/s", value.get<double>());
-    else if (key == "learning_rate") text += fmt::format("  lr {:.2e}", value.get<double>());
-    else if (value.is_string()) text += "  " + key + " " + value.get<std::string>();
-    else if (value.is_number_integer()) text += fmt::format("  {} {}", key, value.get<int64_t>());
-    else if (value.is_number()) text += fmt::format("  {} {:.4f}", key, value.get<double>());
-    else text += "  " + key + " not finite";
+    if (key == "eta_seconds")
+      text += "  eta " + (value.is_number() ? duration_text(value.get<double>()) : "-");
+    else if (key == "peak_memory_bytes")
+      text += fmt::format("  peak {:.0f} MiB", value.get<double>() / (1 << 20));
+    else if (key == "data_wait_share")
+      text += fmt::format("  data wait {:.0f} %", 100 * value.get<double>());
+    else if (key == "tokens_per_second")
+      text += fmt::format("  {:.0f} tokens/s", value.get<double>());
+    else if (key == "learning_rate")
+      text += fmt::format("  lr {:.2e}", value.get<double>());
+    else if (value.is_string())
+      text += "  " + key + " " + value.get<std::string>();
+    else if (value.is_number_integer())
+      text += fmt::format("  {} {}", key, value.get<int64_t>());
+    else if (value.is_number())
+      text += fmt::format("  {} {:.4f}", key, value.get<double>());
+    else
+      text += "  " + key + " not finite";
   }
   return text;
 }

@@ -16,8 +16,8 @@ namespace echo {
 //   {"event": "skipped", "step", "stage", "reason", "cursor"}
 class TrainingLog {
  public:
-  // Opens the log of a run that stands at `step`: lines of later steps, left by a run that was killed after its last checkpoint,
-  // are dropped, and so is a last line that was cut off. Throws Error (io).
+  // Opens the log of a run that stands at `step`: lines of later steps, left by a run that was killed after its last
+  // checkpoint, are dropped, and so is a last line that was cut off. Throws Error (io).
   TrainingLog(std::filesystem::path path, int64_t step);
   void write(const nlohmann::json& line);
 

@@ -76,11 +76,9 @@ class Machine {
     const std::vector<Value>& items = sequences_[size_t(top.number)];
     std::vector<PickledTensor> result;
     for (size_t i = 0; i < items.size(); i += 2) {
-      if (items[i].kind != Kind::text)
-        refuse("a key of the state dict is ", name_of(items[i].kind), ", expected a text");
+      if (items[i].kind != Kind::text) refuse("a key of the state dict is ", name_of(items[i].kind), ", expected a text");
       const std::string& name = texts_[size_t(items[i].number)];
-      if (items[i + 1].kind != Kind::tensor)
-        refuse("entry ", name, " is ", name_of(items[i + 1].kind), ", expected a tensor");
+      if (items[i + 1].kind != Kind::tensor) refuse("entry ", name, " is ", name_of(items[i + 1].kind), ", expected a tensor");
       PickledTensor tensor = tensors_[size_t(items[i + 1].number)];
       tensor.name = name;
       result.push_back(std::move(tensor));
@@ -226,10 +224,8 @@ class Machine {
 
   // arguments: storage, offset, extents, strides, requires_grad, hooks and, from some versions, metadata
   void rebuild_tensor(const std::vector<Value>& arguments) {
-    if (arguments.size() != 6 && arguments.size() != 7)
-      refuse("_rebuild_tensor_v2 with ", arguments.size(), " arguments");
-    const PickledStorage& storage =
-        storages_[size_t(argument(arguments, 0, Kind::storage, "a tensor's storage").number)];
+    if (arguments.size() != 6 && arguments.size() != 7) refuse("_rebuild_tensor_v2 with ", arguments.size(), " arguments");
+    const PickledStorage& storage = storages_[size_t(argument(arguments, 0, Kind::storage, "a tensor's storage").number)];
     PickledTensor tensor;
     tensor.type = storage.type;
     tensor.storage_key = storage.key;
@@ -249,14 +245,16 @@ class Machine {
     const std::vector<Value> arguments = sequences_[size_t(arguments_tuple.number)];
     const Value callee = pop();
     switch (callee.kind) {
-      case Kind::rebuild_tensor: return rebuild_tensor(arguments);
+      case Kind::rebuild_tensor:
+        return rebuild_tensor(arguments);
       case Kind::rebuild_parameter:
         if (arguments.size() != 3) refuse("_rebuild_parameter with ", arguments.size(), " arguments");
         return push(argument(arguments, 0, Kind::tensor, "a parameter's data"));
       case Kind::ordered_dict_type:
         if (!arguments.empty()) refuse("OrderedDict with arguments");
         return push_sequence(Kind::dict, {});
-      default: refuse(name_of(callee.kind), " is called, which is not a function");
+      default:
+        refuse(name_of(callee.kind), " is called, which is not a function");
     }
   }
 
@@ -280,45 +278,96 @@ class Machine {
       case kFrame:
         if (const auto length = number<uint64_t>(); length > pickle_.size() - at_) refuse("the pickle ends early");
         break;
-      case kStop: return false;
+      case kStop:
+        return false;
       case kMark:
         if (marks_.size() >= kMaxValues) refuse("over ", kMaxValues, " marks");
         marks_.push_back(stack_.size());
         break;
-      case kNone: push({Kind::none, 0}); break;
-      case kNewTrue: push({Kind::boolean, 1}); break;
-      case kNewFalse: push({Kind::boolean, 0}); break;
-      case kBinInt: push({Kind::integer, number<int32_t>()}); break;
-      case kBinInt1: push({Kind::integer, number<uint8_t>()}); break;
-      case kBinInt2: push({Kind::integer, number<uint16_t>()}); break;
-      case kLong1: long_integer(); break;
+      case kNone:
+        push({Kind::none, 0});
+        break;
+      case kNewTrue:
+        push({Kind::boolean, 1});
+        break;
+      case kNewFalse:
+        push({Kind::boolean, 0});
+        break;
+      case kBinInt:
+        push({Kind::integer, number<int32_t>()});
+        break;
+      case kBinInt1:
+        push({Kind::integer, number<uint8_t>()});
+        break;
+      case kBinInt2:
+        push({Kind::integer, number<uint16_t>()});
+        break;
+      case kLong1:
+        long_integer();
+        break;
       case kBinFloat:
         take(8);
         push({Kind::real, 0});
         break;
-      case kShortBinUnicode: push_text(text(number<uint8_t>())); break;
-      case kBinUnicode: push_text(text(number<uint32_t>())); break;
-      case kBinUnicode8: push_text(text(number<uint64_t>())); break;
-      case kEmptyTuple: push_sequence(Kind::tuple, {}); break;
-      case kTuple1: push_tuple_of(1); break;
-      case kTuple2: push_tuple_of(2); break;
-      case kTuple3: push_tuple_of(3); break;
-      case kTuple: push_sequence(Kind::tuple, pop_to_mark()); break;
-      case kEmptyList: push_sequence(Kind::list, {}); break;
-      case kEmptyDict: push_sequence(Kind::dict, {}); break;
-      case kAppend: extend_top(Kind::list, {pop()}); break;
-      case kAppends: extend_top(Kind::list, pop_to_mark()); break;
+      case kShortBinUnicode:
+        push_text(text(number<uint8_t>()));
+        break;
+      case kBinUnicode:
+        push_text(text(number<uint32_t>()));
+        break;
+      case kBinUnicode8:
+        push_text(text(number<uint64_t>()));
+        break;
+      case kEmptyTuple:
+        push_sequence(Kind::tuple, {});
+        break;
+      case kTuple1:
+        push_tuple_of(1);
+        break;
+      case kTuple2:
+        push_tuple_of(2);
+        break;
+      case kTuple3:
+        push_tuple_of(3);
+        break;
+      case kTuple:
+        push_sequence(Kind::tuple, pop_to_mark());
+        break;
+      case kEmptyList:
+        push_sequence(Kind::list, {});
+        break;
+      case kEmptyDict:
+        push_sequence(Kind::dict, {});
+        break;
+      case kAppend:
+        extend_top(Kind::list, {pop()});
+        break;
+      case kAppends:
+        extend_top(Kind::list, pop_to_mark());
+        break;
       case kSetItem: {
         const Value value = pop(), key = pop();
         extend_top(Kind::dict, {key, value});
         break;
       }
-      case kSetItems: extend_top(Kind::dict, pop_to_mark()); break;
-      case kBinPut: remember(number<uint8_t>()); break;
-      case kLongBinPut: remember(number<uint32_t>()); break;
-      case kMemoize: remember(uint32_t(memo_.size())); break;
-      case kBinGet: recall(number<uint8_t>()); break;
-      case kLongBinGet: recall(number<uint32_t>()); break;
+      case kSetItems:
+        extend_top(Kind::dict, pop_to_mark());
+        break;
+      case kBinPut:
+        remember(number<uint8_t>());
+        break;
+      case kLongBinPut:
+        remember(number<uint32_t>());
+        break;
+      case kMemoize:
+        remember(uint32_t(memo_.size()));
+        break;
+      case kBinGet:
+        recall(number<uint8_t>());
+        break;
+      case kLongBinGet:
+        recall(number<uint32_t>());
+        break;
       case kGlobal: {
         const std::string module = line();
         push_global(module, line());
@@ -329,14 +378,19 @@ class Machine {
         push_global(texts_[size_t(module.number)].substr(0, 256), texts_[size_t(name.number)].substr(0, 256));
         break;
       }
-      case kReduce: reduce(); break;
-      case kBinPersId: load_storage(); break;
+      case kReduce:
+        reduce();
+        break;
+      case kBinPersId:
+        load_storage();
+        break;
       case kBuild: {  // attributes of the OrderedDict: the modules' versions, of no use here
         pop();
         push(pop(Kind::dict, "what gets attributes"));
         break;
       }
-      default: refuse("the pickle has the operation ", int(operation), ", which a file of weights does not need");
+      default:
+        refuse("the pickle has the operation ", int(operation), ", which a file of weights does not need");
     }
     return true;
   }

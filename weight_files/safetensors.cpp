@@ -35,18 +35,22 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
 
   bool start_object(size_t) override {
     switch (state_) {
-      case State::start: return enter(State::header);
+      case State::start:
+        return enter(State::header);
       case State::header_value:
         if (key_ == kMetadataKey) return enter(State::metadata);
         entries.push_back({key_, {}, {}, {}});
         return enter(State::tensor);
-      default: return refuse("an object where none is expected");
+      default:
+        return refuse("an object where none is expected");
     }
   }
   bool end_object() override {
     switch (state_) {
-      case State::header: return enter(State::end);
-      case State::metadata: return enter(State::header);
+      case State::header:
+        return enter(State::end);
+      case State::metadata:
+        return enter(State::header);
       case State::tensor: {
         const HeaderEntry& entry = entries.back();
         if (!entry.type) return refuse("no dtype");
@@ -54,7 +58,8 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
         if (!entry.offsets) return refuse("no data_offsets");
         return enter(State::header);
       }
-      default: return refuse("an object ends where a value is expected");
+      default:
+        return refuse("an object ends where a value is expected");
     }
   }
   bool key(std::string& text) override {
@@ -71,8 +76,7 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
     HeaderEntry& entry = entries.back();
     if (text == "dtype") return entry.type ? refuse("dtype occurs twice") : enter(State::dtype_value);
     if (text == "shape") return entry.shape ? refuse("shape occurs twice") : enter(State::shape_value);
-    if (text == "data_offsets")
-      return entry.offsets ? refuse("data_offsets occurs twice") : enter(State::offsets_value);
+    if (text == "data_offsets") return entry.offsets ? refuse("data_offsets occurs twice") : enter(State::offsets_value);
     return refuse("unknown key \"" + text + "\"");
   }
   bool start_array(size_t) override {
@@ -87,8 +91,7 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
     return refuse("a list where none is expected");
   }
   bool end_array() override {
-    if (state_ == State::offsets && entries.back().offsets->size() != 2)
-      return refuse("data_offsets are not two numbers");
+    if (state_ == State::offsets && entries.back().offsets->size() != 2) return refuse("data_offsets are not two numbers");
     return enter(State::tensor);
   }
   bool string(std::string& text) override {
@@ -153,11 +156,15 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
     switch (state_) {
       case State::start:
       case State::header:
-      case State::end: return refuse_text("the header holds " + what);
+      case State::end:
+        return refuse_text("the header holds " + what);
       case State::metadata:
-      case State::metadata_value: return refuse_text("the metadata: " + what);
-      case State::header_value: return refuse_text("tensor " + key_ + ": " + what);
-      default: return refuse_text("tensor " + entries.back().name + ": " + what);
+      case State::metadata_value:
+        return refuse_text("the metadata: " + what);
+      case State::header_value:
+        return refuse_text("tensor " + key_ + ": " + what);
+      default:
+        return refuse_text("tensor " + entries.back().name + ": " + what);
     }
   }
 
@@ -188,8 +195,7 @@ SafetensorsReader::SafetensorsReader(const std::filesystem::path& path) : Tensor
   uint64_t header_bytes;
   std::memcpy(&header_bytes, bytes.data(), 8);
   if (header_bytes > kMaxHeaderBytes)
-    refuse("is not a safetensors file: its header would have ", header_bytes, " bytes, over the limit of ",
-           kMaxHeaderBytes);
+    refuse("is not a safetensors file: its header would have ", header_bytes, " bytes, over the limit of ", kMaxHeaderBytes);
   if (header_bytes > bytes.size() - 8)
     refuse("is truncated: the header has ", header_bytes, " bytes, the file only ", bytes.size());
   const std::string_view text(reinterpret_cast<const char*>(bytes.data() + 8), header_bytes);
@@ -207,8 +213,7 @@ SafetensorsReader::SafetensorsReader(const std::filesystem::path& path) : Tensor
   std::vector<HeaderEntry>& entries = parser.entries;
   std::vector<size_t> order(entries.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return *entries[a].offsets < *entries[b].offsets; });
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return *entries[a].offsets < *entries[b].offsets; });
   const uint64_t data_begin = 8 + header_bytes, data_bytes = bytes.size() - data_begin;
   uint64_t end = 0;
   std::vector<StoredTensor> tensors;
@@ -219,8 +224,8 @@ SafetensorsReader::SafetensorsReader(const std::filesystem::path& path) : Tensor
     if (!wanted) refuse("tensor ", entry.name, ": its shape is larger than any file");
     if (last < first) refuse("tensor ", entry.name, ": data_offsets [", first, ", ", last, "] go backwards");
     if (last > data_bytes)
-      refuse("is truncated or damaged: tensor ", entry.name, " ends at byte ", last,
-             " of the data, of which there are ", data_bytes);
+      refuse("is truncated or damaged: tensor ", entry.name, " ends at byte ", last, " of the data, of which there are ",
+             data_bytes);
     if (last - first != *wanted)
       refuse("tensor ", entry.name, ": data_offsets span ", last - first, " bytes, shape and dtype need ", *wanted);
     if (first < end)

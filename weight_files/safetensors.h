@@ -31,7 +31,8 @@ class SafetensorsReader : public TensorSource {
 };
 
 // Writes the tensors in the order given; equal arguments give equal bytes. At most one tensor that is not contiguous, or that
-// the provider makes, is held beside the arguments. fsynced on return. Throws Error (io) when writing fails or the disk is full.
+// the provider makes, is held beside the arguments. fsynced on return. Throws Error (io) when writing fails or the disk is
+// full.
 void write_safetensors(const std::filesystem::path& path, const std::vector<TensorDescription>& tensors,
                        const TensorProvider& provider, const std::map<std::string, std::string>& metadata = {});
 void write_safetensors(const std::filesystem::path& path, const NamedTensors& tensors,

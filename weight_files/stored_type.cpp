@@ -60,25 +60,42 @@ bool convert_integers(const std::byte* from, int64_t count, T* to) {
 template <class T>
 bool to_float(StoredType type, const std::byte* from, int64_t count, T* to) {
   switch (type) {
-    case StoredType::f64: convert_floats<double>(from, count, to); return true;
-    case StoredType::f32: convert_floats<float>(from, count, to); return true;
-    case StoredType::f16: convert_floats<Half>(from, count, to); return true;
-    case StoredType::bf16: convert_floats<bfloat16>(from, count, to); return true;
-    default: return false;
+    case StoredType::f64:
+      convert_floats<double>(from, count, to);
+      return true;
+    case StoredType::f32:
+      convert_floats<float>(from, count, to);
+      return true;
+    case StoredType::f16:
+      convert_floats<Half>(from, count, to);
+      return true;
+    case StoredType::bf16:
+      convert_floats<bfloat16>(from, count, to);
+      return true;
+    default:
+      return false;
   }
 }
 
 template <class T>
 bool to_integer(StoredType type, const std::byte* from, int64_t count, T* to) {
   switch (type) {
-    case StoredType::i64: return convert_integers<int64_t>(from, count, to);
-    case StoredType::i32: return convert_integers<int32_t>(from, count, to);
-    case StoredType::i16: return convert_integers<int16_t>(from, count, to);
-    case StoredType::i8: return convert_integers<int8_t>(from, count, to);
-    case StoredType::u16: return convert_integers<uint16_t>(from, count, to);
-    case StoredType::u8: return convert_integers<uint8_t>(from, count, to);
-    case StoredType::boolean: return convert_integers<Boolean>(from, count, to);
-    default: return false;
+    case StoredType::i64:
+      return convert_integers<int64_t>(from, count, to);
+    case StoredType::i32:
+      return convert_integers<int32_t>(from, count, to);
+    case StoredType::i16:
+      return convert_integers<int16_t>(from, count, to);
+    case StoredType::i8:
+      return convert_integers<int8_t>(from, count, to);
+    case StoredType::u16:
+      return convert_integers<uint16_t>(from, count, to);
+    case StoredType::u8:
+      return convert_integers<uint8_t>(from, count, to);
+    case StoredType::boolean:
+      return convert_integers<Boolean>(from, count, to);
+    default:
+      return false;
   }
 }
 
@@ -94,29 +111,41 @@ std::optional<StoredType> stored_type_named(std::string_view safetensors_name) {
 
 StoredType stored_type_of(DType dtype) {
   switch (dtype) {
-    case DType::f32: return StoredType::f32;
-    case DType::bf16: return StoredType::bf16;
-    case DType::f64: return StoredType::f64;
-    case DType::i32: return StoredType::i32;
-    case DType::i64: return StoredType::i64;
-    case DType::u16: return StoredType::u16;
+    case DType::f32:
+      return StoredType::f32;
+    case DType::bf16:
+      return StoredType::bf16;
+    case DType::f64:
+      return StoredType::f64;
+    case DType::i32:
+      return StoredType::i32;
+    case DType::i64:
+      return StoredType::i64;
+    case DType::u16:
+      return StoredType::u16;
   }
   ECHO_CHECK(false, "stored_type_of: unknown dtype");
 }
 
 DType native_dtype(StoredType type) {
   switch (type) {
-    case StoredType::f64: return DType::f64;
+    case StoredType::f64:
+      return DType::f64;
     case StoredType::f32:
-    case StoredType::f16: return DType::f32;
-    case StoredType::bf16: return DType::bf16;
-    case StoredType::i64: return DType::i64;
-    case StoredType::u16: return DType::u16;
+    case StoredType::f16:
+      return DType::f32;
+    case StoredType::bf16:
+      return DType::bf16;
+    case StoredType::i64:
+      return DType::i64;
+    case StoredType::u16:
+      return DType::u16;
     case StoredType::i32:
     case StoredType::i16:
     case StoredType::i8:
     case StoredType::u8:
-    case StoredType::boolean: return DType::i32;
+    case StoredType::boolean:
+      return DType::i32;
   }
   ECHO_CHECK(false, "native_dtype: unknown type");
 }
@@ -132,12 +161,18 @@ bool convert_elements(StoredType type, std::span<const std::byte> bytes, Tensor&
     return true;
   }
   switch (destination.dtype()) {
-    case DType::f32: return to_float(type, bytes.data(), count, destination.data<float>() + first);
-    case DType::bf16: return to_float(type, bytes.data(), count, destination.data<bfloat16>() + first);
-    case DType::f64: return to_float(type, bytes.data(), count, destination.data<double>() + first);
-    case DType::i32: return to_integer(type, bytes.data(), count, destination.data<int32_t>() + first);
-    case DType::i64: return to_integer(type, bytes.data(), count, destination.data<int64_t>() + first);
-    case DType::u16: return false;
+    case DType::f32:
+      return to_float(type, bytes.data(), count, destination.data<float>() + first);
+    case DType::bf16:
+      return to_float(type, bytes.data(), count, destination.data<bfloat16>() + first);
+    case DType::f64:
+      return to_float(type, bytes.data(), count, destination.data<double>() + first);
+    case DType::i32:
+      return to_integer(type, bytes.data(), count, destination.data<int32_t>() + first);
+    case DType::i64:
+      return to_integer(type, bytes.data(), count, destination.data<int64_t>() + first);
+    case DType::u16:
+      return false;
   }
   return false;
 }

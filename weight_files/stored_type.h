@@ -19,16 +19,20 @@ enum class StoredType : uint8_t { f64, f32, f16, bf16, i64, i32, i16, i8, u16, u
 constexpr int64_t size_of(StoredType type) {
   switch (type) {
     case StoredType::f64:
-    case StoredType::i64: return 8;
+    case StoredType::i64:
+      return 8;
     case StoredType::f32:
-    case StoredType::i32: return 4;
+    case StoredType::i32:
+      return 4;
     case StoredType::f16:
     case StoredType::bf16:
     case StoredType::i16:
-    case StoredType::u16: return 2;
+    case StoredType::u16:
+      return 2;
     case StoredType::i8:
     case StoredType::u8:
-    case StoredType::boolean: return 1;
+    case StoredType::boolean:
+      return 1;
   }
   return 0;
 }
@@ -62,8 +66,7 @@ inline float float_from_half(uint16_t bits) {
 // Converts consecutive elements in file layout (any alignment) into destination[first, first + bytes / size_of(type)).
 // destination: CPU, contiguous. f64 goes to bf16 by way of f32. Returns false, with nothing promised about the content,
 // when a float meets an integer dtype or an integer does not fit.
-[[nodiscard]] bool convert_elements(StoredType type, std::span<const std::byte> bytes, Tensor& destination,
-                                    int64_t first);
+[[nodiscard]] bool convert_elements(StoredType type, std::span<const std::byte> bytes, Tensor& destination, int64_t first);
 
 // A copy of `source` in another floating dtype; `source` itself when it has that dtype already.
 Tensor converted(const Tensor& source, DType dtype);

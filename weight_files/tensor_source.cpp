@@ -49,19 +49,17 @@ void TensorSource::read_into(const std::string& name, Tensor& destination) const
   int64_t done = 0;
   stream(index, [&](std::span<const std::byte> bytes) {
     if (!convert_elements(stored.type, bytes, destination, done))
-      fail(ExitCode::bad_data, path_.string(), ": tensor ", name, " is stored as ", stored.type,
-           " and its values do not fit ", destination.dtype());
+      fail(ExitCode::bad_data, path_.string(), ": tensor ", name, " is stored as ", stored.type, " and its values do not fit ",
+           destination.dtype());
     done += int64_t(bytes.size()) / size_of(stored.type);
   });
-  ECHO_CHECK(done == destination.elements(), "read_into: ", done, " of ", destination.elements(), " elements of ",
-             name);
+  ECHO_CHECK(done == destination.elements(), "read_into: ", done, " of ", destination.elements(), " elements of ", name);
 }
 
 Tensor provided(const TensorProvider& provider, const TensorDescription& description) {
   const Tensor tensor = provider(description);
-  ECHO_CHECK(tensor.defined() && tensor.shape() == description.shape && tensor.dtype() == description.dtype,
-             "writing tensor ", description.name, ": expected ", description.dtype, ' ', description.shape, ", got ",
-             tensor);
+  ECHO_CHECK(tensor.defined() && tensor.shape() == description.shape && tensor.dtype() == description.dtype, "writing tensor ",
+             description.name, ": expected ", description.dtype, ' ', description.shape, ", got ", tensor);
   return tensor.to(Device{}).contiguous();
 }
 
@@ -73,8 +71,7 @@ std::vector<TensorDescription> describe(const NamedTensors& tensors) {
 
 TensorProvider provider_of(const NamedTensors& tensors) {
   auto index = std::make_shared<std::unordered_map<std::string, const Tensor*>>();
-  for (const auto& [name, tensor] : tensors)
-    ECHO_CHECK(index->emplace(name, &tensor).second, "two tensors are named ", name);
+  for (const auto& [name, tensor] : tensors) ECHO_CHECK(index->emplace(name, &tensor).second, "two tensors are named ", name);
   return [index](const TensorDescription& description) { return *index->at(description.name); };
 }
 

@@ -10,8 +10,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "weight_files/stored_type.h"
 #include "tensor/tensor.h"
+#include "weight_files/stored_type.h"
 
 namespace echo {
 

@@ -114,8 +114,7 @@ struct TorchArchiveReader::Archive {
     if (::zip_stat_index(zip.get(), entry, 0, &status) != 0 || (status.valid & kNeeded) != kNeeded)
       refuse("an entry of the zip archive is damaged: ", ::zip_strerror(zip.get()));
     // deflate packs 258 bytes into 2 bits at best
-    if ((status.comp_method == ZIP_CM_STORE && status.size != status.comp_size) ||
-        status.size / 1033 > status.comp_size)
+    if ((status.comp_method == ZIP_CM_STORE && status.size != status.comp_size) || status.size / 1033 > status.comp_size)
       refuse("entry ", status.name, " of the zip archive claims ", status.size, " bytes and stores ", status.comp_size);
     return status.size;
   }
@@ -184,22 +183,20 @@ TorchArchiveReader::TorchArchiveReader(const std::filesystem::path& path)
     const uint64_t item = uint64_t(size_of(tensor.type));
     if (uint64_t(tensor.storage_elements) > std::numeric_limits<int64_t>::max() / item ||
         stored_bytes != uint64_t(tensor.storage_elements) * item)
-      refuse("its storage ", tensor.storage_key, " has ", stored_bytes, " bytes, declared are ",
-             tensor.storage_elements, " x ", item);
+      refuse("its storage ", tensor.storage_key, " has ", stored_bytes, " bytes, declared are ", tensor.storage_elements, " x ",
+             item);
 
     Location location{*entry, tensor.offset, tensor.extents, tensor.strides, true};
     const bool empty = std::find(tensor.extents.begin(), tensor.extents.end(), 0) != tensor.extents.end();
     int64_t elements = 1;
     for (const int64_t extent : tensor.extents)
-      if (extent != 0 && __builtin_mul_overflow(elements, extent, &elements))
-        refuse("its shape is larger than any file");
+      if (extent != 0 && __builtin_mul_overflow(elements, extent, &elements)) refuse("its shape is larger than any file");
     if (!empty) {
       const auto last = last_element(location);
       if (!last || *last >= tensor.storage_elements)
         refuse("shape, strides and offset leave its storage of ", tensor.storage_elements, " elements");
       // Repeated elements (stride 0) would let a small file ask for any amount of memory.
-      if (elements > tensor.storage_elements)
-        refuse("has ", elements, " elements, its storage only ", tensor.storage_elements);
+      if (elements > tensor.storage_elements) refuse("has ", elements, " elements, its storage only ", tensor.storage_elements);
       location.contiguous = is_row_major(tensor.extents, tensor.strides);
     }
     tensors.push_back({tensor.name, tensor.type, Shape(std::span<const int64_t>(tensor.extents)), path});
@@ -303,12 +300,16 @@ zip_int64_t give_bytes(void* user, void* data, zip_uint64_t length, zip_source_c
       status.valid |= ZIP_STAT_SIZE;
       return sizeof status;
     }
-    case ZIP_SOURCE_ERROR: return ::zip_error_to_data(&entry.error, data, length);
-    case ZIP_SOURCE_FREE: return 0;
+    case ZIP_SOURCE_ERROR:
+      return ::zip_error_to_data(&entry.error, data, length);
+    case ZIP_SOURCE_FREE:
+      return 0;
     case ZIP_SOURCE_SUPPORTS:
       return ::zip_source_make_command_bitmap(ZIP_SOURCE_OPEN, ZIP_SOURCE_READ, ZIP_SOURCE_CLOSE, ZIP_SOURCE_STAT,
                                               ZIP_SOURCE_ERROR, ZIP_SOURCE_FREE, -1);
-    default: ::zip_error_set(&entry.error, ZIP_ER_OPNOTSUPP, 0); return -1;
+    default:
+      ::zip_error_set(&entry.error, ZIP_ER_OPNOTSUPP, 0);
+      return -1;
   }
 }
 

@@ -1,5 +1,5 @@
-// Attention on a GPU: the choice between the kernels of kernels/attention/plain.cu and those on tensor cores, attention_mma_* and,
-// on Hopper, attention_wgmma_*; and the row sums.
+// Attention on a GPU: the choice between the kernels of kernels/attention/plain.cu and those on tensor cores, attention_mma_*
+// and, on Hopper, attention_wgmma_*; and the row sums.
 // Row sums: as many lanes own a row of Dh as 16-byte loads cover it (8 for 64 bf16 values), neighbouring lanes neighbouring
 // heads and positions. Bytes per row: 2 Dh elements read, 4 bytes read and written. No shared memory.
 #include "base/environment.h"

@@ -1,7 +1,7 @@
-// The backward passes of attention on the CPU. A tile is kTile keys of one key head; they are the lanes of all vectors, so that queries
-// and gradients of outputs are read as they are (one element spread over the lanes). A task is one key head of one sequence, head after
-// head of its group: everything is packed once, then each tile of keys meets every block of kTile rows that sees it, and dq, dk, dv
-// collect in a fixed order. The task's memory is about (2 layers + 6) T Dh accumulators.
+// The backward passes of attention on the CPU. A tile is kTile keys of one key head; they are the lanes of all vectors, so that
+// queries and gradients of outputs are read as they are (one element spread over the lanes). A task is one key head of one
+// sequence, head after head of its group: everything is packed once, then each tile of keys meets every block of kTile rows
+// that sees it, and dq, dk, dv collect in a fixed order. The task's memory is about (2 layers + 6) T Dh accumulators.
 #include "kernels/attention/attention.h"
 #include "kernels/attention/cpu_tile.h"
 
@@ -63,8 +63,8 @@ struct BackwardBuffers {
   int64_t elements;
 };
 
-// Probabilities of `rows` rows from `row` on, from their scores (in place), over the first `columns` keys of the tile: exp2(score - lse),
-// zero where masked. With kScores also ds = p * (dp - row_sum), in place of dp.
+// Probabilities of `rows` rows from `row` on, from their scores (in place), over the first `columns` keys of the tile:
+// exp2(score - lse), zero where masked. With kScores also ds = p * (dp - row_sum), in place of dp.
 template <bool kScores, class A>
 void probabilities(A* p, A* ds, const A* normalisers, const A* row_sums, const FirstKeys& first_keys, int64_t batch,
                    int64_t row, int64_t rows, int64_t positions, int64_t key_tile, int64_t columns) {

@@ -1,6 +1,6 @@
-// The forward passes of attention on the CPU. A tile is kTile queries of one head; they are the lanes of all vectors, so that keys and
-// values are read as they are (one element spread over the lanes) and the softmax needs no sum across lanes. A task is a few such
-// tiles that read the same keys and values, which are packed once for all of them.
+// The forward passes of attention on the CPU. A tile is kTile queries of one head; they are the lanes of all vectors, so that
+// keys and values are read as they are (one element spread over the lanes) and the softmax needs no sum across lanes. A task is
+// a few such tiles that read the same keys and values, which are packed once for all of them.
 #include "kernels/attention/attention.h"
 #include "kernels/attention/cpu_tile.h"
 
@@ -10,8 +10,9 @@ namespace {
 // Most tiles of one task: enough to make packing of keys and values cheap, few enough to stay in the second cache.
 constexpr int64_t kTilesPerTask = 8;
 
-// How the tiles of one key head are dealt out: a task is `heads` heads of the group times `tiles` tiles of each. A tile's result does not
-// depend on it, so it may depend on the number of threads: several tasks for each, to even out what the diagonal makes uneven.
+// How the tiles of one key head are dealt out: a task is `heads` heads of the group times `tiles` tiles of each. A tile's
+// result does not depend on it, so it may depend on the number of threads: several tasks for each, to even out what the
+// diagonal makes uneven.
 struct Grouping {
   Grouping(int64_t sequences, int64_t group, int64_t positions) {
     const int64_t tiles_per_head = (positions + kTile - 1) / kTile;
@@ -116,7 +117,8 @@ void exponentials_given(A* scores, const QueryTile<A>& tile, int64_t key_begin, 
   }
 }
 
-// One tile against key rows [key_begin, key_begin + key_rows) (a multiple of kChunk); keys and values are packed rows of `width`.
+// One tile against key rows [key_begin, key_begin + key_rows) (a multiple of kChunk); keys and values are packed rows of
+// `width`.
 template <bool kOnline, class A>
 void attend(QueryTile<A>& tile, A* scores, const A* keys, const A* values, int64_t key_begin, int64_t key_rows, int64_t width,
             int64_t depth) {

@@ -118,8 +118,8 @@ ECHO_INLINE void pack_rows(A* target, int64_t target_stride, const T* source, in
   for (int64_t i = valid; i < rows; ++i) std::fill(target + i * target_stride, target + i * target_stride + padded_width, A(0));
 }
 
-// Asks for rows [begin, end) of a strided source ahead of their packing: rows lie on many pages, where the hardware's own prefetching
-// stops at each page's end.
+// Asks for rows [begin, end) of a strided source ahead of their packing: rows lie on many pages, where the hardware's own
+// prefetching stops at each page's end.
 template <class T>
 ECHO_INLINE void prefetch_rows(const T* source, int64_t source_stride, int64_t begin, int64_t end, int64_t width) {
   constexpr int64_t kPerLine = 64 / int64_t(sizeof(T));
@@ -169,8 +169,8 @@ ECHO_INLINE void unpack_transposed(T* target, int64_t target_stride, A* rows, in
 
 enum class Layout { by_row, by_column };  // which index of the left operand is contiguous: the sum's, or the output row's
 
-// c[R][V vectors] (+)= a b: R * V sums stay in registers while one row of b after the other is read once and each element of a is
-// spread over the lanes.
+// c[R][V vectors] (+)= a b: R * V sums stay in registers while one row of b after the other is read once and each element of a
+// is spread over the lanes.
 template <class A, int R, int V, Layout kLayout, bool kAccumulate>
 ECHO_INLINE void multiply_block(A* c, int64_t c_stride, const A* a, int64_t a_stride, const A* b, int64_t b_stride,
                                 int64_t depth) {
@@ -213,8 +213,8 @@ void multiply_columns(A* c, int64_t c_stride, const A* a, int64_t a_stride, cons
         c + r * c_stride, c_stride, a + (kLayout == Layout::by_row ? r * a_stride : r), a_stride, b, b_stride, depth);
 }
 
-// c[rows][columns] (+)= a[rows][depth] b[depth][columns]; rows a multiple of kRowBlock, columns of the lanes. By column, a is stored as
-// [depth][rows].
+// c[rows][columns] (+)= a[rows][depth] b[depth][columns]; rows a multiple of kRowBlock, columns of the lanes. By column, a is
+// stored as [depth][rows].
 template <Layout kLayout, bool kAccumulate, class A>
 ECHO_INLINE void multiply(A* c, int64_t c_stride, const A* a, int64_t a_stride, const A* b, int64_t b_stride, int64_t rows,
                           int64_t columns, int64_t depth) {

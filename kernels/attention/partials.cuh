@@ -8,7 +8,8 @@
 // order.
 namespace echo::kernels::cuda::attention::tensor_core {
 
-// Blocks of `rows` per group: the smallest divisor of the group that gives every multiprocessor `wanted` blocks, or the whole group.
+// Blocks of `rows` per group: the smallest divisor of the group that gives every multiprocessor `wanted` blocks, or the whole
+// group.
 inline int group_splits(const Matrix<bfloat16>& matrix, int rows, int wanted) {
   const int group = matrix.heads / matrix.key_heads;
   const int64_t blocks = int64_t(blocks_for(matrix.positions, rows)) * matrix.key_heads * matrix.batches;

@@ -19,9 +19,9 @@ static_assert(kTile == kWarp, "a lane owns one column of a tile");
 
 // C = W / 32.
 template <int C>
-constexpr int kStride = 4 + C * kWarp;
+constexpr int kStride = 4 + (C * kWarp);
 template <int C>
-constexpr int kTileWords = kStride<C> * kTile;
+constexpr int kTileWords = (kTile * kStride<C>);
 constexpr int kWeights = kTile * kRows;  // words of one warp
 template <int C>
 constexpr size_t shared_bytes(int tiles) {

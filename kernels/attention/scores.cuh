@@ -2,8 +2,8 @@
 
 #include "kernels/attention/views.cuh"
 
-// Scores as tensor cores leave them in a warp's registers, for every generation of them: which columns a block of rows sees, and
-// which of its scores count. A warp has M groups of 16 rows; scores[m][n] is the 16 x 8 matrix of columns 8 n (fragments:
+// Scores as tensor cores leave them in a warp's registers, for every generation of them: which columns a block of rows sees,
+// and which of its scores count. A warp has M groups of 16 rows; scores[m][n] is the 16 x 8 matrix of columns 8 n (fragments:
 // kernels/cuda/matrix.cuh).
 namespace echo::kernels::cuda::attention::tensor_core {
 

@@ -6,8 +6,8 @@
 #include <cmath>
 #include <vector>
 
-#include "kernels/attention/similarity_sums.h"
 #include "kernels/attention/cpu_tile.h"
+#include "kernels/attention/similarity_sums.h"
 #include "kernels/dispatch.h"
 
 namespace echo::kernels {

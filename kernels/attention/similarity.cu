@@ -9,8 +9,8 @@
 // per block, added in order by a second kernel, so that the same run twice gives the same bits.
 // Shared memory for L layers, padded to a multiple of 8: 64 keys (L + 4) bytes, 57 KiB for 24 layers (49 at least), so that two
 // blocks share a multiprocessor; and 12 bytes per row and layer. Work per row and key: 64 additions for each of the
-// (L / 8) (L / 8 + 1) / 2 pairs of blocks of layers, L exponentials, L Dh products. Bytes: Q once, K once for each 16 rows, both
-// from the second-level cache.
+// (L / 8) (L / 8 + 1) / 2 pairs of blocks of layers, L exponentials, L Dh products. Bytes: Q once, K once for each 16 rows,
+// both from the second-level cache.
 #include <algorithm>
 #include <cmath>
 

@@ -5,10 +5,10 @@
 #include "kernels/cuda/matrix.cuh"
 #include "kernels/cuda/warpgroup.cuh"
 
-// The pieces of attention on Hopper (bf16; W = 64 or 128 columns, of which the first Dh are not zero): products by warpgroups from
-// shared memory, tiles brought by the copy engine. One warp of a block, the producer, asks for tiles; each of the other warpgroups
-// owns 64 rows (queries or keys) and walks over the same tiles of N columns. Scores, and what follows from them, stay in
-// registers: the accumulators of rows . columns^T are, once rounded to bf16, the left operand of the next product.
+// The pieces of attention on Hopper (bf16; W = 64 or 128 columns, of which the first Dh are not zero): products by warpgroups
+// from shared memory, tiles brought by the copy engine. One warp of a block, the producer, asks for tiles; each of the other
+// warpgroups owns 64 rows (queries or keys) and walks over the same tiles of N columns. Scores, and what follows from them,
+// stay in registers: the accumulators of rows . columns^T are, once rounded to bf16, the left operand of the next product.
 // A tile of R rows lies in shared memory as W / 64 panels of R rows of 128 bytes (kernels/cuda/bulk_copy.cuh).
 // Sources: Dao 2023, arXiv:2307.08691; Shah et al. 2024, arXiv:2407.08608 (producer, products that run beside exponentials).
 namespace echo::kernels::cuda::attention::warpgroup {
@@ -16,8 +16,8 @@ namespace echo::kernels::cuda::attention::warpgroup {
 using namespace tensor_core;
 
 inline constexpr int kGroupRows = 64, kGroupWarps = 4, kGroupThreads = kGroupWarps * kWarp;
-// Registers that the warpgroups of a block have between them, for one thread of each: every thread starts with the same number, a
-// multiple of 8, and a group that claims more than the others have released waits for ever.
+// Registers that the warpgroups of a block have between them, for one thread of each: every thread starts with the same number,
+// a multiple of 8, and a group that claims more than the others have released waits for ever.
 constexpr int registers_of_groups(int threads) { return 65536 / threads / 8 * 8 * (threads / kGroupThreads); }
 
 template <int W>
@@ -25,8 +25,8 @@ constexpr int tile_bytes(int rows) {
   return rows * 2 * W;
 }
 
-// A value that all lanes have, in a way that the compiler knows too: it runs a warpgroup's products one after the other where it
-// thinks that lanes may part.
+// A value that all lanes have, in a way that the compiler knows too: it runs a warpgroup's products one after the other where
+// it thinks that lanes may part.
 __device__ __forceinline__ int uniform(int value) { return __shfl_sync(kAllLanes, value, 0); }
 
 // Tiles of `rows` positions of a (B, T, count, Dh) tensor of the matrix's shape.
@@ -44,8 +44,8 @@ __device__ __forceinline__ void copy_panels(unsigned char* tile, const CUtensorM
     copy_tile_async(tile + panel * kRows * 128, map, barrier, panel * 64, head, position, batch);
 }
 
-// Places for kSlots tiles that the producer fills and consumers read in turn, tile `count` the place count % kSlots: barrier `full`
-// ends a phase when a tile is there, `empty` when every consumer warp has released it.
+// Places for kSlots tiles that the producer fills and consumers read in turn, tile `count` the place count % kSlots: barrier
+// `full` ends a phase when a tile is there, `empty` when every consumer warp has released it.
 template <int kSlots>
 struct Ring {
   uint64_t* barriers;  // kSlots full, kSlots empty
@@ -102,13 +102,13 @@ __device__ __forceinline__ void pack_weights(uint32_t (&weights)[N / 16][4], con
 }
 
 // ---- probabilities -------------------------------------------------------------------------------------------------------
-// Exponents of 2 below this are exact to 1 / 16. Larger ones (in magnitude) may leave a probability far above 1, which then needs
-// care; the test is made once for many scores, as what it saves is a tenth of a kernel's instructions.
+// Exponents of 2 below this are exact to 1 / 16. Larger ones (in magnitude) may leave a probability far above 1, which then
+// needs care; the test is made once for many scores, as what it saves is a tenth of a kernel's instructions.
 constexpr float kLargeExponent = 1 << 20;
 __device__ __forceinline__ bool is_large(float exponent) { return !(fabsf(exponent) < kLargeExponent); }
 
-// exp2(scale_log2 score - offset), offset = lse / ln 2 of the lane's two rows, or of each column, from shared memory. kLarge: some
-// offset may be large.
+// exp2(scale_log2 score - offset), offset = lse / ln 2 of the lane's two rows, or of each column, from shared memory. kLarge:
+// some offset may be large.
 template <int N, bool kLarge>
 __device__ __forceinline__ void to_probabilities_of_rows(float (&scores)[N / 8][4], const float (&offsets)[2],
                                                          float scale_log2) {
@@ -135,7 +135,8 @@ __device__ __forceinline__ void to_probabilities_of_columns(float (&scores)[N / 
 }
 
 // ---- results -------------------------------------------------------------------------------------------------------------
-// Stores factor[i] * sums of the warp's rows 8 i + ..., i = 0, 1, through its 16 rows of a tile of kRows rows that nobody reads.
+// Stores factor[i] * sums of the warp's rows 8 i + ..., i = 0, 1, through its 16 rows of a tile of kRows rows that nobody
+// reads.
 template <int W, int kRows>
 __device__ __forceinline__ void store_rows(const Heads<bfloat16>& to, int batch, int row, int head, int positions, int width,
                                            const float (&sums)[W / 8][4], const float (&factor)[2], unsigned char* tile) {

@@ -1,15 +1,15 @@
-// The leader's backward step on Hopper (kernels/attention/sm90.cuh): k + 4 products of tiles for a block of k layers (W = 128: k + 3,
-// as there are no registers for dv_0, which another kernel makes).
+// The leader's backward step on Hopper (kernels/attention/sm90.cuh): k + 4 products of tiles for a block of k layers (W = 128:
+// k + 3, as there are no registers for dv_0, which another kernel makes).
 //   dS = P * (sum_j dO_j V_j^T - row_sum),  dk = scale dS^T q,  dq = scale dS k,  dv_0 = P^T dO_0
-// A thread block owns heads of one batch entry, all their queries, and all their keys or every `key_splits`-th tile of 128. Two of its
-// warpgroups own 64 keys each. For each tile of 64 queries they form P^T and dP^T, collect dk and dv_0 in registers and leave dS^T
-// as bf16 in shared memory, from which the third makes the tile's share of dq. The fourth brings tiles (one warp). S and dP of the
-// next tile run beside what is done to this one's dS.
-// dq lives in f32 in global memory, where the copy engine adds the shares: an element's shares come from one block, one after the
-// other, the next only when the last has been written, so that the sum has the same bits every time. The first keys replace what is
-// there. A second kernel adds up the splits and rounds.
-// Shared memory (KiB, W = 64 / 128): 16 / 32 of K and of each V, which stay; two slots of 8 / 16 of Q; slots of 8 / 16 of dO, at
-// least one more than layers; 32 / 16 of dS; 16 / 32 of dq: room for 5 / 2 layers. More are left to the kernels of
+// A thread block owns heads of one batch entry, all their queries, and all their keys or every `key_splits`-th tile of 128. Two
+// of its warpgroups own 64 keys each. For each tile of 64 queries they form P^T and dP^T, collect dk and dv_0 in registers and
+// leave dS^T as bf16 in shared memory, from which the third makes the tile's share of dq. The fourth brings tiles (one warp). S
+// and dP of the next tile run beside what is done to this one's dS.
+// dq lives in f32 in global memory, where the copy engine adds the shares: an element's shares come from one block, one after
+// the other, the next only when the last has been written, so that the sum has the same bits every time. The first keys replace
+// what is there. A second kernel adds up the splits and rounds.
+// Shared memory (KiB, W = 64 / 128): 16 / 32 of K and of each V, which stay; two slots of 8 / 16 of Q; slots of 8 / 16 of dO,
+// at least one more than layers; 32 / 16 of dS; 16 / 32 of dq: room for 5 / 2 layers. More are left to the kernels of
 // kernels/attention/sm80_backward.cu. Bytes from and to global memory for 128 keys and 64 queries, 1 (k + 4) MFLOP at W = 64:
 // 24 + 8 k KiB, 16 of them dq.
 #include <algorithm>
@@ -215,7 +215,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     return;
   }
 
-  // ---- keys: P, dS, dk, dv_0 -------------------------------------------------------------------------------------------------
+  // ---- keys: P, dS, dk, dv_0
+  // -------------------------------------------------------------------------------------------------
   claim_registers<Of::kKeyRegisters>();
   const int warp_row = int(threadIdx.x) / kWarp * 16, lane = lane_number();
   const int group_offset = group * kGroupRows * 128;
@@ -233,7 +234,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     const auto gradient_tile = [&](int gradient) {
       return memory + Of::kGradientsAt + gradients.slot(gradient) * Of::kQueryTile;
     };
-    // Starts S and dP of a tile, and waits for S. A layer's product is a group: the compiler ends one at each start_products() anyway.
+    // Starts S and dP of a tile, and waits for S. A layer's product is a group: the compiler ends one at each start_products()
+    // anyway.
     const auto start_tile = [&](int count) {
       queries.wait_full(count);
       start_products(scores[0], products);

@@ -1,13 +1,13 @@
-// Attention's passes of two products on Hopper (kernels/attention/sm90.cuh): forward of leaders and followers, where a block's rows
-// are queries, the first product takes K and the second V; and dv = P^T dO, where rows are keys, and Q and dO the columns.
+// Attention's passes of two products on Hopper (kernels/attention/sm90.cuh): forward of leaders and followers, where a block's
+// rows are queries, the first product takes K and the second V; and dv = P^T dO, where rows are keys, and Q and dO the columns.
 // Blocks stay: each multiprocessor has one, which takes row blocks (items) of 64 rows for each of its warpgroups, the longest
 // first, while its producer is ahead with the next tiles. Items are dealt out back and forth, so that sums of long and short
 // ones come out equal.
-// Of a tile, S = rows . first^T runs beside the product of the previous tile's P with its second operand, and P is made of S while
-// that still runs. One warpgroup's exponentials run beside the products of others.
-// A leader keeps the row's maximum and takes it off the scores; a follower and dv take off lse: no maximum, no sum, no division.
-// Shared memory: 2 row tiles, kSlots tiles each of both operands of 96 or 128 columns: 146 KiB (W = 64), 193 KiB (W = 128). Bytes from global
-// memory per item: rows and results once, both operands of the columns that are seen once.
+// Of a tile, S = rows . first^T runs beside the product of the previous tile's P with its second operand, and P is made of S
+// while that still runs. One warpgroup's exponentials run beside the products of others.
+// A leader keeps the row's maximum and takes it off the scores; a follower and dv take off lse: no maximum, no sum, no
+// division. Shared memory: 2 row tiles, kSlots tiles each of both operands of 96 or 128 columns: 146 KiB (W = 64), 193 KiB (W =
+// 128). Bytes from global memory per item: rows and results once, both operands of the columns that are seen once.
 #include <algorithm>
 
 #include "kernels/attention/partials.cuh"

@@ -5,9 +5,9 @@
 #include "kernels/attention/attention.h"
 #include "kernels/cuda/common.cuh"
 
-// What attention's CUDA kernels are given, and the families of them: `plain` takes every shape and dtype; `tensor_core` (Ampere's
-// instructions) and `warpgroup` (Hopper's) take bf16 heads of a width up to 128, a multiple of 8, whose rows are aligned to 16
-// bytes. kernels/attention/attention.cu chooses.
+// What attention's CUDA kernels are given, and the families of them: `plain` takes every shape and dtype; `tensor_core`
+// (Ampere's instructions) and `warpgroup` (Hopper's) take bf16 heads of a width up to 128, a multiple of 8, whose rows are
+// aligned to 16 bytes. kernels/attention/attention.cu chooses.
 namespace echo::kernels::cuda::attention {
 
 // A (B, T, H, Dh) tensor with rows of stride 1.

@@ -8,15 +8,16 @@
 
 #include "tensor/bfloat16.h"
 
-// Hopper's copy engine, and barriers in shared memory that count its bytes, behind functions that a host compiler can give the same
-// meaning (tests/emulation). One thread asks for a tile; it arrives in shared memory while others compute.
-// A barrier goes through phases 0, 1, 2, ... A phase ends once `arrivals` threads have arrived in it and the bytes that they said to
-// expect have come. A wait names the phase's parity; waiting for parity 1 of a fresh barrier returns at once.
+// Hopper's copy engine, and barriers in shared memory that count its bytes, behind functions that a host compiler can give the
+// same meaning (tests/emulation). One thread asks for a tile; it arrives in shared memory while others compute.
+// A barrier goes through phases 0, 1, 2, ... A phase ends once `arrivals` threads have arrived in it and the bytes that they
+// said to expect have come. A wait names the phase's parity; waiting for parity 1 of a fresh barrier returns at once.
 // Source: PTX ISA 9.0, sections on mbarrier, cp.async.bulk, cp.async.bulk.tensor, cp.reduce.async.bulk.
 namespace echo::kernels::cuda {
 
-// Of a bf16 tensor of four dimensions, sizes and strides (in elements; the first is 1) from the innermost on, its rows aligned to 16
-// bytes: tiles of 64 entries of the first dimension by `rows`, at most 256, of the third. What lies beyond the tensor arrives as zeros.
+// Of a bf16 tensor of four dimensions, sizes and strides (in elements; the first is 1) from the innermost on, its rows aligned
+// to 16 bytes: tiles of 64 entries of the first dimension by `rows`, at most 256, of the third. What lies beyond the tensor
+// arrives as zeros.
 CUtensorMap tile_map(bfloat16* data, const std::array<int64_t, 4>& sizes, const std::array<int64_t, 3>& strides, int rows);
 
 }  // namespace echo::kernels::cuda
@@ -51,8 +52,8 @@ __device__ __forceinline__ void wait_phase(uint64_t* barrier, int parity) {
   } while (done == 0);
 }
 
-// The tile that starts at these coordinates, to an address aligned to 1024 bytes: rows of 128 bytes, the 16-byte chunk c of row r at
-// place c ^ (r % 8). `map` is a kernel's argument.
+// The tile that starts at these coordinates, to an address aligned to 1024 bytes: rows of 128 bytes, the 16-byte chunk c of row
+// r at place c ^ (r % 8). `map` is a kernel's argument.
 __device__ __forceinline__ void copy_tile_async(void* tile, const CUtensorMap& map, uint64_t* barrier, int c0, int c1, int c2,
                                                 int c3) {
   asm volatile(
@@ -62,12 +63,13 @@ __device__ __forceinline__ void copy_tile_async(void* tile, const CUtensorMap& m
       : "memory");
 }
 
-// What this thread and those it has met at a barrier since their own call wrote to shared memory is seen by the copy engine and by
-// warpgroup products from now on.
+// What this thread and those it has met at a barrier since their own call wrote to shared memory is seen by the copy engine and
+// by warpgroup products from now on.
 __device__ __forceinline__ void publish_shared_writes() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
-// `bytes` (a multiple of 16) of f32 from shared to global memory, replacing what is there or added to it. Copies of one thread form
-// groups; wait_stores<N>() waits until at most N groups still read shared memory, wait_all_stores() until all have been written.
+// `bytes` (a multiple of 16) of f32 from shared to global memory, replacing what is there or added to it. Copies of one thread
+// form groups; wait_stores<N>() waits until at most N groups still read shared memory, wait_all_stores() until all have been
+// written.
 __device__ __forceinline__ void store_async(float* global, const float* shared, int bytes) {
   asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(__cvta_generic_to_global(global)),
                "r"(shared_address(shared)), "r"(bytes)

@@ -5,8 +5,8 @@
 #include "tensor/cuda_launch.cuh"
 #include "tensor/tensor.h"
 
-// What kernels share: conversions, 16-byte loads and stores, sums over a warp and a block, fast exponentials. Everything is f32 in
-// registers; f32 or bf16 in memory.
+// What kernels share: conversions, 16-byte loads and stores, sums over a warp and a block, fast exponentials. Everything is f32
+// in registers; f32 or bf16 in memory.
 namespace echo::kernels::cuda {
 
 using echo::cuda::blocks_for;

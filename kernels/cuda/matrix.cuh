@@ -21,8 +21,9 @@ __device__ __forceinline__ void multiply_bf16(float (&c)[4], const uint32_t (&a)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// Four matrices of 8 x 8 16-bit elements from shared memory. Lane i holds the address of row i % 8 of matrix i / 8, 16 bytes, aligned to
-// 16. r[j] of a lane: of matrix j the row `group`, columns 2 member + {0, 1}; transposed: column `group`, rows 2 member + {0, 1}.
+// Four matrices of 8 x 8 16-bit elements from shared memory. Lane i holds the address of row i % 8 of matrix i / 8, 16 bytes,
+// aligned to 16. r[j] of a lane: of matrix j the row `group`, columns 2 member + {0, 1}; transposed: column `group`, rows 2
+// member + {0, 1}.
 __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], const void* row) {
   const uint32_t address = uint32_t(__cvta_generic_to_shared(row));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
@@ -38,9 +39,9 @@ __device__ __forceinline__ void load_matrices_transposed(uint32_t (&r)[4], const
                : "memory");
 }
 
-// Starts a copy of 16 bytes from global to shared memory, both aligned to 16; where `wanted` is false, 16 zero bytes, and `global` is
-// not read. Copies form groups in the order of commit_copies(); wait_copies<N>() waits until at most N of this thread's groups are
-// under way. Other threads see the bytes after a barrier.
+// Starts a copy of 16 bytes from global to shared memory, both aligned to 16; where `wanted` is false, 16 zero bytes, and
+// `global` is not read. Copies form groups in the order of commit_copies(); wait_copies<N>() waits until at most N of this
+// thread's groups are under way. Other threads see the bytes after a barrier.
 __device__ __forceinline__ void copy_async(void* shared, const void* global, bool wanted = true) {
   const uint32_t address = uint32_t(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(global), "r"(wanted ? 16 : 0) : "memory");
@@ -52,8 +53,12 @@ __device__ __forceinline__ void wait_copies() {
 }
 
 // Barrier number `id` (1 to 15) for `threads` threads, a multiple of 32: wait, or say only that this thread came by.
-__device__ __forceinline__ void wait_barrier(int id, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
-__device__ __forceinline__ void arrive_barrier(int id, int threads) { asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
+__device__ __forceinline__ void wait_barrier(int id, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+__device__ __forceinline__ void arrive_barrier(int id, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
 
 }  // namespace echo::kernels::cuda
 

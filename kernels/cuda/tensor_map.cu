@@ -1,5 +1,5 @@
-// What the copy engine needs to know of a tensor. The function that describes it is the driver's: it is asked for by name, so that
-// programs start where there is no driver.
+// What the copy engine needs to know of a tensor. The function that describes it is the driver's: it is asked for by name, so
+// that programs start where there is no driver.
 #include "kernels/cuda/bulk_copy.cuh"
 #include "tensor/cuda_error.h"
 
@@ -28,7 +28,9 @@ CUtensorMap tile_map(bfloat16* data, const std::array<int64_t, 4>& sizes, const 
   for (size_t i = 0; i < 4; ++i) extents[i] = cuuint64_t(sizes[i]);
   // The stride of a dimension of one entry is never used, but must be a valid one: that of a dense tensor is.
   for (size_t i = 0; i < 3; ++i)
-    bytes[i] = sizes[i + 1] > 1 ? cuuint64_t(strides[i]) * sizeof(bfloat16) : i == 0 ? extents[0] * sizeof(bfloat16) : bytes[i - 1] * extents[i];
+    bytes[i] = sizes[i + 1] > 1 ? cuuint64_t(strides[i]) * sizeof(bfloat16)
+               : i == 0         ? extents[0] * sizeof(bfloat16)
+                                : bytes[i - 1] * extents[i];
   const cuuint32_t box[4] = {64, 1, cuuint32_t(rows), 1}, steps[4] = {1, 1, 1, 1};
   CUtensorMap map;
   const CUresult result = encode_function()(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, data, extents, bytes, box, steps,

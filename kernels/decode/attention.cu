@@ -15,8 +15,8 @@
 // kernels.
 #include <algorithm>
 
-#include "kernels/decode/attention.h"
 #include "kernels/cuda/common.cuh"
+#include "kernels/decode/attention.h"
 #include "tensor/cuda_memory.h"
 
 namespace echo::kernels::cuda {

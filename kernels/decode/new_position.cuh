@@ -3,8 +3,8 @@
 #include "kernels/cuda/common.cuh"
 #include "tensor/tensor.h"
 
-// Where the heads of a generation step's new position go: queries turned into place, keys turned and values as they are into the caches.
-// A thread has a pair of elements of a head, (x[i], x[i + Dh / 2]).
+// Where the heads of a generation step's new position go: queries turned into place, keys turned and values as they are into
+// the caches. A thread has a pair of elements of a head, (x[i], x[i + Dh / 2]).
 namespace echo::kernels::cuda {
 
 struct HeadStrides {

@@ -25,8 +25,8 @@ void check_result(const char* operation, const Tensor& result, const Tensor& x, 
 }
 
 void check_cache(const char* operation, const Tensor& cache, const Tensor& x, const Tensor& lengths) {
-  ECHO_CHECK(cache.defined() && cache.rank() == 4 && cache.dim(0) == x.dim(0) && cache.dim(1) > 0 && cache.dim(3) > 0 && cache.stride(3) == 1 &&
-                 cache.dtype() == x.dtype() && cache.device() == x.device(),
+  ECHO_CHECK(cache.defined() && cache.rank() == 4 && cache.dim(0) == x.dim(0) && cache.dim(1) > 0 && cache.dim(3) > 0 &&
+                 cache.stride(3) == 1 && cache.dtype() == x.dtype() && cache.device() == x.device(),
              operation, ": cache is ", cache, " for x ", x);
   ECHO_CHECK(lengths.defined() && (lengths.shape() == Shape{x.dim(0)}) && lengths.dtype() == DType::i32 &&
                  lengths.is_contiguous() && lengths.device() == x.device(),

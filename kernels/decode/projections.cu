@@ -1,7 +1,7 @@
-// The projections of a generation step on a GPU, for few sequences in bf16: norm, product and what follows it in one kernel each
-// (kernels/matmul/few_rows_bf16.cuh). Nothing of size 2 F or (H + 2 Hkv) Dh goes through memory.
-#include "kernels/decode/projections.h"
+// The projections of a generation step on a GPU, for few sequences in bf16: norm, product and what follows it in one kernel
+// each (kernels/matmul/few_rows_bf16.cuh). Nothing of size 2 F or (H + 2 Hkv) Dh goes through memory.
 #include "kernels/decode/new_position.cuh"
+#include "kernels/decode/projections.h"
 #include "kernels/matmul/few_rows_bf16.cuh"
 
 namespace echo::kernels::cuda {

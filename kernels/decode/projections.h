@@ -4,9 +4,10 @@
 
 namespace echo::kernels {
 
-// The projections of a generation step, one new position a sequence, with what stands before and after each: on a GPU one kernel each for
-// up to 16 sequences in bf16, else the operations one after another.
-//   x: (B, D) contiguous, the residual stream; weights: rows as nn.Linear keeps them; all of one dtype (f32, bf16, f64), lengths: (B) i32.
+// The projections of a generation step, one new position a sequence, with what stands before and after each: on a GPU one
+// kernel each for up to 16 sequences in bf16, else the operations one after another.
+//   x: (B, D) contiguous, the residual stream; weights: rows as nn.Linear keeps them; all of one dtype (f32, bf16, f64),
+//   lengths: (B) i32.
 // Throws Error when shapes, dtypes or devices do not fit.
 
 // RMSNorm(x), which a projection reads (kernels/rms_norm.h): weight (D).
@@ -15,8 +16,9 @@ struct NormedRows {
   double eps = 0;
 };
 
-// A layer with keys. projected: (B, (H + 2 Hkv) Dh), overwritten: its first H Dh columns become the turned queries, the others may be
-// anything. The turned keys and the values go to position lengths[b] - 1 of the caches, (B, S, Hkv, Dh) (kernels/decode/cache_append.h).
+// A layer with keys. projected: (B, (H + 2 Hkv) Dh), overwritten: its first H Dh columns become the turned queries, the others
+// may be anything. The turned keys and the values go to position lengths[b] - 1 of the caches, (B, S, Hkv, Dh)
+// (kernels/decode/cache_append.h).
 // weight: ((H + 2 Hkv) Dh, D), queries first, then keys, then values.
 void project_heads(Tensor& projected, Tensor& k_cache, Tensor& v_cache, const NormedRows& x, const Tensor& weight,
                    const RopeTable& table, const Tensor& lengths);

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "kernels/losses/distillation_loss.h"
 #include "kernels/gradient_mode.h"
+#include "kernels/losses/distillation_loss.h"
 #include "tensor/tensor.h"
 
 namespace echo::kernels {

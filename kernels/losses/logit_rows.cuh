@@ -3,7 +3,8 @@
 #include "kernels/cuda/elements.cuh"
 
 // What a block does with one row of logits, or with the rows of student and teacher: a loop over both, the running sums of one
-// pass, and how the threads' sums become the row's. Formulas and names are those of kernels/losses/logit_rows.h; everything is f32.
+// pass, and how the threads' sums become the row's. Formulas and names are those of kernels/losses/logit_rows.h; everything is
+// f32.
 namespace echo::kernels::cuda {
 
 inline constexpr int kRowThreads = 512;  // the most a block has; fewer for short rows

@@ -31,7 +31,8 @@ inline constexpr double kTeacherPowerFloor = 1e-6;
 //   student, teacher: (..., D), any floating dtypes with the same accumulator (f64 goes with f64 only), contiguous.
 //   labels: as many i32 as there are rows; rows with -1 are padding, count nowhere and get the gradient 0. Undefined:
 //   all count.
-//   d_student: the student's shape and dtype; undefined: no gradient is wanted. When overwritten it may be the teacher's own memory:
+//   d_student: the student's shape and dtype; undefined: no gradient is wanted. When overwritten it may be the teacher's own
+//   memory:
 //   an element is read before it is written.
 // The power is that of the teacher's own row, not of the batch: the term then is a sum over tokens that comes out the
 // same however a global batch is split into micro-batches.

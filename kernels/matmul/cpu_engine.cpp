@@ -4,7 +4,6 @@
 
 #if ECHO_WITH_ONEDNN
 #include <dnnl.hpp>
-
 #include <map>
 #include <tuple>
 #else
@@ -16,8 +15,7 @@ namespace {
 
 // bf16 by way of f32, for processors and libraries without bf16 products.
 void matmul_bf16_widened(void* c, DType c_dtype, int64_t ldc, const bfloat16* a, int64_t lda, bool transpose_a,
-                         const bfloat16* b, int64_t ldb, bool transpose_b, int64_t m, int64_t n, int64_t k,
-                         bool accumulate) {
+                         const bfloat16* b, int64_t ldb, bool transpose_b, int64_t m, int64_t n, int64_t k, bool accumulate) {
   const auto widen = [](const bfloat16* source, int64_t stride, int64_t rows, int64_t columns) {
     std::vector<float> result(size_t(rows * columns));
     for (int64_t i = 0; i < rows; ++i)
@@ -28,14 +26,13 @@ void matmul_bf16_widened(void* c, DType c_dtype, int64_t ldc, const bfloat16* a,
   const std::vector<float> wide_b = transpose_b ? widen(b, ldb, n, k) : widen(b, ldb, k, n);
   const int64_t wide_lda = transpose_a ? m : k, wide_ldb = transpose_b ? k : n;
   if (c_dtype == DType::f32) {
-    matmul_f32(static_cast<float*>(c), ldc, wide_a.data(), wide_lda, transpose_a, wide_b.data(), wide_ldb, transpose_b, m,
-               n, k, accumulate);
+    matmul_f32(static_cast<float*>(c), ldc, wide_a.data(), wide_lda, transpose_a, wide_b.data(), wide_ldb, transpose_b, m, n, k,
+               accumulate);
     return;
   }
   bfloat16* narrow = static_cast<bfloat16*>(c);
   std::vector<float> wide_c = accumulate ? widen(narrow, ldc, m, n) : std::vector<float>(size_t(m * n));
-  matmul_f32(wide_c.data(), n, wide_a.data(), wide_lda, transpose_a, wide_b.data(), wide_ldb, transpose_b, m, n, k,
-             accumulate);
+  matmul_f32(wide_c.data(), n, wide_a.data(), wide_lda, transpose_a, wide_b.data(), wide_ldb, transpose_b, m, n, k, accumulate);
   for (int64_t i = 0; i < m; ++i)
     for (int64_t j = 0; j < n; ++j) narrow[i * ldc + j] = bfloat16(wide_c[size_t(i * n + j)]);
 }
@@ -103,9 +100,8 @@ void matmul_bf16(void* c, DType c_dtype, int64_t ldc, const bfloat16* a, int64_t
   auto found = primitives.find(key);
   if (found == primitives.end()) {
     if (primitives.size() >= kMaximumKept) primitives.clear();
-    found = primitives
-                .emplace(key, make_primitive(c_dtype, ldc, lda, transpose_a, ldb, transpose_b, m, n, k, accumulate))
-                .first;
+    found =
+        primitives.emplace(key, make_primitive(c_dtype, ldc, lda, transpose_a, ldb, transpose_b, m, n, k, accumulate)).first;
   }
   const Bf16Primitive& product = found->second;
   if (!product.primitive)
@@ -121,8 +117,8 @@ void matmul_bf16(void* c, DType c_dtype, int64_t ldc, const bfloat16* a, int64_t
 
 void matmul_f32(float* c, int64_t ldc, const float* a, int64_t lda, bool transpose_a, const float* b, int64_t ldb,
                 bool transpose_b, int64_t m, int64_t n, int64_t k, bool accumulate) {
-  cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans, transpose_b ? CblasTrans : CblasNoTrans, int(m),
-              int(n), int(k), 1.0f, a, int(lda), b, int(ldb), accumulate ? 1.0f : 0.0f, c, int(ldc));
+  cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans, transpose_b ? CblasTrans : CblasNoTrans, int(m), int(n),
+              int(k), 1.0f, a, int(lda), b, int(ldb), accumulate ? 1.0f : 0.0f, c, int(ldc));
 }
 
 void matmul_bf16(void* c, DType c_dtype, int64_t ldc, const bfloat16* a, int64_t lda, bool transpose_a, const bfloat16* b,

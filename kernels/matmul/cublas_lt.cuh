@@ -4,8 +4,8 @@
 
 namespace echo::kernels::cuda {
 
-// The functions of cuBLASLt that this project calls. The library is opened at the first product on a GPU: linked in, its half a gigabyte
-// would cost every start of a program 0.1 s and 200 MB, and programs would not start where it is missing.
+// The functions of cuBLASLt that this project calls. The library is opened at the first product on a GPU: linked in, its half a
+// gigabyte would cost every start of a program 0.1 s and 200 MB, and programs would not start where it is missing.
 struct CublasLt {
   decltype(&cublasLtGetStatusString) status_string;
   decltype(&cublasLtCreate) create;

@@ -3,18 +3,19 @@
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/matrix.cuh"
 
-// The bf16 product of up to 16 rows with a matrix that is read once, and what stands before and after it in a generation step. Bytes
-// moved are those of W, so all that counts is how many of its loads are under way, and that no other kernel stands between two products.
+// The bf16 product of up to 16 rows with a matrix that is read once, and what stands before and after it in a generation step.
+// Bytes moved are those of W, so all that counts is how many of its loads are under way, and that no other kernel stands
+// between two products.
 //
-// A block of 8 warps owns kTiles * 8 rows of W (columns of the product); its warps take turns along K and meet in shared memory at
-// the end, in order. W is the right operand of mma.m16n8k16, x the left one; the instruction's k may be any permutation of K
+// A block of 8 warps owns kTiles * 8 rows of W (columns of the product); its warps take turns along K and meet in shared memory
+// at the end, in order. W is the right operand of mma.m16n8k16, x the left one; the instruction's k may be any permutation of K
 // that both operands share, so a lane loads 16 bytes (8 elements of a row, the words of two instructions) of each, straight to
 // registers. In flight: 8 loads of W per lane, 64 KiB in the two blocks of a multiprocessor. x comes from the first and second
 // cache, M / (8 kTiles) of W's bytes.
-// With kNormed the rows are RMSNorm(x): x is multiplied by the norm's weight on its way, and the sums by the row's 1 / rms, for which each
-// block adds up all squares: it reads all of x anyway.
-// An epilogue says which columns a block's tiles have, may read what it needs for a result before the product is there, and takes it;
-// with kPairs it takes the results of the two tiles together.
+// With kNormed the rows are RMSNorm(x): x is multiplied by the norm's weight on its way, and the sums by the row's 1 / rms, for
+// which each block adds up all squares: it reads all of x anyway.
+// An epilogue says which columns a block's tiles have, may read what it needs for a result before the product is there, and
+// takes it; with kPairs it takes the results of the two tiles together.
 // Shared memory: 4 KiB for each tile, and half a KiB.
 namespace echo::kernels::cuda::small {
 
@@ -34,7 +35,8 @@ struct Product {
 };
 
 __device__ __forceinline__ uint4 load_or_zero(const bfloat16* row, int k, int depth, bool wanted) {
-  // An ordinary load: x may be written by the kernel that this one starts before the end of, which rules out the read-only cache.
+  // An ordinary load: x may be written by the kernel that this one starts before the end of, which rules out the read-only
+  // cache.
   return wanted && k < depth ? *reinterpret_cast<const uint4*>(row + k) : make_uint4(0, 0, 0, 0);
 }
 __device__ __forceinline__ uint4 stream_or_zero(const bfloat16* row, int k, int depth) {

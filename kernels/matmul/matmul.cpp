@@ -40,8 +40,9 @@ int64_t leading_dimension(const Tensor& matrix) {
 
 void matmul_on_cpu(const MatmulOperands& p) {
   if (p.dtype == DType::f64) {
-    matmul_f64(static_cast<double*>(p.c), p.ldc, static_cast<const double*>(p.a), p.transpose_a ? 1 : p.lda, p.transpose_a ? p.lda : 1,
-               static_cast<const double*>(p.b), p.transpose_b ? 1 : p.ldb, p.transpose_b ? p.ldb : 1, p.m, p.n, p.k, p.accumulate);
+    matmul_f64(static_cast<double*>(p.c), p.ldc, static_cast<const double*>(p.a), p.transpose_a ? 1 : p.lda,
+               p.transpose_a ? p.lda : 1, static_cast<const double*>(p.b), p.transpose_b ? 1 : p.ldb, p.transpose_b ? p.ldb : 1,
+               p.m, p.n, p.k, p.accumulate);
   } else if (p.dtype == DType::f32) {
     engine::matmul_f32(static_cast<float*>(p.c), p.ldc, static_cast<const float*>(p.a), p.lda, p.transpose_a,
                        static_cast<const float*>(p.b), p.ldb, p.transpose_b, p.m, p.n, p.k, p.accumulate);
@@ -65,8 +66,8 @@ void matmul(Tensor& c, const Tensor& a, Transpose transpose_a, const Tensor& b, 
   ECHO_CHECK(a.dtype() == b.dtype() && is_float(a.dtype()), "matmul: dtypes of a and b: ", a.dtype(), ", ", b.dtype());
   ECHO_CHECK(c.dtype() == a.dtype() || (c.dtype() == DType::f32 && a.dtype() == DType::bf16), "matmul: c is ", c.dtype(),
              " for operands of ", a.dtype());
-  ECHO_CHECK(a.device() == c.device() && b.device() == c.device(), "matmul: a is on ", a.device(), ", b on ", b.device(), ", c on ",
-             c.device());
+  ECHO_CHECK(a.device() == c.device() && b.device() == c.device(), "matmul: a is on ", a.device(), ", b on ", b.device(),
+             ", c on ", c.device());
   ECHO_CHECK(c.device().is_cpu() || a.dtype() != DType::f64, "matmul: f64 on ", c.device(), ", expected f32 or bf16");
   if (m == 0 || n == 0) return;
   const bool accumulate = mode == GradientMode::accumulate;
@@ -74,10 +75,9 @@ void matmul(Tensor& c, const Tensor& a, Transpose transpose_a, const Tensor& b, 
     for (int64_t i = 0; i < m && !accumulate; ++i) c.narrow(0, i, 1).fill_zero();
     return;
   }
-  const MatmulOperands operands = {c.raw_data(), a.raw_data(),         b.raw_data(),         a.dtype(),
-                                   c.dtype(),    m,                    n,                    k,
-                                   leading_dimension(a), leading_dimension(b), leading_dimension(c), ta,
-                                   tb,           accumulate,           c.device()};
+  const MatmulOperands operands = {
+      c.raw_data(),         a.raw_data(),         b.raw_data(),         a.dtype(), c.dtype(), m,          n,         k,
+      leading_dimension(a), leading_dimension(b), leading_dimension(c), ta,        tb,        accumulate, c.device()};
   if (c.device().is_cpu()) {
     matmul_on_cpu(operands);
   } else {

@@ -1,25 +1,26 @@
-// Matrix products on a GPU by cuBLASLt, which counts columns first: the row-major c = op(a) op(b) is its c' = op(b)' op(a)', so b goes in
-// first and no byte moves. The algorithm of a shape is asked for once and kept, so that the same run twice takes the same one; sums are
-// f32, over bf16 or f32 operands (TF32 only where it was allowed).
+// Matrix products on a GPU by cuBLASLt, which counts columns first: the row-major c = op(a) op(b) is its c' = op(b)' op(a)', so
+// b goes in first and no byte moves. The algorithm of a shape is asked for once and kept, so that the same run twice takes the
+// same one; sums are f32, over bf16 or f32 operands (TF32 only where it was allowed).
 #include <array>
 #include <bit>
 #include <map>
 #include <mutex>
 
-#include "kernels/matmul/cublas_lt.cuh"
 #include "kernels/cuda/common.cuh"
+#include "kernels/matmul/cublas_lt.cuh"
+#include "kernels/matmul/few_rows.h"
 #include "kernels/matmul/matmul.h"
 #include "kernels/matmul/operands.h"
-#include "kernels/matmul/few_rows.h"
 
 namespace echo::kernels::cuda {
 namespace {
 
 void check(cublasStatus_t status, const char* call, const MatmulOperands& p) {
-  if (status == CUBLAS_STATUS_SUCCESS) [[likely]] return;
-  fail(ExitCode::device, "matmul: ", call, " failed with cuBLAS status ", int(status), " (", cublas_lt().status_string(status), ") for ",
-       p.transpose_a ? "transposed " : "", "a, ", p.transpose_b ? "transposed " : "", "b, m ", p.m, ", n ", p.n, ", k ", p.k, ", ",
-       p.dtype, " -> ", p.c_dtype);
+  if (status == CUBLAS_STATUS_SUCCESS) [[likely]]
+    return;
+  fail(ExitCode::device, "matmul: ", call, " failed with cuBLAS status ", int(status), " (", cublas_lt().status_string(status),
+       ") for ", p.transpose_a ? "transposed " : "", "a, ", p.transpose_b ? "transposed " : "", "b, m ", p.m, ", n ", p.n,
+       ", k ", p.k, ", ", p.dtype, " -> ", p.c_dtype);
 }
 
 cudaDataType type_of(DType dtype) { return dtype == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F; }
@@ -38,7 +39,16 @@ using Key = std::array<int64_t, 11>;
 
 Key key_of(const MatmulOperands& p, bool tf32) {
   const int64_t flags = int64_t(p.transpose_a) | int64_t(p.transpose_b) << 1 | int64_t(p.accumulate) << 2 | int64_t(tf32) << 3;
-  return {p.m, p.n, p.k, p.lda, p.ldb, p.ldc, flags, int64_t(p.dtype) << 8 | int64_t(p.c_dtype), alignment_of(p.a), alignment_of(p.b),
+  return {p.m,
+          p.n,
+          p.k,
+          p.lda,
+          p.ldb,
+          p.ldc,
+          flags,
+          int64_t(p.dtype) << 8 | int64_t(p.c_dtype),
+          alignment_of(p.a),
+          alignment_of(p.b),
           alignment_of(p.c)};
 }
 
@@ -50,7 +60,8 @@ Plan make_plan(cublasLtHandle_t handle, const MatmulOperands& p, bool tf32) {
   check(cublas_lt().set_operation_attribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first), "TRANSA", p);
   check(cublas_lt().set_operation_attribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second), "TRANSB", p);
   const auto layout = [&](cublasLtMatrixLayout_t* result, DType dtype, int64_t rows, int64_t columns, int64_t stride) {
-    check(cublas_lt().create_layout(result, type_of(dtype), uint64_t(rows), uint64_t(columns), stride), "cublasLtMatrixLayoutCreate", p);
+    check(cublas_lt().create_layout(result, type_of(dtype), uint64_t(rows), uint64_t(columns), stride),
+          "cublasLtMatrixLayoutCreate", p);
   };
   // The extents as they are stored, columns first.
   layout(&plan.b, p.dtype, p.transpose_b ? p.k : p.n, p.transpose_b ? p.n : p.k, p.ldb);
@@ -60,12 +71,14 @@ Plan make_plan(cublasLtHandle_t handle, const MatmulOperands& p, bool tf32) {
   cublasLtMatmulPreference_t preference = nullptr;
   check(cublas_lt().create_preference(&preference), "cublasLtMatmulPreferenceCreate", p);
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
-    check(cublas_lt().set_preference_attribute(preference, attribute, &value, sizeof value), "cublasLtMatmulPreferenceSetAttribute", p);
+    check(cublas_lt().set_preference_attribute(preference, attribute, &value, sizeof value),
+          "cublasLtMatmulPreferenceSetAttribute", p);
   };
   const uint64_t workspace = kGpuMatmulWorkspace;
   prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace);
   // Partial sums, where a product is cut along k, are added in f32 and in one order.
-  prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t(CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
+  prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+         uint32_t(CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, uint32_t(alignment_of(p.b)));
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, uint32_t(alignment_of(p.a)));
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, uint32_t(alignment_of(p.c)));
@@ -119,8 +132,8 @@ void matmul(const MatmulOperands& p) {
   };
   cublasStatus_t status = multiply();
   if (status != CUBLAS_STATUS_SUCCESS && !echo::cuda::is_recording()) [[unlikely]] {
-    // The library may have found no memory for a kernel's code, which the pool keeps (with_memory_released()). A device that has failed
-    // cannot be waited for: then the library's own error is what is told.
+    // The library may have found no memory for a kernel's code, which the pool keeps (with_memory_released()). A device that
+    // has failed cannot be waited for: then the library's own error is what is told.
     (void)cudaGetLastError();
     if (cudaStreamSynchronize(stream()) == cudaSuccess) {
       echo::cuda::release_cached_memory();

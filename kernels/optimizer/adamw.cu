@@ -4,8 +4,8 @@
 // written, 2 more for the shadow.
 #include <cmath>
 
-#include "kernels/optimizer/adamw.h"
 #include "kernels/cuda/many_tensors.cuh"
+#include "kernels/optimizer/adamw.h"
 
 namespace echo::kernels::cuda {
 namespace {

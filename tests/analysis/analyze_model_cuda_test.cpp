@@ -1,7 +1,6 @@
-#include "analysis/analyze_model.h"
-
 #include <gtest/gtest.h>
 
+#include "analysis/analyze_model.h"
 #include "tests/training/tiny_run.h"
 
 namespace echo {

@@ -4,8 +4,8 @@
 #include "tensor/allocator.h"
 #include "tests/kernels/cuda_parity.h"
 
-// How much memory of a GPU similarity takes: nothing of T x T values, which for TinyLlama's 22 x 32 heads and 2048 tokens would be
-// 5.9 GB in bf16.
+// How much memory of a GPU similarity takes: nothing of T x T values, which for TinyLlama's 22 x 32 heads and 2048 tokens would
+// be 5.9 GB in bf16.
 namespace echo {
 namespace {
 

@@ -80,7 +80,8 @@ TEST(CheckpointTest, GradientsOfSharingBlocksAreTheSameBitsWithLessMemory) {
       EXPECT_GT(largest_magnitude(plain.gradients[i]), 0);
       if (dtype == DType::bf16) {
         // A checkpointed block's input sums its gradients in f32 before the one rounding to bf16: closer, not equal.
-        EXPECT_LT(largest_difference(plain.gradients[i], checkpointed.gradients[i]), 0.03 * largest_magnitude(plain.gradients[i]));
+        EXPECT_LT(largest_difference(plain.gradients[i], checkpointed.gradients[i]),
+                  0.03 * largest_magnitude(plain.gradients[i]));
       } else {
         EXPECT_EQ(largest_difference(plain.gradients[i], checkpointed.gradients[i]), 0) << dtype << " " << i;
       }

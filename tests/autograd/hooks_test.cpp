@@ -40,8 +40,8 @@ TEST_F(HookTest, FireOnceAPassInReverseOrderOfUse) {
 
 TEST_F(HookTest, ALeafUsedTwiceFiresAfterItsFirstUse) {
   const Variable a = leaf(2), b = leaf(3);
-  const Variable y = multiply(a, b);   // a's first use
-  multiply(tanh(y), a).backward();     // and its second
+  const Variable y = multiply(a, b);  // a's first use
+  multiply(tanh(y), a).backward();    // and its second
   EXPECT_EQ(take_order(), (std::vector<int>{0, 1}));
   const double t = std::tanh(6.0), slope = 1 - t * t;
   const std::vector<double> gradients = take_gradients();

@@ -61,8 +61,8 @@ TEST(OpsGradientTest, Products) {
 }
 
 TEST(OpsGradientTest, Bias) {
-  expect_gradients_match([](const Inputs& x) { return add_bias(x[0], x[1]); }, {random_input({2, 3, 4}, 1), random_input({4}, 2)},
-                         kTolerance);
+  expect_gradients_match([](const Inputs& x) { return add_bias(x[0], x[1]); },
+                         {random_input({2, 3, 4}, 1), random_input({4}, 2)}, kTolerance);
   expect_gradients_match([](const Inputs& x) { return add_bias(add_bias(x[0], tanh(x[1])), tanh(x[1])); },
                          {random_input({3, 4}, 1), random_input({4}, 2)}, kTolerance);
 }
@@ -73,7 +73,8 @@ TEST(OpsGradientTest, Shapes) {
     expect_gradients_match([=](const Inputs& x) { return square(narrow(x[0], dimension, 1, 2)); }, {random_input({3, 4, 5})},
                            kTolerance);
   expect_gradients_match(  // pieces that overlap
-      [](const Inputs& x) { return multiply(narrow(x[0], 0, 0, 3), narrow(x[0], 0, 1, 3)); }, {random_input({4, 2})}, kTolerance);
+      [](const Inputs& x) { return multiply(narrow(x[0], 0, 0, 3), narrow(x[0], 0, 1, 3)); }, {random_input({4, 2})},
+      kTolerance);
 }
 
 // The rounding of a cast is not differentiable: its gradient is that of the identity, in the input's dtype.
@@ -94,8 +95,8 @@ TEST(OpsGradientTest, Embedding) {
   const Tensor ids = Tensor::from(std::vector<int32_t>{2, 0, 2, 4});
   expect_gradients_match([&](const Inputs& x) { return square(embedding(x[0], ids, DType::f64)); }, {random_input({5, 3})},
                          kTolerance);
-  expect_gradients_match([&](const Inputs& x) { return square(embedding(tanh(x[0]), ids, DType::f64)); }, {random_input({5, 3})},
-                         kTolerance);
+  expect_gradients_match([&](const Inputs& x) { return square(embedding(tanh(x[0]), ids, DType::f64)); },
+                         {random_input({5, 3})}, kTolerance);
 }
 
 TEST(OpsGradientTest, RmsNorm) {
@@ -113,8 +114,9 @@ TEST(OpsGradientTest, RmsNormOfASumWithEitherOutputUnused) {
   };
   expect_gradients_match(both, inputs, kTolerance);
   expect_gradients_match([](const Inputs& x) { return add_rms_norm(x[0], x[1], x[2], 1e-5).normed; }, inputs, kTolerance);
-  expect_gradients_match([](const Inputs& x) { return square(add_rms_norm(x[0], x[1], Variable(random_input({6})), 1e-5).sum); },
-                         {inputs[0], inputs[1]}, kTolerance);
+  expect_gradients_match(
+      [](const Inputs& x) { return square(add_rms_norm(x[0], x[1], Variable(random_input({6})), 1e-5).sum); },
+      {inputs[0], inputs[1]}, kTolerance);
 }
 
 TEST(OpsGradientTest, Swiglu) {
@@ -133,7 +135,8 @@ TEST(OpsGradientTest, Softmax) {
 
 TEST(OpsGradientTest, CrossEntropy) {
   const Tensor labels = Tensor::from(std::vector<int32_t>{1, -1, 4, 0});
-  expect_gradients_match([&](const Inputs& x) { return square(cross_entropy(x[0], labels)); }, {random_input({4, 5})}, kTolerance);
+  expect_gradients_match([&](const Inputs& x) { return square(cross_entropy(x[0], labels)); }, {random_input({4, 5})},
+                         kTolerance);
 }
 
 TEST(OpsGradientTest, HiddenErrorBothNormalizations) {
@@ -151,8 +154,8 @@ TEST(OpsGradientTest, DistillationLossEveryDirection) {
   const Tensor teacher_hidden = random_input({rows, 3}, 3), teacher_head = random_input({vocabulary, 3}, 4);
   const Tensor labels = Tensor::from(std::vector<int32_t>{6, 0, -1, 2, 3});
   const std::vector<Tensor> inputs = {random_input({rows, width}, 1), random_input({vocabulary, width}, 2)};
-  for (const auto direction : {kernels::KlDirection::student_teacher, kernels::KlDirection::teacher_student,
-                               kernels::KlDirection::jensen_shannon}) {
+  for (const auto direction :
+       {kernels::KlDirection::student_teacher, kernels::KlDirection::teacher_student, kernels::KlDirection::jensen_shannon}) {
     for (const double temperature : {1.0, 2.5}) {
       kernels::DistillationWeights weights;
       weights.kl = 0.7;
@@ -161,13 +164,16 @@ TEST(OpsGradientTest, DistillationLossEveryDirection) {
       weights.direction = direction;
       weights.temperature = temperature;
       expect_gradients_match(
-          [&](const Inputs& x) { return scale(distillation_loss(x[0], x[1], teacher_hidden, teacher_head, labels, weights), 0.5); },
+          [&](const Inputs& x) {
+            return scale(distillation_loss(x[0], x[1], teacher_hidden, teacher_head, labels, weights), 0.5);
+          },
           inputs, kTolerance);
     }
   }
   kernels::DistillationWeights true_labels{0, 0, 1, kernels::KlDirection::student_teacher, 1};
-  expect_gradients_match([&](const Inputs& x) { return distillation_loss(tanh(x[0]), tanh(x[1]), Tensor(), Tensor(), labels, true_labels); },
-                         inputs, kTolerance);
+  expect_gradients_match(
+      [&](const Inputs& x) { return distillation_loss(tanh(x[0]), tanh(x[1]), Tensor(), Tensor(), labels, true_labels); },
+      inputs, kTolerance);
 }
 
 TEST(OpsGradientTest, LossesOfAFrozenInputNeedNoTape) {
@@ -179,11 +185,13 @@ TEST(OpsGradientTest, LossesOfAFrozenInputNeedNoTape) {
   EXPECT_EQ(cross_entropy(logits, labels).data().item(), cross_entropy(tracked, labels).data().item());
 }
 
-// bf16 activations with f32 weights, as in training: the gradients agree with f64 within bf16's 8 bits, weights get theirs in f32.
+// bf16 activations with f32 weights, as in training: the gradients agree with f64 within bf16's 8 bits, weights get theirs in
+// f32.
 TEST(OpsGradientTest, Bf16ActivationsWithF32WeightsStayCloseToF64) {
   const auto gradients = [](DType activations, DType weights_dtype) {
     const Variable x(random_tensor({6, 16}, activations, 1), true), norm(random_tensor({16}, weights_dtype, 2), true),
-        gate_up(random_tensor({24, 16}, weights_dtype, 3, 0.3), true), down(random_tensor({16, 12}, weights_dtype, 4, 0.3), true);
+        gate_up(random_tensor({24, 16}, weights_dtype, 3, 0.3), true),
+        down(random_tensor({16, 12}, weights_dtype, 4, 0.3), true);
     const Variable hidden = swiglu(linear(rms_norm(x, norm, 1e-5), gate_up));
     const NormedSum end = add_rms_norm(x, linear(hidden, down), norm, 1e-5);
     cross_entropy(end.normed, Tensor::from(std::vector<int32_t>{0, 1, 2, 3, 4, 5})).backward();

@@ -61,7 +61,8 @@ DifferentiableFunction function_of(const BlockCase& block) {
 }
 
 TEST(SharedAttentionTest, GradientsOfBlocksOfOneToFiveLayersMatchFiniteDifferences) {
-  for (const AttentionHeads& heads : {AttentionHeads{2, 2, kHeadDim}, AttentionHeads{4, 2, kHeadDim}, AttentionHeads{8, 1, kHeadDim}})
+  for (const AttentionHeads& heads :
+       {AttentionHeads{2, 2, kHeadDim}, AttentionHeads{4, 2, kHeadDim}, AttentionHeads{8, 1, kHeadDim}})
     for (int64_t layers = 1; layers <= 5; ++layers)
       for (const bool documents : {false, true}) {
         SCOPED_TRACE(concat(heads.heads, ":", heads.kv_heads, " heads, ", layers, " layers, documents ", documents));
@@ -106,7 +107,8 @@ TEST(SharedAttentionTest, AFollowerOutsideTheLossContributesNothing) {
   const BlockCase block{{4, 2, kHeadDim}, 1, false};
   const auto function = [&](const Inputs& x) {
     const AttentionBlock leader = leader_attention(x[0], block.heads, rope_table());
-    const Variable unused = follower_attention(Variable(random_tensor({kBatch, kTokens, 2 * kHeadDim}, DType::f64, 3), true), leader);
+    const Variable unused =
+        follower_attention(Variable(random_tensor({kBatch, kTokens, 2 * kHeadDim}, DType::f64, 3), true), leader);
     return leader.output;
   };
   expect_gradients_match(function, inputs_of(block), kTolerance, 40);

@@ -44,7 +44,7 @@ TEST(TapeMemoryTest, AWideAndDeepGraphIsDroppedWithoutRecursion) {
   const Tensor one = Tensor::full({1}, 1, DType::f32);
   const Variable w(one, true);
   // Each step has two inputs, one of them shared by all: many owners of the same nodes.
-  Variable chain = w, side = record("side", {w}, one, [](const Tensor& dy) -> Gradients { return {dy}; });
+  Variable chain = w, side = record("side", {w}, one, [](const Tensor&dy) -> Gradients { return {dy}; });
   for (int i = 0; i < 200'000; ++i)
     chain = record("step", {chain, side}, one, [](const Tensor& dy) -> Gradients { return {dy, Tensor()}; });
   side = Variable();
@@ -111,8 +111,9 @@ TEST(TapeMemoryTest, AnExceptionInABackwardFunctionLeaksNothingAndEndsThatGraphO
     w.set_gradient_ready_hook([&] { ++hook_calls; });
     {
       const Variable shared = square(w);
-      const Variable throwing = record("throwing", {shared, w}, shared.data().clone(),
-                                       [](const Tensor&) -> Gradients { throw std::runtime_error("from a backward function"); });
+      const Variable throwing = record("throwing", {shared, w}, shared.data().clone(), [](const Tensor&) -> Gradients {
+        throw std::runtime_error("from a backward function");
+      });
       Variable loss = sum(add(tanh(throwing), tanh(shared))), other = sum(square(shared));
       EXPECT_THROW(loss.backward(), std::runtime_error);
       EXPECT_NE(error_message(ExitCode::internal, [&] { loss.backward(); }).find("already passed"), std::string::npos);

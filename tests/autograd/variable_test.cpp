@@ -23,10 +23,10 @@ using Values = std::vector<float>;
 
 std::string check_message(const std::function<void()>& body) { return error_message(ExitCode::internal, body); }
 
-#define EXPECT_REFUSED(part, ...)                                                  \
-  do {                                                                             \
-    const std::string text = check_message([&] { __VA_ARGS__; });                  \
-    EXPECT_NE(text.find(part), std::string::npos) << "instead: " << text;          \
+#define EXPECT_REFUSED(part, ...)                                         \
+  do {                                                                    \
+    const std::string text = check_message([&] { __VA_ARGS__; });         \
+    EXPECT_NE(text.find(part), std::string::npos) << "instead: " << text; \
   } while (false)
 
 TEST(VariableTest, TheExampleOfTheHeaderHolds) {
@@ -70,8 +70,8 @@ TEST(VariableTest, LeavesOfEveryDtypeAccumulateInTheAccumulatorDtype) {
   for (const DType dtype : {DType::bf16, DType::f32, DType::f64}) {
     const Variable w(Tensor::full({1, 4}, 1, dtype), true), x(Tensor::full({1, 4}, 1, dtype));
     for (const double size : {1.0, 0x1p-10, 0x1p-10}) {
-      sum(scale(multiply(w, x), size)).backward();                          // a gradient that the tape adds
-      sum(scale(linear(x, w), size)).backward();                            // one that the operation adds in place
+      sum(scale(multiply(w, x), size)).backward();  // a gradient that the tape adds
+      sum(scale(linear(x, w), size)).backward();    // one that the operation adds in place
     }
     EXPECT_EQ(w.gradient().dtype(), accumulator_dtype(dtype));
     EXPECT_EQ(values_of(w.gradient()), std::vector<double>(4, 2 + 4 * 0x1p-10)) << dtype;
@@ -91,7 +91,8 @@ TEST(VariableTest, SeedsWeighTheElementsAndMustFit) {
   Variable w = leaf({1, 2, 3});
   Variable y = square(w);
   EXPECT_REFUSED("has 3 elements; give a seed", y.backward());
-  EXPECT_REFUSED("backward: gradient f32 (2) for an output of square that is f32 (3)", y.backward(Tensor::zeros({2}, DType::f32)));
+  EXPECT_REFUSED("backward: gradient f32 (2) for an output of square that is f32 (3)",
+                 y.backward(Tensor::zeros({2}, DType::f32)));
   EXPECT_REFUSED("gradient f64 (3)", y.backward(Tensor::zeros({3}, DType::f64)));
   y.backward(Tensor::from(Values{1, 0, -1}));
   EXPECT_EQ(gradient_of(w), (Values{2, 0, -6}));
@@ -105,7 +106,8 @@ TEST(VariableTest, SeveralRootsShareOnePass) {
     return {dy};
   });
   Variable a = square(shared), b = scale(shared, 5);
-  backward({{a, Tensor::full({1}, 1, DType::f32)}, {b, Tensor::full({1}, 2, DType::f32)}, {a, Tensor::full({1}, 1, DType::f32)}});
+  backward(
+      {{a, Tensor::full({1}, 1, DType::f32)}, {b, Tensor::full({1}, 2, DType::f32)}, {a, Tensor::full({1}, 1, DType::f32)}});
   EXPECT_EQ(calls, 1);
   EXPECT_EQ(gradient_of(w), (Values{2 * 6 + 2 * 5}));
   backward({{w, Tensor::full({1}, 100, DType::f32)}});  // a leaf as root
@@ -127,10 +129,11 @@ TEST(VariableTest, OutputsThatNothingUsedComeAsUndefinedGradients) {
   const Variable w = leaf({2});
   std::vector<bool> seen;
   const auto two = [&] {
-    return record_many("two", {w}, {w.data().clone(), w.data().clone()}, [&seen](const std::vector<Tensor>& gradients) -> Gradients {
-      seen = {gradients[0].defined(), gradients[1].defined()};
-      return {gradients[0].defined() ? gradients[0] : gradients[1]};
-    });
+    return record_many("two", {w}, {w.data().clone(), w.data().clone()},
+                       [&seen](const std::vector<Tensor>& gradients) -> Gradients {
+                         seen = {gradients[0].defined(), gradients[1].defined()};
+                         return {gradients[0].defined() ? gradients[0] : gradients[1]};
+                       });
   };
   two()[0].backward();
   EXPECT_EQ(seen, (std::vector<bool>{true, false}));
@@ -145,10 +148,13 @@ TEST(VariableTest, NodesWithoutGradientArePassedOverUnlessTheyAlwaysRun) {
   for (const RunBackward when : {RunBackward::with_gradient, RunBackward::always}) {
     const Variable w = leaf({2});
     bool ran = false;
-    const Variable early = record_many("early", {w}, {w.data().clone()}, [&ran](const std::vector<Tensor>&) -> Gradients {
-      ran = true;
-      return {Tensor()};
-    }, when)[0];
+    const Variable early = record_many(
+        "early", {w}, {w.data().clone()},
+        [&ran](const std::vector<Tensor>&) -> Gradients {
+          ran = true;
+          return {Tensor()};
+        },
+        when)[0];
     record("late", {w, early}, w.data().clone(), [](const Tensor& dy) -> Gradients { return {dy, Tensor()}; }).backward();
     EXPECT_EQ(ran, when == RunBackward::always);
     EXPECT_EQ(gradient_of(w), (Values{1}));
@@ -173,8 +179,8 @@ TEST(VariableTest, AStridedGradientIsAccepted) {
                   [](const Tensor& dy) -> Gradients { return {dy.transpose(0, 1)}; });
   };
   const Tensor weights = random_tensor({3, 2}, DType::f32, 2);
-  sum(multiply(transposed(scale(w, 2)), Variable(weights))).backward();   // to another operation
-  sum(multiply(transposed(w), Variable(weights))).backward();             // to a leaf
+  sum(multiply(transposed(scale(w, 2)), Variable(weights))).backward();  // to another operation
+  sum(multiply(transposed(w), Variable(weights))).backward();            // to a leaf
   Tensor expected = weights.transpose(0, 1).contiguous().clone();
   for (int64_t i = 0; i < 6; ++i) expected.data<float>()[i] *= 3;
   EXPECT_LT(largest_difference(w.gradient(), expected), 1e-6);  // f32

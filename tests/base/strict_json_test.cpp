@@ -29,9 +29,8 @@ TEST(StrictJsonTest, DeepNestingIsRefusedBeforeItIsBuilt) {
 
 TEST(StrictJsonTest, WhatIsNotJsonIsRefused) {
   for (const char* text : {"", "{", "{} {}", "nul", "{\"a\": 1e999}", "\"\xff\"", "{'a': 1}"})
-    EXPECT_NE(
-        error_message(ExitCode::bad_data, [&] { parse_strict_json(text, "file"); }).find("file: is not valid JSON"),
-        std::string::npos)
+    EXPECT_NE(error_message(ExitCode::bad_data, [&] { parse_strict_json(text, "file"); }).find("file: is not valid JSON"),
+              std::string::npos)
         << text;
 }
 

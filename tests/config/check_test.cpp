@@ -1,8 +1,8 @@
 #include "config/check.h"
 
-#include "tests/test_support.h"
-#include "config/train_config.h"
 #include "config/reading.h"
+#include "config/train_config.h"
+#include "tests/test_support.h"
 
 namespace echo {
 namespace {
@@ -19,9 +19,7 @@ const char* const kSmall =
 
 TrainConfig small() { return read_config_text(kSmall, "x.yaml").config; }
 
-TEST(ConfigCheckTest, AUsableConfigurationHasNoProblem) {
-  EXPECT_EQ(validate_config(small()), std::vector<std::string>{});
-}
+TEST(ConfigCheckTest, AUsableConfigurationHasNoProblem) { EXPECT_EQ(validate_config(small()), std::vector<std::string>{}); }
 
 TEST(ConfigCheckTest, EachRangeAndContradictionIsNamedByItsKey) {
   const std::pair<const char*, const char*> cases[] = {
@@ -69,8 +67,7 @@ TEST(ConfigCheckTest, EachRangeAndContradictionIsNamedByItsKey) {
     EXPECT_NE(lines[0].find(concat(": ", key, ": ")), std::string::npos) << lines[0];
     EXPECT_TRUE(lines[0].starts_with("command line: ") || lines[0].starts_with("x.yaml:")) << lines[0];
   }
-  const std::vector<std::string> in_file =
-      check_config(read_config_text(std::string(kSmall) + "adam_beta1: 1\n", "x.yaml"));
+  const std::vector<std::string> in_file = check_config(read_config_text(std::string(kSmall) + "adam_beta1: 1\n", "x.yaml"));
   EXPECT_EQ(in_file, std::vector<std::string>{"x.yaml:10: adam_beta1: is 1.0; a value from 0 to below 1 is expected"});
 }
 
@@ -84,8 +81,7 @@ std::vector<std::string> keys_of(const TrainConfig& config) {
 TEST(ConfigCheckTest, EachModeNamesWhatItCannotDoWithout) {
   using Keys = std::vector<std::string>;
   TrainConfig config;
-  EXPECT_EQ(keys_of(config),
-            (Keys{"data.epoch_tokens", "data.path", "teacher.model_name_or_path", "student.plan.method"}));
+  EXPECT_EQ(keys_of(config), (Keys{"data.epoch_tokens", "data.path", "teacher.model_name_or_path", "student.plan.method"}));
   config.mode = Mode::continue_training;
   EXPECT_EQ(keys_of(config), (Keys{"data.epoch_tokens", "data.path", "student.model_name_or_path"}));
   config.mode = Mode::pretrain;
@@ -109,17 +105,12 @@ TEST(ConfigCheckTest, AnArchitectureThatDoesNotFitTogetherIsNamed) {
   using Keys = std::vector<std::string>;
   EXPECT_EQ(keys([](TrainConfig& c) { c.model.num_key_value_heads = 3; }), Keys{"model.num_key_value_heads"});
   EXPECT_EQ(keys([](TrainConfig& c) { c.model.hidden_size = 66; }), Keys{"model.num_attention_heads"});
-  EXPECT_EQ(keys([](TrainConfig& c) { c.model.hidden_size = 12; }), Keys{"model.num_attention_heads"})
-      << "heads of width 3";
+  EXPECT_EQ(keys([](TrainConfig& c) { c.model.hidden_size = 12; }), Keys{"model.num_attention_heads"}) << "heads of width 3";
   EXPECT_EQ(keys([](TrainConfig& c) { c.model.head_dim = 5; }), Keys{"model.head_dim"});
   EXPECT_EQ(keys([](TrainConfig& c) { c.model.hidden_size = -8; }), Keys{"model.hidden_size"});
   EXPECT_EQ(keys([](TrainConfig& c) { c.data.sequence_length = 4096; }), Keys{"data.sequence_length"});
   EXPECT_EQ(keys([](TrainConfig& c) { c.student.leader_map = {0, 0, 0}; }), Keys{"student.leader_map"});
-  EXPECT_EQ(keys([](TrainConfig& c) {
-              c.student.leader_map = {0, 2};
-            }),
-            Keys{"student.leader_map"})
-      << "points forward";
+  EXPECT_EQ(keys([](TrainConfig& c) { c.student.leader_map = {0, 2}; }), Keys{"student.leader_map"}) << "points forward";
   EXPECT_EQ(keys([](TrainConfig& c) {
               c.model.num_hidden_layers = 3;
               c.student.leader_map = {0, 0, 1};

@@ -3,10 +3,10 @@
 #include <optional>
 
 #include "base/file.h"
-#include "tests/test_support.h"
 #include "config/check.h"
 #include "config/reading.h"
 #include "hub/paths.h"
+#include "tests/test_support.h"
 
 namespace echo {
 namespace {
@@ -85,19 +85,17 @@ TEST(ConfigPathsTest, InputsAreFoundAsGivenAndInTheSharedFolder) {
 TEST(ConfigPathsTest, MissingInputsAreExitCode66WithTheWaysToProvideThem) {
   TemporaryFolder folder;
   const Environment shared("ECHOATT_SHARED", folder.path().string());
-  const std::string weights = error_message(
-      ExitCode::input_missing, [] { resolve_model("Organisation/No-Such-Model", "teacher.model_name_or_path"); });
-  for (const std::string& part :
-       {std::string("teacher.model_name_or_path: Organisation/No-Such-Model: no such folder"),
-        std::string("models/No-Such-Model, "), (folder / "models/No-Such-Model").string(),
-        std::string("../shared/models/No-Such-Model"),
-        std::string("hf download Organisation/No-Such-Model --local-dir models/No-Such-Model"),
-        std::string("ln -s DIR"), std::string("teacher.model_name_or_path=DIR")})
+  const std::string weights =
+      error_message(ExitCode::input_missing, [] { resolve_model("Organisation/No-Such-Model", "teacher.model_name_or_path"); });
+  for (const std::string& part : {std::string("teacher.model_name_or_path: Organisation/No-Such-Model: no such folder"),
+                                  std::string("models/No-Such-Model, "), (folder / "models/No-Such-Model").string(),
+                                  std::string("../shared/models/No-Such-Model"),
+                                  std::string("hf download Organisation/No-Such-Model --local-dir models/No-Such-Model"),
+                                  std::string("ln -s DIR"), std::string("teacher.model_name_or_path=DIR")})
     EXPECT_NE(weights.find(part), std::string::npos) << part << "\nin\n" << weights;
   const std::string local = error_message(ExitCode::input_missing, [] { resolve_model("models/none", "--model"); });
   EXPECT_EQ(local.find("hf download"), std::string::npos) << local;
-  const std::string data =
-      error_message(ExitCode::input_missing, [] { resolve_input("no/such/*.jsonl", "data.path"); });
+  const std::string data = error_message(ExitCode::input_missing, [] { resolve_input("no/such/*.jsonl", "data.path"); });
   EXPECT_NE(data.find("data.path: no/such/*.jsonl: no such file or folder"), std::string::npos) << data;
   error_message(ExitCode::input_missing, [] { resolve_input("", "data.path"); });
   error_message(ExitCode::input_missing, [] { resolve_model("", "data.path"); });
@@ -106,8 +104,7 @@ TEST(ConfigPathsTest, MissingInputsAreExitCode66WithTheWaysToProvideThem) {
 TEST(ConfigPathsTest, TheStoryRecipeFindsItsTeacherAndText) {
   if (!shared_folder()) GTEST_SKIP() << kNoSharedFolder;
   const TrainConfig config = load_config("configs/stories12L_kd.yaml");
-  EXPECT_TRUE(
-      fs::exists(resolve_model(config.teacher.model_name_or_path, "teacher.model_name_or_path") / "config.json"));
+  EXPECT_TRUE(fs::exists(resolve_model(config.teacher.model_name_or_path, "teacher.model_name_or_path") / "config.json"));
   EXPECT_TRUE(fs::exists(resolve_input(config.data.path, "data.path")));
 }
 

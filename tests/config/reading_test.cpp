@@ -1,14 +1,14 @@
-#include "config/train_config.h"
+#include "config/reading.h"
 
 #include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
-#include "tests/test_support.h"
 #include "config/check.h"
-#include "config/reading.h"
+#include "config/train_config.h"
 #include "config/yaml_reader.h"
+#include "tests/test_support.h"
 
 namespace echo {
 namespace {
@@ -74,8 +74,7 @@ TEST(ConfigReadingTest, EveryTypeOfValueIsRead) {
 }
 
 TEST(ConfigReadingTest, AnUnknownKeyIsNamedWithFileLineAndTheNearestKnownOne) {
-  EXPECT_EQ(problem("seed: 1\nlearning_rat: 1e-4\n"),
-            "x.yaml:2: learning_rat: unknown key; did you mean learning_rate?");
+  EXPECT_EQ(problem("seed: 1\nlearning_rat: 1e-4\n"), "x.yaml:2: learning_rat: unknown key; did you mean learning_rate?");
   EXPECT_EQ(problem("teacher:\n  model_name_or_pth: a\n"),
             "x.yaml:2: teacher.model_name_or_pth: unknown key; did you mean teacher.model_name_or_path?");
   EXPECT_EQ(problem("techer:\n  dtype: auto\n"), "x.yaml:1: techer: unknown key; did you mean teacher?");
@@ -119,14 +118,12 @@ TEST(ConfigReadingTest, AnAliasIsRefusedWithoutBeingExpanded) {
   }
   const ConfigReading reading = read_config_text(bomb + "seed: *z\n", "x.yaml");
   EXPECT_EQ(reading.problems.size(), 27u);
-  EXPECT_EQ(reading.problems.back().find("x.yaml:27: seed: an alias (*name) is not accepted"), 0u)
-      << reading.problems.back();
+  EXPECT_EQ(reading.problems.back().find("x.yaml:27: seed: an alias (*name) is not accepted"), 0u) << reading.problems.back();
 }
 
 TEST(ConfigReadingTest, ValuesOfAnotherTypeAreRefused) {
   for (const char* text : {"yes", "no", "on", "off", "True", "TRUE", "y", "1", "0"})
-    expect_problem(concat("report: ", text, "\n"),
-                   "x.yaml:1: report: ", "is not a truth value; true or false is expected");
+    expect_problem(concat("report: ", text, "\n"), "x.yaml:1: report: ", "is not a truth value; true or false is expected");
   expect_problem("report: \"true\"\n", "x.yaml:1: report: ", "in quotes is text");
   expect_problem("seed: 010\n", "x.yaml:1: seed: ", "begins with 0, which YAML may read as octal");
   expect_problem("learning_rate: 00.5\n", "x.yaml:1: learning_rate: ", "begins with 0");
@@ -138,8 +135,7 @@ TEST(ConfigReadingTest, ValuesOfAnotherTypeAreRefused) {
   expect_problem("seed: 9223372036854775808\n", "x.yaml:1: seed: ", "does not fit into 64 bits");
   expect_problem("seed: 1e99999999999999999999\n", "x.yaml:1: seed: ", "does not fit into 64 bits");
   for (const char* text : {".nan", "nan", ".inf", "-.inf", "inf", "Infinity", "0x1p3", "1e"})
-    expect_problem(concat("learning_rate: ", text, "\n"),
-                   "x.yaml:1: learning_rate: ", "is not a finite decimal number");
+    expect_problem(concat("learning_rate: ", text, "\n"), "x.yaml:1: learning_rate: ", "is not a finite decimal number");
   expect_problem("learning_rate: 1e999\n", "x.yaml:1: learning_rate: ", "is too large");
   expect_problem("learning_rate: 1e-999\n", "x.yaml:1: learning_rate: ", "is too close to 0");
   expect_problem("seed:\nreport: true\n", "x.yaml:1: seed: ", "has no value");
@@ -149,8 +145,7 @@ TEST(ConfigReadingTest, ValuesOfAnotherTypeAreRefused) {
   expect_problem("output_dir: \"a\\nb\"\n", "x.yaml:1: output_dir: ", "control character or a line break");
   expect_problem("output_dir: [a]\n", "x.yaml:1: output_dir: ", "a list is given; text is expected");
   expect_problem("seed: {a: 1}\n", "x.yaml:1: seed: ", "a mapping (nested keys) is given");
-  expect_problem("teacher: 3\n",
-                 "x.yaml:1: teacher: ", "is not a section; nested keys such as teacher.model_name_or_path");
+  expect_problem("teacher: 3\n", "x.yaml:1: teacher: ", "is not a section; nested keys such as teacher.model_name_or_path");
   expect_problem("teacher:\nseed: 1\n", "x.yaml:1: teacher: ", "is empty");
   expect_problem("student: {leader_map: 3}\n", "x.yaml:1: student.leader_map: ", "a list of whole numbers");
   expect_problem("student: {leader_map: [0, 01]}\n",
@@ -179,9 +174,7 @@ TEST(ConfigReadingTest, AllProblemsAreReportedAtOnceWithExitCode78) {
   TemporaryFolder folder;
   const fs::path path = folder / "x.yaml";
   write(path, "sed: 1\nreport: yes\nadam_beta1: 2\nteacher: {dtype: f32}\n");
-  const std::string message = error_message(ExitCode::config, [&] {
-    load_config(path, {"warmup_ratio=-1", "data.pth=a"});
-  });
+  const std::string message = error_message(ExitCode::config, [&] { load_config(path, {"warmup_ratio=-1", "data.pth=a"}); });
   const std::string file = path.string();
   for (const std::string& part :
        {file + ":1: sed: unknown key; did you mean seed?", file + ":2: report: ", file + ":3: adam_beta1: is 2.0",
@@ -213,15 +206,14 @@ TEST(ConfigReadingTest, AMissingFileIsExitCode66) {
 }
 
 TEST(ConfigReadingTest, AnEndlessFileIsRefused) {
-  EXPECT_NE(error_message(ExitCode::config, [] { load_config("/dev/zero"); }).find("is larger than"),
-            std::string::npos);
+  EXPECT_NE(error_message(ExitCode::config, [] { load_config("/dev/zero"); }).find("is larger than"), std::string::npos);
 }
 
 TEST(ConfigOverrideTest, TheCommandLineComesBeforeTheFileAndTheLaterOneBeforeTheEarlier) {
-  const ConfigReading reading = read_config_text(
-      "seed: 1\nlearning_rate: 1e-4\ndata: {path: a}\n", "x.yaml",
-      {"seed=2", "seed=3", "data.path=b c: #d", "student.leader_map=[0, 0]", "data.validation_path=*.jsonl",
-       "tokenizer=", "output_dir=\"quoted\"", "data.set_names=[A, 'B']", "mode=pretrain", "report=false"});
+  const ConfigReading reading =
+      read_config_text("seed: 1\nlearning_rate: 1e-4\ndata: {path: a}\n", "x.yaml",
+                       {"seed=2", "seed=3", "data.path=b c: #d", "student.leader_map=[0, 0]", "data.validation_path=*.jsonl",
+                        "tokenizer=", "output_dir=\"quoted\"", "data.set_names=[A, 'B']", "mode=pretrain", "report=false"});
   ASSERT_TRUE(reading.problems.empty()) << reading.problems.front();
   EXPECT_EQ(reading.config.seed, 3);
   EXPECT_EQ(reading.config.learning_rate, 1e-4);
@@ -239,9 +231,8 @@ TEST(ConfigOverrideTest, OverridesAreAsStrictAsTheFileAndNamed) {
             "command line: seed=010: seed: \"010\" begins with 0, which YAML may read as octal; write it without "
             "leading zeros");
   EXPECT_EQ(problem("seed: 1\n", {"sead=1"}), "command line: sead=1: sead: unknown key; did you mean seed?");
-  for (const char* argument :
-       {"report=yes", "seed=", "seed=1 2", "seed=[1", "learning_rate=.nan", "student.leader_map=0", "teacher=x", "seed",
-        "=3", "data.path=\xFF", "data.path=[a]", "seed=*a", "seed=1\n---\n2"}) {
+  for (const char* argument : {"report=yes", "seed=", "seed=1 2", "seed=[1", "learning_rate=.nan", "student.leader_map=0",
+                               "teacher=x", "seed", "=3", "data.path=\xFF", "data.path=[a]", "seed=*a", "seed=1\n---\n2"}) {
     const std::string line = problem("seed: 1\n", {argument});
     EXPECT_TRUE(line.starts_with("command line: ")) << line;
     EXPECT_EQ(line.find('\n'), std::string::npos) << line;

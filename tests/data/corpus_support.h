@@ -9,9 +9,9 @@
 #include "base/file.h"
 #include "base/random.h"
 #include "data/document_source.h"
+#include "data/zstd_writer.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/training.h"
-#include "data/zstd_writer.h"
 
 namespace echo {
 

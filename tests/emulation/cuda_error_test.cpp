@@ -27,12 +27,12 @@ std::string message_of(cudaError_t status) {
 
 TEST(CudaErrorTest, EachKindNamesTheCallAndItsRemedy) {
   EXPECT_EQ(message_of(cudaSuccess), "no error");
-  for (const auto& [status, remedy] : {std::pair(cudaErrorInsufficientDriver, "driver is too old"),
-                                       std::pair(cudaErrorNoKernelImageForDevice, "make SM=90"),
-                                       std::pair(cudaErrorInvalidDeviceFunction, "no code for this GPU"),
-                                       std::pair(cudaErrorUnsupportedPtxVersion, "no code for this GPU"),
-                                       std::pair(cudaErrorDevicesUnavailable, "another process has the GPU"),
-                                       std::pair(cudaErrorMemoryAllocation, "nvidia-smi")}) {
+  for (const auto& [status, remedy] :
+       {std::pair(cudaErrorInsufficientDriver, "driver is too old"), std::pair(cudaErrorNoKernelImageForDevice, "make SM=90"),
+        std::pair(cudaErrorInvalidDeviceFunction, "no code for this GPU"),
+        std::pair(cudaErrorUnsupportedPtxVersion, "no code for this GPU"),
+        std::pair(cudaErrorDevicesUnavailable, "another process has the GPU"),
+        std::pair(cudaErrorMemoryAllocation, "nvidia-smi")}) {
     const std::string message = message_of(status);
     EXPECT_EQ(message.find("launch of a kernel: "), 0u) << message;
     EXPECT_NE(message.find(remedy), std::string::npos) << message;
@@ -41,10 +41,12 @@ TEST(CudaErrorTest, EachKindNamesTheCallAndItsRemedy) {
 
 TEST(CudaErrorTest, AKernelThatDoesNotStartIsNamedAsInTheSource) {
   const auto message = [](const char* name) {
-    return error_message(ExitCode::device, [&] { cuda::check_launch(cudaErrorInvalidValue, name, dim3(4, 2), dim3(128), 512); });
+    return error_message(ExitCode::device,
+                         [&] { cuda::check_launch(cudaErrorInvalidValue, name, dim3(4, 2), dim3(128), 512); });
   };
-  EXPECT_EQ(message("_ZN4echo6kernelIfEEvPKfi").find(
-                "launch of void echo::kernel<float>(float const*, int) (grid 4 x 2 x 1, block 128, 512 bytes of shared memory): "),
+  EXPECT_EQ(message("_ZN4echo6kernelIfEEvPKfi")
+                .find("launch of void echo::kernel<float>(float const*, int) (grid 4 x 2 x 1, block 128, 512 bytes of shared "
+                      "memory): "),
             0u);
   EXPECT_EQ(message(nullptr).find("launch of a kernel (grid 4"), 0u);
   EXPECT_EQ(message("main").find("launch of main (grid 4"), 0u);
@@ -121,14 +123,15 @@ TEST(CudaSmallGpuDeathTest, HeadsThatAreTooWideAreRefusedByTheirWidth) {
       const Tensor x = Tensor::zeros({1, 3, 1, width}, DType::f32, gpu);
       Tensor o = Tensor::zeros(x.shape(), DType::f32, gpu), lse = Tensor::zeros({1, 1, 3}, DType::f32, gpu);
       std::fprintf(stderr, "width %d: %s\n", int(width), error_message(ExitCode::internal, [&] {
-        kernels::attention_forward(o, lse, x, x, x, Tensor(), 1);
-        fail(ExitCode::internal, "done");
-      }).c_str());
+                                                           kernels::attention_forward(o, lse, x, x, x, Tensor(), 1);
+                                                           fail(ExitCode::internal, "done");
+                                                         }).c_str());
     }
     std::exit(testing::Test::HasFailure() ? 1 : 0);
   };
   EXPECT_EXIT(attend(), testing::ExitedWithCode(0),
-              "width 128: done\n.*width 160: .*heads of width 160 need 103936 bytes of shared memory, this GPU has 101376; write device: cpu");
+              "width 128: done\n.*width 160: .*heads of width 160 need 103936 bytes of shared memory, this GPU has 101376; "
+              "write device: cpu");
 }
 
 TEST(CudaDeviceTest, AutoTakesTheGpuAndSaysSo) {

@@ -41,8 +41,8 @@ struct Barrier {
   uint64_t generation = 0;
 };
 
-// What a warp's lanes hand each other, for one mask. Two sets of slots: a lane may be in the next exchange while another still reads
-// the last one.
+// What a warp's lanes hand each other, for one mask. Two sets of slots: a lane may be in the next exchange while another still
+// reads the last one.
 struct Exchange {
   Barrier barrier;
   std::array<std::array<std::byte, kWarp * kExchangeBytes>, 2> slots;
@@ -326,7 +326,8 @@ void wait_deferred(Channel channel, int groups_in_flight) {
   }
 }
 
-// ---- mbarrier: its state is in shared memory, where kernels put it -----------------------------------------------------------
+// ---- mbarrier: its state is in shared memory, where kernels put it
+// -----------------------------------------------------------
 namespace {
 
 struct TransferBarrier {

@@ -6,11 +6,12 @@
 #include <string>
 
 // Runs the threads of a CUDA block as fibers of one host thread, so that kernels compiled by the host's compiler can be tested
-// on a machine without a GPU. A fiber runs until it waits: at a barrier of the block, or of its warp, which every exchange between
-// lanes is. Shared memory lies on the heap at its exact size and is filled with NaN bits before each block.
-// Blocks run one after another, and threads in the order that the environment variable CUDA_EMULATION_ORDER names at the launch:
-// forward (the default), reverse, or random:SEED, which changes after every round. A kernel whose results depend on the order misses
-// a barrier.
+// on a machine without a GPU. A fiber runs until it waits: at a barrier of the block, or of its warp, which every exchange
+// between lanes is. Shared memory lies on the heap at its exact size and is filled with NaN bits before each block.
+// Blocks run one after another, and threads in the order that the environment variable CUDA_EMULATION_ORDER names at the
+// launch:
+// forward (the default), reverse, or random:SEED, which changes after every round. A kernel whose results depend on the order
+// misses a barrier.
 // Throws std::runtime_error when threads wait for each other for ever, or a lane has left before an exchange that names it.
 namespace cuda_emulation {
 
@@ -25,21 +26,22 @@ void run_grid(Index3 grid, Index3 block, size_t shared_bytes, const std::functio
 
 // ---- for kernels ----
 std::byte* dynamic_shared_memory();
-// Waits for all threads of the block that have not returned; for `count` threads (bar.sync id, count) at a named barrier. Threads that
-// only arrive (bar.arrive) do not wait.
+// Waits for all threads of the block that have not returned; for `count` threads (bar.sync id, count) at a named barrier.
+// Threads that only arrive (bar.arrive) do not wait.
 void block_barrier();
 void named_barrier(int id, int count, bool wait);
 int lane();
 
-// Each lane of `mask` hands in `bytes` (at most kExchangeBytes) and waits for the others. Returns what they handed in: lane i's at
-// i * kExchangeBytes, valid until this thread's next exchange with the same mask.
+// Each lane of `mask` hands in `bytes` (at most kExchangeBytes) and waits for the others. Returns what they handed in: lane i's
+// at i * kExchangeBytes, valid until this thread's next exchange with the same mask.
 inline constexpr size_t kExchangeBytes = 64;
 const std::byte* exchange(uint32_t mask, const void* mine, size_t bytes);
 
 int thread_number();  // in the block
 
-// Work that hardware does beside the program: copies (cp.async), stores (cp.async.bulk to global memory), products of a warpgroup. Here
-// it is done as late as the program allows, when the group that it belongs to is waited for by the same thread (a missing wait shows).
+// Work that hardware does beside the program: copies (cp.async), stores (cp.async.bulk to global memory), products of a
+// warpgroup. Here it is done as late as the program allows, when the group that it belongs to is waited for by the same thread
+// (a missing wait shows).
 enum class Channel { copies, stores, products };
 void defer(Channel channel, std::function<void()> work);
 void commit(Channel channel);

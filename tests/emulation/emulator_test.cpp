@@ -58,7 +58,9 @@ __global__ void half_waits() {
   if (threadIdx.x < 32) wait_barrier(1, 64);
 }
 
-TEST(CudaEmulationTest, ThreadsThatWaitForEverAreAnError) { EXPECT_THROW(launch(half_waits, 1, 64, 0, stream()), std::runtime_error); }
+TEST(CudaEmulationTest, ThreadsThatWaitForEverAreAnError) {
+  EXPECT_THROW(launch(half_waits, 1, 64, 0, stream()), std::runtime_error);
+}
 
 __global__ void leave_early(float* out) {
   if (threadIdx.x == 3) return;
@@ -77,7 +79,12 @@ TEST(CudaEmulationTest, HostMemoryIsNotAKernelsArgument) {
 
 TEST(CudaEmulationDeathTest, TheHostCannotReadDeviceMemory) {
   DeviceFloats out(std::vector<float>(32));
-  EXPECT_DEATH({ volatile float value = out.data[0]; (void)value; }, "");
+  EXPECT_DEATH(
+      {
+        volatile float value = out.data[0];
+        (void)value;
+      },
+      "");
 }
 
 __global__ void copy_through(float* out, const float* in, bool wait) {

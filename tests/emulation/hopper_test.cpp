@@ -1,4 +1,5 @@
-// The emulated device's copy engine, its barriers and its products of warpgroups: what they compute, and the mistakes they show.
+// The emulated device's copy engine, its barriers and its products of warpgroups: what they compute, and the mistakes they
+// show.
 #include <gtest/gtest.h>
 
 #include <stdexcept>
@@ -27,7 +28,8 @@ CUtensorMap map_of(const Tensor& tensor, int rows) {
 
 enum class Mistake { none, no_wait_for_tiles, no_wait_for_products };
 
-// c = a b^T, a^T b^T, a b or a^T b for a and b of 64 x 64, by one warpgroup; k = 64 in four products. a comes from shared memory.
+// c = a b^T, a^T b^T, a b or a^T b for a and b of 64 x 64, by one warpgroup; k = 64 in four products. a comes from shared
+// memory.
 template <bool kTransposeA, bool kTransposeB>
 __global__ void multiply(float* c, const CUtensorMap a_map, const CUtensorMap b_map, Mistake mistake) {
   unsigned char* const tiles = shared_memory();
@@ -99,7 +101,8 @@ TEST(CudaHopperEmulationTest, BeyondATensorThereAreZeros) {
   }
 }
 
-// Adds the block's 16 numbers to what is there twice, or replaces it first; the number in shared memory changes after the store.
+// Adds the block's 16 numbers to what is there twice, or replaces it first; the number in shared memory changes after the
+// store.
 __global__ void store(float* out, bool add, bool wait) {
   float* const shared = shared_memory<float>();
   for (int i = 0; i < 4; ++i) shared[i] = float(i);

@@ -56,7 +56,9 @@ TEST(CudaMatmulLibraryTest, AFailureNamesTheCallTheStatusAndTheShapes) {
   EXPECT_EQ(emulated_cublas_lt.answers, 0);
   emulated_cublas_lt.answers = 2;
   const std::string message = error_message(ExitCode::device, [] { multiply(37, 41, 43, DType::bf16); });
-  EXPECT_EQ(message, "matmul: cublasLtMatmul failed with cuBLAS status 13 (emulated status) for a, transposed b, m 37, n 41, k 43, bf16 -> f32");
+  EXPECT_EQ(message,
+            "matmul: cublasLtMatmul failed with cuBLAS status 13 (emulated status) for a, transposed b, m 37, n 41, k 43, bf16 "
+            "-> f32");
 }
 
 TEST(CudaMatmulLibraryTest, AFailedDeviceDoesNotHideTheLibrarysError) {

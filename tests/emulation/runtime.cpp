@@ -1,5 +1,5 @@
-// The CUDA runtime of the emulated device: memory in one reserved range that is accessible to kernels and copies only, everything done
-// in order, and at once but for copies from the host. Variables of the environment make it another machine:
+// The CUDA runtime of the emulated device: memory in one reserved range that is accessible to kernels and copies only,
+// everything done in order, and at once but for copies from the host. Variables of the environment make it another machine:
 //   CUDA_EMULATION_DEVICES=N       how many devices there are (1), of which a process uses one
 //   CUDA_EMULATION_CAPABILITY=75   their compute capability (90), times ten
 //   CUDA_EMULATION_SHARED=N        the most shared memory of a block, in KiB (227)
@@ -42,7 +42,8 @@ constexpr size_t kPage = 4096;
 constexpr size_t kFilled = 8 << 20;
 constexpr size_t kDistance = 256;  // between two allocations, and what each is aligned to
 
-// The device's memory, taken from its beginning on, so that little has to be protected; fresh and reused memory is filled with NaN bits.
+// The device's memory, taken from its beginning on, so that little has to be protected; fresh and reused memory is filled with
+// NaN bits.
 struct Memory {
   std::byte* base = nullptr;
   size_t used = 0;
@@ -147,7 +148,8 @@ cudaError_t enqueue(Work work) {
 namespace cuda_emulation {
 
 void submit(dim3 grid, dim3 block, size_t shared_bytes, std::function<void()> kernel) {
-  if (shared_bytes > size_t(shared_limit())) throw std::runtime_error("emulated launch: more shared memory than the device has");
+  if (shared_bytes > size_t(shared_limit()))
+    throw std::runtime_error("emulated launch: more shared memory than the device has");
   enqueue([=] {
     const Access access;
     run_grid(grid, block, shared_bytes, kernel);
@@ -155,7 +157,8 @@ void submit(dim3 grid, dim3 block, size_t shared_bytes, std::function<void()> ke
 }
 
 void check_device_pointer(const void* address) {
-  if (address != nullptr && !memory().holds(address)) throw std::runtime_error("emulated launch: a pointer is not device memory");
+  if (address != nullptr && !memory().holds(address))
+    throw std::runtime_error("emulated launch: a pointer is not device memory");
 }
 
 }  // namespace cuda_emulation
@@ -181,7 +184,9 @@ cudaError_t cudaSetDevice(int device) {
 cudaError_t cudaDriverGetVersion(int* version) { return *version = setting("CUDA_EMULATION_DRIVER", 13000), cudaSuccess; }
 cudaError_t cudaRuntimeGetVersion(int* version) { return *version = 13000, cudaSuccess; }
 cudaError_t cudaGetLastError() { return cudaSuccess; }
-const char* cudaGetErrorString(cudaError_t error) { return error == cudaErrorMemoryAllocation ? "out of memory" : "emulated error"; }
+const char* cudaGetErrorString(cudaError_t error) {
+  return error == cudaErrorMemoryAllocation ? "out of memory" : "emulated error";
+}
 const char* cudaGetErrorName(cudaError_t) { return "cudaErrorEmulated"; }
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
   *total_bytes = kReserved;
@@ -207,7 +212,8 @@ cudaError_t make_memory(void** address, size_t bytes) {
   const Access access;
   device.protect(PROT_READ | PROT_WRITE);  // the range may just have grown
   ASAN_UNPOISON_MEMORY_REGION(*address, bytes);
-  // NaN, so that memory that was never written shows. Workspaces are left untouched: protecting pages that exist costs time at each launch.
+  // NaN, so that memory that was never written shows. Workspaces are left untouched: protecting pages that exist costs time at
+  // each launch.
   if (bytes <= kFilled) std::memset(*address, 0xff, bytes);
   ASAN_POISON_MEMORY_REGION(static_cast<std::byte*>(*address) + bytes, reserved - bytes);
   device.live[*address] = reserved;
@@ -240,7 +246,9 @@ cudaError_t cudaFreeAsync(void* address, cudaStream_t) {
   return capture->freed.push_back(address), cudaSuccess;
 }
 
-cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) { return std::swap(*mode, capture_mode), cudaSuccess; }
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  return std::swap(*mode, capture_mode), cudaSuccess;
+}
 cudaError_t cudaMalloc(void** address, size_t bytes) {
   if (capture != nullptr && capture_mode != cudaStreamCaptureModeRelaxed) return invalidate_capture();
   return make_memory(address, bytes);

@@ -9,13 +9,14 @@
 
 #include "tests/kernels/random_tensor.h"
 
-// One case on the CPU in f64 and on a GPU in f32 or bf16. Suites that use it have Cuda in their name: `make test` runs those on the
-// emulated device, and on a real one where there is one.
+// One case on the CPU in f64 and on a GPU in f32 or bf16. Suites that use it have Cuda in their name: `make test` runs those on
+// the emulated device, and on a real one where there is one.
 namespace echo {
 
 inline constexpr Device kCuda{DeviceKind::cuda, 0};
 
-// Where and in which dtype a case runs. Its inputs are rounded to `rounded_to` first, so that both sides start from the same numbers.
+// Where and in which dtype a case runs. Its inputs are rounded to `rounded_to` first, so that both sides start from the same
+// numbers.
 struct ParitySetting {
   Device device;
   DType dtype = DType::f64;
@@ -42,8 +43,8 @@ struct ParitySetting {
 // Returns the tensors that are compared.
 using ParityCase = std::function<std::vector<Tensor>(const ParitySetting&)>;
 
-// Runs a case on the GPU three times, the emulated device taking its threads forward, in reverse and in random order: the results
-// must be the same bits. Returns them on the CPU.
+// Runs a case on the GPU three times, the emulated device taking its threads forward, in reverse and in random order: the
+// results must be the same bits. Returns them on the CPU.
 inline std::vector<Tensor> run_on_cuda(const ParityCase& body, DType dtype) {
   std::vector<Tensor> first;
   for (const char* order : {"forward", "reverse", "random:7"}) {
@@ -73,8 +74,8 @@ inline void expect_parity(const ParityCase& body, DType dtype, double tolerance)
     ASSERT_EQ(expected[i].shape(), actual[i].shape());
     const double scale = std::max(largest_magnitude(expected[i]), 1e-30);
     const double difference = largest_difference(expected[i], actual[i]) / scale;
-    EXPECT_TRUE(difference <= tolerance) << dtype << " output " << i << ' ' << expected[i].shape() << " differs by " << difference
-                                         << " of its largest entry, expected at most " << tolerance;
+    EXPECT_TRUE(difference <= tolerance) << dtype << " output " << i << ' ' << expected[i].shape() << " differs by "
+                                         << difference << " of its largest entry, expected at most " << tolerance;
   }
 }
 

@@ -38,8 +38,8 @@ TEST(EmbeddingTest, GradientsOfEqualIdsAddUpInTheOrderOfPositions) {
     std::vector<double> d = values_of(d_table);
     for (size_t j = 0; j < 2; ++j) {
       EXPECT_EQ(d[0 + j], g[6 + j]);
-      const double in_order = dtype == DType::f64 ? g[j] + g[4 + j] + g[8 + j]
-                                                  : double(float(float(g[j]) + float(g[4 + j])) + float(g[8 + j]));
+      const double in_order =
+          dtype == DType::f64 ? g[j] + g[4 + j] + g[8 + j] : double(float(float(g[j]) + float(g[4 + j])) + float(g[8 + j]));
       EXPECT_EQ(d[2 + j], in_order) << dtype;
       EXPECT_EQ(d[4 + j], 0);
       EXPECT_EQ(d[6 + j], g[2 + j]);
@@ -70,17 +70,19 @@ TEST(EmbeddingTest, IdsOutsideTheVocabularyAreNamed) {
     const Tensor ids = Tensor::from(std::vector<int32_t>{0, 3, bad});
     const std::string expected = concat("id ", bad, " at position 2, vocabulary 4");
     EXPECT_NE(error_message(ExitCode::internal, [&] { embedding_forward(y, ids, table); }).find(expected), std::string::npos);
-    EXPECT_NE(error_message(ExitCode::internal, [&] { embedding_backward(d_table, GradientMode::overwrite, y, ids); })
-                  .find(expected),
-              std::string::npos);
+    EXPECT_NE(
+        error_message(ExitCode::internal, [&] { embedding_backward(d_table, GradientMode::overwrite, y, ids); }).find(expected),
+        std::string::npos);
   }
   const Tensor ids = Tensor::from(std::vector<int64_t>{0, 1, 2});
   EXPECT_NE(error_message(ExitCode::internal, [&] { embedding_forward(y, ids, table); }).find("dtype is i64, accessed as i32"),
             std::string::npos);
   Tensor wrong = Tensor::zeros({3, 3}, DType::f32);
-  EXPECT_NE(error_message(ExitCode::internal, [&] {
-              embedding_forward(wrong, Tensor::from(std::vector<int32_t>{0, 1, 2}), table);
-            }).find("y is f32 (3, 3) for ids i32 (3), table f32 (4, 2)"),
+  EXPECT_NE(error_message(ExitCode::internal,
+                          [&] {
+                            embedding_forward(wrong, Tensor::from(std::vector<int32_t>{0, 1, 2}), table);
+                          })
+                .find("y is f32 (3, 3) for ids i32 (3), table f32 (4, 2)"),
             std::string::npos);
   Tensor none = Tensor::zeros({0, 2}, DType::f32);
   embedding_forward(none, Tensor::from(std::vector<int32_t>{}), table);

@@ -19,7 +19,9 @@ inline Tensor random_tensor(const Shape& shape, DType dtype, uint64_t seed, doub
 }
 
 // The elements of a floating tensor, wherever it is, as f64.
-inline std::vector<double> values_of(const Tensor& tensor) { return kernels::cast(tensor.to(Device{}).contiguous(), DType::f64).to_vector<double>(); }
+inline std::vector<double> values_of(const Tensor& tensor) {
+  return kernels::cast(tensor.to(Device{}).contiguous(), DType::f64).to_vector<double>();
+}
 
 // The largest absolute difference of two floating tensors; NaN where either holds one.
 inline double largest_difference(const Tensor& a, const Tensor& b) {

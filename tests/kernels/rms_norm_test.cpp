@@ -56,7 +56,10 @@ TEST(RmsNormTest, FusedSumEqualsAdditionThenNorm) {
     add_rms_norm_forward(sum, y, inverse, x, delta, weight, kEps);
     const std::vector<double> a = values_of(x), b = values_of(delta), total = values_of(sum);
     for (size_t i = 0; i < a.size(); ++i)  // one rounding: half a unit of 2^-52, 2^-23 or 2^-7
-      EXPECT_NEAR(total[i], a[i] + b[i], std::abs(a[i] + b[i]) * (dtype == DType::f64 ? 0x1p-53 : dtype == DType::f32 ? 0x1p-24 : 0x1p-8));
+      EXPECT_NEAR(total[i], a[i] + b[i],
+                  std::abs(a[i] + b[i]) * (dtype == DType::f64   ? 0x1p-53
+                                           : dtype == DType::f32 ? 0x1p-24
+                                                                 : 0x1p-8));
     EXPECT_EQ(largest_difference(y, forward(sum, weight).y), 0);
   }
 }
@@ -127,8 +130,14 @@ TEST(RmsNormTest, WhatDoesNotFitIsRefused) {
   has("weight is (5), expected (4)", [&] { rms_norm_forward(y, inverse, x, Tensor::zeros({5}, DType::f32), kEps); });
   has("x is f32 (4, 3)", [&] { rms_norm_forward(y, inverse, x.transpose(0, 1), weight, kEps); });
   has("x is i32", [&] { rms_norm_forward(y, inverse, Tensor::zeros({3, 4}, DType::i32), weight, kEps); });
-  has("inverse_rms is f32 (2)", [&] { Tensor wrong = inverse.narrow(0, 0, 2); rms_norm_forward(y, wrong, x, weight, kEps); });
-  has("y is bf16", [&] { Tensor wrong = Tensor::empty({3, 4}, DType::bf16); rms_norm_forward(wrong, inverse, x, weight, kEps); });
+  has("inverse_rms is f32 (2)", [&] {
+    Tensor wrong = inverse.narrow(0, 0, 2);
+    rms_norm_forward(y, wrong, x, weight, kEps);
+  });
+  has("y is bf16", [&] {
+    Tensor wrong = Tensor::empty({3, 4}, DType::bf16);
+    rms_norm_forward(wrong, inverse, x, weight, kEps);
+  });
   has("delta is f32 (1, 4)", [&] { add_rms_norm_forward(y, y, inverse, x, Tensor::zeros({1, 4}, DType::f32), weight, kEps); });
   has("dweight is f64", [&] {
     Tensor wrong = Tensor::empty({4}, DType::f64);

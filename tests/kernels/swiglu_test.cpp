@@ -41,7 +41,8 @@ TEST(SwigluTest, ForwardAndBackwardMatchTheFormula) {
 
 TEST(SwigluTest, ExtremeGatesStayFinite) {
   for (const DType dtype : kFloats) {
-    const Tensor gate_up = kernels::cast(Tensor::from(std::vector<double>{-1e4, -90, -88, 88, 90, 1e4, 1, 1, 1, 1, 1, 1}, {1, 12}), dtype);
+    const Tensor gate_up =
+        kernels::cast(Tensor::from(std::vector<double>{-1e4, -90, -88, 88, 90, 1e4, 1, 1, 1, 1, 1, 1}, {1, 12}), dtype);
     const Tensor dy = Tensor::full({1, 6}, 1, dtype);
     Tensor y = Tensor::empty_like(dy), d_gate_up = Tensor::empty_like(gate_up);
     swiglu_forward(y, gate_up);
@@ -75,7 +76,8 @@ TEST(SwigluTest, WhatDoesNotFitIsRefused) {
     Tensor result = Tensor::zeros(y, dtype);
     return error_message(ExitCode::internal, [&] { swiglu_forward(result, Tensor::zeros(gate_up, DType::f32)); });
   };
-  EXPECT_NE(refused({3, 5}, {3, 2}, DType::f32).find("gate_up is f32 (3, 5), expected contiguous (..., 2F)"), std::string::npos);
+  EXPECT_NE(refused({3, 5}, {3, 2}, DType::f32).find("gate_up is f32 (3, 5), expected contiguous (..., 2F)"),
+            std::string::npos);
   EXPECT_NE(refused({3, 4}, {3, 4}, DType::f32).find("y is f32 (3, 4), gate_up is f32 (3, 4)"), std::string::npos);
   EXPECT_NE(refused({3, 4}, {3, 2}, DType::bf16).find("y is bf16"), std::string::npos);
   Tensor none = Tensor::zeros({0, 4}, DType::f32), empty = Tensor::zeros({0, 2}, DType::f32);

@@ -9,9 +9,9 @@
 #include "base/strict_json.h"
 #include "nn/checkpoint_reader.h"
 #include "nn/checkpoint_writer.h"
+#include "tests/test_support.h"
 #include "weight_files/safetensors.h"
 #include "weight_files/torch_archive.h"
-#include "tests/test_support.h"
 
 namespace echo {
 namespace {
@@ -61,8 +61,7 @@ std::string check_refusal(const ModelDescription& model, const NamedTensors& ten
 }
 
 void expect_holds(const CheckpointReader& reader, const NamedTensors& tensors) {
-  for (const auto& [name, tensor] : tensors)
-    EXPECT_EQ(reader.read(name).to_vector<float>(), tensor.to_vector<float>()) << name;
+  for (const auto& [name, tensor] : tensors) EXPECT_EQ(reader.read(name).to_vector<float>(), tensor.to_vector<float>()) << name;
 }
 
 TEST(WeightNamesTest, FollowersHaveNoQueryAndKeyProjection) {
@@ -100,8 +99,7 @@ TEST(CheckpointTest, TheSmallModelsOpenWithTheExpectedShapes) {
   large.check();
   // Tied: both names give the one matrix that is stored.
   EXPECT_TRUE(small.has(std::string(kHeadWeight)));
-  EXPECT_EQ(small.read("lm_head.weight").to_vector<float>(),
-            small.read("model.embed_tokens.weight").to_vector<float>());
+  EXPECT_EQ(small.read("lm_head.weight").to_vector<float>(), small.read("model.embed_tokens.weight").to_vector<float>());
   EXPECT_EQ(small.info("lm_head.weight").shape, (Shape{512, 64}));
   EXPECT_FALSE(small.has("model.layers.5.input_layernorm.weight"));
 }
@@ -114,8 +112,7 @@ TEST(CheckpointTest, Bfloat16WeightsArriveBitForBitAndWidenedExactly) {
   uint64_t header;
   std::memcpy(&header, file.data(), 8);
   const auto entries = nlohmann::json::parse(file.substr(8, header));
-  for (const char* name :
-       {"model.embed_tokens.weight", "model.layers.11.self_attn.q_proj.weight", "model.norm.weight"}) {
+  for (const char* name : {"model.embed_tokens.weight", "model.layers.11.self_attn.q_proj.weight", "model.norm.weight"}) {
     const Tensor stored = reader.read(name);
     ASSERT_EQ(stored.dtype(), DType::bf16);
     Tensor wide = Tensor::empty(stored.shape(), DType::f32);
@@ -227,10 +224,8 @@ TEST(CheckpointTest, AnErrorWhileSavingLeavesNoFilesBehind) {
   for (const WeightFormat format : {WeightFormat::safetensors, WeightFormat::torch_archive}) {
     SaveOptions options;
     options.format = format;
-    EXPECT_EQ(error_message(ExitCode::io, [&] { save_model_folder(parent / "new", model, failing, options); }),
-              "disk full");
-    EXPECT_EQ(error_message(ExitCode::io, [&] { save_model_folder(parent / "empty", model, failing, options); }),
-              "disk full");
+    EXPECT_EQ(error_message(ExitCode::io, [&] { save_model_folder(parent / "new", model, failing, options); }), "disk full");
+    EXPECT_EQ(error_message(ExitCode::io, [&] { save_model_folder(parent / "empty", model, failing, options); }), "disk full");
     EXPECT_FALSE(fs::exists(parent / "new"));
     EXPECT_TRUE(fs::is_empty(parent / "empty"));
   }
@@ -312,8 +307,7 @@ TEST(CheckpointTest, AStudentLacksWhatItsTeacherNeeds) {
   EXPECT_NE(message.find("2 missing: model.layers.2.self_attn.q_proj.weight, model.layers.2.self_attn.k_proj.weight"),
             std::string::npos)
       << message;
-  EXPECT_NE(error_message(ExitCode::bad_data, [&] { reader.read("model.layers.2.self_attn.q_proj.weight"); })
-                .find("no tensor"),
+  EXPECT_NE(error_message(ExitCode::bad_data, [&] { reader.read("model.layers.2.self_attn.q_proj.weight"); }).find("no tensor"),
             std::string::npos);
 }
 
@@ -325,9 +319,8 @@ TEST(CheckpointTest, MissingFoldersAndFilesAreNamed) {
   const TemporaryFolder folder;
   EXPECT_NE(missing(folder.path()).find("holds no config.json"), std::string::npos);
   write_file_atomically(folder / "config.json", to_json(tiny_model()).dump());
-  EXPECT_NE(
-      missing(folder.path()).find("looked for model.safetensors, model.safetensors.index.json, pytorch_model.bin"),
-      std::string::npos);
+  EXPECT_NE(missing(folder.path()).find("looked for model.safetensors, model.safetensors.index.json, pytorch_model.bin"),
+            std::string::npos);
   write_file_atomically(folder / "model.safetensors.index.json",
                         R"({"weight_map": {"a": "model-00001-of-00001.safetensors"}})");
   EXPECT_NE(missing(folder.path()).find("model-00001-of-00001.safetensors: is missing"), std::string::npos);
@@ -336,8 +329,7 @@ TEST(CheckpointTest, MissingFoldersAndFilesAreNamed) {
 TEST(CheckpointTest, IndexesThatDoNotFitAreRefused) {
   const TemporaryFolder folder;
   write_file_atomically(folder / "config.json", to_json(tiny_model()).dump());
-  write_safetensors(folder / "one.safetensors",
-                    {{"a", Tensor::zeros({1}, DType::f32)}, {"b", Tensor::zeros({1}, DType::f32)}});
+  write_safetensors(folder / "one.safetensors", {{"a", Tensor::zeros({1}, DType::f32)}, {"b", Tensor::zeros({1}, DType::f32)}});
   write_safetensors(folder / "two.safetensors", {{"a", Tensor::zeros({1}, DType::f32)}});
   const auto expect_refused = [&](const std::string& index, const std::string& reason) {
     write_file_atomically(folder / "model.safetensors.index.json", index);
@@ -354,8 +346,7 @@ TEST(CheckpointTest, IndexesThatDoNotFitAreRefused) {
   expect_refused(R"({"weight_map": {"a": "one.bin"}})", "not the name of a .safetensors file");
   expect_refused(R"({"weight_map": {"a": ""}})", "not the name of a .safetensors file");
   expect_refused(R"({"weight_map": {"a": "one.safetensors", "a": "one.safetensors"}})", "occurs twice");
-  expect_refused(R"({"weight_map": {"a": "one.safetensors", "c": "one.safetensors"}})",
-                 "tensor c is not in one.safetensors");
+  expect_refused(R"({"weight_map": {"a": "one.safetensors", "c": "one.safetensors"}})", "tensor c is not in one.safetensors");
   expect_refused(R"({"weight_map": {"a": "one.safetensors"}})", "tensor b of one.safetensors is not listed");
   expect_refused(R"({"weight_map": {"a": "two.safetensors", "b": "one.safetensors"}})",
                  "tensor a of one.safetensors is not listed");
@@ -364,8 +355,7 @@ TEST(CheckpointTest, IndexesThatDoNotFitAreRefused) {
 TEST(CheckpointTest, APointerInPlaceOfTheWeightsIsRecognised) {
   const TemporaryFolder folder;
   write_file_atomically(folder / "config.json", to_json(tiny_model()).dump());
-  write_file_atomically(folder / "pytorch_model.bin",
-                        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
+  write_file_atomically(folder / "pytorch_model.bin", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
   EXPECT_NE(error_message(ExitCode::bad_data, [&] { CheckpointReader reader(folder.path()); }).find("git lfs pull"),
             std::string::npos);
 }

@@ -40,8 +40,8 @@ std::vector<Tensor> decoded(Device device, DType dtype) {
   return hidden;
 }
 
-// Hidden states are of size 1 to 3. f32: sums of up to 40 products in another order through three layers. bf16: both sides round
-// every activation, each to 2^-9 of its size, some 20 times one after another.
+// Hidden states are of size 1 to 3. f32: sums of up to 40 products in another order through three layers. bf16: both sides
+// round every activation, each to 2^-9 of its size, some 20 times one after another.
 TEST(CudaDecodeTest, ADeviceComputesWhatTheCpuComputesForSequencesOfDifferentLength) {
   for (const DType dtype : {DType::f32, DType::bf16}) {
     const std::vector<Tensor> expected = decoded(Device{}, dtype), actual = decoded(kCuda, dtype);
@@ -50,7 +50,8 @@ TEST(CudaDecodeTest, ADeviceComputesWhatTheCpuComputesForSequencesOfDifferentLen
   }
 }
 
-// A longer pass of the same model makes its table of angles anew: the recorded step goes on with the one that it was recorded with.
+// A longer pass of the same model makes its table of angles anew: the recorded step goes on with the one that it was recorded
+// with.
 TEST(CudaDecodeTest, ARecordedStepOutlivesALongerPassOfItsModel) {
   const NoGrad no_grad;
   const auto logits_of_steps = [](bool with_longer_pass) {
@@ -92,8 +93,8 @@ Tensor recorded_logits(Device device, DType dtype, int32_t batch) {
   return all;
 }
 
-// 1 and 16 sequences go through the kernels for small batches, 20 through the library's products. f32: as above, times what the head
-// adds up. bf16: the CPU's own distance from f32 is the measure.
+// 1 and 16 sequences go through the kernels for small batches, 20 through the library's products. f32: as above, times what the
+// head adds up. bf16: the CPU's own distance from f32 is the measure.
 TEST(CudaDecodeTest, RecordedStepsOfAnyBatchComputeWhatTheCpuComputesAndTheSameBitsTwice) {
   for (const int32_t batch : {1, 16, 20}) {
     const Tensor exact = recorded_logits(Device{}, DType::f32, batch);

@@ -238,13 +238,14 @@ TEST_P(GoldenTextTest, DecodingTokenByTokenEqualsOnePassOverAll) {
     without_gradient(*model, ids.narrow(1, 0, prefix).contiguous(), options);
     for (int64_t t = prefix; t < tokens; ++t) {
       const Tensor hidden = model->decode(ids.select(1, t).contiguous(), cache, dtype);
-      EXPECT_LT(largest_difference(hidden.to(Device{}), expected_hidden.select(1, t).to(Device{})), tolerance) << "position " << t;
+      EXPECT_LT(largest_difference(hidden.to(Device{}), expected_hidden.select(1, t).to(Device{})), tolerance)
+          << "position " << t;
     }
   }
 }
 
-// bf16 keeps 8 significant bits: a rounding is off by up to 2^-9 = 0.2 %. Each layer adds a handful of roundings to a residual stream
-// whose logits are then of size 10; over 12 layers, added as random errors, that is a few hundredths in the mean.
+// bf16 keeps 8 significant bits: a rounding is off by up to 2^-9 = 0.2 %. Each layer adds a handful of roundings to a residual
+// stream whose logits are then of size 10; over 12 layers, added as random errors, that is a few hundredths in the mean.
 TEST_P(GoldenTextTest, ComputingInBf16StaysClose) {
   for (const bool shared : {false, true}) {
     const std::string who = shared ? "student" : "teacher";
@@ -263,7 +264,8 @@ TEST_P(GoldenTextTest, ComputingInBf16StaysClose) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, GoldenTextTest, testing::Values(Case{"stories260K", DType::f32}, Case{"stories12L", DType::f32}),
+INSTANTIATE_TEST_SUITE_P(Models, GoldenTextTest,
+                         testing::Values(Case{"stories260K", DType::f32}, Case{"stories12L", DType::f32}),
                          [](const auto& instance) { return std::string(instance.param.model); });
 INSTANTIATE_TEST_SUITE_P(CudaModels, GoldenTextTest, testing::Values(Case{"stories260K", DType::f32, kGpu}),
                          [](const auto& instance) { return std::string(instance.param.model); });

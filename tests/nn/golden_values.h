@@ -9,9 +9,9 @@
 
 #include "base/file.h"
 #include "nn/model_io.h"
-#include "weight_files/safetensors.h"
 #include "tests/kernels/random_tensor.h"
 #include "tests/test_support.h"
+#include "weight_files/safetensors.h"
 
 namespace echo {
 
@@ -44,8 +44,8 @@ inline double relative_difference(const Tensor& actual, const Tensor& expected) 
   return largest_difference(actual.to(Device{}), expected) / largest_magnitude(expected);
 }
 
-// How far a build may be from the f64 reference, relative to a tensor's largest entry. The reference is stored in f32, which costs
-// 6e-8; f32 sums over a few hundred terms through 12 layers lose about two digits.
+// How far a build may be from the f64 reference, relative to a tensor's largest entry. The reference is stored in f32, which
+// costs 6e-8; f32 sums over a few hundred terms through 12 layers lose about two digits.
 inline double golden_tolerance(DType dtype) { return dtype == DType::f64 ? 1e-6 : 1e-4; }
 
 }  // namespace echo

@@ -79,8 +79,8 @@ TEST(LlamaTest, InitialValuesDoNotDependOnTheLeaderMapOfLaterLayers) {
             small_model(kShared, DType::f32)->named_tensors().front().tensor.to_vector<float>());
 }
 
-// With equal query and key weights and equal inputs to attention a follower is what it stands for. Here: a student whose follower
-// comes right after its leader with attention inputs made equal by weights of zero in between.
+// With equal query and key weights and equal inputs to attention a follower is what it stands for. Here: a student whose
+// follower comes right after its leader with attention inputs made equal by weights of zero in between.
 TEST(SharedAttentionLlamaTest, EqualsAnUnsharedModelWhenTheMatricesAreTheSame) {
   const auto own = small_model(LeaderMap::own(5), DType::f64);
   const auto shared = make_model(small_config(), LeaderMap({0, 1, 1, 3, 4}), {DType::f64, false});
@@ -111,7 +111,8 @@ TEST(LlamaTest, LaterTokensDoNotChangeEarlierOutputs) {
   EXPECT_GT(largest_difference(before.narrow(1, 8, 4).contiguous(), after.narrow(1, 8, 4).contiguous()), 1e-3);
 }
 
-// Two documents in one row, attention cut at the border: the second's outputs are those at its own positions, RoPE being relative.
+// Two documents in one row, attention cut at the border: the second's outputs are those at its own positions, RoPE being
+// relative.
 TEST(LlamaTest, FirstKeyKeepsDocumentsApart) {
   const NoGrad no_grad;
   const auto model = small_model(kShared, DType::f64);
@@ -174,8 +175,8 @@ struct Peaks {
   int64_t largest_request;
 };
 
-// Bytes in use beyond those before, at the most, and the largest single allocation. Runs `body` twice: what is kept for all later
-// calls (gradients, the rotation table) is not counted.
+// Bytes in use beyond those before, at the most, and the largest single allocation. Runs `body` twice: what is kept for all
+// later calls (gradients, the rotation table) is not counted.
 template <class Body>
 Peaks peaks_of(Body&& body) {
   CpuAllocator& allocator = CpuAllocator::instance();

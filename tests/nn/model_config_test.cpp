@@ -62,8 +62,7 @@ TEST(ModelConfigTest, TheSmallModelsAreRead) {
   EXPECT_EQ(small.config.dtype, DType::f32);
   EXPECT_EQ(small.config.eos_token_id, std::vector<int64_t>{2});
   EXPECT_FALSE(small.leader_map.shares());
-  const ModelDescription large =
-      read_model_description(*shared / "models/stories12L/config.json");  // rope_parameters, dtype
+  const ModelDescription large = read_model_description(*shared / "models/stories12L/config.json");  // rope_parameters, dtype
   EXPECT_EQ(large.config.num_hidden_layers, 12);
   EXPECT_EQ(large.config.rope_theta, 10000.0);
   EXPECT_EQ(large.config.rope_scaling, RopeScaling{});
@@ -95,8 +94,7 @@ TEST(ModelConfigTest, AbsentKeysHaveTheDefaultsOfTheFormat) {
 TEST(ModelConfigTest, EverythingSurvivesWritingAndReading) {
   ModelDescription model{read(tiny_json()).config, LeaderMap::own(5), std::nullopt};
   EXPECT_EQ(read(to_json(model)).config, model.config);
-  for (const RopeScaling& scaling :
-       {RopeScaling{RopeType::linear, 2.5}, RopeScaling{RopeType::llama3, 8.0, 1.0, 4.0, 8192}}) {
+  for (const RopeScaling& scaling : {RopeScaling{RopeType::linear, 2.5}, RopeScaling{RopeType::llama3, 8.0, 1.0, 4.0, 8192}}) {
     model.config.rope_scaling = scaling;
     model.config.rope_theta = 500000.0;
     model.config.eos_token_id = {2, 7};
@@ -194,8 +192,7 @@ TEST(ModelConfigTest, SizesThatCannotBeAreRefused) {
   expect_refused("num_attention_heads", 0, "num_attention_heads 0");
   expect_refused("num_attention_heads", 64, "head_dim 1 is odd");
   expect_refused("head_dim", 7, "head_dim 7 is odd");
-  for (const char* key :
-       {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "max_position_embeddings"}) {
+  for (const char* key : {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "max_position_embeddings"}) {
     expect_refused(key, 0, key);
     expect_refused(key, -64, key);
     expect_refused(key, int64_t{1} << 62, key);
@@ -216,8 +213,7 @@ TEST(ModelConfigTest, SizesThatCannotBeAreRefused) {
 
 TEST(ModelConfigTest, LeaderMapsAreCheckedAgainstTheLayers) {
   expect_refused("leader_map", {0, 1, 1}, "leader_map has 3 entries, num_hidden_layers is 5");
-  for (const Json& map :
-       {Json{0, 2, 2, 3, 4}, Json{0, 1, 1, 2, 4}, Json{1, 1, 2, 3, 4}, Json("0,1"), Json{0, 1, 2, 3, "4"}}) {
+  for (const Json& map : {Json{0, 2, 2, 3, 4}, Json{0, 1, 1, 2, 4}, Json{1, 1, 2, 3, 4}, Json("0,1"), Json{0, 1, 2, 3, "4"}}) {
     Json json = tiny_json();
     json["leader_map"] = map;
     EXPECT_NE(error_message(ExitCode::config, [&] { read(json); }).find("config.json: leader_map"), std::string::npos)

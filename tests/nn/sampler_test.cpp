@@ -65,7 +65,8 @@ TEST(SamplerTest, TopPLeavesTheFewestThatReachIt) {
 
 TEST(SamplerTest, OfEquallyLikelyTokensTheLowestIdsAreKept) {
   const Tensor equal = Tensor::from(std::vector<float>(40, 1));
-  for (const SamplingOptions& options : {SamplingOptions{.temperature = 1, .top_k = 10}, SamplingOptions{.temperature = 1, .top_p = 0.24}}) {
+  for (const SamplingOptions& options :
+       {SamplingOptions{.temperature = 1, .top_k = 10}, SamplingOptions{.temperature = 1, .top_p = 0.24}}) {
     const auto seen = frequencies(options, equal, 400);  // each of the ten is missed once in 10^18 times
     EXPECT_EQ(seen.size(), 10u);
     EXPECT_EQ(seen.rbegin()->first, 9);

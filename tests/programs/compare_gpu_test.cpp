@@ -18,7 +18,8 @@ print(json.dumps({"ready": True, "device": "none", "version": "0", "backend": "c
 for line in sys.stdin:
     r = json.loads(line)
     kernel, distill = r.get("kernel"), r.get("distill", False)
-    answer = {"case": r["case"], "seconds": 0.001, "peak_bytes": 1 << 30, "model": "none", "backend": "cudnn", "variants": "none"}
+    answer = {"case": r["case"], "seconds": 0.001, "peak_bytes": 1 << 30}
+    answer.update({"model": "none", "backend": "cudnn", "variants": "none"})
     if r.get("sketch"):
         answer["sketch"] = {"o": [1.0, 2.0, 2.0]}
 )" + rules +

@@ -17,9 +17,8 @@ TEST(DemoTest, ATenthOfItGivesTheTableTextAndReports) {
   const TemporaryFolder folder;
   const fs::path work = folder / "demo";
   ProgramOptions options;
-  options.environment = {{"DEMO_SCALE", "10"},
-                         {"DEMO_FOLDER", work.string()},
-                         {"ECHOATT_PROGRAMS", fs::absolute(train->parent_path()).string()}};
+  options.environment = {
+      {"DEMO_SCALE", "10"}, {"DEMO_FOLDER", work.string()}, {"ECHOATT_PROGRAMS", fs::absolute(train->parent_path()).string()}};
   options.timeout = std::chrono::minutes(5);
   const ProgramResult result = run_executable("scripts/demo.sh", {}, options);
   ASSERT_EQ(result.exit_code, 0) << result.output << result.errors;

@@ -61,8 +61,10 @@ std::vector<char*> pointers_to(std::vector<std::string>& texts) {
 void read_some(int& end, std::string& text) {
   char buffer[1 << 16];
   const ssize_t count = ::read(end, buffer, sizeof buffer);
-  if (count > 0) text.append(buffer, size_t(count));
-  else if (count == 0 || (errno != EINTR && errno != EAGAIN)) Pipe::close_end(end);
+  if (count > 0)
+    text.append(buffer, size_t(count));
+  else if (count == 0 || (errno != EINTR && errno != EAGAIN))
+    Pipe::close_end(end);
 }
 
 void write_some(int& end, const std::string& text, size_t& written) {
@@ -90,7 +92,8 @@ std::optional<fs::path> find_program(const std::string& name) {
   return newest;
 }
 
-ProgramResult run_executable(const fs::path& program, const std::vector<std::string>& arguments, const ProgramOptions& options) {
+ProgramResult run_executable(const fs::path& program, const std::vector<std::string>& arguments,
+                             const ProgramOptions& options) {
   Pipe in, out, err;
   std::vector<std::string> argument_texts = {program.string()};
   argument_texts.insert(argument_texts.end(), arguments.begin(), arguments.end());
@@ -145,14 +148,19 @@ ProgramResult run_executable(const fs::path& program, const std::vector<std::str
     ::poll(waiting, count, soon ? 1 : 20);
     for (nfds_t i = 0; i < count; ++i) {
       if (waiting[i].revents == 0) continue;
-      if (waiting[i].fd == out.read_end) read_some(out.read_end, result.output);
-      else if (waiting[i].fd == err.read_end) read_some(err.read_end, result.errors);
-      else write_some(in.write_end, options.input, written);
+      if (waiting[i].fd == out.read_end)
+        read_some(out.read_end, result.output);
+      else if (waiting[i].fd == err.read_end)
+        read_some(err.read_end, result.errors);
+      else
+        write_some(in.write_end, options.input, written);
     }
   }
   ::signal(SIGPIPE, previous_handler);
-  if (WIFSIGNALED(status)) result.signal = WTERMSIG(status);
-  else result.exit_code = WEXITSTATUS(status);
+  if (WIFSIGNALED(status))
+    result.signal = WTERMSIG(status);
+  else
+    result.exit_code = WEXITSTATUS(status);
   ECHO_CHECK(result.exit_code != 127, program.string(), ": cannot be started");
   return result;
 }

@@ -11,9 +11,9 @@ namespace echo {
 
 // How a child process ended, and what it wrote.
 struct ProgramResult {
-  int exit_code = -1;      // what it returned; -1 when a signal ended it
-  int signal = 0;          // the signal that ended it, 0 when it returned
-  bool timed_out = false;  // it was killed because it ran longer than `timeout`
+  int exit_code = -1;          // what it returned; -1 when a signal ended it
+  int signal = 0;              // the signal that ended it, 0 when it returned
+  bool timed_out = false;      // it was killed because it ran longer than `timeout`
   std::string output, errors;  // stdout and stderr
 };
 
@@ -36,6 +36,6 @@ inline constexpr const char* kNotBuilt = "the program is not built (make program
 
 // Runs a program to its end, without a shell. Throws Error (internal) when it cannot be started.
 ProgramResult run_executable(const std::filesystem::path& program, const std::vector<std::string>& arguments,
-                          const ProgramOptions& options = {});
+                             const ProgramOptions& options = {});
 
 }  // namespace echo

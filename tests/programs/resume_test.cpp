@@ -111,12 +111,14 @@ TEST_F(ResumeTest, TwentyKillsAtRandomMomentsOneOfThemDuringASaveChangeNoBit) {
   int kills = 0, kills_while_saving = 0, finished = 0;
   for (int starts = 0; starts < 200 && (kills < 20 || kills_while_saving == 0 || finished == 0); ++starts) {
     RunningProgram program(program_, file);
-    // Every third start waits for a save to be under way, until one was killed there; the others end at a random moment within a
-    // quarter of the time of the whole run. A run that ends before that is compared, and begun anew when kills are still wanted.
+    // Every third start waits for a save to be under way, until one was killed there; the others end at a random moment within
+    // a quarter of the time of the whole run. A run that ends before that is compared, and begun anew when kills are still
+    // wanted.
     const auto moment = Clock::now() + std::chrono::microseconds(int64_t(random.below(uint64_t(duration) / 4)));
     const bool wait_for_save = starts % 3 == 2 && kills_while_saving == 0;
     const bool enough = kills >= 20 && kills_while_saving > 0;
-    while (program.running() && (enough || (wait_for_save ? !saving_now(output) : Clock::now() < moment))) std::this_thread::yield();
+    while (program.running() && (enough || (wait_for_save ? !saving_now(output) : Clock::now() < moment)))
+      std::this_thread::yield();
     const int status = program.finish_with(SIGKILL);
     if (status == -SIGKILL) {
       ++kills;

@@ -4,12 +4,12 @@
 #include <cmath>
 
 #include "base/file.h"
+#include "config/reading.h"
 #include "nn/checkpoint_writer.h"
 #include "nn/model_io.h"
 #include "tests/programs/program_support.h"
 #include "tests/test_support.h"
 #include "tests/training/tiny_run.h"
-#include "config/reading.h"
 #include "training/training_checkpoint.h"
 
 namespace echo {
@@ -46,7 +46,8 @@ void expect_failure(const ProgramResult& result, ExitCode code, const std::vecto
   const size_t at = result.errors.find("error: ");
   ASSERT_NE(at, std::string::npos) << result.errors;
   EXPECT_EQ(result.errors.find('\n', at), result.errors.size() - 1) << result.errors;
-  for (const std::string& text : texts) EXPECT_NE(result.errors.find(text), std::string::npos) << text << " in " << result.errors;
+  for (const std::string& text : texts)
+    EXPECT_NE(result.errors.find(text), std::string::npos) << text << " in " << result.errors;
 }
 
 std::vector<std::string> names_in(const fs::path& folder) {
@@ -59,8 +60,8 @@ std::vector<std::string> names_in(const fs::path& folder) {
 TEST_F(TrainProgramTest, ARunEndsWithModelAndReportAndItsLinesHaveTheFieldsOfTheLog) {
   const ProgramResult result = train(tiny_distillation(output()));
   EXPECT_EQ(result.exit_code, 0) << result.errors;
-  for (const char* text : {"1 of 4 layers follow (1 leads 2)", "step 12/12  stage 2  loss ", "tokens/s", "data wait", "peak", "eta 0 s",
-                           "final", "report.html"})
+  for (const char* text : {"1 of 4 layers follow (1 leads 2)", "step 12/12  stage 2  loss ", "tokens/s", "data wait", "peak",
+                           "eta 0 s", "final", "report.html"})
     EXPECT_NE(result.output.find(text), std::string::npos) << text << " in " << result.output;
   EXPECT_EQ(CheckpointReader(output() / "final").leader_map(), LeaderMap({0, 1, 1, 3}));
   EXPECT_TRUE(fs::exists(output() / "report.html"));
@@ -78,7 +79,8 @@ TEST_F(TrainProgramTest, TheTinyLlamaRecipeWithoutWeightsStopsAtOnceAndSaysHowTo
 }
 
 TEST_F(TrainProgramTest, MissingDataAndMissingConfigAreNamed) {
-  expect_failure(train(tiny_distillation(output()), {"data.path=/no/such/corpus"}), ExitCode::input_missing, {"/no/such/corpus", "data.path"});
+  expect_failure(train(tiny_distillation(output()), {"data.path=/no/such/corpus"}), ExitCode::input_missing,
+                 {"/no/such/corpus", "data.path"});
   expect_failure(train({"/no/such.yaml"}), ExitCode::input_missing, {"/no/such.yaml"});
   EXPECT_FALSE(fs::exists(output()));
 }
@@ -87,11 +89,14 @@ TEST_F(TrainProgramTest, ValidateReportsEveryProblemAndWritesNothing) {
   const ProgramResult fine = train(tiny_distillation(output()), {"--validate"});
   EXPECT_EQ(fine.exit_code, 0) << fine.errors;
   EXPECT_NE(fine.output.find("no problems found"), std::string::npos);
-  const ProgramResult values = train(tiny_distillation(output()), {"--validate", "learning_rate=-1", "data.sequence_length=0", "sede=1"});
+  const ProgramResult values =
+      train(tiny_distillation(output()), {"--validate", "learning_rate=-1", "data.sequence_length=0", "sede=1"});
   expect_failure(values, ExitCode::config, {"3 problem(s)"});
-  for (const char* text : {"learning_rate", "data.sequence_length", "seed"}) EXPECT_NE(values.output.find(text), std::string::npos) << text;
-  const ProgramResult files = train(tiny_distillation(output()), {"--validate", "data.path=/no/corpus", "teacher.model_name_or_path=/no/teacher",
-                                                                 "tokenizer=" + tiny_inputs().tokenizer.string()});
+  for (const char* text : {"learning_rate", "data.sequence_length", "seed"})
+    EXPECT_NE(values.output.find(text), std::string::npos) << text;
+  const ProgramResult files =
+      train(tiny_distillation(output()), {"--validate", "data.path=/no/corpus", "teacher.model_name_or_path=/no/teacher",
+                                          "tokenizer=" + tiny_inputs().tokenizer.string()});
   expect_failure(files, ExitCode::config, {"2 problem(s)"});
   EXPECT_FALSE(fs::exists(output()));
 }
@@ -156,10 +161,11 @@ TEST_F(TrainProgramTest, AFullDiskWhileSavingLeavesTheOldCheckpointIntact) {
   config.save_steps = 2;
   ASSERT_EQ(train(config).exit_code, 0);
   // Goes on from step 2 of 8 in all, with room for the log but not for the weights (100 KB): files end at 48 KiB.
-  for (const char* later : {"checkpoint-4", "checkpoint-6", "checkpoint-8", "stage1", "final"}) fs::remove_all(output() / later);
+  for (const char* later : {"checkpoint-4", "checkpoint-6", "checkpoint-8", "stage1", "final"})
+    fs::remove_all(output() / later);
   const std::string file = written(config, folder_ / "config.yaml");
-  const ProgramResult result = run_executable(
-      "/bin/bash", {"-c", "trap '' XFSZ; ulimit -f 48; exec \"$0\" \"$@\"", program_.string(), file}, {});
+  const ProgramResult result =
+      run_executable("/bin/bash", {"-c", "trap '' XFSZ; ulimit -f 48; exec \"$0\" \"$@\"", program_.string(), file}, {});
   expect_failure(result, ExitCode::io, {"model.safetensors", "writing failed"});
   std::vector<std::string> remarks;
   EXPECT_EQ(newest_checkpoint(output(), remarks), output() / "checkpoint-2");

@@ -47,9 +47,7 @@ TEST(AllocatorTest, InUseAndPeakFollowTheTensors) {
 TEST(AllocatorTest, AViewAloneKeepsTheWholeBlock) {
   const int64_t before = in_use();
   Tensor view;
-  {
-    view = Tensor::empty({kMebibyte}, DType::f32).narrow(0, 0, 1);
-  }
+  { view = Tensor::empty({kMebibyte}, DType::f32).narrow(0, 0, 1); }
   EXPECT_EQ(in_use(), before + 4 * kMebibyte);
   view = Tensor();
   EXPECT_EQ(in_use(), before);
@@ -123,10 +121,13 @@ TEST(AllocatorTest, OutOfMemoryNamesTheRequestTheHoldersAndTheProgramsRemedy) {
     account.add(5 * kMebibyte, 5 * kMebibyte);
   }
   const auto message = [&] {
-    return error_message(ExitCode::device, [&] { account.fail_out_of_memory({DeviceKind::cuda, 1}, 9 * kMebibyte, kMebibyte); });
+    return error_message(ExitCode::device, [&] {
+      account.fail_out_of_memory({DeviceKind::cuda, 1}, 9 * kMebibyte, kMebibyte);
+    });
   };
   const std::string facts =
-      "out of memory on cuda:1: requested 9 MiB, in use 8 MiB (allocator test: cache 5 MiB, allocator test: weights 3 MiB), free 1 MiB; ";
+      "out of memory on cuda:1: requested 9 MiB, in use 8 MiB (allocator test: cache 5 MiB, allocator test: weights 3 MiB), "
+      "free 1 MiB; ";
   const std::string general = "a smaller batch, shorter sequences or a smaller model need less";
   EXPECT_EQ(message(), facts + general);
   set_memory_remedy("use a smaller --table");

@@ -17,7 +17,8 @@ TEST(DeviceTest, SettingsAreAutoCpuCudaOrCudaWithANumber) {
 
 TEST(DeviceTest, TheCpuIsTakenWhenItIsAskedFor) {
   EXPECT_EQ(choose_device("cpu").device, Device{});
-  EXPECT_NE(error_message(ExitCode::usage, [] { choose_device("tpu"); }).find("expected auto, cpu, cuda or cuda:N"), std::string::npos);
+  EXPECT_NE(error_message(ExitCode::usage, [] { choose_device("tpu"); }).find("expected auto, cpu, cuda or cuda:N"),
+            std::string::npos);
 }
 
 TEST(DeviceTest, MemoryOnAGpuThatIsNotThereIsRefused) {

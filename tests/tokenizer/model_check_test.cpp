@@ -5,8 +5,8 @@
 #include <cstring>
 #include <limits>
 
-#include "tokenizer/charsmap_check.h"
 #include "tests/test_support.h"
+#include "tokenizer/charsmap_check.h"
 
 namespace echo {
 namespace {

@@ -90,8 +90,7 @@ TEST_P(RealTokenizerTest, LongTextInPartsHasTheIdsOfTheWhole) {
   const Tokenizer tokenizer(model_);
   std::string text;
   const nlohmann::json golden = nlohmann::json::parse(read_file(golden_));
-  for (const auto& row : golden.at("rows"))
-    text += row.at("text").get<std::string>() + "  and ";
+  for (const auto& row : golden.at("rows")) text += row.at("text").get<std::string>() + "  and ";
   const auto whole = tokenizer.encode(text, text.size());
   for (const size_t chunk : {1, 7, 100, 3000}) EXPECT_EQ(tokenizer.encode(text, chunk), whole) << chunk;
 }

@@ -7,9 +7,9 @@
 
 #include "base/file.h"
 #include "base/random.h"
-#include "tokenizer/tokenizer.h"
-#include "tokenizer/model_check.h"
 #include "tests/test_support.h"
+#include "tokenizer/model_check.h"
+#include "tokenizer/tokenizer.h"
 
 namespace echo {
 namespace {

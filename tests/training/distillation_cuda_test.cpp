@@ -58,7 +58,8 @@ Step step_on(Device device, DType compute_dtype, int64_t head_dim, bool checkpoi
   const Batch batch = random_batch();
   Step step;
   step.sums = accumulate_gradients(*student, teacher.get(), batch, stage_loss({}), options, batch.valid_tokens);
-  for (const Parameter* parameter : student->parameters()) step.gradients.push_back(parameter->variable.gradient().to(Device{}));
+  for (const Parameter* parameter : student->parameters())
+    step.gradients.push_back(parameter->variable.gradient().to(Device{}));
   AdamW optimizer(*student, {});
   optimizer.step(1e-3, optimizer.gradient_norm());
   for (const Parameter* parameter : student->parameters()) {
@@ -104,19 +105,22 @@ TEST_P(CudaDistillationTest, TheSameStepTwiceHasTheSameBits) {
   ::unsetenv("CUDA_EMULATION_ORDER");
   EXPECT_EQ(first.sums.loss, second.sums.loss);
   for (size_t i = 0; i < first.parameters.size(); ++i)
-    EXPECT_EQ(0, std::memcmp(first.parameters[i].raw_data(), second.parameters[i].raw_data(), size_t(first.parameters[i].bytes())))
+    EXPECT_EQ(0,
+              std::memcmp(first.parameters[i].raw_data(), second.parameters[i].raw_data(), size_t(first.parameters[i].bytes())))
         << "parameter " << i;
 }
 
 // f32 sums in another order, four layers deep.
 TEST_P(CudaDistillationTest, AnF32StepEqualsF64) {
   const auto [head_dim, checkpointing] = GetParam();
-  const Step oracle = step_on({}, DType::f64, head_dim, checkpointing), gpu = step_on(kCuda, DType::f32, head_dim, checkpointing);
+  const Step oracle = step_on({}, DType::f64, head_dim, checkpointing),
+             gpu = step_on(kCuda, DType::f32, head_dim, checkpointing);
   EXPECT_LT(error_of(gpu.gradients, oracle.gradients), 1e-5);
   EXPECT_NEAR(gpu.sums.loss / oracle.sums.loss, 1, 1e-6);
 }
 
-INSTANTIATE_TEST_SUITE_P(Heads, CudaDistillationTest, testing::Values(std::pair(64, false), std::pair(64, true), std::pair(24, false)));
+INSTANTIATE_TEST_SUITE_P(Heads, CudaDistillationTest,
+                         testing::Values(std::pair(64, false), std::pair(64, true), std::pair(24, false)));
 
 }  // namespace
 }  // namespace echo

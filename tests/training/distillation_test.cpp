@@ -53,8 +53,7 @@ void golden_training(const std::string& model, DType dtype, double tolerance, De
   const json &rows = golden["training"]["rows"], &log = golden["training"]["log"];
   const CheckpointReader checkpoint(*shared / "models" / model);
   const auto teacher = load_model(checkpoint, {.dtype = dtype, .requires_gradient = false, .device = device});
-  const auto student =
-      load_student(checkpoint, LeaderMap::from_json(golden["leader_map"]), {.dtype = dtype, .device = device});
+  const auto student = load_student(checkpoint, LeaderMap::from_json(golden["leader_map"]), {.dtype = dtype, .device = device});
   ForwardOptions options;
   options.compute_dtype = dtype;
 
@@ -216,10 +215,10 @@ TEST(SplitTest, RecomputingActivationsDoesNotChangeTheGradient) {
 
 TEST(DistillationTest, ALossThatNeedsATeacherIsRefusedWithoutOne) {
   const auto student = tiny_model(LeaderMap::own(4), 2, true);
-  EXPECT_NE(error_message(ExitCode::internal,
-                          [&] { accumulate_gradients(*student, nullptr, part(0, 1), paper_loss(), {}, 10); })
-                .find("needs a teacher"),
-            std::string::npos);
+  EXPECT_NE(
+      error_message(ExitCode::internal, [&] { accumulate_gradients(*student, nullptr, part(0, 1), paper_loss(), {}, 10); })
+          .find("needs a teacher"),
+      std::string::npos);
 }
 
 TEST(DistillationTest, AStudentEqualToItsTeacherHasNoDivergenceAndFullAgreement) {

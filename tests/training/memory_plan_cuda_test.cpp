@@ -26,8 +26,8 @@ TEST(CudaMemoryPlanTest, IsWithinATenthOfTheMeasuredPeak) {
     if (with_teacher) models.teacher_bytes = parameter_count(model, LeaderMap::own(4)) * size_of(DType::bf16);
     const double planned = double(plan_memory(config, models, /*on_gpu=*/true).peak - kernels::kGpuMatmulWorkspace);
     const double measured = double(measured_peak(config, models, with_teacher, kCuda));
-    EXPECT_NEAR(planned / measured, 1.0, 0.1) << "flags " << flags << ": planned " << planned / 1e6 << " MB, measured "
-                                              << measured / 1e6 << " MB";
+    EXPECT_NEAR(planned / measured, 1.0, 0.1)
+        << "flags " << flags << ": planned " << planned / 1e6 << " MB, measured " << measured / 1e6 << " MB";
   }
 }
 

@@ -21,11 +21,12 @@ TEST(MemoryPlanTest, IsWithinATenthOfTheMeasuredPeak) {
     config.compute_dtype = (flags & 4) != 0 ? settings::ComputeType::bfloat16 : settings::ComputeType::float32;
     const bool with_teacher = (flags & 8) != 0;
     PlannedModels models{medium_model(), LeaderMap({0, 1, 1, 1, 4, 5})};
-    if (with_teacher) models.teacher_bytes = parameter_count(models.student, LeaderMap::own(6)) * size_of(compute_dtype_of(config));
+    if (with_teacher)
+      models.teacher_bytes = parameter_count(models.student, LeaderMap::own(6)) * size_of(compute_dtype_of(config));
     const double planned = double(plan_memory(config, models, /*on_gpu=*/false).peak);
     const double measured = double(measured_peak(config, models, with_teacher, Device{}));
-    EXPECT_NEAR(planned / measured, 1.0, 0.1) << "flags " << flags << ": planned " << planned / 1e6 << " MB, measured "
-                                              << measured / 1e6 << " MB";
+    EXPECT_NEAR(planned / measured, 1.0, 0.1)
+        << "flags " << flags << ": planned " << planned / 1e6 << " MB, measured " << measured / 1e6 << " MB";
   }
 }
 
@@ -95,7 +96,8 @@ TEST(MemoryPlanTest, ThereAreThreeRemediesAndEachFits) {
 TEST(MemoryPlanTest, TinyLlamaWithSixteenThousandTokensFitsOneLargeGpu) {
   LlamaConfig tiny_llama;
   tiny_llama.vocab_size = 32000, tiny_llama.hidden_size = 2048, tiny_llama.intermediate_size = 5632;
-  tiny_llama.num_hidden_layers = 22, tiny_llama.num_attention_heads = 32, tiny_llama.num_key_value_heads = 4, tiny_llama.head_dim = 64;
+  tiny_llama.num_hidden_layers = 22, tiny_llama.num_attention_heads = 32, tiny_llama.num_key_value_heads = 4,
+  tiny_llama.head_dim = 64;
   TrainConfig config;
   config.compute_dtype = settings::ComputeType::bfloat16;
   config.data.sequence_length = 2048;

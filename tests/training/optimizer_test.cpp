@@ -6,8 +6,8 @@
 #include <cstring>
 
 #include "autograd/ops.h"
-#include "weight_files/safetensors.h"
 #include "tests/test_support.h"
+#include "weight_files/safetensors.h"
 
 namespace echo {
 namespace {
@@ -123,8 +123,8 @@ TEST(OptimizerTest, TheFirstStepMovesEveryElementByTheLearningRateWhateverTheNor
     EXPECT_GT(optimizer.gradient_norm(), 0.5);
     optimizer.step(0.01, optimizer.gradient_norm());
     for (int64_t i = 0; i < before.elements(); ++i)
-      EXPECT_NEAR(module.matrix.data().data<float>()[i] - before.data<float>()[i],
-                  gradient.data<float>()[i] > 0 ? -0.01 : 0.01, 1e-6);
+      EXPECT_NEAR(module.matrix.data().data<float>()[i] - before.data<float>()[i], gradient.data<float>()[i] > 0 ? -0.01 : 0.01,
+                  1e-6);
   }
 }
 

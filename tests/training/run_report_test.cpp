@@ -27,28 +27,48 @@ std::string report_of(TrainConfig config, const std::vector<json>& lines) {
 }
 
 json evaluation(const char* model, const char* when, int64_t step, int64_t stage, double loss) {
-  return {{"event", "evaluation"}, {"model", model}, {"when", when}, {"step", step}, {"stage", stage}, {"loss", loss},
-          {"kl_teacher_student", loss / 10}, {"agreement", 0.75}, {"accuracy", 0.5}, {"tokens", 4096}, {"tokens_per_second", 12345.6}};
+  return {{"event", "evaluation"},
+          {"model", model},
+          {"when", when},
+          {"step", step},
+          {"stage", stage},
+          {"loss", loss},
+          {"kl_teacher_student", loss / 10},
+          {"agreement", 0.75},
+          {"accuracy", 0.5},
+          {"tokens", 4096},
+          {"tokens_per_second", 12345.6}};
 }
 
 json training(int64_t step, int64_t stage) {
-  return {{"event", "train"}, {"step", step}, {"stage", stage}, {"loss", 1.5}, {"true_label", 2.5}, {"learning_rate", 1e-3},
-          {"grad_norm", 0.5}, {"tokens", 100 * step}, {"tokens_per_second", 900.0}, {"peak_memory_bytes", 5 << 20}};
+  return {{"event", "train"},
+          {"step", step},
+          {"stage", stage},
+          {"loss", 1.5},
+          {"true_label", 2.5},
+          {"learning_rate", 1e-3},
+          {"grad_norm", 0.5},
+          {"tokens", 100 * step},
+          {"tokens_per_second", 900.0},
+          {"peak_memory_bytes", 5 << 20}};
 }
 
-void expect_contains(const std::string& page, const std::string& text) { EXPECT_NE(page.find(text), std::string::npos) << text; }
+void expect_contains(const std::string& page, const std::string& text) {
+  EXPECT_NE(page.find(text), std::string::npos) << text;
+}
 
 TEST(RunReportTest, TheTableHasTeacherAndStudentBeforeAndAfterEachStage) {
-  const std::string page = report_of(
-      tiny_distillation("unused"), {evaluation("teacher", "start", 0, 1, 1.1), evaluation("student", "start", 0, 1, 3.3), training(5, 1),
-                                    evaluation("student", "step", 5, 1, 2.9), training(8, 1), evaluation("student", "stage_end", 8, 1, 2.2),
-                                    training(12, 2), evaluation("student", "stage_end", 12, 2, 2.1)});
-  for (const char* text : {"teacher", "student before training", "student after stage 1", "student after stage 2", "1.1000", "3.3000",
-                           "2.2000", "2.1000", "0.2200", "75.0 %", "12,345", "4,096 tokens"})
+  const std::string page =
+      report_of(tiny_distillation("unused"),
+                {evaluation("teacher", "start", 0, 1, 1.1), evaluation("student", "start", 0, 1, 3.3), training(5, 1),
+                 evaluation("student", "step", 5, 1, 2.9), training(8, 1), evaluation("student", "stage_end", 8, 1, 2.2),
+                 training(12, 2), evaluation("student", "stage_end", 12, 2, 2.1)});
+  for (const char* text : {"teacher", "student before training", "student after stage 1", "student after stage 2", "1.1000",
+                           "3.3000", "2.2000", "2.1000", "0.2200", "75.0 %", "12,345", "4,096 tokens"})
     expect_contains(page, text);
   EXPECT_EQ(page.find("2.9000"), std::string::npos);  // evaluations within a stage are in the curves only
-  for (const char* title : {"Training loss", "Cross-entropy on true labels", "Learning rate", "Gradient norm", "Speed", "1 leads 2",
-                            "sequence_length: 32", "stage 2"})
+  for (const char* title : {"Training loss", "Cross-entropy on true labels", "Learning rate", "Gradient norm", "Speed",
+                            "1 leads 2", "sequence_length: 32", "stage 2"})
     expect_contains(page, title);
   EXPECT_EQ(page.find("Hidden states at the ends"), std::string::npos);  // was not logged
 }
@@ -66,7 +86,8 @@ TEST(RunReportTest, AnEmptyLogAndValuesThatAreNotNumbersMakeAPageToo) {
   odd["grad_norm"] = "text";
   odd.erase("tokens");
   odd.erase("peak_memory_bytes");
-  EXPECT_EQ(markup_problem(report_of(tiny_pretraining("unused"), {odd, {{"event", "skipped"}, {"step", 2}}, {{"event", "?"}}})), "");
+  EXPECT_EQ(markup_problem(report_of(tiny_pretraining("unused"), {odd, {{"event", "skipped"}, {"step", 2}}, {{"event", "?"}}})),
+            "");
 }
 
 TEST(RunReportTest, NamesFromTheConfigurationCannotBecomeMarkup) {

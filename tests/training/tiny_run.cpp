@@ -7,9 +7,9 @@
 #include <set>
 
 #include "base/file.h"
+#include "config/reading.h"
 #include "data/synthetic_source.h"
 #include "tokenizer/training.h"
-#include "config/reading.h"
 #include "training/trainer.h"
 
 namespace echo {
@@ -64,7 +64,8 @@ struct MadeInputs {
 
 // Values that depend on the machine and the moment.
 void remove_times(json& line) {
-  for (const char* key : {"tokens_per_second", "data_wait_share", "peak_memory_bytes", "eta_seconds", "seconds"}) line.erase(key);
+  for (const char* key : {"tokens_per_second", "data_wait_share", "peak_memory_bytes", "eta_seconds", "seconds"})
+    line.erase(key);
 }
 
 std::set<std::string> folders_of(const fs::path& run) {
@@ -110,8 +111,10 @@ std::unique_ptr<TemporaryFolder> memory_folder() {
   const std::string before = set != nullptr ? set : "";
   if (::access("/dev/shm", W_OK) == 0) ::setenv("TMPDIR", "/dev/shm", 1);
   auto folder = std::make_unique<TemporaryFolder>();
-  if (set != nullptr) ::setenv("TMPDIR", before.c_str(), 1);
-  else ::unsetenv("TMPDIR");
+  if (set != nullptr)
+    ::setenv("TMPDIR", before.c_str(), 1);
+  else
+    ::unsetenv("TMPDIR");
   return folder;
 }
 
@@ -123,10 +126,12 @@ std::string written(const TrainConfig& config, const fs::path& file) {
 std::vector<std::string> differences(const fs::path& a, const fs::path& b) {
   std::vector<std::string> found;
   const std::set<std::string> folders = folders_of(a);
-  if (folders != folders_of(b)) found.push_back("folders: " + std::to_string(folders.size()) + " and " + std::to_string(folders_of(b).size()));
+  if (folders != folders_of(b))
+    found.push_back("folders: " + std::to_string(folders.size()) + " and " + std::to_string(folders_of(b).size()));
   for (const std::string& folder : folders) {
     for (const char* file : {"model.safetensors", "optimizer.safetensors", "config.json"}) {
-      if (fs::exists(a / folder / file) != fs::exists(b / folder / file)) found.push_back(folder + "/" + file + " is missing in one");
+      if (fs::exists(a / folder / file) != fs::exists(b / folder / file))
+        found.push_back(folder + "/" + file + " is missing in one");
       else if (fs::exists(a / folder / file) && read_file(a / folder / file) != read_file(b / folder / file))
         found.push_back(folder + "/" + file);
     }

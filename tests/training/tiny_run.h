@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "tests/test_support.h"
 #include "config/train_config.h"
+#include "tests/test_support.h"
 
 namespace echo {
 

@@ -1,9 +1,8 @@
 // A whole run on a GPU: stages, evaluation, checkpoints, resumption.
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
-
 #include <cstdlib>
+#include <nlohmann/json.hpp>
 
 #include "nn/generator.h"
 #include "tensor/cuda_memory.h"
@@ -84,7 +83,8 @@ TEST(CudaTrainerTest, AFailingDeviceEndsTheRunAndNamesTheNewestCheckpoint) {
   TrainConfig config = on_cuda(tiny_pretraining(*folder / "run"));
   fs::create_directories(config.output_dir);
   TrainingRun prepared = prepare_run(config);
-  if (choose_device("cuda").reason.find("emulated") == std::string::npos) GTEST_SKIP() << "only the emulated device fails on request";
+  if (choose_device("cuda").reason.find("emulated") == std::string::npos)
+    GTEST_SKIP() << "only the emulated device fails on request";
   TrainerCallbacks callbacks;
   int steps = 0;
   callbacks.stop_requested = [&] {

@@ -41,8 +41,9 @@ std::vector<json> events(const fs::path& run, const std::string& event) {
 TEST(TrainerTest, ARunLeavesItsFoldersLogAndReport) {
   const TemporaryFolder folder;
   train(tiny_distillation(folder / "run"));
-  for (const char* name : {"config.yaml", "trainer_log.jsonl", "report.html", "stage1/model.safetensors", "final/tokenizer.model",
-                           "checkpoint-3/manifest.json", "checkpoint-8/manifest.json", "checkpoint-12/optimizer.safetensors"})
+  for (const char* name :
+       {"config.yaml", "trainer_log.jsonl", "report.html", "stage1/model.safetensors", "final/tokenizer.model",
+        "checkpoint-3/manifest.json", "checkpoint-8/manifest.json", "checkpoint-12/optimizer.safetensors"})
     EXPECT_TRUE(fs::exists(folder.path() / "run" / name)) << name;
   const auto steps = events(folder / "run", "train"), evaluations = events(folder / "run", "evaluation");
   ASSERT_EQ(steps.size(), 12u);
@@ -102,7 +103,8 @@ TEST(TrainerTest, AFinishedRunStartedAgainTrainsNoMore) {
   const TemporaryFolder folder;
   const TrainConfig config = tiny_pretraining(folder / "run");
   train(config);
-  const std::string log = read_file(folder / "run/trainer_log.jsonl"), weights = read_file(folder / "run/final/model.safetensors");
+  const std::string log = read_file(folder / "run/trainer_log.jsonl"),
+                    weights = read_file(folder / "run/final/model.safetensors");
   train(config, folder / "run/checkpoint-6");
   EXPECT_EQ(read_file(folder / "run/trainer_log.jsonl"), log);
   EXPECT_EQ(read_file(folder / "run/final/model.safetensors"), weights);
@@ -122,7 +124,8 @@ TEST(TrainerTest, MicroBatchesOfAnySizeMakeTheSameRun) {
   ASSERT_EQ(a.size(), b.size());
   // f64: rounding alone, amplified by the first steps' division by a small second moment.
   for (size_t i = 0; i < a.size(); ++i)
-    for (const char* key : {"loss", "grad_norm"}) EXPECT_NEAR(a[i][key].get<double>(), b[i][key].get<double>(), 1e-9) << key << " " << i;
+    for (const char* key : {"loss", "grad_norm"})
+      EXPECT_NEAR(a[i][key].get<double>(), b[i][key].get<double>(), 1e-9) << key << " " << i;
 }
 
 TEST(TrainerTest, PretrainLearnsAndContinueStartsWhereItEnded) {

@@ -27,7 +27,8 @@ struct SmallRun {
     model = make_model(description.config, description.leader_map, {});
     initialize(*model, 0.1, 5);
     optimizer = std::make_unique<AdamW>(*model, OptimizerSettings{});
-    for (Parameter* parameter : model->parameters()) scale(parameter->variable, 1.0).backward(parameter->variable.data().clone());
+    for (Parameter* parameter : model->parameters())
+      scale(parameter->variable, 1.0).backward(parameter->variable.data().clone());
     optimizer->step(0.01, optimizer->gradient_norm());
     write_file_atomically(folder / "tokenizer.model", "not read here");
     fs::create_directory(folder / "run");
@@ -35,7 +36,8 @@ struct SmallRun {
   }
   fs::path save(int64_t step, int64_t keep = 0) {
     state.step = step;
-    return save_checkpoint(folder.path() / "run", state, *model, *optimizer, description, folder / "tokenizer.model", {{"seed", 1}}, keep);
+    return save_checkpoint(folder.path() / "run", state, *model, *optimizer, description, folder / "tokenizer.model",
+                           {{"seed", 1}}, keep);
   }
   std::vector<std::string> names() const {
     std::vector<std::string> found;
@@ -225,8 +227,10 @@ TEST(SameRunTest, ChangedSettingsAreNamedAndThoseOfLoggingMayChange) {
 
 TEST(SameRunTest, ListsOfAnotherLengthAreSeen) {
   const json stored = {{"leader_map", {0, 1, 1}}}, shorter = {{"leader_map", {0, 1}}}, empty = {{"leader_map", json::array()}};
-  EXPECT_NE(error_message(ExitCode::config, [&] { check_same_run(stored, shorter, "c"); }).find("leader_map"), std::string::npos);
-  EXPECT_NE(error_message(ExitCode::config, [&] { check_same_run(shorter, stored, "c"); }).find("leader_map"), std::string::npos);
+  EXPECT_NE(error_message(ExitCode::config, [&] { check_same_run(stored, shorter, "c"); }).find("leader_map"),
+            std::string::npos);
+  EXPECT_NE(error_message(ExitCode::config, [&] { check_same_run(shorter, stored, "c"); }).find("leader_map"),
+            std::string::npos);
   EXPECT_NE(error_message(ExitCode::config, [&] { check_same_run(empty, stored, "c"); }).find("leader_map"), std::string::npos);
   EXPECT_NE(error_message(ExitCode::config, [&] { check_same_run(stored, empty, "c"); }).find("leader_map"), std::string::npos);
 }

@@ -101,9 +101,18 @@ TEST(MeanTermsTest, TermsAreMeansOverTokensAndThoseNotComputedAreLeftOut) {
 }
 
 TEST(ConsoleLineTest, HasTheFieldsOfTheLogWithUnits) {
-  json line = {{"event", "train"}, {"step", 20},         {"stage", 1},           {"loss", 1.23456},    {"kl", 0.5},
-               {"learning_rate", 1e-3}, {"grad_norm", 0.75}, {"tokens_per_second", 1234.5}, {"eta_seconds", 200.0},
-               {"peak_memory_bytes", 3 << 20}, {"data_wait_share", 0.02}, {"tokens", 40960}};
+  json line = {{"event", "train"},
+               {"step", 20},
+               {"stage", 1},
+               {"loss", 1.23456},
+               {"kl", 0.5},
+               {"learning_rate", 1e-3},
+               {"grad_norm", 0.75},
+               {"tokens_per_second", 1234.5},
+               {"eta_seconds", 200.0},
+               {"peak_memory_bytes", 3 << 20},
+               {"data_wait_share", 0.02},
+               {"tokens", 40960}};
   EXPECT_EQ(console_line(line, 300),
             "step 20/300  stage 1  loss 1.2346  kl 0.5000  lr 1.00e-03  grad_norm 0.7500  tokens 40960  1234 tokens/s  "
             "data wait 2 %  peak 3 MiB  eta 3 min 20 s");

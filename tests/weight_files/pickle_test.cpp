@@ -77,9 +77,8 @@ TEST(PickleTest, WhatPythonWritesIsRead) {
 }
 
 TEST(PickleTest, WhatIsWrittenIsReadBack) {
-  const std::vector<PickledTensor> tensors = {
-      {"a", StoredType::bf16, "0", 6'000'000'000, 5, {2, 3'000'000'000}, {1, 2}},
-      {"ü", StoredType::f32, "x", 1, 0, {}, {}}};
+  const std::vector<PickledTensor> tensors = {{"a", StoredType::bf16, "0", 6'000'000'000, 5, {2, 3'000'000'000}, {1, 2}},
+                                              {"ü", StoredType::f32, "x", 1, 0, {}, {}}};
   const std::vector<PickledTensor> back = read(write_pickled_state_dict(tensors));
   ASSERT_EQ(back.size(), 2u);
   EXPECT_EQ(back[0].storage_elements, 6'000'000'000);
@@ -90,11 +89,7 @@ TEST(PickleTest, WhatIsWrittenIsReadBack) {
 
 TEST(PickleTest, AnyOtherGlobalIsRefusedByNameAndNotRun) {
   expect_refused(kStart + "}X\x01\0\0\0acposix\nsystem\nX\x04\0\0\0true\x85Rs."s, "global posix.system");
-  expect_refused(
-      "\x80\x04\x8c\x08"
-      "builtins\x8c\x04"
-      "eval\x93."s,
-      "global builtins.eval");
+  expect_refused("\x80\x04\x8c\x08builtins\x8c\x04eval\x93."s, "global builtins.eval");
   expect_refused(kStart + "ctorch._utils\n_rebuild_tensor\n."s, "global torch._utils._rebuild_tensor");
   expect_refused(kStart + "ctorch\nload\n."s, "global torch.load");
   expect_refused(kStart + "ccollections\ndefaultdict\n."s, "global collections.defaultdict");
@@ -109,8 +104,7 @@ TEST(PickleTest, CallsThatDoNotFitAreRefused) {
   expect_refused(kStart + "ctorch._utils\n_rebuild_tensor_v2\n)R.", "with 0 arguments");
   expect_refused(kStart + "ctorch._utils\n_rebuild_parameter\n(K\x01\x88}tR.", "parameter's data is an int");
   const auto tensor = [](const std::string& offset, const std::string& shape, const std::string& strides) {
-    return kStart +
-           "}X\x01\0\0\0actorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0"s +
+    return kStart + "}X\x01\0\0\0actorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0"s +
            "0X\x03\0\0\0cpuK\x04tQ"s + offset + shape + strides + "\x89}tRs.";
   };
   EXPECT_EQ(read(tensor("K\0"s, "K\x04\x85", "K\x01\x85")).size(), 1u);

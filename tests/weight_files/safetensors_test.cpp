@@ -6,8 +6,8 @@
 
 #include "base/file.h"
 #include "tensor/allocator.h"
-#include "tests/weight_files/file_support.h"
 #include "tests/test_support.h"
+#include "tests/weight_files/file_support.h"
 
 namespace echo {
 namespace {
@@ -16,8 +16,7 @@ namespace {
 std::string refusal(const std::string& header, size_t data) {
   const TemporaryFolder folder;
   write_bytes(folder / "file.safetensors", safetensors_bytes(header, data));
-  const std::string message =
-      error_message(ExitCode::bad_data, [&] { SafetensorsReader reader(folder / "file.safetensors"); });
+  const std::string message = error_message(ExitCode::bad_data, [&] { SafetensorsReader reader(folder / "file.safetensors"); });
   EXPECT_NE(message.find("file.safetensors"), std::string::npos) << message;
   return message;
 }
@@ -76,9 +75,8 @@ TEST(SafetensorsTest, ReadingConvertsFloatsAndNeedsTheShape) {
   EXPECT_EQ(float(halves.data<bfloat16>()[1]), -2.5f);
   EXPECT_NE(error_message(ExitCode::bad_data, [&] { reader.read_into("h", wrong); }).find("shape (2), expected (1, 2)"),
             std::string::npos);
-  EXPECT_NE(
-      error_message(ExitCode::bad_data, [&] { reader.read_into("h", integers); }).find("tensor h is stored as F16"),
-      std::string::npos);
+  EXPECT_NE(error_message(ExitCode::bad_data, [&] { reader.read_into("h", integers); }).find("tensor h is stored as F16"),
+            std::string::npos);
   EXPECT_NE(error_message(ExitCode::bad_data, [&] { reader.read("g"); }).find("no tensor g"), std::string::npos);
 }
 
@@ -193,8 +191,7 @@ TEST(SafetensorsTest, NothingIsAllocatedForATensorBeforeTheHeaderIsChecked) {
 TEST(SafetensorsTest, AFullDiskIsAnErrorThatNamesTheFile) {
   if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "no /dev/full";
   const NamedTensors tensors = {{"t", Tensor::zeros({1000}, DType::f32)}};
-  EXPECT_NE(error_message(ExitCode::io, [&] { write_safetensors("/dev/full", tensors); }).find("/dev/full"),
-            std::string::npos);
+  EXPECT_NE(error_message(ExitCode::io, [&] { write_safetensors("/dev/full", tensors); }).find("/dev/full"), std::string::npos);
 }
 
 TEST(SafetensorsTest, WritingHoldsOneTensorThatTheProviderMakes) {
@@ -203,8 +200,7 @@ TEST(SafetensorsTest, WritingHoldsOneTensorThatTheProviderMakes) {
   for (int i = 0; i < 20; ++i) descriptions.push_back({std::to_string(i), {1 << 18}, DType::f32});  // 1 MiB each
   CpuAllocator::instance().reset_peak();
   const int64_t before = CpuAllocator::instance().statistics().peak;
-  write_safetensors(folder / "t", descriptions,
-                    [](const TensorDescription& d) { return Tensor::full(d.shape, 2.0, d.dtype); });
+  write_safetensors(folder / "t", descriptions, [](const TensorDescription& d) { return Tensor::full(d.shape, 2.0, d.dtype); });
   EXPECT_LE(CpuAllocator::instance().statistics().peak - before, 1 << 20);
   EXPECT_EQ(SafetensorsReader(folder / "t").read("19").data<float>()[5], 2.0f);
 }

@@ -31,8 +31,7 @@ void expect_exact(int exponent_bits, int fraction_bits, Convert convert) {
     const float value = convert(uint16_t(bits));
     const bool sign_kept = std::signbit(value) == (bits >> 15 == 1);
     const bool equal = std::isnan(expected) ? std::isnan(value) : double(value) == expected;
-    if (!(equal && sign_kept) && ++wrong < 5)
-      ADD_FAILURE() << "bits " << bits << ": " << value << ", expected " << expected;
+    if (!(equal && sign_kept) && ++wrong < 5) ADD_FAILURE() << "bits " << bits << ": " << value << ", expected " << expected;
   }
   EXPECT_EQ(wrong, 0);
 }
@@ -67,8 +66,7 @@ TEST(StoredTypeTest, ElementsNeedNotBeAligned) {
 }
 
 TEST(StoredTypeTest, IntegersMustFit) {
-  const std::string fits = bytes_of_values<int64_t>({2147483647, -2147483648}),
-                    large = bytes_of_values<int64_t>({2147483648});
+  const std::string fits = bytes_of_values<int64_t>({2147483647, -2147483648}), large = bytes_of_values<int64_t>({2147483648});
   Tensor to = Tensor::zeros({2}, DType::i32);
   EXPECT_TRUE(convert_elements(StoredType::i64, std::as_bytes(std::span(fits)), to, 0));
   EXPECT_EQ(to.to_vector<int32_t>(), (std::vector<int32_t>{2147483647, -2147483648}));
@@ -93,8 +91,8 @@ TEST(StoredTypeTest, BooleansAndBytesBecomeI32) {
 
 TEST(StoredTypeTest, NamesAndTypesBelongTogether) {
   for (const StoredType type :
-       {StoredType::f64, StoredType::f32, StoredType::f16, StoredType::bf16, StoredType::i64, StoredType::i32,
-        StoredType::i16, StoredType::i8, StoredType::u16, StoredType::u8, StoredType::boolean})
+       {StoredType::f64, StoredType::f32, StoredType::f16, StoredType::bf16, StoredType::i64, StoredType::i32, StoredType::i16,
+        StoredType::i8, StoredType::u16, StoredType::u8, StoredType::boolean})
     EXPECT_EQ(stored_type_named(name_of(type)), type);
   EXPECT_EQ(stored_type_named("F8_E4M3"), std::nullopt);
 }

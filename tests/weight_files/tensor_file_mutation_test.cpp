@@ -4,12 +4,12 @@
 
 #include "base/file.h"
 #include "base/random.h"
+#include "tests/test_support.h"
+#include "tests/weight_files/file_support.h"
+#include "tests/weight_files/zip_builder.h"
 #include "weight_files/pickle.h"
 #include "weight_files/safetensors.h"
 #include "weight_files/torch_archive.h"
-#include "tests/weight_files/file_support.h"
-#include "tests/weight_files/zip_builder.h"
-#include "tests/test_support.h"
 
 namespace echo {
 namespace {
@@ -19,12 +19,24 @@ std::string mutated(std::string bytes, RandomSequence& random, size_t limit) {
   for (uint64_t changes = 1 + random.below(3); changes > 0; --changes) {
     const size_t at = random.below(std::min(reach, bytes.size()));
     switch (random.below(6)) {
-      case 0: bytes[at] = char(random.below(256)); break;
-      case 1: bytes[at] = char(uint8_t(bytes[at]) ^ (1u << random.below(8))); break;
-      case 2: bytes[at] = char(0xff); break;
-      case 3: bytes[at] = "0123456789[]{},:\"-.e"[random.below(20)]; break;
-      case 4: bytes.insert(at, bytes.substr(at, 1 + random.below(8))); break;
-      case 5: bytes.erase(at, 1 + random.below(4)); break;
+      case 0:
+        bytes[at] = char(random.below(256));
+        break;
+      case 1:
+        bytes[at] = char(uint8_t(bytes[at]) ^ (1u << random.below(8)));
+        break;
+      case 2:
+        bytes[at] = char(0xff);
+        break;
+      case 3:
+        bytes[at] = "0123456789[]{},:\"-.e"[random.below(20)];
+        break;
+      case 4:
+        bytes.insert(at, bytes.substr(at, 1 + random.below(8)));
+        break;
+      case 5:
+        bytes.erase(at, 1 + random.below(4));
+        break;
     }
     if (bytes.empty()) return bytes;
   }
@@ -75,22 +87,20 @@ TEST(TensorFileMutationTest, SafetensorsHeaders) {
 }
 
 TEST(TensorFileMutationTest, Pickles) {
-  const int refused =
-      refused_of(20'000, write_pickled_state_dict(some_tensors()), SIZE_MAX,
-                 [](const std::string& bytes) { read_pickled_state_dict(std::as_bytes(std::span(bytes)), "mutant"); });
+  const int refused = refused_of(20'000, write_pickled_state_dict(some_tensors()), SIZE_MAX, [](const std::string& bytes) {
+    read_pickled_state_dict(std::as_bytes(std::span(bytes)), "mutant");
+  });
   EXPECT_GT(refused, 10'000);
   EXPECT_LT(refused, 20'000);
 }
 
 TEST(TensorFileMutationTest, ArchivesWithAChangedPickle) {  // with a right check sum, so that the change is met
   const TemporaryFolder folder;
-  const int refused =
-      refused_of(1500, write_pickled_state_dict(some_tensors()), SIZE_MAX, [&](const std::string& bytes) {
-        write_bytes(
-            folder / "mutant",
-            build_zip({{"m/data.pkl", bytes}, {"m/data/0", std::string(24, 'x')}, {"m/data/1", "abcdef"}}, false));
-        read_everything<TorchArchiveReader>(folder / "mutant");
-      });
+  const int refused = refused_of(1500, write_pickled_state_dict(some_tensors()), SIZE_MAX, [&](const std::string& bytes) {
+    write_bytes(folder / "mutant",
+                build_zip({{"m/data.pkl", bytes}, {"m/data/0", std::string(24, 'x')}, {"m/data/1", "abcdef"}}, false));
+    read_everything<TorchArchiveReader>(folder / "mutant");
+  });
   EXPECT_GT(refused, 750);
   EXPECT_LT(refused, 1500);
 }
@@ -98,10 +108,9 @@ TEST(TensorFileMutationTest, ArchivesWithAChangedPickle) {  // with a right chec
 TEST(TensorFileMutationTest, Archives) {
   const TemporaryFolder folder;
   for (const bool zip64 : {false, true}) {
-    const std::string original = build_zip({{"m/data.pkl", write_pickled_state_dict(some_tensors())},
-                                            {"m/data/0", std::string(24, 'x')},
-                                            {"m/data/1", "abcdef"}},
-                                           zip64);
+    const std::string original = build_zip(
+        {{"m/data.pkl", write_pickled_state_dict(some_tensors())}, {"m/data/0", std::string(24, 'x')}, {"m/data/1", "abcdef"}},
+        zip64);
     const int refused = refused_of(1500, original, SIZE_MAX, [&](const std::string& bytes) {
       write_bytes(folder / "mutant", bytes);
       read_everything<TorchArchiveReader>(folder / "mutant");

@@ -6,10 +6,10 @@
 #include <numeric>
 
 #include "base/file.h"
-#include "weight_files/pickle.h"
+#include "tests/test_support.h"
 #include "tests/weight_files/file_support.h"
 #include "tests/weight_files/zip_builder.h"
-#include "tests/test_support.h"
+#include "weight_files/pickle.h"
 
 namespace echo {
 namespace {
@@ -108,10 +108,9 @@ TEST(TorchArchiveTest, CompressedEntriesAreRead) {
   std::string zeros(400'000, '\0');
   zeros.back() = '\x40';  // the last float is 2
   zip_t* zip = zip_open((folder / "m.bin").c_str(), ZIP_CREATE, nullptr);
-  const std::string pickle = write_pickled_state_dict({{"all", StoredType::f32, "0", 100'000, 0, {100'000}, {1}},
-                                                       {"last", StoredType::f32, "0", 100'000, 99'998, {2}, {1}}});
-  for (const auto& [name, content] :
-       {std::pair<const char*, const std::string*>{"m/data.pkl", &pickle}, {"m/data/0", &zeros}})
+  const std::string pickle = write_pickled_state_dict(
+      {{"all", StoredType::f32, "0", 100'000, 0, {100'000}, {1}}, {"last", StoredType::f32, "0", 100'000, 99'998, {2}, {1}}});
+  for (const auto& [name, content] : {std::pair<const char*, const std::string*>{"m/data.pkl", &pickle}, {"m/data/0", &zeros}})
     ASSERT_GE(zip_file_add(zip, name, zip_source_buffer(zip, content->data(), content->size(), 0), 0), 0);
   ASSERT_EQ(zip_close(zip), 0);
   ASSERT_LT(std::filesystem::file_size(folder / "m.bin"), 10'000u);
@@ -188,9 +187,9 @@ TEST(TorchArchiveTest, FilesThatEndEarlyAreRefused) {
 
 TEST(TorchArchiveTest, AFolderThatCannotBeWrittenIsAnErrorThatNamesTheFile) {
   const NamedTensors tensors = {{"t", Tensor::zeros({4}, DType::f32)}};
-  EXPECT_NE(error_message(ExitCode::io, [&] { write_torch_archive("no/such/folder/a.bin", tensors); })
-                .find("no/such/folder/a.bin"),
-            std::string::npos);
+  EXPECT_NE(
+      error_message(ExitCode::io, [&] { write_torch_archive("no/such/folder/a.bin", tensors); }).find("no/such/folder/a.bin"),
+      std::string::npos);
 }
 
 TEST(TorchArchiveTest, AnErrorOfTheProviderComesThrough) {

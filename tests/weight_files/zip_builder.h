@@ -66,8 +66,7 @@ inline std::string build_zip(const std::vector<ZipEntry>& entries, bool zip64) {
   }
   out += "PK\x05\x06";
   put(out, 0, 4), put(out, zip64 ? 0xffff : entries.size(), 2), put(out, zip64 ? 0xffff : entries.size(), 2);
-  put(out, zip64 ? 0xffffffffu : directory.size(), 4), put(out, zip64 ? 0xffffffffu : directory_offset, 4),
-      put(out, 0, 2);
+  put(out, zip64 ? 0xffffffffu : directory.size(), 4), put(out, zip64 ? 0xffffffffu : directory_offset, 4), put(out, 0, 2);
   return out;
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 
-// What the host's compiler sees as the CUDA language and runtime when it compiles kernels for tests without a GPU: as much of both as
-// this project uses. Kernels run on tests/emulation/emulator.h, memory and streams on tests/emulation/runtime.cpp.
+// What the host's compiler sees as the CUDA language and runtime when it compiles kernels for tests without a GPU: as much of
+// both as this project uses. Kernels run on tests/emulation/emulator.h, memory and streams on tests/emulation/runtime.cpp.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -29,10 +29,18 @@ inline auto& blockIdx = cuda_emulation::block_index;
 inline auto& blockDim = cuda_emulation::block_dimensions;
 inline auto& gridDim = cuda_emulation::grid_dimensions;
 
-struct alignas(8) float2 { float x, y; };
-struct alignas(16) float4 { float x, y, z, w; };
-struct alignas(8) uint2 { unsigned x, y; };
-struct alignas(16) uint4 { unsigned x, y, z, w; };
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
@@ -90,9 +98,13 @@ inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline float __fdividef(float a, float b) { return a / b; }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 template <class T>
-T __ldg(const T* address) { return *address; }
+T __ldg(const T* address) {
+  return *address;
+}
 template <class T>
-T __ldcs(const T* address) { return *address; }
+T __ldcs(const T* address) {
+  return *address;
+}
 
 // ---- atomics: fibers of one host thread do not interrupt each other --------------------------------------------------------
 template <class T>
@@ -179,8 +191,8 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
 
 namespace cuda_emulation {
-// A launch: runs the grid now, or keeps it for the graph that is being captured. While no kernel runs, the host cannot touch device
-// memory: reading it crashes here as it would on a machine with a GPU.
+// A launch: runs the grid now, or keeps it for the graph that is being captured. While no kernel runs, the host cannot touch
+// device memory: reading it crashes here as it would on a machine with a GPU.
 void submit(dim3 grid, dim3 block, size_t shared_bytes, std::function<void()> kernel);
 // Throws when `address` is neither null nor device memory: what a kernel must not be given.
 void check_device_pointer(const void* address);

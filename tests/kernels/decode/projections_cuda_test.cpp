@@ -42,8 +42,8 @@ std::vector<Tensor> mlp(const ParitySetting& on, const Case& c) {
   return {y, x};
 }
 
-// f32: sums of up to 1032 products, and what follows. bf16: up to three values round on the way to a result, each by up to 2^-9 of
-// its size, and the product of gate and up has the errors of both.
+// f32: sums of up to 1032 products, and what follows. bf16: up to three values round on the way to a result, each by up to 2^-9
+// of its size, and the product of gate and up has the errors of both.
 TEST(CudaDecodeProjectionTest, AgreesWithF64OnTheCpu) {
   for (const Case& c : kCases) {
     SCOPED_TRACE(concat(c.batch, " rows of ", c.width, ", heads of ", c.head_dim, ", inner width ", c.inner));

@@ -1,5 +1,5 @@
-#include "kernels/losses/distillation_loss.h"
 #include "kernels/elementwise.h"
+#include "kernels/losses/distillation_loss.h"
 #include "kernels/losses/head_chunks.h"
 #include "tests/kernels/cuda_parity.h"
 

@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 #include <omp.h>
 
-#include "kernels/losses/cross_entropy.h"
 #include "kernels/elementwise.h"
+#include "kernels/losses/cross_entropy.h"
 #include "kernels/matmul/matmul.h"
 #include "tensor/allocator.h"
 #include "tests/kernels/random_tensor.h"

@@ -109,7 +109,8 @@ TEST(MeanSquaredErrorTest, TheGradientMayTakeTheTeachersPlace) {
   const Tensor student = random_tensor({6, 70}, DType::bf16, 1), labels = Tensor::from(kLabels);
   Tensor in_place = random_tensor({6, 70}, DType::bf16, 2), gradient = Tensor::empty({6, 70}, DType::bf16);
   const auto run = [&](Tensor& target) {
-    return kernels::mean_squared_error(target, GradientMode::overwrite, student, in_place, labels, HiddenNormalization::teacher_power, 3);
+    return kernels::mean_squared_error(target, GradientMode::overwrite, student, in_place, labels,
+                                       HiddenNormalization::teacher_power, 3);
   };
   const HiddenError apart = run(gradient), together = run(in_place);
   EXPECT_EQ(apart.relative, together.relative);

@@ -1,7 +1,7 @@
 #include <cstring>
 
-#include "kernels/matmul/matmul.h"
 #include "kernels/matmul/few_rows.h"
+#include "kernels/matmul/matmul.h"
 #include "tests/kernels/cuda_parity.h"
 
 namespace echo {

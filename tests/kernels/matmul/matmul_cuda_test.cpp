@@ -27,8 +27,8 @@ std::vector<Tensor> product(const ParitySetting& on, const Case& c) {
   return {memory};  // what lies beside the matrix too: it must not change
 }
 
-// Sums of up to 96 products in f32 (96 * 2^-24 of the largest at most, 1e-5 with margin for sums smaller than their terms); a bf16 result
-// rounds once, 2^-8 of its size.
+// Sums of up to 96 products in f32 (96 * 2^-24 of the largest at most, 1e-5 with margin for sums smaller than their terms); a
+// bf16 result rounds once, 2^-8 of its size.
 TEST(CudaMatmulTest, EveryTransposeModeAndStrideAgreesWithTheCpu) {
   for (int flags = 0; flags < 16; ++flags)
     for (const auto& [m, n, k] : {std::array<int64_t, 3>{1, 1, 1}, {3, 5, 7}, {17, 40, 96}, {33, 1, 8}}) {
@@ -42,10 +42,12 @@ TEST(CudaMatmulTest, EveryTransposeModeAndStrideAgreesWithTheCpu) {
 
 TEST(CudaMatmulTest, EmptyExtentsAreFine) {
   Tensor c = Tensor::full({2, 3}, 7, DType::f32, kCuda);
-  kernels::matmul(c, Tensor::empty({2, 0}, DType::f32, kCuda), Transpose::no, Tensor::empty({0, 3}, DType::f32, kCuda), Transpose::no);
+  kernels::matmul(c, Tensor::empty({2, 0}, DType::f32, kCuda), Transpose::no, Tensor::empty({0, 3}, DType::f32, kCuda),
+                  Transpose::no);
   EXPECT_EQ(c.to_vector<float>(), std::vector<float>(6, 0.0f));
   Tensor none = Tensor::empty({0, 3}, DType::f32, kCuda);
-  kernels::matmul(none, Tensor::empty({0, 2}, DType::f32, kCuda), Transpose::no, Tensor::empty({2, 3}, DType::f32, kCuda), Transpose::no);
+  kernels::matmul(none, Tensor::empty({0, 2}, DType::f32, kCuda), Transpose::no, Tensor::empty({2, 3}, DType::f32, kCuda),
+                  Transpose::no);
 }
 
 TEST(CudaMatmulTest, OperandsOnTwoDevicesAndF64AreRefused) {

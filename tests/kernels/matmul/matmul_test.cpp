@@ -79,8 +79,8 @@ TEST(MatmulTest, EveryFormMatchesTheNaiveSum) {
 }
 
 TEST(MatmulTest, OverwriteDoesNotReadWhatWasThere) {
-  for (const auto& [dtype, result] : {std::pair{DType::f64, DType::f64}, {DType::f32, DType::f32}, {DType::bf16, DType::bf16},
-                                      {DType::bf16, DType::f32}}) {
+  for (const auto& [dtype, result] :
+       {std::pair{DType::f64, DType::f64}, {DType::f32, DType::f32}, {DType::bf16, DType::bf16}, {DType::bf16, DType::f32}}) {
     const Tensor a = random_tensor({20, 30}, dtype, 1), b = random_tensor({30, 10}, dtype, 2);
     Tensor c = Tensor::full({20, 10}, std::nan(""), result);
     matmul(c, a, Transpose::no, b, Transpose::no);
@@ -132,9 +132,7 @@ TEST(MatmulTest, WhatDoesNotFitIsRefusedWithShapes) {
   const auto message = [&](const Tensor& a, Transpose ta, const Tensor& b, Transpose tb) {
     return error_message(ExitCode::internal, [&] { matmul(c, a, ta, b, tb); });
   };
-  const auto has = [](const std::string& text, const char* part) {
-    EXPECT_NE(text.find(part), std::string::npos) << text;
-  };
+  const auto has = [](const std::string& text, const char* part) { EXPECT_NE(text.find(part), std::string::npos) << text; };
   const Tensor a = Tensor::zeros({2, 3}, DType::f32), b = Tensor::zeros({3, 4}, DType::f32);
   const auto no = Transpose::no, yes = Transpose::yes;
   has(message(a, no, Tensor::zeros({5, 4}, DType::f32), no), "inner dimensions differ: a (2, 3) x b (5, 4)");
