@@ -66,7 +66,7 @@ endif
 EMULATION_FLAGS := -Itests/emulation/include -iquote . -DECHO_WITH_CUDA=1 -DECHO_WITH_ONEDNN=$(if $(filter yes,$(HAS_ONEDNN)),1,0)
 
 # ---- sources: every file of these folders ------------------------------------------------------------------------
-FOLDERS  := base report hub config tensor weight_files kernels autograd nn tokenizer data analysis training
+FOLDERS  := base report hub config tensor weight_files kernels autograd nn tokenizer data evaluation analysis training
 LIBRARY  := $(BUILD)/libecho.a
 SOURCES  := $(filter-out $(if $(NVCC),,tensor/cuda_%),$(sort $(shell find $(FOLDERS) -name '*.cpp')))
 CUDA_SOURCES := $(sort $(shell find $(FOLDERS) -name '*.cu'))
@@ -179,9 +179,11 @@ packages:
 	@scripts/install_packages.sh $(PACKAGES)
 
 lint:
+	@scripts/install_packages.sh clang-format
 	@scripts/lint.sh
 
 format:
+	@scripts/install_packages.sh clang-format
 	clang-format -i $$(git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
 
 clean:

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "report/html.h"
+#include "report/numbers.h"
 #include "report/svg.h"
 
 namespace echo {

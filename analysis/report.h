@@ -27,7 +27,4 @@ std::vector<std::filesystem::path> write_analysis(const Analysis& analysis, cons
 // "128 samples of 512 tokens; standard error of an entry: median 0.002, at most 0.006", or what of that is known.
 std::string evidence(const Analysis& analysis);
 
-// 1,234,567
-std::string grouped(int64_t value);
-
 }  // namespace echo

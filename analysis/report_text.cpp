@@ -5,6 +5,7 @@
 #include "analysis/report.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "report/numbers.h"
 
 namespace echo {
 namespace {
@@ -33,12 +34,6 @@ std::string aligned(const std::vector<std::vector<std::string>>& rows) {
 std::string rounded(const std::optional<double>& value) { return value ? fmt::format("{:.3f}", *value) : "-"; }
 
 }  // namespace
-
-std::string grouped(int64_t value) {
-  std::string digits = std::to_string(value);
-  for (int64_t at = int64_t(digits.size()) - 3; at > (value < 0 ? 1 : 0); at -= 3) digits.insert(size_t(at), 1, ',');
-  return digits;
-}
 
 std::string evidence(const Analysis& analysis) {
   std::string text = analysis.samples

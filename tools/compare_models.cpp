@@ -4,17 +4,16 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "analysis/report.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/program.h"
 #include "base/progress.h"
+#include "evaluation/comparison.h"
 #include "hub/paths.h"
 #include "nn/model_io.h"
-#include "training/evaluation.h"
+#include "report/numbers.h"
 
 namespace {
 
@@ -31,7 +30,6 @@ struct Arguments {
 struct Entry {
   std::string name;
   std::unique_ptr<Llama> model;
-  EvaluationResult result = {};
 };
 
 // A folder with validation/ in it is read there; other data is held-out as a whole.
@@ -76,62 +74,37 @@ std::vector<Entry> load_models(const Arguments& arguments) {
   return entries;
 }
 
-void print_table(const std::vector<Entry>& entries) {
-  size_t width = 5;
-  for (const Entry& entry : entries) width = std::max(width, entry.name.size());
-  fmt::print("{:<{}}  {:>13}  {:>13}  {:>13}  {:>9}  {:>8}  {:>8}\n", "model", width, "parameters", "held-out loss",
-             "KL to teacher", "agreement", "accuracy", "tokens/s");
-  for (const Entry& entry : entries) {
-    const EvaluationResult& result = entry.result;
-    fmt::print("{:<{}}  {:>13}  {:>13.4f}  {:>13.4f}  {:>7.1f} %  {:>6.1f} %  {:>8}\n", entry.name, width,
-               grouped(entry.model->parameter_count()), result.loss, result.kl_teacher_student, 100 * result.agreement,
-               100 * result.accuracy, grouped(int64_t(result.tokens_per_second)));
-  }
-}
-
-void write_json(const std::vector<Entry>& entries, const fs::path& file) {
-  nlohmann::json rows = nlohmann::json::array();
-  for (const Entry& entry : entries)
-    rows.push_back({{"model", entry.name},
-                    {"parameters", entry.model->parameter_count()},
-                    {"loss", entry.result.loss},
-                    {"kl_teacher_student", entry.result.kl_teacher_student},
-                    {"agreement", entry.result.agreement},
-                    {"accuracy", entry.result.accuracy},
-                    {"tokens", entry.result.tokens},
-                    {"tokens_per_second", entry.result.tokens_per_second}});
-  write_file_atomically(file, rows.dump(1) + "\n");
-}
-
 int compare(const Arguments& arguments) {
   if (arguments.threads > 0) omp_set_num_threads(arguments.threads);
-  const std::string tokenizer_file = arguments.tokenizer.empty()
-                                         ? (resolve_model(arguments.teacher, "--teacher") / "tokenizer.model").string()
-                                         : arguments.tokenizer;
+  fs::path tokenizer_file = arguments.tokenizer;
+  if (tokenizer_file.empty()) tokenizer_file = resolve_model(arguments.teacher, "--teacher") / "tokenizer.model";
   const Tokenizer tokenizer(tokenizer_file);
   const std::vector<Batch> batches = held_out_text(arguments, tokenizer);
-  std::vector<Entry> entries = load_models(arguments);
+  const std::vector<Entry> entries = load_models(arguments);
   if (tokenizer.vocabulary_size() != entries[0].model->config().vocab_size)
-    fail(ExitCode::bad_data, tokenizer_file, ": ", tokenizer.vocabulary_size(), " pieces, but the teacher has vocab_size ",
-         entries[0].model->config().vocab_size, "; use the tokenizer that it was trained with");
+    fail(ExitCode::bad_data, tokenizer_file.string(), ": ", tokenizer.vocabulary_size(),
+         " pieces, but the teacher has vocab_size ", entries[0].model->config().vocab_size,
+         "; use the tokenizer that it was trained with");
 
   const Llama& teacher = *entries[0].model;
+  std::vector<ComparedModel> compared;  // in the order of the entries
   {
     Progress bar("comparing", int64_t(entries.size()) * arguments.repeats, /*plain_lines=*/false);
     int64_t done = 0;
     // Speeds change with whatever else the machine does: every model is timed in every round, and its best round counts.
     for (int64_t round = 0; round < arguments.repeats; ++round)
-      for (Entry& entry : entries) {
+      for (const Entry& entry : entries) {
         const EvaluationResult result = evaluate(*entry.model, round == 0 ? &teacher : nullptr, batches, DType::f32);
-        if (round == 0) entry.result = result;
-        entry.result.tokens_per_second = std::max(entry.result.tokens_per_second, result.tokens_per_second);
+        if (round == 0) compared.push_back({entry.name, entry.model->parameter_count(), result});
+        double& fastest = compared[size_t(&entry - entries.data())].result.tokens_per_second;
+        fastest = std::max(fastest, result.tokens_per_second);
         bar.update(++done);
       }
   }
-  print_table(entries);
+  fmt::print("{}", comparison_table(compared));
   fmt::print("means over {} held-out tokens; tokens/s of the forward pass, {} thread(s), the fastest batch of {} rounds\n",
-             grouped(entries[0].result.tokens), omp_get_max_threads(), arguments.repeats);
-  if (!arguments.output.empty()) write_json(entries, arguments.output);
+             grouped(compared[0].result.tokens), omp_get_max_threads(), arguments.repeats);
+  if (!arguments.output.empty()) write_file_atomically(arguments.output, comparison_json(compared));
   return 0;
 }
 
@@ -144,12 +117,11 @@ int main(int argc, char** argv) {
   Arguments arguments;
   app.add_option("--teacher", arguments.teacher, "model folder that the others are compared with")->required();
   app.add_option("--data", arguments.data,
-                 "file, folder or glob of held-out text; of a folder with validation/ in it that part")
+                 "file, folder or glob of held-out text; a folder's validation/ sub-folder is used if it has one")
       ->required();
   app.add_option("models", arguments.models, "model folders");
   app.add_option("--names", arguments.names, "how the table calls them, with commas between");
-  app.add_flag("--before", arguments.before,
-               "also the teacher's weights under the first model's leader map: the student untrained");
+  app.add_flag("--before", arguments.before, "also the first model untrained: the teacher's weights under its leader map");
   app.add_option("--tokenizer", arguments.tokenizer, "tokenizer.model, by default the teacher's");
   app.add_option("--rows", arguments.rows, "sequences at most")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))

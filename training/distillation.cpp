@@ -1,6 +1,7 @@
 #include "training/distillation.h"
 
 #include "autograd/no_grad.h"
+#include "data/batch_tensors.h"
 #include "tensor/allocator.h"
 
 namespace echo {
@@ -47,12 +48,6 @@ LossSums& LossSums::operator+=(const LossSums& other) {
   loss += other.loss;
   tokens += other.tokens;
   return *this;
-}
-
-BatchTensors to_tensors(const Batch& batch, Device device) {
-  const Shape shape{batch.rows, batch.sequence_length};
-  return {Tensor::from(batch.inputs, shape).to(device), Tensor::from(batch.labels).to(device),
-          batch.first_key.empty() ? Tensor() : Tensor::from(batch.first_key, shape).to(device)};
 }
 
 LossSums accumulate_gradients(const Llama& student, const Llama* teacher, const Batch& batch, const LossSettings& settings,

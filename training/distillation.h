@@ -39,12 +39,4 @@ struct LossSums {
 LossSums accumulate_gradients(const Llama& student, const Llama* teacher, const Batch& batch, const LossSettings& settings,
                               const ForwardOptions& options, int64_t global_tokens);
 
-// Token ids, labels and first keys of a batch as tensors on a device.
-struct BatchTensors {
-  Tensor ids;        // (B, T) i32
-  Tensor labels;     // (B * T) i32
-  Tensor first_key;  // (B, T) i32, or undefined
-};
-BatchTensors to_tensors(const Batch& batch, Device device);
-
 }  // namespace echo

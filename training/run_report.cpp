@@ -6,11 +6,11 @@
 #include <cmath>
 #include <limits>
 
-#include "analysis/report.h"
 #include "base/file.h"
 #include "config/check.h"
 #include "config/reading.h"
 #include "report/html.h"
+#include "report/numbers.h"
 #include "report/svg.h"
 #include "training/training_log.h"
 

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "evaluation/evaluation.h"
 #include "training/distillation.h"
-#include "training/evaluation.h"
 
 namespace echo {
 

@@ -1,11 +1,12 @@
-#include "training/evaluation.h"
+#include "evaluation/evaluation.h"
 
 #include <algorithm>
 #include <chrono>
 
 #include "autograd/no_grad.h"
+#include "data/batch_tensors.h"
+#include "kernels/losses/distillation_loss.h"
 #include "tensor/allocator.h"
-#include "training/distillation.h"
 
 namespace echo {
 namespace {

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "evaluation/evaluation.h"
+
+namespace echo {
+
+// A model beside others, on the same held-out text.
+struct ComparedModel {
+  std::string name;
+  int64_t parameters = 0;
+  EvaluationResult result;
+};
+
+// A table for the terminal, a line per model, below a line of headings.
+std::string comparison_table(const std::vector<ComparedModel>& models);
+
+// The same as a JSON array with an object per model.
+std::string comparison_json(const std::vector<ComparedModel>& models);
+
+}  // namespace echo
