@@ -12,9 +12,9 @@ Tensor as_heads(const Tensor& tensor, int64_t heads, int64_t head_dim) {
   return tensor.contiguous().reshape({tensor.dim(0), tensor.dim(1), heads, head_dim});
 }
 
-void add_row_sums(SharedProbabilities& shared, const Tensor& d_o, const Tensor& o) {
-  if (!shared.row_sum.defined()) shared.row_sum = Tensor::zeros(shared.lse.shape(), shared.lse.dtype(), shared.lse.device());
-  kernels::attention_row_sums(shared.row_sum, d_o, o);
+void add_delta(SharedProbabilities& shared, const Tensor& d_o, const Tensor& o) {
+  if (!shared.delta.defined()) shared.delta = Tensor::zeros(shared.lse.shape(), shared.lse.dtype(), shared.lse.device());
+  kernels::attention_delta(shared.delta, d_o, o);
 }
 
 }  // namespace
@@ -49,13 +49,13 @@ AttentionBlock leader_attention(const Variable& qkv, const AttentionHeads& heads
   const auto backward = [shared, v, o, heads, table](const std::vector<Tensor>& gradients) -> Gradients {
     const auto [H, Hkv, Dh] = heads;
     const Tensor d_o = gradients[0].defined() ? as_heads(gradients[0], H, Dh) : Tensor::zeros_like(o);
-    add_row_sums(*shared, d_o, o);
+    add_delta(*shared, d_o, o);
     std::vector<kernels::AttentionUse> uses = {{d_o, v}};
     for (kernels::AttentionUse& use : shared->uses) uses.push_back(std::move(use));
     shared->uses.clear();
     Tensor d_qkv = Tensor::empty({o.dim(0), o.dim(1), H + 2 * Hkv, Dh}, o.dtype(), o.device());
     Tensor dq = d_qkv.narrow(2, 0, H), dk = d_qkv.narrow(2, H, Hkv), dv = d_qkv.narrow(2, H + Hkv, Hkv);
-    kernels::attention_backward(dq, dk, dv, uses, shared->q, shared->k, shared->lse, shared->row_sum, shared->first_key,
+    kernels::attention_backward(dq, dk, dv, uses, shared->q, shared->k, shared->lse, shared->delta, shared->first_key,
                                 shared->scale);
     Tensor d_rotated = d_qkv.narrow(2, 0, H + Hkv);
     kernels::rope(d_rotated, d_rotated, table, 0, RopeDirection::backward);
@@ -82,7 +82,7 @@ Variable follower_attention(const Variable& v, const AttentionBlock& block) {
         Tensor dv = Tensor::empty(values.shape(), values.dtype(), values.device());
         kernels::attention_value_backward(dv, d_o, shared->q, shared->k, shared->lse, shared->first_key, shared->scale);
         if (for_leader) {
-          add_row_sums(*shared, d_o, o);
+          add_delta(*shared, d_o, o);
           shared->uses.push_back({d_o, values});
         }
         return {dv.reshape({dv.dim(0), dv.dim(1), dv.dim(2) * dv.dim(3)}), Tensor()};

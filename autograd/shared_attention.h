@@ -27,7 +27,7 @@ struct SharedProbabilities {
   Tensor first_key;     // (B, T) i32, or undefined
   bool detach = false;  // followers leave no gradient for q and k
 
-  Tensor row_sum;                           // (B, H, T); backward: sum over layers of rowsum(dO * O)
+  Tensor delta;                             // (B, H, T); backward: sum over layers of rowsum(dO * O)
   std::vector<kernels::AttentionUse> uses;  // backward: dO and V of each follower
 };
 

@@ -51,7 +51,7 @@ void measure(const Sizes& sizes, double seconds) {
   const Tensor q = fused.narrow(2, 0, H), k = fused.narrow(2, H, Hkv), v = fused.narrow(2, H + Hkv, Hkv);
   const double scale = 1 / std::sqrt(double(Dh)), product = double(B * H) * double(length) * double(length + 1) * double(Dh);
   Tensor o = Tensor::zeros({B, length, H, Dh}, dtype_of<T>);
-  Tensor lse = Tensor::zeros({B, H, length}, DType::f32), row_sum = Tensor::zeros_like(lse);
+  Tensor lse = Tensor::zeros({B, H, length}, DType::f32), delta = Tensor::zeros_like(lse);
   Tensor d_fused = Tensor::zeros_like(fused);
   Tensor dq = d_fused.narrow(2, 0, H), dk = d_fused.narrow(2, H, Hkv), dv = d_fused.narrow(2, H + Hkv, Hkv);
   std::printf("B %ld T %ld H %ld Hkv %ld Dh %ld %s\n", long(B), long(length), long(H), long(Hkv), long(Dh),
@@ -63,17 +63,17 @@ void measure(const Sizes& sizes, double seconds) {
   report("forward", 2, time_of(seconds, [&] { kernels::attention_forward(o, lse, q, k, v, {}, scale); }));
   report("follower forward", 2, time_of(seconds, [&] { kernels::shared_attention_forward(o, q, k, lse, v, {}, scale); }));
   const Tensor d_o = random_tensor<T>({B, length, H, Dh}, 2);
-  report("row sums", 0, time_of(seconds, [&] { kernels::attention_row_sums(row_sum, d_o, o); }));
+  report("delta", 0, time_of(seconds, [&] { kernels::attention_delta(delta, d_o, o); }));
   report("follower backward", 2, time_of(seconds, [&] { kernels::attention_value_backward(dv, d_o, q, k, lse, {}, scale); }));
   for (const int layers : {1, 3, 5}) {
     const std::vector<kernels::AttentionUse> uses(size_t(layers), {d_o, v});
     const double time = time_of(seconds, [&] {
-      row_sum.fill_zero();
+      delta.fill_zero();
       for (int j = 0; j < layers; ++j) {
-        kernels::attention_row_sums(row_sum, d_o, o);
+        kernels::attention_delta(delta, d_o, o);
         if (j > 0) kernels::attention_value_backward(dv, d_o, q, k, lse, {}, scale);
       }
-      kernels::attention_backward(dq, dk, dv, uses, q, k, lse, row_sum, {}, scale);
+      kernels::attention_backward(dq, dk, dv, uses, q, k, lse, delta, {}, scale);
     });
     report("backward, block of " + std::to_string(layers), 3 * layers + 2, time);
   }

@@ -16,7 +16,7 @@ using nlohmann::json;
 
 // A block of layers that share a matrix: queries, keys and values are slices of fused projections, as in the model.
 struct AttentionBlockTensors {
-  Tensor q, k, lse, row_sum, dq, dk;
+  Tensor q, k, lse, delta, dq, dk;
   struct Layer {
     Tensor v, o, d_o, dv;
   };
@@ -34,7 +34,7 @@ struct AttentionBlockTensors {
     q = fused.narrow(2, 0, heads), k = fused.narrow(2, heads, kv_heads);
     dq = d_fused.narrow(2, 0, heads), dk = d_fused.narrow(2, heads, kv_heads);
     lse = Tensor::empty({rows, heads, tokens}, DType::f32, device);
-    row_sum = Tensor::zeros_like(lse);
+    delta = Tensor::zeros_like(lse);
     for (int64_t i = 0; i < count; ++i) {
       const Shape outputs{rows, tokens, heads, width}, values{rows, tokens, kv_heads, width};
       Layer layer;
@@ -51,15 +51,15 @@ struct AttentionBlockTensors {
   void forward() { kernels::attention_forward(layers[0].o, lse, q, k, layers[0].v, {}, scale); }
   void follower_forward(size_t i) { kernels::shared_attention_forward(layers[i].o, q, k, lse, layers[i].v, {}, scale); }
   void backward() {
-    row_sum.fill_zero();
+    delta.fill_zero();
     std::vector<kernels::AttentionUse> uses;
     for (Layer& layer : layers) {
-      kernels::attention_row_sums(row_sum, layer.d_o, layer.o);
+      kernels::attention_delta(delta, layer.d_o, layer.o);
       uses.push_back({layer.d_o, layer.v});
     }
     for (size_t i = 1; i < layers.size(); ++i)
       kernels::attention_value_backward(layers[i].dv, layers[i].d_o, q, k, lse, {}, scale);
-    kernels::attention_backward(dq, dk, layers[0].dv, uses, q, k, lse, row_sum, {}, scale);
+    kernels::attention_backward(dq, dk, layers[0].dv, uses, q, k, lse, delta, {}, scale);
   }
 };
 

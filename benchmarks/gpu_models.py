@@ -78,14 +78,14 @@ def elementwise_bytes(kernel, m, n, item):
         "softmax_forward": 2 * item * n * d,
         "softmax_backward": 3 * item * n * d,              # y, dy; dx
         "hidden_error": 3 * item * n * d,                  # student, teacher; the student's gradient
-        "attention_row_sums": 2 * item * n * m["heads"] * m["head_dim"] + 8 * n * m["heads"],  # dO, O; sums read and written
+        "attention_delta": 2 * item * n * m["heads"] * m["head_dim"] + 8 * n * m["heads"],  # dO, O; sums read and written
         "loss_rows": (8 + item) * n * v,                   # logits of student and teacher in f32; their gradient
     }[kernel]
 
 
 ELEMENTWISE = ["rms_norm_forward", "add_rms_norm_forward", "rms_norm_backward", "rope", "swiglu_forward", "swiglu_backward",
                "cast", "embedding_forward", "embedding_backward", "softmax_forward", "softmax_backward", "hidden_error",
-               "attention_row_sums", "loss_rows"]
+               "attention_delta", "loss_rows"]
 ADAMW_BYTES = 30          # a parameter: p, g, m, v read; p, m, v written, and p once more in bf16
 GRADIENT_NORM_BYTES = 4
 

@@ -158,11 +158,11 @@ inline BenchmarkCase elementwise_case(const json& request, Device device) {
       kernels::mean_squared_error(d_student, GradientMode::overwrite, student, teacher, {}, kernels::HiddenNormalization::none,
                                   1 / double(tokens));
     }};
-  if (kernel == "attention_row_sums") {
+  if (kernel == "attention_delta") {
     const Shape outputs{tokens / sequence, sequence, heads, head_dim};
     return {.work = [d_o = random(outputs), o = random(outputs),
-                     row_sum = Tensor::zeros({tokens / sequence, heads, sequence}, DType::f32, device)]() mutable {
-      kernels::attention_row_sums(row_sum, d_o, o);
+                     delta = Tensor::zeros({tokens / sequence, heads, sequence}, DType::f32, device)]() mutable {
+      kernels::attention_delta(delta, d_o, o);
     }};
   }
   if (kernel == "loss_rows") return loss_rows_case(request, device);

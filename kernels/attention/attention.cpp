@@ -80,11 +80,11 @@ void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const
   ECHO_DISPATCH_DEVICE(q, shared_attention_forward, o, q, k, lse, v, first_key, scale);
 }
 
-void attention_row_sums(Tensor& row_sum, const Tensor& d_o, const Tensor& o) {
-  const Checks checks("attention_row_sums", o, o);
+void attention_delta(Tensor& delta, const Tensor& d_o, const Tensor& o) {
+  const Checks checks("attention_delta", o, o);
   checks.like_queries("d_o", d_o);
-  checks.statistics("row_sum", row_sum);
-  ECHO_DISPATCH_DEVICE(o, attention_row_sums, row_sum, d_o, o);
+  checks.statistics("delta", delta);
+  ECHO_DISPATCH_DEVICE(o, attention_delta, delta, d_o, o);
 }
 
 void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, const Tensor& k, const Tensor& lse,
@@ -98,7 +98,7 @@ void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, co
 }
 
 void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::span<const AttentionUse> uses, const Tensor& q,
-                        const Tensor& k, const Tensor& lse, const Tensor& row_sum, const Tensor& first_key, double scale) {
+                        const Tensor& k, const Tensor& lse, const Tensor& delta, const Tensor& first_key, double scale) {
   const Checks checks("attention_backward", q, k);
   checks.like_queries("dq", dq);
   checks.like_keys("dk", dk);
@@ -109,19 +109,19 @@ void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::sp
     checks.like_keys("v", use.v);
   }
   checks.statistics("lse", lse);
-  checks.statistics("row_sum", row_sum);
+  checks.statistics("delta", delta);
   checks.first_key(first_key);
-  ECHO_DISPATCH_DEVICE(q, attention_backward, dq, dk, dv_of_first_use, uses, q, k, lse, row_sum, first_key, scale);
+  ECHO_DISPATCH_DEVICE(q, attention_backward, dq, dk, dv_of_first_use, uses, q, k, lse, delta, first_key, scale);
 }
 
 namespace cpu {
 namespace {
 
 template <class T>
-void row_sums(Tensor& row_sum, const Tensor& d_o_tensor, const Tensor& o_tensor) {
+void row_sums(Tensor& delta, const Tensor& d_o_tensor, const Tensor& o_tensor) {
   using A = accumulator<T>;
   const Heads<T> d_o(d_o_tensor), o(o_tensor);
-  A* const result = row_sum.data<A>();
+  A* const result = delta.data<A>();
   const int64_t positions = o_tensor.dim(1), heads = o_tensor.dim(2), width = o_tensor.dim(3);
 #pragma omp parallel for if (o_tensor.elements() > 65536)
   for (int64_t task = 0; task < o_tensor.dim(0) * positions; ++task) {
@@ -139,8 +139,8 @@ void row_sums(Tensor& row_sum, const Tensor& d_o_tensor, const Tensor& o_tensor)
 
 }  // namespace
 
-void attention_row_sums(Tensor& row_sum, const Tensor& d_o, const Tensor& o) {
-  dispatch_float(o.dtype(), [&]<class T>() { row_sums<T>(row_sum, d_o, o); });
+void attention_delta(Tensor& delta, const Tensor& d_o, const Tensor& o) {
+  dispatch_float(o.dtype(), [&]<class T>() { row_sums<T>(delta, d_o, o); });
 }
 
 }  // namespace cpu

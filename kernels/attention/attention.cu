@@ -1,5 +1,5 @@
 // Attention on a GPU: the choice between the kernels of kernels/attention/plain.cu and those on tensor cores, attention_mma_*
-// and, on Hopper, attention_wgmma_*; and the row sums.
+// and, on Hopper, attention_wgmma_*; and delta.
 // Row sums: as many lanes own a row of Dh as 16-byte loads cover it (8 for 64 bf16 values), neighbouring lanes neighbouring
 // heads and positions. Bytes per row: 2 Dh elements read, 4 bytes read and written. No shared memory.
 #include "base/environment.h"
@@ -16,7 +16,7 @@ constexpr int kRowThreads = 256;
 // kWidth elements at a time by each of `lanes` lanes of a row, a power of two.
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kRowThreads)
-    add_row_sums(float* row_sum, Heads<T> d_o, Heads<T> o, int64_t rows, int positions, int heads, int width, int lanes) {
+    add_delta(float* delta, Heads<T> d_o, Heads<T> o, int64_t rows, int positions, int heads, int width, int lanes) {
   const int member = int(threadIdx.x) % lanes;
   const int64_t index = (int64_t(blockIdx.x) * kRowThreads + threadIdx.x) / lanes;
   const int64_t row = index < rows ? index : rows - 1;  // all lanes take part in the sums
@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kRowThreads)
     }
   }
   for (int distance = lanes / 2; distance > 0; distance /= 2) sum += __shfl_xor_sync(kAllLanes, sum, distance);
-  if (member == 0 && index < rows) row_sum[(batch * heads + head) * positions + position] += sum;
+  if (member == 0 && index < rows) delta[(batch * heads + head) * positions + position] += sum;
 }
 
 template <class T>
@@ -69,15 +69,15 @@ void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const
                      [&]<class T>() { forward(o, lse, matrix<T>(q, k, first_key, scale), q, k, v, /*shared=*/true); });
 }
 
-void attention_row_sums(Tensor& row_sum, const Tensor& d_o, const Tensor& o) {
-  const int64_t rows = row_sum.elements(), width = o.dim(3);
-  dispatch_gpu_float("attention_row_sums", o.dtype(), [&]<class T>() {
+void attention_delta(Tensor& delta, const Tensor& d_o, const Tensor& o) {
+  const int64_t rows = delta.elements(), width = o.dim(3);
+  dispatch_gpu_float("attention_delta", o.dtype(), [&]<class T>() {
     constexpr int kVector = kPerVector<T>;
     const bool vectors = width % kVector == 0 && has_aligned_rows(d_o) && has_aligned_rows(o);
     int lanes = 1;
     while (lanes < kWarp && lanes * (vectors ? kVector : 1) < width) lanes *= 2;
-    launch(vectors ? add_row_sums<T, kVector> : add_row_sums<T, 1>, blocks_for(rows * lanes, kRowThreads), kRowThreads, 0,
-           stream(), row_sum.data<float>(), heads<T>(d_o), heads<T>(o), rows, int(o.dim(1)), int(o.dim(2)), int(width), lanes);
+    launch(vectors ? add_delta<T, kVector> : add_delta<T, 1>, blocks_for(rows * lanes, kRowThreads), kRowThreads, 0, stream(),
+           delta.data<float>(), heads<T>(d_o), heads<T>(o), rows, int(o.dim(1)), int(o.dim(2)), int(width), lanes);
   });
 }
 
@@ -94,7 +94,7 @@ void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, co
 }
 
 void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::span<const AttentionUse> uses, const Tensor& q,
-                        const Tensor& k, const Tensor& lse, const Tensor& row_sum, const Tensor& first_key, double scale,
+                        const Tensor& k, const Tensor& lse, const Tensor& delta, const Tensor& first_key, double scale,
                         bool whole_heads) {
   dispatch_gpu_float("attention_backward", q.dtype(), [&]<class T>() {
     const Matrix<T> of = matrix<T>(q, k, first_key, scale);
@@ -103,13 +103,13 @@ void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::sp
       bool taken = tensor_core::takes(of, dq, dk, dv_of_first_use, q, k) && tensor_core::has_room(of, count);
       for (const AttentionUse& use : uses) taken = taken && tensor_core::takes(of, use.d_o, use.v);
       if (taken && warpgroup::is_available() && warpgroup::has_room(of, count))
-        return warpgroup::backward(dq, dk, dv_of_first_use, uses, of, lse, row_sum);
+        return warpgroup::backward(dq, dk, dv_of_first_use, uses, of, lse, delta);
       if (taken && tensor_core::takes_whole_heads(of, count) &&
           (whole_heads || tensor_core::whole_heads_are_quicker(of, count)))
-        return tensor_core::whole_heads_backward(dq, dk, dv_of_first_use, uses, of, lse, row_sum);
-      if (taken) return tensor_core::backward(dq, dk, dv_of_first_use, uses, of, lse, row_sum);
+        return tensor_core::whole_heads_backward(dq, dk, dv_of_first_use, uses, of, lse, delta);
+      if (taken) return tensor_core::backward(dq, dk, dv_of_first_use, uses, of, lse, delta);
     }
-    plain::backward(dq, dk, dv_of_first_use, uses, of, lse, row_sum);
+    plain::backward(dq, dk, dv_of_first_use, uses, of, lse, delta);
   });
 }
 

@@ -13,7 +13,7 @@ namespace echo::kernels {
 //
 //   q, o, d_o, dq: (B, T, H, Dh);  k, v, dk, dv: (B, T, Hkv, Dh);  all of one dtype (f32, bf16, f64), any strides except that
 //   the last dimension has stride 1 (slices of one fused projection's output will do). q and k come rotated.
-//   lse, row_sum: (B, H, T) contiguous, in the accumulator dtype (f32; f64 for f64), in which all sums are kept.
+//   lse, delta: (B, H, T) contiguous, in the accumulator dtype (f32; f64 for f64), in which all sums are kept.
 //   first_key: undefined, or (B, T) i32 contiguous, 0 <= first_key[b,t] <= t: earlier keys are masked (another document).
 // Throws Error when shapes, dtypes, strides or devices do not fit. Outputs do not overlap inputs. Results are the same for any
 // number of threads.
@@ -27,8 +27,8 @@ void attention_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k,
 void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const Tensor& lse, const Tensor& v,
                               const Tensor& first_key, double scale);
 
-// row_sum[b,h,t] += sum over Dh of d_o * o. Every layer of a block adds its share before the leader's backward step.
-void attention_row_sums(Tensor& row_sum, const Tensor& d_o, const Tensor& o);
+// delta[b,h,t] += sum over Dh of d_o * o. Every layer of a block adds its share before the leader's backward step.
+void attention_delta(Tensor& delta, const Tensor& d_o, const Tensor& o);
 
 // dv = P^T d_o, summed over the heads of a group; overwrites: a follower's backward step.
 void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, const Tensor& k, const Tensor& lse,
@@ -39,13 +39,13 @@ struct AttentionUse {
   Tensor d_o, v;
 };
 
-// The leader's backward step, once per block. With one entry of `uses` per layer (the leader's own first) and row_sum the sum
-// of attention_row_sums over the same layers:
-//   dP = sum_j d_o_j v_j^T,  dS = P * (dP - row_sum),  dq = scale dS k,  dk = scale dS^T q,  dv_of_first_use = P^T d_o_0
+// The leader's backward step, once per block. With one entry of `uses` per layer (the leader's own first) and delta the sum
+// of attention_delta over the same layers:
+//   dP = sum_j d_o_j v_j^T,  dS = P * (dP - delta),  dq = scale dS k,  dk = scale dS^T q,  dv_of_first_use = P^T d_o_0
 // Overwrites; dv_of_first_use may be undefined. A block of k layers needs 5k + 2 products of tiles, forward and backward
 // together; on GPUs before Hopper that holds where whole heads fill one, else the backward step computes k + 1 of them twice.
 void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::span<const AttentionUse> uses, const Tensor& q,
-                        const Tensor& k, const Tensor& lse, const Tensor& row_sum, const Tensor& first_key, double scale);
+                        const Tensor& k, const Tensor& lse, const Tensor& delta, const Tensor& first_key, double scale);
 
 namespace cpu {
 
@@ -54,11 +54,11 @@ void attention_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k,
                        double scale);
 void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const Tensor& lse, const Tensor& v,
                               const Tensor& first_key, double scale);
-void attention_row_sums(Tensor& row_sum, const Tensor& d_o, const Tensor& o);
+void attention_delta(Tensor& delta, const Tensor& d_o, const Tensor& o);
 void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, const Tensor& k, const Tensor& lse,
                               const Tensor& first_key, double scale);
 void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::span<const AttentionUse> uses, const Tensor& q,
-                        const Tensor& k, const Tensor& lse, const Tensor& row_sum, const Tensor& first_key, double scale);
+                        const Tensor& k, const Tensor& lse, const Tensor& delta, const Tensor& first_key, double scale);
 
 }  // namespace cpu
 namespace cuda {
@@ -68,13 +68,13 @@ void attention_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k,
                        double scale);
 void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const Tensor& lse, const Tensor& v,
                               const Tensor& first_key, double scale);
-void attention_row_sums(Tensor& row_sum, const Tensor& d_o, const Tensor& o);
+void attention_delta(Tensor& delta, const Tensor& d_o, const Tensor& o);
 void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, const Tensor& k, const Tensor& lse,
                               const Tensor& first_key, double scale);
 // `whole_heads`, where Hopper's kernels are not used: by blocks that own whole heads
 // (kernels/attention/sm80_backward_whole_heads.cu) wherever these can do it, not only where they are quicker.
 void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::span<const AttentionUse> uses, const Tensor& q,
-                        const Tensor& k, const Tensor& lse, const Tensor& row_sum, const Tensor& first_key, double scale,
+                        const Tensor& k, const Tensor& lse, const Tensor& delta, const Tensor& first_key, double scale,
                         bool whole_heads = false);
 
 }  // namespace cuda

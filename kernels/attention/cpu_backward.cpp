@@ -16,7 +16,7 @@ struct BackwardArguments {
   using A = accumulator<T>;
   Heads<T> q, k;
   const A* lse;
-  const A* row_sum;  // kScores
+  const A* delta;  // kScores
   std::span<const AttentionUse> uses;
   FirstKeys first_keys;
   int64_t batches, positions, heads, key_heads, head_width;
@@ -37,7 +37,7 @@ struct BackwardBuffers {
   A *keys, *dq;                  // [P][width]; kScores. dq of the current head
   A *keys_transposed, *dk, *dv;  // per tile [width][kTile]; dk: kScores
   A* values_transposed;          // per tile [outputs_width][kTile]; kScores
-  A *normaliser, *row_sum;       // [P] of the current head
+  A *normaliser, *delta;         // [P] of the current head
   A *p, *ds;                     // [kTile][kTile]
   A* rows;                       // [kTile][width], for transposition
 
@@ -54,7 +54,7 @@ struct BackwardBuffers {
     // Transposition writes whole vectors of columns: a last one may stand out.
     values_transposed = kScores ? pieces.take(positions * arguments.outputs_width() + width * kTile) : nullptr;
     normaliser = pieces.take(positions);
-    row_sum = pieces.take(positions);
+    delta = pieces.take(positions);
     p = pieces.take(kTile * kTile);
     ds = pieces.take(kTile * kTile);
     rows = pieces.take(kTile * width);
@@ -64,7 +64,7 @@ struct BackwardBuffers {
 };
 
 // Probabilities of `rows` rows from `row` on, from their scores (in place), over the first `columns` keys of the tile:
-// exp2(score - lse), zero where masked. With kScores also ds = p * (dp - row_sum), in place of dp.
+// exp2(score - lse), zero where masked. With kScores also ds = p * (dp - delta), in place of dp.
 template <bool kScores, class A>
 void probabilities(A* p, A* ds, const A* normalisers, const A* row_sums, const FirstKeys& first_keys, int64_t batch,
                    int64_t row, int64_t rows, int64_t positions, int64_t key_tile, int64_t columns) {
@@ -119,7 +119,7 @@ void backward_part(const BackwardArguments<T>& arguments, const BackwardBuffers<
                                        columns, count);
     }
   }
-  probabilities<kScores>(buffers.p, buffers.ds, buffers.normaliser, buffers.row_sum, arguments.first_keys, batch, row, rows,
+  probabilities<kScores>(buffers.p, buffers.ds, buffers.normaliser, buffers.delta, arguments.first_keys, batch, row, rows,
                          arguments.positions, key_tile, columns);
   if (arguments.wants_dv)
     multiply<Layout::by_column, true>(buffers.dv + key_tile * width, kTile, d_outputs, outputs_width, buffers.p, kTile, depth,
@@ -147,7 +147,7 @@ void backward_head(const BackwardArguments<T>& arguments, const BackwardBuffers<
   const int64_t statistics = (batch * arguments.heads + head) * positions;
   for (int64_t t = 0; t < padded; ++t) {
     buffers.normaliser[t] = t < positions ? arguments.lse[statistics + t] * kLog2OfE<A> : A(0);
-    if constexpr (kScores) buffers.row_sum[t] = t < positions ? arguments.row_sum[statistics + t] : A(0);
+    if constexpr (kScores) buffers.delta[t] = t < positions ? arguments.delta[statistics + t] : A(0);
   }
   if constexpr (kScores) std::fill(buffers.dq, buffers.dq + padded * arguments.width(), A(0));
   const int64_t end = round_up(positions, kChunk);
@@ -218,10 +218,10 @@ void backward(Tensor& dq_tensor, Tensor& dk_tensor, Tensor& dv_tensor, const Bac
 
 template <class T>
 BackwardArguments<T> backward_arguments(std::span<const AttentionUse> uses, const Tensor& q, const Tensor& k, const Tensor& lse,
-                                        const Tensor& row_sum, const Tensor& first_key, double scale, bool wants_dv) {
+                                        const Tensor& delta, const Tensor& first_key, double scale, bool wants_dv) {
   using A = accumulator<T>;
   return {Heads<T>(q),   Heads<T>(k),
-          lse.data<A>(), row_sum.defined() ? row_sum.data<A>() : nullptr,
+          lse.data<A>(), delta.defined() ? delta.data<A>() : nullptr,
           uses,          FirstKeys(first_key, q.dim(1)),
           q.dim(0),      q.dim(1),
           q.dim(2),      k.dim(2),
@@ -240,10 +240,10 @@ void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, co
 }
 
 void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::span<const AttentionUse> uses, const Tensor& q,
-                        const Tensor& k, const Tensor& lse, const Tensor& row_sum, const Tensor& first_key, double scale) {
+                        const Tensor& k, const Tensor& lse, const Tensor& delta, const Tensor& first_key, double scale) {
   dispatch_float(q.dtype(), [&]<class T>() {
     backward<true, T>(dq, dk, dv_of_first_use,
-                      backward_arguments<T>(uses, q, k, lse, row_sum, first_key, scale, dv_of_first_use.defined()));
+                      backward_arguments<T>(uses, q, k, lse, delta, first_key, scale, dv_of_first_use.defined()));
   });
 }
 

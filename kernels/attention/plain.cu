@@ -184,7 +184,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<C>) forward_rows(Heads<T> o,
 // dv += P^T dO of the first use; with kScores also dk, and dP from all uses. dv.data may be null.
 template <class T, int C, bool kScores>
 __global__ void __launch_bounds__(kThreads, kBlocks<C>)
-    backward_of_keys(Heads<T> dk, Heads<T> dv, Uses<T> uses, Matrix<T> matrix, const float* lse, const float* row_sum) {
+    backward_of_keys(Heads<T> dk, Heads<T> dv, Uses<T> uses, Matrix<T> matrix, const float* lse, const float* delta) {
   float* const keys = shared_memory<float>();
   float* const queries = keys + kTileWords<C>;
   float* const d_outputs = queries + kTileWords<C>;
@@ -230,7 +230,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<C>)
           __syncthreads();
           add_products<C>(ds, values + own, d_outputs + lane * kStride<C>, width);
         }
-        const float sum = exists ? row_sum[matrix.statistic(batch, head, query)] : 0.0f;
+        const float sum = exists ? delta[matrix.statistic(batch, head, query)] : 0.0f;
 #pragma unroll
         for (int r = 0; r < kRows; ++r) ds[r] = p[r] * (ds[r] - sum);
         add_weighted<C>(dk_sums, ds, queries, weights);
@@ -245,7 +245,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<C>)
 
 template <class T, int C>
 __global__ void __launch_bounds__(kThreads, kBlocks<C>)
-    backward_of_queries(Heads<T> dq, Uses<T> uses, Matrix<T> matrix, const float* lse, const float* row_sum) {
+    backward_of_queries(Heads<T> dq, Uses<T> uses, Matrix<T> matrix, const float* lse, const float* delta) {
   float* const queries = shared_memory<float>();
   float* const keys = queries + kTileWords<C>;
   float* const d_outputs = keys + kTileWords<C>;
@@ -264,7 +264,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<C>)
     const bool exists = block.row + r < matrix.positions;
     const int64_t statistic = matrix.statistic(block.batch, block.head, block.row + r);
     normaliser[r] = exists ? lse[statistic] * kLog2E : 0.0f;
-    row_sums[r] = exists ? row_sum[statistic] : 0.0f;
+    row_sums[r] = exists ? delta[statistic] : 0.0f;
   }
   load_tile<C>(queries, matrix.q.row(block.batch, block.start, block.head), matrix.q.position_stride,
                matrix.positions - block.start, width);
@@ -337,12 +337,12 @@ void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<T>& matrix
 
 template <class T>
 void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses, const Matrix<T>& matrix,
-              const Tensor& lse, const Tensor& row_sum) {
+              const Tensor& lse, const Tensor& delta) {
   dispatch_width(matrix.width, 4, [&]<int C>() {
     launch(backward_of_keys<T, C, true>, grid(matrix, matrix.key_heads), kBlock, shared_bytes<C>(4), stream(), heads<T>(dk),
-           heads<T>(dv), uses_of<T>(uses), matrix, lse.data<float>(), row_sum.data<float>());
+           heads<T>(dv), uses_of<T>(uses), matrix, lse.data<float>(), delta.data<float>());
     launch(backward_of_queries<T, C>, grid(matrix, matrix.heads), kBlock, shared_bytes<C>(4), stream(), heads<T>(dq),
-           uses_of<T>(uses), matrix, lse.data<float>(), row_sum.data<float>());
+           uses_of<T>(uses), matrix, lse.data<float>(), delta.data<float>());
   });
 }
 

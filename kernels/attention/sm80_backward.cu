@@ -1,5 +1,5 @@
 // The leader's backward step on tensor cores:
-//   dS = P * (sum_j dO_j V_j^T - row_sum),  dk = scale dS^T q,  dq = scale dS k,  dv_0 = P^T dO_0
+//   dS = P * (sum_j dO_j V_j^T - delta),  dk = scale dS^T q,  dq = scale dS k,  dv_0 = P^T dO_0
 // Two kernels of one shape, both of which rebuild dS: a block of one owns 128 keys and collects dk (and dv_0), of the other 128
 // queries and collects dq. Float atomics would give other bits every time; dq collected by the blocks of keys in turn would
 // need blocks that wait for each other; dS or partial dq in memory would cost about the time of the products that are saved. So
@@ -7,7 +7,7 @@
 // dv_0, which the follower's kernel then makes: 2 k + 6.) Where there are heads enough to give each multiprocessor whole ones,
 // kernels/attention/sm80_backward_whole_heads.cu takes k + 4.
 // A block walks over tiles of N columns. For each it forms P, then adds one use after the other to dP in registers (which start
-// from -row_sum), the first use last, as its dO is what dv_0 needs. The block's own rows of all uses (dO_j, or V_j) stay in
+// from -delta), the first use last, as its dO is what dv_0 needs. The block's own rows of all uses (dO_j, or V_j) stay in
 // shared memory as far as it goes; the rest comes again with each tile. One barrier per use and tile: while one is computed
 // with, the next arrives.
 // Shared memory: R = 256 W bytes of rows and R for each use that stays, 8 W N of columns (two stages each of K or Q and V or
@@ -21,7 +21,7 @@ namespace {
 template <int W, int N>
 struct Layout {
   static constexpr int kRows = tile_bytes<W>(kBlockRows), kColumns = tile_bytes<W>(N);
-  static constexpr int kStatistics = 4 * N * int(sizeof(float));  // two stages of lse and row_sum
+  static constexpr int kStatistics = 4 * N * int(sizeof(float));  // two stages of lse and delta
   static constexpr int kColumnsAt = kRows, kUsesAt = kColumnsAt + 2 * kColumns, kStatisticsAt = kUsesAt + 2 * kColumns;
   static constexpr int kResidentAt = kStatisticsAt + kStatistics;
 
@@ -38,7 +38,7 @@ struct Layout {
 template <Side kSide, int W, int N, bool kValues>
 __global__ void __launch_bounds__(kThreads, 2)
     score_rows(Heads<bfloat16> gradient, Heads<bfloat16> dv, float* partial, float* partial_dv, Uses<bfloat16> uses,
-               Matrix<bfloat16> matrix, const float* lse, const float* row_sum, int resident) {
+               Matrix<bfloat16> matrix, const float* lse, const float* delta, int resident) {
   using Place = Layout<W, N>;
   constexpr bool kOfKeys = kSide == Side::keys;
   static_assert(kOfKeys || !kValues);
@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   const auto statistics_of = [&](int head, int query) -> Statistics {
     if (query >= positions) return {-kInfinity, 0};
     const int64_t at = matrix.statistic(batch, head, query);
-    return {-lse[at] / matrix.scale, -row_sum[at]};
+    return {-lse[at] / matrix.scale, -delta[at]};
   };
   // Of columns: two stages of N offsets and N sums.
   float* const of_columns = reinterpret_cast<float*>(rows + Place::kStatisticsAt);
@@ -184,7 +184,7 @@ constexpr int kKeyTile = W == 64 ? 64 : 32;
 
 template <int W>
 void backward_of_width(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
-                       const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& row_sum) {
+                       const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& delta) {
   constexpr int kQueries = kQueryTile, kKeys = kKeyTile<W>;
   constexpr bool kCanAddValues = W == 64;
   const int count = int(uses.size()), splits = group_splits(matrix, kBlockRows, 2);
@@ -194,8 +194,8 @@ void backward_of_width(const Tensor& dq, const Tensor& dk, const Tensor& dv, std
   const int resident_keys = Layout<W, kQueries>::resident(count), resident_queries = Layout<W, kKeys>::resident(count);
   launch(adds_values ? score_rows<Side::keys, W, kQueries, kCanAddValues> : score_rows<Side::keys, W, kQueries, false>,
          key_grid(matrix, splits), kThreads, Layout<W, kQueries>::bytes(count, resident_keys), stream(), heads<bfloat16>(dk),
-         heads<bfloat16>(dv), dk_partials.data(), dv_partials.data(), of_layers, matrix, lse.data<float>(),
-         row_sum.data<float>(), resident_keys);
+         heads<bfloat16>(dv), dk_partials.data(), dv_partials.data(), of_layers, matrix, lse.data<float>(), delta.data<float>(),
+         resident_keys);
   dk_partials.add_up(dk, matrix.scale);
   if (adds_values)
     dv_partials.add_up(dv, 1);
@@ -204,8 +204,8 @@ void backward_of_width(const Tensor& dq, const Tensor& dk, const Tensor& dv, std
   launch(score_rows<Side::queries, W, kKeys, false>,
          dim3(unsigned(matrix.heads), unsigned(matrix.batches), blocks_for(matrix.positions, kBlockRows)), kThreads,
          Layout<W, kKeys>::bytes(count, resident_queries), stream(), heads<bfloat16>(dq), Heads<bfloat16>{},
-         static_cast<float*>(nullptr), static_cast<float*>(nullptr), of_layers, matrix, lse.data<float>(),
-         row_sum.data<float>(), resident_queries);
+         static_cast<float*>(nullptr), static_cast<float*>(nullptr), of_layers, matrix, lse.data<float>(), delta.data<float>(),
+         resident_queries);
 }
 
 }  // namespace
@@ -216,9 +216,9 @@ bool has_room(const Matrix<bfloat16>& matrix, int uses) {
 }
 
 void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
-              const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& row_sum) {
-  if (matrix.width <= 64) return backward_of_width<64>(dq, dk, dv, uses, matrix, lse, row_sum);
-  backward_of_width<128>(dq, dk, dv, uses, matrix, lse, row_sum);
+              const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& delta) {
+  if (matrix.width <= 64) return backward_of_width<64>(dq, dk, dv, uses, matrix, lse, delta);
+  backward_of_width<128>(dq, dk, dv, uses, matrix, lse, delta);
 }
 
 }  // namespace echo::kernels::cuda::attention::tensor_core

@@ -113,7 +113,7 @@ struct Tile {
 template <int kParts>
 __global__ void __launch_bounds__(kHeadThreads, 1)
     whole_heads(Heads<bfloat16> dq, Heads<bfloat16> dk, Heads<bfloat16> dv, float* partial, float* partial_dv, float* dq_sums,
-                Uses<bfloat16> uses, Matrix<bfloat16> matrix, const float* lse, const float* row_sum, float inverse_scale,
+                Uses<bfloat16> uses, Matrix<bfloat16> matrix, const float* lse, const float* delta, float inverse_scale,
                 int block_heads, int step_uses) {
   using Place = HeadLayout<kParts>;
   constexpr int kQueries = Place::kQueries;
@@ -147,7 +147,7 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
     const int query = tile.start + int(threadIdx.x);
     if (query >= positions) return {-kInfinity, 0};
     const int64_t at = matrix.statistic(batch, tile.head, query);
-    return {-lse[at] * inverse_scale, -row_sum[at]};
+    return {-lse[at] * inverse_scale, -delta[at]};
   };
   const auto keep_statistics = [&](const Statistics& of_query) {
     statistics[threadIdx.x] = of_query.offset;
@@ -349,7 +349,7 @@ bool whole_heads_are_quicker(const Matrix<bfloat16>& matrix, int uses) {
 }
 
 void whole_heads_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
-                          const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& row_sum) {
+                          const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& delta) {
   const int count = int(uses.size()), splits = schedule_of(matrix).splits;
   const Partials dk_partials(matrix, splits, dk.device()), dv_partials(matrix, dv.defined() ? splits : 1, dk.device());
   Tensor dq_sums;  // of whole tiles, each in the order of its threads
@@ -362,7 +362,7 @@ void whole_heads_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, 
     launch(whole_heads<kParts>, dim3(unsigned(splits), unsigned(matrix.key_heads), unsigned(matrix.batches)), kHeadThreads,
            HeadLayout<kParts>::bytes(count, step_uses), stream(), heads<bfloat16>(dq), heads<bfloat16>(dk), heads<bfloat16>(dv),
            dk_partials.data(), dv_partials.data(), data_or_null<float>(dq_sums), uses_of<bfloat16>(uses), matrix,
-           lse.data<float>(), row_sum.data<float>(), 1 / matrix.scale, matrix.heads / matrix.key_heads / splits, step_uses);
+           lse.data<float>(), delta.data<float>(), 1 / matrix.scale, matrix.heads / matrix.key_heads / splits, step_uses);
   };
   step_uses_of<2>(count) > 0 ? run.operator()<2>() : run.operator()<1>();
   dk_partials.add_up(dk, matrix.scale);

@@ -1,6 +1,6 @@
 // The leader's backward step on Hopper (kernels/attention/sm90.cuh): k + 4 products of tiles for a block of k layers (W = 128:
 // k + 3, as there are no registers for dv_0, which another kernel makes).
-//   dS = P * (sum_j dO_j V_j^T - row_sum),  dk = scale dS^T q,  dq = scale dS k,  dv_0 = P^T dO_0
+//   dS = P * (sum_j dO_j V_j^T - delta),  dk = scale dS^T q,  dq = scale dS k,  dv_0 = P^T dO_0
 // A thread block owns heads of one batch entry, all their queries, and all their keys or every `key_splits`-th tile of 128. Two
 // of its warpgroups own 64 keys each. For each tile of 64 queries they form P^T and dP^T, collect dk and dv_0 in registers and
 // leave dS^T as bf16 in shared memory, from which the third makes the tile's share of dq. The fourth brings tiles (one warp). S
@@ -31,7 +31,7 @@ struct Plan {
   static constexpr int kKeyTile = tile_bytes<W>(kKeys), kQueryTile = tile_bytes<W>(N);
   static constexpr int kScoreTile = kKeys * N * int(sizeof(bfloat16)), kShareTile = N * W * int(sizeof(float));
   static constexpr int kQuerySlots = 2, kScoreSlots = W == 64 ? 2 : 1;
-  static constexpr int kStatistics = 2 * N;  // of a tile of queries: lse / ln 2, then row sums
+  static constexpr int kStatistics = 2 * N;  // of a tile of queries: lse / ln 2, then delta
   static constexpr int kQueriesAt = 0, kScoresAt = kQuerySlots * kQueryTile, kShareAt = kScoresAt + kScoreSlots * kScoreTile;
   static constexpr int kKeysAt = kShareAt + kShareTile, kValuesAt = kKeysAt + kKeyTile,
                        kGradientsAt = kValuesAt + kLayers * kKeyTile;
@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     leader_gradients(const __grid_constant__ CUtensorMap query_map, const __grid_constant__ CUtensorMap key_map,
                      const __grid_constant__ UseMaps<kLayers> maps, const Heads<bfloat16> dk, const Heads<bfloat16> dv,
                      float* const partial, float* const partial_dv, float* const shares, const Matrix<bfloat16> matrix,
-                     const float* const lse, const float* const row_sum, const int key_splits) {
+                     const float* const lse, const float* const delta, const int key_splits) {
   using Of = Plan<W, kLayers>;
   unsigned char* const memory = shared_memory();
   float* const statistics = reinterpret_cast<float*>(memory + Of::kStatisticsAt);
@@ -139,7 +139,7 @@ __global__ void __launch_bounds__(kThreads, 1)
           const bool exists = query < matrix.positions;
           const int64_t at = exists ? matrix.statistic(work.batch, walk.head, query) : 0;
           statistics[slot * Of::kStatistics + i] = exists ? lse[at] * kLog2E : kInfinity;
-          statistics[slot * Of::kStatistics + N + i] = exists ? row_sum[at] : 0.0f;
+          statistics[slot * Of::kStatistics + N + i] = exists ? delta[at] : 0.0f;
         }
         if (!asks) arrive(queries.full(taken));
         if (asks) {
@@ -373,7 +373,7 @@ Schedule schedule_of(const Matrix<bfloat16>& matrix) {
 
 template <int W, int kLayers>
 void run(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
-         const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& row_sum) {
+         const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& delta) {
   using Of = Plan<W, kLayers>;
   const Schedule schedule = schedule_of(matrix);
   const Tensor own_dv = Of::kValues ? dv : Tensor();
@@ -390,7 +390,7 @@ void run(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const A
   const dim3 grid(unsigned(schedule.splits * schedule.key_splits), unsigned(matrix.key_heads), unsigned(matrix.batches));
   launch(leader_gradients<W, kLayers>, grid, kThreads, Of::kBytes, stream(), tile_map(matrix.q, matrix, matrix.heads, N),
          tile_map(matrix.k, matrix, matrix.key_heads, kKeys), maps, heads<bfloat16>(dk), heads<bfloat16>(own_dv),
-         dk_partials.data(), dv_partials.data(), shares.data<float>(), matrix, lse.data<float>(), row_sum.data<float>(),
+         dk_partials.data(), dv_partials.data(), shares.data<float>(), matrix, lse.data<float>(), delta.data<float>(),
          schedule.key_splits);
   dk_partials.add_up(dk, matrix.scale);
   if (own_dv.defined())
@@ -405,9 +405,9 @@ void run(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const A
 // Calls run() for as many layers as there are.
 template <int W, int kLayers = 1>
 void run_layers(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
-                const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& row_sum) {
-  if (int(uses.size()) == kLayers) return run<W, kLayers>(dq, dk, dv, uses, matrix, lse, row_sum);
-  if constexpr (kLayers < kMostLayers<W>) run_layers<W, kLayers + 1>(dq, dk, dv, uses, matrix, lse, row_sum);
+                const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& delta) {
+  if (int(uses.size()) == kLayers) return run<W, kLayers>(dq, dk, dv, uses, matrix, lse, delta);
+  if constexpr (kLayers < kMostLayers<W>) run_layers<W, kLayers + 1>(dq, dk, dv, uses, matrix, lse, delta);
 }
 
 }  // namespace
@@ -417,9 +417,9 @@ bool has_room(const Matrix<bfloat16>& matrix, int layers) {
 }
 
 void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
-              const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& row_sum) {
-  matrix.width <= 64 ? run_layers<64>(dq, dk, dv, uses, matrix, lse, row_sum)
-                     : run_layers<128>(dq, dk, dv, uses, matrix, lse, row_sum);
+              const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& delta) {
+  matrix.width <= 64 ? run_layers<64>(dq, dk, dv, uses, matrix, lse, delta)
+                     : run_layers<128>(dq, dk, dv, uses, matrix, lse, delta);
 }
 
 }  // namespace echo::kernels::cuda::attention::warpgroup

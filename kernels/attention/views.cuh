@@ -99,7 +99,7 @@ template <class T>
 void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<T>& matrix, const Tensor& lse);
 template <class T>
 void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses, const Matrix<T>& matrix,
-              const Tensor& lse, const Tensor& row_sum);
+              const Tensor& lse, const Tensor& delta);
 }  // namespace plain
 
 namespace tensor_core {
@@ -113,13 +113,13 @@ void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<bfloat16>&
 // Whether a block of backward() has enough shared memory on this device.
 bool has_room(const Matrix<bfloat16>& matrix, int uses);
 void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
-              const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& row_sum);
+              const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& delta);
 // The same with fewer products by blocks that own whole heads, of up to 64 columns: whether they have enough shared memory, and
 // whether there are enough of them to be quicker.
 bool takes_whole_heads(const Matrix<bfloat16>& matrix, int uses);
 bool whole_heads_are_quicker(const Matrix<bfloat16>& matrix, int uses);
 void whole_heads_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
-                          const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& row_sum);
+                          const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& delta);
 }  // namespace tensor_core
 
 namespace warpgroup {
@@ -131,7 +131,7 @@ void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<bfloat16>&
 // Whether a block of backward() has enough shared memory for so many layers.
 bool has_room(const Matrix<bfloat16>& matrix, int layers);
 void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
-              const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& row_sum);
+              const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& delta);
 }  // namespace warpgroup
 
 }  // namespace echo::kernels::cuda::attention

@@ -50,7 +50,7 @@ TEST(GpuBenchmarkTest, EveryCaseIsTimedAtToySizesOnTheCpu) {
   requests[4]["layers"] = 4;
   for (const char* kernel : {"rms_norm_forward", "add_rms_norm_forward", "rms_norm_backward", "rope", "swiglu_forward",
                              "swiglu_backward", "cast", "embedding_forward", "embedding_backward", "softmax_forward",
-                             "softmax_backward", "hidden_error", "attention_row_sums", "loss_rows"}) {
+                             "softmax_backward", "hidden_error", "attention_delta", "loss_rows"}) {
     json fields = model;
     fields.update({{"kernel", kernel}, {"tokens", 32}, {"sequence", 16}, {"loss_tokens", 8}});
     requests.push_back(request("elementwise", fields));

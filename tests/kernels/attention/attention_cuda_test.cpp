@@ -91,7 +91,7 @@ void backward(const Case& c, Arguments&&... arguments) {
   kernels::attention_backward(arguments...);
 }
 
-// A block's forward and backward passes; gives lse, row_sum, dq, dk, then o and dv of each layer.
+// A block's forward and backward passes; gives lse, delta, dq, dk, then o and dv of each layer.
 std::vector<Tensor> run_block(const Case& c, const ParitySetting& on) {
   const ChosenKernels chosen(c);
   const std::vector<Tensor> given = inputs(c, on.rounded_to);
@@ -108,7 +108,7 @@ std::vector<Tensor> run_block(const Case& c, const ParitySetting& on) {
   const Tensor q = input(0), k = input(c.heads);
   Tensor dq = output(c.heads, 0), dk = output(c.key_heads, c.heads);
   Tensor lse = on.wide_output({c.batches, c.heads, c.positions});
-  Tensor row_sum = Tensor::zeros(lse.shape(), lse.dtype(), on.device);
+  Tensor delta = Tensor::zeros(lse.shape(), lse.dtype(), on.device);
   const Tensor first_key = c.documents ? Tensor::from(first_keys(c), {c.batches, c.positions}).to(on.device) : Tensor();
 
   std::vector<kernels::AttentionUse> uses;
@@ -125,11 +125,11 @@ std::vector<Tensor> run_block(const Case& c, const ParitySetting& on) {
   }
   for (int j = 0; j < c.layers; ++j) {
     const size_t layer = size_t(j);
-    kernels::attention_row_sums(row_sum, uses[layer].d_o, o[layer]);
+    kernels::attention_delta(delta, uses[layer].d_o, o[layer]);
     if (j > 0) kernels::attention_value_backward(dv[layer], uses[layer].d_o, q, k, lse, first_key, scale);
   }
-  backward(c, dq, dk, dv[0], uses, q, k, lse, row_sum, first_key, scale);
-  std::vector<Tensor> results = {lse, row_sum, dq, dk};
+  backward(c, dq, dk, dv[0], uses, q, k, lse, delta, first_key, scale);
+  std::vector<Tensor> results = {lse, delta, dq, dk};
   results.insert(results.end(), o.begin(), o.end());
   results.insert(results.end(), dv.begin(), dv.end());
   return results;
@@ -156,7 +156,7 @@ ReferenceAttention reference(const Case& c, DType dtype) {
 
 std::vector<std::pair<std::string, std::vector<double>>> results_of(const ReferenceAttention& r) {
   std::vector<std::pair<std::string, std::vector<double>>> results = {
-      {"lse", r.lse}, {"row_sum", r.row_sum}, {"dq", r.dq}, {"dk", r.dk}};
+      {"lse", r.lse}, {"delta", r.delta}, {"dq", r.dq}, {"dk", r.dk}};
   for (size_t j = 0; j < r.o.size(); ++j) results.emplace_back(concat("o ", j), r.o[j]);
   for (size_t j = 0; j < r.dv.size(); ++j) results.emplace_back(concat("dv ", j), r.dv[j]);
   return results;

@@ -10,7 +10,7 @@
 namespace echo {
 
 // Attention of a block of layers with every matrix written out, in f64: the oracle of the tiled kernels. Arrays are row-major:
-// q, o, d_o, dq (B, T, H, Dh); k, v, dk, dv (B, T, Hkv, Dh); lse, row_sum (B, H, T). `round` is applied to each stored
+// q, o, d_o, dq (B, T, H, Dh); k, v, dk, dv (B, T, Hkv, Dh); lse, delta (B, H, T). `round` is applied to each stored
 // intermediate result; with rounding to bf16 it becomes the plain version of a bf16 computation.
 struct ReferenceAttention {
   int64_t batches = 1, positions = 1, heads = 1, key_heads = 1, width = 1;
@@ -20,7 +20,7 @@ struct ReferenceAttention {
   std::vector<int32_t> first_key;           // (B, T), or empty
 
   std::vector<std::vector<double>> o, dv;
-  std::vector<double> lse, row_sum, dq, dk;
+  std::vector<double> lse, delta, dq, dk;
 
   template <class Round>
   void run(Round round) {
@@ -36,7 +36,7 @@ struct ReferenceAttention {
     dq.assign(q.size(), 0);
     dk.assign(k.size(), 0);
     lse.assign(size_t(batches * heads * positions), 0);
-    row_sum = lse;
+    delta = lse;
     const size_t n = size_t(positions);
     std::vector<double> p(n * n), dp(n * n);
     for (int64_t b = 0; b < batches; ++b) {
@@ -63,7 +63,7 @@ struct ReferenceAttention {
               double value = 0;
               for (int64_t s = seen(t); s <= t; ++s) value += row[s] * v[j][key(b, s, g, d)];
               o[j][query(b, t, h, d)] = round(value);
-              row_sum[statistics] += d_o[j][query(b, t, h, d)] * o[j][query(b, t, h, d)];
+              delta[statistics] += d_o[j][query(b, t, h, d)] * o[j][query(b, t, h, d)];
             }
             for (int64_t s = seen(t); s <= t; ++s) {
               double product = 0;
@@ -75,7 +75,7 @@ struct ReferenceAttention {
             }
           }
           for (int64_t s = seen(t); s <= t; ++s) {
-            const double ds = round(row[s] * (dp[size_t(t) * n + size_t(s)] - row_sum[statistics]));
+            const double ds = round(row[s] * (dp[size_t(t) * n + size_t(s)] - delta[statistics]));
             for (int64_t d = 0; d < width; ++d) {
               dq[query(b, t, h, d)] += scale * ds * k[key(b, s, g, d)];
               dk[key(b, s, g, d)] += scale * ds * q[query(b, t, h, d)];

@@ -34,7 +34,7 @@ std::vector<double> to_doubles(const Tensor& tensor) {
 struct Block {
   AttentionCase shape;
   double scale = 1;
-  Tensor q, k, lse, row_sum, first_key, dq, dk;
+  Tensor q, k, lse, delta, first_key, dq, dk;
   std::vector<Tensor> v, d_o, o, dv;
 
   Block(const AttentionCase& c, DType dtype, uint64_t seed) : shape(c), scale(1 / std::sqrt(double(c.width))) {
@@ -72,7 +72,7 @@ struct Block {
     dq = make(c.heads);
     dk = make(c.key_heads);
     lse = Tensor::zeros({c.batches, c.heads, T}, accumulator_dtype(dtype));
-    row_sum = Tensor::zeros_like(lse);
+    delta = Tensor::zeros_like(lse);
     if (c.documents) {
       std::vector<int32_t> first(size_t(c.batches * T));
       for (int64_t b = 0; b < c.batches; ++b) {
@@ -93,11 +93,11 @@ struct Block {
   void backward() {
     std::vector<kernels::AttentionUse> uses;
     for (size_t j = 0; j < v.size(); ++j) {
-      kernels::attention_row_sums(row_sum, d_o[j], o[j]);
+      kernels::attention_delta(delta, d_o[j], o[j]);
       uses.push_back({d_o[j], v[j]});
       if (j > 0) kernels::attention_value_backward(dv[j], d_o[j], q, k, lse, first_key, scale);
     }
-    kernels::attention_backward(dq, dk, dv[0], uses, q, k, lse, row_sum, first_key, scale);
+    kernels::attention_backward(dq, dk, dv[0], uses, q, k, lse, delta, first_key, scale);
   }
   void run() {
     forward();
@@ -127,7 +127,7 @@ struct NamedDistance {
 
 std::vector<NamedDistance> distances(const Block& block, const ReferenceAttention& expected) {
   std::vector<NamedDistance> result = {{"lse", distance(to_doubles(block.lse), expected.lse)},
-                                       {"row_sum", distance(to_doubles(block.row_sum), expected.row_sum)},
+                                       {"delta", distance(to_doubles(block.delta), expected.delta)},
                                        {"dq", distance(to_doubles(block.dq), expected.dq)},
                                        {"dk", distance(to_doubles(block.dk), expected.dk)}};
   for (size_t j = 0; j < block.v.size(); ++j) {
@@ -187,7 +187,7 @@ TEST(AttentionTest, Bf16IsAtMostTwiceAsFarFromF64AsThePlainVersion) {
       ++index;
     };
     check("lse", plain.lse, exact.lse);
-    check("row_sum", plain.row_sum, exact.row_sum);
+    check("delta", plain.delta, exact.delta);
     check("dq", plain.dq, exact.dq);
     check("dk", plain.dk, exact.dk);
     for (size_t j = 0; j < block.v.size(); ++j) {
@@ -292,10 +292,10 @@ TEST(AttentionTest, ValueGradientOfTheLeaderMayBeLeftOut) {
   Block block({.positions = 40}, DType::f64, 2), other({.positions = 40}, DType::f64, 2);
   block.run();
   other.forward();
-  kernels::attention_row_sums(other.row_sum, other.d_o[0], other.o[0]);
+  kernels::attention_delta(other.delta, other.d_o[0], other.o[0]);
   Tensor none;
   const std::vector<kernels::AttentionUse> uses = {{other.d_o[0], other.v[0]}};
-  kernels::attention_backward(other.dq, other.dk, none, uses, other.q, other.k, other.lse, other.row_sum, other.first_key,
+  kernels::attention_backward(other.dq, other.dk, none, uses, other.q, other.k, other.lse, other.delta, other.first_key,
                               other.scale);
   EXPECT_EQ(to_doubles(block.dq), to_doubles(other.dq));
 }

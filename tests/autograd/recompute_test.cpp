@@ -1,7 +1,6 @@
-#include "autograd/checkpoint.h"
-
 #include <gtest/gtest.h>
 
+#include "autograd/checkpoint.h"
 #include "autograd/no_grad.h"
 #include "autograd/ops.h"
 #include "autograd/shared_attention.h"
