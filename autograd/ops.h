@@ -28,7 +28,7 @@ Variable narrow(const Variable& x, int dimension, int64_t start, int64_t length)
 
 // ---- layers (ops_nn.cpp) ----
 // y = x W^T: x (..., K), weight (M, K) -> (..., M). A weight of another dtype than x is taken in that of x (Variable::data_as:
-// cast for each product, unless a shadow is kept); the weight's gradient is summed in f32.
+// cast for each product, unless a compute copy is kept); the weight's gradient is summed in f32.
 Variable linear(const Variable& x, const Variable& weight);
 // table (V, D), ids (N) i32 -> (N, D) in `dtype`.
 Variable embedding(const Variable& table, const Tensor& ids, DType dtype);

@@ -33,7 +33,7 @@ struct Variable::State {
   ~State();
 
   Tensor data, gradient;
-  Tensor shadow;  // the data in another dtype; see keep_shadow
+  Tensor compute_copy;  // the data in another dtype; see keep_compute_copy
   bool requires_gradient = false;
   std::shared_ptr<Node> node;  // none for a leaf
   size_t output_index = 0;
@@ -116,17 +116,18 @@ bool Variable::is_leaf() const { return defined() && state_->node == nullptr; }
 Tensor Variable::data_as(DType dtype) const {
   const Tensor& own = data();
   if (own.dtype() == dtype) return own;
-  return state_->shadow.defined() && state_->shadow.dtype() == dtype ? state_->shadow : kernels::cast(own, dtype);
+  return state_->compute_copy.defined() && state_->compute_copy.dtype() == dtype ? state_->compute_copy
+                                                                                 : kernels::cast(own, dtype);
 }
 
-void Variable::keep_shadow(DType dtype) {
-  ECHO_CHECK(is_leaf(), "keep_shadow: only leaves keep one");
-  state_->shadow = data().dtype() == dtype ? Tensor() : kernels::cast(data(), dtype);
+void Variable::keep_compute_copy(DType dtype) {
+  ECHO_CHECK(is_leaf(), "keep_compute_copy: only leaves keep one");
+  state_->compute_copy = data().dtype() == dtype ? Tensor() : kernels::cast(data(), dtype);
 }
 
-const Tensor& Variable::shadow() const {
+const Tensor& Variable::compute_copy() const {
   ECHO_CHECK(defined(), "variable: an undefined variable was used");
-  return state_->shadow;
+  return state_->compute_copy;
 }
 
 const Tensor& Variable::gradient() const {

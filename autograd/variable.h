@@ -48,12 +48,12 @@ class Variable {
   bool requires_gradient() const;
   bool is_leaf() const;
 
-  // The tensor in another floating dtype, for a product: its shadow, or else a fresh cast.
+  // The tensor in another floating dtype, for a product: its compute copy, or else a fresh cast.
   Tensor data_as(DType dtype) const;
   // Leaves: keeps a copy in `dtype` beside the data, so that uses need not cast it. Whoever changes the data afterwards changes
-  // the shadow too (the optimizer does), or calls this again. No copy is made when the data has that dtype.
-  void keep_shadow(DType dtype);
-  const Tensor& shadow() const;  // undefined when none is kept
+  // the compute copy too (the optimizer does), or calls this again. No copy is made when the data has that dtype.
+  void keep_compute_copy(DType dtype);
+  const Tensor& compute_copy() const;  // undefined when none is kept
 
   // Leaves: the accumulated gradient; undefined before the first backward pass and after clear_gradient().
   const Tensor& gradient() const;

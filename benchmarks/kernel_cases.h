@@ -198,7 +198,7 @@ inline BenchmarkCase adamw_case(const json& request, Device device) {
     span.gradient = gradients[i];
     span.first_moment = Tensor::zeros_like(parameters[i]);
     span.second_moment = Tensor::zeros_like(parameters[i]);
-    span.shadow = Tensor::empty(parameters[i].shape(), DType::bf16, device);
+    span.compute_copy = Tensor::empty(parameters[i].shape(), DType::bf16, device);
     spans.push_back(span);
   }
   return {.work = [spans, step = int64_t{0}]() mutable { kernels::adamw(spans, {.learning_rate = 1e-4, .step = ++step}); }};

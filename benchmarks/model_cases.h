@@ -58,7 +58,7 @@ inline std::shared_ptr<Student> student_for(const nlohmann::json& request, Devic
   student = std::make_shared<Student>();
   student->model = random_model(request, leaders_of(request), {DType::f32, true, device});
   student->optimizer = std::make_unique<AdamW>(*student->model, OptimizerSettings());
-  student->model->keep_shadows(dtype_from(request));
+  student->model->keep_compute_copies(dtype_from(request));
   return student;
 }
 

@@ -38,10 +38,10 @@ int64_t Module::parameter_count() const {
   return count;
 }
 
-void Module::keep_shadows(DType dtype) {
+void Module::keep_compute_copies(DType dtype) {
   const MemoryLabel label("weights in the compute dtype");
   for (Parameter* parameter : parameters())
-    if (parameter->variable.data().rank() == 2) parameter->variable.keep_shadow(dtype);
+    if (parameter->variable.data().rank() == 2) parameter->variable.keep_compute_copy(dtype);
 }
 
 Variable Module::add_parameter(std::vector<Parameter::Part> parts, int64_t columns, const WeightOptions& options) {

@@ -48,8 +48,8 @@ class Module {
   // Every parameter under its checkpoint name, fused ones in their parts.
   std::vector<NamedTensor> named_tensors() const;
   int64_t parameter_count() const;
-  // Keeps a copy of every matrix in `dtype` (Variable::keep_shadow): what products of activations of that dtype read.
-  void keep_shadows(DType dtype);
+  // Keeps a copy of every matrix in `dtype` (Variable::keep_compute_copy): what products of activations of that dtype read.
+  void keep_compute_copies(DType dtype);
 
  protected:
   // A parameter of zeros with the rows of all parts; columns == 0 makes a vector.

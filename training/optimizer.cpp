@@ -22,7 +22,7 @@ void AdamW::step(double learning_rate, double norm) {
     if (!variable.gradient().defined()) continue;
     const bool is_matrix = variable.data().rank() == 2;
     spans.push_back({variable.data(), variable.gradient(), first_moments_[i], second_moments_[i],
-                     is_matrix ? settings_.weight_decay : 0.0, variable.shadow()});
+                     is_matrix ? settings_.weight_decay : 0.0, variable.compute_copy()});
   }
   kernels::adamw(spans, {.learning_rate = learning_rate,
                          .beta1 = settings_.beta1,

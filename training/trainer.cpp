@@ -37,7 +37,7 @@ Trainer::Trainer(TrainingRun& run, TrainerCallbacks callbacks)
       output_dir_(run.config.output_dir),
       stages_(training_stages(run.config)),
       optimizer_(std::make_unique<AdamW>(*run.student, optimizer_settings(run.config))) {
-  run.student->keep_shadows(run.compute_dtype);
+  run.student->keep_compute_copies(run.compute_dtype);
 }
 
 Trainer::~Trainer() = default;

@@ -54,12 +54,12 @@ void update_piece(const AdamWSpan& span, const Piece& piece, const AdamWSettings
          static_cast<const T*>(span.gradient.raw_data()) + piece.begin,
          static_cast<T*>(span.first_moment.raw_data()) + piece.begin,
          static_cast<T*>(span.second_moment.raw_data()) + piece.begin, piece.count, factors);
-  if (!span.shadow.defined()) return;
+  if (!span.compute_copy.defined()) return;
   // The piece is still in the cache.
   const T* parameter = span.parameter.data<T>() + piece.begin;
-  bfloat16* shadow = span.shadow.data<bfloat16>() + piece.begin;
+  bfloat16* compute_copy = span.compute_copy.data<bfloat16>() + piece.begin;
 #pragma omp simd
-  for (int64_t i = 0; i < piece.count; ++i) assign(shadow[i], float(parameter[i]));
+  for (int64_t i = 0; i < piece.count; ++i) assign(compute_copy[i], float(parameter[i]));
 }
 
 }  // namespace
@@ -90,9 +90,9 @@ void adamw(std::span<const AdamWSpan> spans, const AdamWSettings& settings) {
     check_same_dtype("adamw", {&span.parameter, &span.gradient, &span.first_moment, &span.second_moment});
     ECHO_CHECK(span.parameter.dtype() == DType::f32 || span.parameter.dtype() == DType::f64, "adamw: parameter is ",
                span.parameter, ", expected f32 or f64");
-    if (span.shadow.defined()) {
-      check_operands("adamw", span.parameter.shape(), {&span.parameter, &span.shadow});
-      ECHO_CHECK(span.shadow.dtype() == DType::bf16, "adamw: shadow is ", span.shadow, ", expected bf16");
+    if (span.compute_copy.defined()) {
+      check_operands("adamw", span.parameter.shape(), {&span.parameter, &span.compute_copy});
+      ECHO_CHECK(span.compute_copy.dtype() == DType::bf16, "adamw: compute_copy is ", span.compute_copy, ", expected bf16");
     }
     ECHO_CHECK(span.parameter.device() == spans[0].parameter.device(), "adamw: tensors on ", spans[0].parameter.device(),
                " and ", span.parameter.device());

@@ -1,7 +1,7 @@
 // AdamW on a GPU: one launch covers up to kMostSpans tensors, whose addresses travel as a parameter of the kernel, so that
 // nothing is copied to the device first. A block owns a piece of kPiece elements of one tensor, a thread kItems vectors at a
 // time of it: 4 * kItems loads of 16 bytes are under way per thread before the first is used. Bytes per element: 16 read, 12
-// written, 2 more for the shadow.
+// written, 2 more for the compute copy.
 #include <cmath>
 
 #include "kernels/cuda/many_tensors.cuh"
@@ -21,7 +21,7 @@ struct Table {
   const float* gradient[kMostSpans];
   float* first_moment[kMostSpans];
   float* second_moment[kMostSpans];
-  bfloat16* shadow[kMostSpans];  // or null
+  bfloat16* compute_copy[kMostSpans];  // or null
   int64_t count[kMostSpans];
   float keep[kMostSpans];           // 1 - learning rate * weight decay
   int32_t first_piece[kMostSpans];  // pieces of this launch before the tensor's own
@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(kThreads) update_pieces(const __grid_constant_
   const float* const gradient = table.gradient[span] + begin;
   float* const first_moment = table.first_moment[span] + begin;
   float* const second_moment = table.second_moment[span] + begin;
-  bfloat16* const shadow = table.shadow[span] == nullptr ? nullptr : table.shadow[span] + begin;
+  bfloat16* const compute_copy = table.compute_copy[span] == nullptr ? nullptr : table.compute_copy[span] + begin;
   const float keep = table.keep[span];
 
   const int vectors = table.is_aligned[span] ? count / kVector : 0;
@@ -76,8 +76,8 @@ __global__ void __launch_bounds__(kThreads) update_pieces(const __grid_constant_
       store_vector(parameter + at, p[item]);
       store_vector(first_moment + at, m[item]);
       store_vector(second_moment + at, v[item]);
-      if (shadow != nullptr)
-        *reinterpret_cast<uint2*>(shadow + at) =
+      if (compute_copy != nullptr)
+        *reinterpret_cast<uint2*>(compute_copy + at) =
             make_uint2(pack_bf16(p[item][0], p[item][1]), pack_bf16(p[item][2], p[item][3]));
     }
   }
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(kThreads) update_pieces(const __grid_constant_
     float p = parameter[i], m = first_moment[i], v = second_moment[i];
     update(p, gradient[i], m, v, keep, factors);
     parameter[i] = p, first_moment[i] = m, second_moment[i] = v;
-    if (shadow != nullptr) shadow[i] = from_float<bfloat16>(p);
+    if (compute_copy != nullptr) compute_copy[i] = from_float<bfloat16>(p);
   }
 }
 
@@ -95,13 +95,13 @@ void append(Table& table, const AdamWSpan& span, double learning_rate) {
   table.gradient[at] = span.gradient.data<float>();
   table.first_moment[at] = span.first_moment.data<float>();
   table.second_moment[at] = span.second_moment.data<float>();
-  table.shadow[at] = data_or_null<bfloat16>(span.shadow);
+  table.compute_copy[at] = data_or_null<bfloat16>(span.compute_copy);
   table.count[at] = span.parameter.elements();
   table.keep[at] = float(1 - learning_rate * span.weight_decay);
   table.first_piece[at] = table.pieces;
   table.is_aligned[at] = is_vector_aligned(table.parameter[at], 0) && is_vector_aligned(table.gradient[at], 0) &&
                          is_vector_aligned(table.first_moment[at], 0) && is_vector_aligned(table.second_moment[at], 0) &&
-                         is_vector_aligned(table.shadow[at], 0);
+                         is_vector_aligned(table.compute_copy[at], 0);
   table.pieces += int32_t((table.count[at] + kPiece - 1) / kPiece);
 }
 

@@ -51,7 +51,7 @@ Step step_on(Device device, DType compute_dtype, int64_t head_dim, bool checkpoi
   const auto teacher = make_model(config_with_heads_of(head_dim), LeaderMap::own(kLayers), {compute_dtype, false, device});
   initialize(*student, 0.1, 1);
   initialize(*teacher, 0.1, 2);
-  student->keep_shadows(compute_dtype);
+  student->keep_compute_copies(compute_dtype);
   ForwardOptions options;
   options.compute_dtype = compute_dtype;
   options.checkpointing = checkpointing;
@@ -64,9 +64,9 @@ Step step_on(Device device, DType compute_dtype, int64_t head_dim, bool checkpoi
   optimizer.step(1e-3, optimizer.gradient_norm());
   for (const Parameter* parameter : student->parameters()) {
     step.parameters.push_back(parameter->variable.data().to(Device{}));
-    if (!parameter->variable.shadow().defined()) continue;
+    if (!parameter->variable.compute_copy().defined()) continue;
     // The copy that products read is the updated parameter, rounded.
-    EXPECT_EQ(largest_difference(parameter->variable.shadow(), kernels::cast(step.parameters.back(), compute_dtype)), 0);
+    EXPECT_EQ(largest_difference(parameter->variable.compute_copy(), kernels::cast(step.parameters.back(), compute_dtype)), 0);
   }
   return step;
 }

@@ -12,7 +12,8 @@ Tensor part(const ParitySetting& on, int64_t count, int64_t start, uint64_t seed
   return on.wide_input({count + start}, seed).narrow(0, start, count);
 }
 
-std::vector<Tensor> three_steps(const ParitySetting& on, const std::vector<int64_t>& counts, int64_t start, bool with_shadow) {
+std::vector<Tensor> three_steps(const ParitySetting& on, const std::vector<int64_t>& counts, int64_t start,
+                                bool with_compute_copy) {
   std::vector<AdamWSpan> spans;
   for (size_t i = 0; i < counts.size(); ++i) {
     const int64_t count = counts[i];
@@ -20,7 +21,8 @@ std::vector<Tensor> three_steps(const ParitySetting& on, const std::vector<int64
                    i % 2 == 0 ? 0.1 : 0.0};
     span.first_moment.fill_zero();
     span.second_moment = Tensor::zeros_like(span.first_moment);
-    if (with_shadow && i % 3 != 1) span.shadow = Tensor::zeros({count + start}, DType::bf16, on.device).narrow(0, start, count);
+    if (with_compute_copy && i % 3 != 1)
+      span.compute_copy = Tensor::zeros({count + start}, DType::bf16, on.device).narrow(0, start, count);
     spans.push_back(span);
   }
   AdamWSettings settings{.learning_rate = 1e-2, .gradient_scale = 0.7};
@@ -28,17 +30,17 @@ std::vector<Tensor> three_steps(const ParitySetting& on, const std::vector<int64
   std::vector<Tensor> results;
   for (const AdamWSpan& span : spans) {
     for (const Tensor& tensor : {span.parameter, span.first_moment, span.second_moment}) results.push_back(tensor);
-    if (!span.shadow.defined()) continue;
-    EXPECT_EQ(values_of(span.shadow.to(Device{})), values_of(kernels::cast(span.parameter.to(Device{}), DType::bf16)));
+    if (!span.compute_copy.defined()) continue;
+    EXPECT_EQ(values_of(span.compute_copy.to(Device{})), values_of(kernels::cast(span.parameter.to(Device{}), DType::bf16)));
   }
   return results;
 }
 
 // Three steps of some ten roundings of 2^-24 each, of numbers up to the largest.
 TEST(CudaAdamWTest, TensorsOfVeryDifferentSizeAgreeWithTheCpu) {
-  for (const bool with_shadow : {false, true}) {
+  for (const bool with_compute_copy : {false, true}) {
     const ParityCase body = [&](const ParitySetting& on) {
-      return three_steps(on, {1, 20'003, 0, 17, 8192, 64}, 0, with_shadow);
+      return three_steps(on, {1, 20'003, 0, 17, 8192, 64}, 0, with_compute_copy);
     };
     expect_parity(body, DType::f32, 2e-6);
   }

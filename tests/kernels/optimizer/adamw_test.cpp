@@ -76,10 +76,10 @@ TEST(AdamWTest, FirstStepsAreThoseWorkedOutByHand) {
 TEST(AdamWTest, ShadowIsTheNewParameterRounded) {
   for (const DType dtype : {DType::f64, DType::f32}) {
     std::array spans = {make_span(70'001, dtype, 1, 0.1), make_span(3, dtype, 3, 0)};
-    for (AdamWSpan& span : spans) span.shadow = Tensor::zeros(span.parameter.shape(), DType::bf16);
+    for (AdamWSpan& span : spans) span.compute_copy = Tensor::zeros(span.parameter.shape(), DType::bf16);
     kernels::adamw(spans, {.learning_rate = 0.1});
     for (const AdamWSpan& span : spans)
-      EXPECT_EQ(values_of(span.shadow), values_of(kernels::cast(span.parameter, DType::bf16))) << dtype;
+      EXPECT_EQ(values_of(span.compute_copy), values_of(kernels::cast(span.parameter, DType::bf16))) << dtype;
     EXPECT_NE(values_of(spans[0].parameter), values_of(random_tensor({70'001}, dtype, 1)));
   }
 }
@@ -92,8 +92,8 @@ TEST(AdamWTest, WrongArgumentsAreNamed) {
   spans[0].gradient = Tensor::zeros({4}, DType::f64);
   EXPECT_NE(error_message(ExitCode::internal, [&] { kernels::adamw(spans, {}); }).find("f64"), std::string::npos);
   spans[0].gradient = Tensor::zeros({4}, DType::f32);
-  spans[0].shadow = Tensor::zeros({4}, DType::f32);
-  EXPECT_NE(error_message(ExitCode::internal, [&] { kernels::adamw(spans, {}); }).find("shadow"), std::string::npos);
+  spans[0].compute_copy = Tensor::zeros({4}, DType::f32);
+  EXPECT_NE(error_message(ExitCode::internal, [&] { kernels::adamw(spans, {}); }).find("compute_copy"), std::string::npos);
 }
 
 }  // namespace
