@@ -19,7 +19,7 @@ class NoGrad {
   bool previous_;
 };
 
-// The opposite, inside a NoGrad scope: recomputation of a checkpointed block.
+// The opposite, inside a NoGrad scope: running a block again.
 class Recording {
  public:
   Recording() : previous_(NoGrad::recording) { NoGrad::recording = true; }

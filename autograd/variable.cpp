@@ -226,7 +226,7 @@ class Tape {
   // Whether this was the last use of a leaf.
   static bool close_use(const Variable& input) { return input.is_leaf() && --input.state_->open_uses == 0; }
 
-  // Only the outermost pass calls hooks: a checkpointed block's own pass runs inside a node that uses the same leaves.
+  // Only the outermost pass calls hooks: a recomputed block's own pass runs inside a node that uses the same leaves.
   void expect_hook(const Variable& leaf) {
     Variable::State& state = *leaf.state_;
     if (!is_outermost_ || state.hook_pending || !state.ready_hook) return;
@@ -293,7 +293,7 @@ class Tape {
     }
   }
 
-  static inline thread_local int depth_ = 0;  // passes inside passes: checkpointed blocks
+  static inline thread_local int depth_ = 0;  // passes inside passes: recomputed blocks
   const bool is_outermost_;
   std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, Earlier> queue_;
   std::vector<Variable> reached_;  // leaves with a hook

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "autograd/checkpoint.h"
 #include "autograd/no_grad.h"
 #include "autograd/ops.h"
+#include "autograd/recompute.h"
 #include "kernels/cast.h"
 #include "kernels/decode/cache_append.h"
 #include "kernels/matmul/matmul.h"
@@ -73,7 +73,7 @@ ForwardResult Llama::forward(const Tensor& ids, const ForwardOptions& options) c
     return std::binary_search(options.wanted_outputs.begin(), options.wanted_outputs.end(), int64_t(layer));
   };
   ForwardResult result;
-  if (options.checkpointing) {
+  if (options.recompute) {
     for (const auto& [first_layer, last_layer] : leader_map_.closed_spans()) {
       const auto first = size_t(first_layer), last = size_t(last_layer);
       const Block span = [=, this](const std::vector<Variable>& inputs) {
@@ -88,7 +88,7 @@ ForwardResult Llama::forward(const Tensor& ids, const ForwardOptions& options) c
         outputs.push_back(inner.normed);
         return outputs;
       };
-      std::vector<Variable> outputs = checkpoint(span, {stream.x, stream.normed});
+      std::vector<Variable> outputs = with_recompute(span, {stream.x, stream.normed});
       stream = {outputs[outputs.size() - 2], outputs.back()};
       outputs.resize(outputs.size() - 2);
       for (Variable& output : outputs) result.layer_outputs.push_back(std::move(output));

@@ -13,9 +13,9 @@ struct ForwardOptions {
   std::vector<int64_t> wanted_outputs;  // layers whose output (after the MLP's residual) is asked for, increasing
   Tensor first_key;                     // (B, T) i32 or undefined: attention does not cross document borders
   bool detach_shared = false;           // gradients do not flow through a shared matrix to its leader
-  bool checkpointing = false;           // keep activations only at the ends of sharing blocks, recompute the rest
-  AttentionObserver on_attention;       // is shown every matrix of probabilities (again when checkpointing recomputes a layer)
-  KvCache* cache = nullptr;             // filled with this pass's keys and values (no gradient, no checkpointing)
+  bool recompute = false;               // keep activations only at the ends of sharing blocks, recompute the rest
+  AttentionObserver on_attention;       // is shown every matrix of probabilities (again when a layer is recomputed)
+  KvCache* cache = nullptr;             // filled with this pass's keys and values (no gradient, no recomputation)
 };
 
 struct ForwardResult {

@@ -65,7 +65,7 @@ LossSums accumulate_gradients(const Llama& student, const Llama* teacher, const 
   if (with_teacher) {
     const NoGrad no_grad;
     ForwardOptions teacher_forward = forward;
-    teacher_forward.checkpointing = false;
+    teacher_forward.recompute = false;
     target = teacher->forward(tensors.ids, teacher_forward);
   }
   ForwardResult result = student.forward(tensors.ids, forward);

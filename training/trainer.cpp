@@ -113,7 +113,7 @@ Trainer::StepResult Trainer::train_step(const TrainingStage& stage, const LossSe
   }
   ForwardOptions options;
   options.compute_dtype = run_.compute_dtype;
-  options.checkpointing = config.gradient_checkpointing;
+  options.recompute = config.gradient_checkpointing;
   options.detach_shared = config.student.detach_shared;
 
   StepResult result;

@@ -1,6 +1,5 @@
-// Attention on a GPU: the choice between the kernels of kernels/attention/plain.cu and those on tensor cores, attention_mma_*
-// and, on Hopper, attention_wgmma_*; and delta.
-// Row sums: as many lanes own a row of Dh as 16-byte loads cover it (8 for 64 bf16 values), neighbouring lanes neighbouring
+// Attention on a GPU: the choice between the kernels of plain.cu, sm80_* and sm90_*; and delta.
+// Delta: as many lanes own a row of Dh as 16-byte loads cover it (8 for 64 bf16 values), neighbouring lanes neighbouring
 // heads and positions. Bytes per row: 2 Dh elements read, 4 bytes read and written. No shared memory.
 #include "base/environment.h"
 #include "kernels/attention/views.cuh"
@@ -44,15 +43,14 @@ template <class T>
 void forward(const Tensor& o, const Tensor& lse, const Matrix<T>& matrix, const Tensor& q, const Tensor& k, const Tensor& v,
              bool shared) {
   if constexpr (std::is_same_v<T, bfloat16>)
-    if (tensor_core::takes(matrix, o, q, k, v))
-      return warpgroup::is_available() ? warpgroup::forward(o, lse, matrix, v, shared)
-                                       : tensor_core::forward(o, lse, matrix, v, shared);
+    if (sm80::takes(matrix, o, q, k, v))
+      return sm90::is_available() ? sm90::forward(o, lse, matrix, v, shared) : sm80::forward(o, lse, matrix, v, shared);
   plain::forward(o, lse, matrix, v, shared);
 }
 
 }  // namespace
 
-bool warpgroup::is_available() {
+bool sm90::is_available() {
   const echo::cuda::DeviceProperties& gpu = echo::cuda::properties();
   return gpu.major == 9 && gpu.minor == 0 && !is_switched_off("ECHOATT_WGMMA");
 }
@@ -86,9 +84,8 @@ void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, co
   dispatch_gpu_float("attention_value_backward", q.dtype(), [&]<class T>() {
     const Matrix<T> of = matrix<T>(q, k, first_key, scale);
     if constexpr (std::is_same_v<T, bfloat16>)
-      if (tensor_core::takes(of, dv, d_o, q, k))
-        return warpgroup::is_available() ? warpgroup::value_backward(dv, d_o, of, lse)
-                                         : tensor_core::value_backward(dv, d_o, of, lse);
+      if (sm80::takes(of, dv, d_o, q, k))
+        return sm90::is_available() ? sm90::value_backward(dv, d_o, of, lse) : sm80::value_backward(dv, d_o, of, lse);
     plain::value_backward(dv, d_o, of, lse);
   });
 }
@@ -100,14 +97,13 @@ void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::sp
     const Matrix<T> of = matrix<T>(q, k, first_key, scale);
     if constexpr (std::is_same_v<T, bfloat16>) {
       const int count = int(uses.size());
-      bool taken = tensor_core::takes(of, dq, dk, dv_of_first_use, q, k) && tensor_core::has_room(of, count);
-      for (const AttentionUse& use : uses) taken = taken && tensor_core::takes(of, use.d_o, use.v);
-      if (taken && warpgroup::is_available() && warpgroup::has_room(of, count))
-        return warpgroup::backward(dq, dk, dv_of_first_use, uses, of, lse, delta);
-      if (taken && tensor_core::takes_whole_heads(of, count) &&
-          (whole_heads || tensor_core::whole_heads_are_quicker(of, count)))
-        return tensor_core::whole_heads_backward(dq, dk, dv_of_first_use, uses, of, lse, delta);
-      if (taken) return tensor_core::backward(dq, dk, dv_of_first_use, uses, of, lse, delta);
+      bool taken = sm80::takes(of, dq, dk, dv_of_first_use, q, k) && sm80::has_room(of, count);
+      for (const AttentionUse& use : uses) taken = taken && sm80::takes(of, use.d_o, use.v);
+      if (taken && sm90::is_available() && sm90::has_room(of, count))
+        return sm90::backward(dq, dk, dv_of_first_use, uses, of, lse, delta);
+      if (taken && sm80::takes_whole_heads(of, count) && (whole_heads || sm80::whole_heads_are_quicker(of, count)))
+        return sm80::whole_heads_backward(dq, dk, dv_of_first_use, uses, of, lse, delta);
+      if (taken) return sm80::backward(dq, dk, dv_of_first_use, uses, of, lse, delta);
     }
     plain::backward(dq, dk, dv_of_first_use, uses, of, lse, delta);
   });

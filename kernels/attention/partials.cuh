@@ -6,7 +6,7 @@
 // Gradients of keys and values sum over the heads of a group. One block does that for its keys when there are enough blocks to
 // fill the device; else each group is split over several blocks, which leave f32 partial sums that a second kernel adds up in
 // order.
-namespace echo::kernels::cuda::attention::tensor_core {
+namespace echo::kernels::cuda::attention::sm80 {
 
 // Blocks of `rows` per group: the smallest divisor of the group that gives every multiprocessor `wanted` blocks, or the whole
 // group.
@@ -54,4 +54,4 @@ __device__ __forceinline__ void store_partial(float* partial, const Matrix<bfloa
   }
 }
 
-}  // namespace echo::kernels::cuda::attention::tensor_core
+}  // namespace echo::kernels::cuda::attention::sm80

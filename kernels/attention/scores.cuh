@@ -5,7 +5,7 @@
 // Scores as tensor cores leave them in a warp's registers, for every generation of them: which columns a block of rows sees,
 // and which of its scores count. A warp has M groups of 16 rows; scores[m][n] is the 16 x 8 matrix of columns 8 n (fragments:
 // kernels/cuda/matrix.cuh).
-namespace echo::kernels::cuda::attention::tensor_core {
+namespace echo::kernels::cuda::attention::sm80 {
 
 inline constexpr float kInfinity = __builtin_huge_valf();
 
@@ -103,4 +103,4 @@ __device__ __forceinline__ void mask(float (&scores)[M][N / 8][4], const Matrix<
   }
 }
 
-}  // namespace echo::kernels::cuda::attention::tensor_core
+}  // namespace echo::kernels::cuda::attention::sm80

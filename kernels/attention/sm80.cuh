@@ -9,7 +9,7 @@
 // stay in registers: the accumulators of rows . columns^T are, once rounded to bf16, the left operand of the next product.
 // Tiles lie in shared memory row by row (2 W bytes); the 16-byte chunk c of row r is at place c ^ (r % 8), so that the eight
 // rows of an 8 x 8 matrix meet all banks. Sources: Dao 2023, arXiv:2307.08691; fragments: kernels/cuda/matrix.cuh.
-namespace echo::kernels::cuda::attention::tensor_core {
+namespace echo::kernels::cuda::attention::sm80 {
 
 inline constexpr int kWarps = 4;
 inline constexpr int kThreads = kWarps * kWarp;
@@ -180,4 +180,4 @@ __device__ __forceinline__ void store_rows(const Heads<bfloat16>& to, int batch,
   }
 }
 
-}  // namespace echo::kernels::cuda::attention::tensor_core
+}  // namespace echo::kernels::cuda::attention::sm80

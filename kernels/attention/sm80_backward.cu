@@ -15,7 +15,7 @@
 // each tile N rows of K or Q and of each use.
 #include "kernels/attention/sm80.cuh"
 
-namespace echo::kernels::cuda::attention::tensor_core {
+namespace echo::kernels::cuda::attention::sm80 {
 namespace {
 
 template <int W, int N>
@@ -221,4 +221,4 @@ void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<co
   backward_of_width<128>(dq, dk, dv, uses, matrix, lse, delta);
 }
 
-}  // namespace echo::kernels::cuda::attention::tensor_core
+}  // namespace echo::kernels::cuda::attention::sm80

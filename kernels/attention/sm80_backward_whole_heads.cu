@@ -19,7 +19,7 @@
 // and dv_0 of 32 keys take all registers then.
 #include "kernels/attention/sm80.cuh"
 
-namespace echo::kernels::cuda::attention::tensor_core {
+namespace echo::kernels::cuda::attention::sm80 {
 namespace {
 
 constexpr int W = 64, N = 32;  // columns of a head; queries whose scores a warp holds
@@ -369,4 +369,4 @@ void whole_heads_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, 
   if (dv.defined()) dv_partials.add_up(dv, 1);
 }
 
-}  // namespace echo::kernels::cuda::attention::tensor_core
+}  // namespace echo::kernels::cuda::attention::sm80

@@ -10,7 +10,7 @@
 // and O once, K and V of the keys that are seen once.
 #include "kernels/attention/sm80.cuh"
 
-namespace echo::kernels::cuda::attention::tensor_core {
+namespace echo::kernels::cuda::attention::sm80 {
 namespace {
 
 constexpr int kKeys = 64;
@@ -170,4 +170,4 @@ void forward(const Tensor& o, const Tensor& lse, const Matrix<bfloat16>& matrix,
   run.operator()<128>();
 }
 
-}  // namespace echo::kernels::cuda::attention::tensor_core
+}  // namespace echo::kernels::cuda::attention::sm80

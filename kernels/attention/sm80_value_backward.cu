@@ -6,7 +6,7 @@
 // memory per block: K and dv once, Q and dO of the queries that see it once for each head.
 #include "kernels/attention/sm80.cuh"
 
-namespace echo::kernels::cuda::attention::tensor_core {
+namespace echo::kernels::cuda::attention::sm80 {
 namespace {
 
 constexpr int kQueries = 64;
@@ -129,4 +129,4 @@ void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<bfloat16>&
   partials.add_up(dv, 1);
 }
 
-}  // namespace echo::kernels::cuda::attention::tensor_core
+}  // namespace echo::kernels::cuda::attention::sm80

@@ -11,9 +11,9 @@
 // stay in registers: the accumulators of rows . columns^T are, once rounded to bf16, the left operand of the next product.
 // A tile of R rows lies in shared memory as W / 64 panels of R rows of 128 bytes (kernels/cuda/bulk_copy.cuh).
 // Sources: Dao 2023, arXiv:2307.08691; Shah et al. 2024, arXiv:2407.08608 (producer, products that run beside exponentials).
-namespace echo::kernels::cuda::attention::warpgroup {
+namespace echo::kernels::cuda::attention::sm90 {
 
-using namespace tensor_core;
+using namespace sm80;
 
 inline constexpr int kGroupRows = 64, kGroupWarps = 4, kGroupThreads = kGroupWarps * kWarp;
 // Registers that the warpgroups of a block have between them, for one thread of each: every thread starts with the same number,
@@ -159,4 +159,4 @@ __device__ __forceinline__ void store_rows(const Heads<bfloat16>& to, int batch,
   }
 }
 
-}  // namespace echo::kernels::cuda::attention::warpgroup
+}  // namespace echo::kernels::cuda::attention::sm90

@@ -17,7 +17,7 @@
 #include "kernels/attention/partials.cuh"
 #include "kernels/attention/sm90.cuh"
 
-namespace echo::kernels::cuda::attention::warpgroup {
+namespace echo::kernels::cuda::attention::sm90 {
 namespace {
 
 constexpr int N = 64, kKeys = 2 * kGroupRows, kThreads = 4 * kGroupThreads, kKeyWarps = 2 * kGroupWarps;
@@ -422,4 +422,4 @@ void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<co
                      : run_layers<128>(dq, dk, dv, uses, matrix, lse, delta);
 }
 
-}  // namespace echo::kernels::cuda::attention::warpgroup
+}  // namespace echo::kernels::cuda::attention::sm90

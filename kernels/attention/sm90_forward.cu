@@ -13,7 +13,7 @@
 #include "kernels/attention/partials.cuh"
 #include "kernels/attention/sm90.cuh"
 
-namespace echo::kernels::cuda::attention::warpgroup {
+namespace echo::kernels::cuda::attention::sm90 {
 namespace {
 
 enum class Pass { leader, follower, value_gradient };
@@ -351,4 +351,4 @@ void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<bfloat16>&
   matrix.width <= 64 ? of_width.operator()<64>() : of_width.operator()<128>();
 }
 
-}  // namespace echo::kernels::cuda::attention::warpgroup
+}  // namespace echo::kernels::cuda::attention::sm90

@@ -5,8 +5,8 @@
 #include "kernels/attention/attention.h"
 #include "kernels/cuda/common.cuh"
 
-// What attention's CUDA kernels are given, and the families of them: `plain` takes every shape and dtype; `tensor_core`
-// (Ampere's instructions) and `warpgroup` (Hopper's) take bf16 heads of a width up to 128, a multiple of 8, whose rows are
+// What attention's CUDA kernels are given, and the families of them: `plain` takes every shape and dtype; `sm80`
+// (Ampere's instructions) and `sm90` (Hopper's) take bf16 heads of a width up to 128, a multiple of 8, whose rows are
 // aligned to 16 bytes. kernels/attention/attention.cu chooses.
 namespace echo::kernels::cuda::attention {
 
@@ -102,7 +102,7 @@ void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<co
               const Tensor& lse, const Tensor& delta);
 }  // namespace plain
 
-namespace tensor_core {
+namespace sm80 {
 // As above; `takes` says whether these tensors will do.
 template <class... Tensors>
 bool takes(const Matrix<bfloat16>& matrix, const Tensors&... tensors) {
@@ -120,18 +120,18 @@ bool takes_whole_heads(const Matrix<bfloat16>& matrix, int uses);
 bool whole_heads_are_quicker(const Matrix<bfloat16>& matrix, int uses);
 void whole_heads_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
                           const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& delta);
-}  // namespace tensor_core
+}  // namespace sm80
 
-namespace warpgroup {
+namespace sm90 {
 // Whether this GPU has Hopper's instructions (compute capability 9.0), and the environment's ECHOATT_WGMMA is not 0.
 bool is_available();
-// As above, of what tensor_core takes.
+// As above, of what sm80 takes.
 void forward(const Tensor& o, const Tensor& lse, const Matrix<bfloat16>& matrix, const Tensor& v, bool shared);
 void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<bfloat16>& matrix, const Tensor& lse);
 // Whether a block of backward() has enough shared memory for so many layers.
 bool has_room(const Matrix<bfloat16>& matrix, int layers);
 void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
               const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& delta);
-}  // namespace warpgroup
+}  // namespace sm90
 
 }  // namespace echo::kernels::cuda::attention

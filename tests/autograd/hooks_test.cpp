@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
-#include "autograd/checkpoint.h"
 #include "autograd/ops.h"
+#include "autograd/recompute.h"
 #include "tests/kernels/random_tensor.h"
 #include "tests/test_support.h"
 
@@ -99,7 +99,7 @@ TEST_F(HookTest, ParametersOfCheckpointedBlocksFireOnceWhenTheirLastBlockIsDone)
   plain().backward();
   EXPECT_EQ(take_order(), (std::vector<int>{1, 2, 0}));  // `shared` multiplies after `a` in the first block
   const std::vector<double> expected = take_gradients();
-  checkpoint(block_of(b), checkpoint(block_of(a), {x}))[0].backward();
+  with_recompute(block_of(b), with_recompute(block_of(a), {x}))[0].backward();
   const std::vector<int> order = take_order();
   ASSERT_EQ(order.size(), 3u);
   EXPECT_EQ(order[0], 1);

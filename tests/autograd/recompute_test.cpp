@@ -1,6 +1,7 @@
+#include "autograd/recompute.h"
+
 #include <gtest/gtest.h>
 
-#include "autograd/checkpoint.h"
 #include "autograd/no_grad.h"
 #include "autograd/ops.h"
 #include "autograd/shared_attention.h"
@@ -52,7 +53,7 @@ struct Outcome {
   int64_t peak = 0;
 };
 
-Outcome run(DType dtype, bool with_checkpoint) {
+Outcome run(DType dtype, bool recomputes) {
   const ThreadCount threads(1);  // hundreds of operations too small for two
   std::vector<SharingBlock> blocks;
   for (uint64_t i = 0; i < 8; ++i) blocks.emplace_back(dtype, 10 * i + 1);
@@ -61,7 +62,7 @@ Outcome run(DType dtype, bool with_checkpoint) {
   const int64_t start = in_use();
   CpuAllocator::instance().reset_peak();
   Variable stream = x;
-  for (const SharingBlock& block : blocks) stream = with_checkpoint ? checkpoint(block, {stream})[0] : block({stream})[0];
+  for (const SharingBlock& block : blocks) stream = recomputes ? with_recompute(block, {stream})[0] : block({stream})[0];
   sum(square(stream)).backward();
   Outcome result;
   result.peak = CpuAllocator::instance().statistics().peak - start;
@@ -71,77 +72,77 @@ Outcome run(DType dtype, bool with_checkpoint) {
   return result;
 }
 
-TEST(CheckpointTest, GradientsOfSharingBlocksAreTheSameBitsWithLessMemory) {
+TEST(RecomputeTest, GradientsOfSharingBlocksAreTheSameBitsWithLessMemory) {
   for (const DType dtype : {DType::f64, DType::f32, DType::bf16}) {
-    const Outcome plain = run(dtype, false), checkpointed = run(dtype, true);
-    ASSERT_EQ(plain.gradients.size(), checkpointed.gradients.size());
+    const Outcome plain = run(dtype, false), recomputed = run(dtype, true);
+    ASSERT_EQ(plain.gradients.size(), recomputed.gradients.size());
     for (size_t i = 0; i < plain.gradients.size(); ++i) {
       EXPECT_GT(largest_magnitude(plain.gradients[i]), 0);
       if (dtype == DType::bf16) {
-        // A checkpointed block's input sums its gradients in f32 before the one rounding to bf16: closer, not equal.
-        EXPECT_LT(largest_difference(plain.gradients[i], checkpointed.gradients[i]),
+        // A recomputed block's input sums its gradients in f32 before the one rounding to bf16: closer, not equal.
+        EXPECT_LT(largest_difference(plain.gradients[i], recomputed.gradients[i]),
                   0.03 * largest_magnitude(plain.gradients[i]));
       } else {
-        EXPECT_EQ(largest_difference(plain.gradients[i], checkpointed.gradients[i]), 0) << dtype << " " << i;
+        EXPECT_EQ(largest_difference(plain.gradients[i], recomputed.gradients[i]), 0) << dtype << " " << i;
       }
     }
     // One block's activations and the ends of eight, instead of eight blocks' activations; gradients are the same in both.
-    EXPECT_LT(checkpointed.peak, plain.peak * 6 / 10) << dtype;
+    EXPECT_LT(recomputed.peak, plain.peak * 6 / 10) << dtype;
   }
 }
 
-TEST(CheckpointTest, GradientsMatchFiniteDifferences) {
+TEST(RecomputeTest, GradientsMatchFiniteDifferences) {
   const auto function = [](const Variables& x) {
     const Variable weight = x[1];
     const Block inner = [weight](const Variables& y) { return Variables{tanh(linear(y[0], weight)), square(y[0])}; };
     const Block outer = [inner](const Variables& y) {
-      const Variables z = checkpoint(inner, {multiply(y[0], y[1])});  // nested
+      const Variables z = with_recompute(inner, {multiply(y[0], y[1])});  // nested
       return Variables{add(z[0], z[1]), z[1]};
     };
-    const Variables result = checkpoint(outer, {x[0], tanh(x[0])});
+    const Variables result = with_recompute(outer, {x[0], tanh(x[0])});
     return add(result[0], square(result[1]));
   };
   expect_gradients_match(function, {random_tensor({3, 4}, DType::f64, 1), random_tensor({4, 4}, DType::f64, 2)}, 1e-7);
 }
 
-TEST(CheckpointTest, OutputsThatAreInputsOrUnusedAreRight) {
+TEST(RecomputeTest, OutputsThatAreInputsOrUnusedAreRight) {
   const Block block = [](const Variables& x) { return Variables{x[0], square(x[1]), tanh(x[0])}; };
   expect_gradients_match(
       [&](const Variables& x) {
-        const Variables y = checkpoint(block, {scale(x[0], 2), x[1]});
+        const Variables y = with_recompute(block, {scale(x[0], 2), x[1]});
         return multiply(y[0], y[1]);  // the third is unused
       },
       {random_tensor({3}, DType::f64, 1), random_tensor({3}, DType::f64, 2)}, 1e-7);
 }
 
-TEST(CheckpointTest, ParametersAloneMakeABlockWorthRecording) {
+TEST(RecomputeTest, ParametersAloneMakeABlockWorthRecording) {
   const Variable weight(random_tensor({3}, DType::f64, 1), true), x(random_tensor({3}, DType::f64, 2));
   const Block block = [weight](const Variables& inputs) { return Variables{multiply(inputs[0], weight)}; };
-  sum(checkpoint(block, {x})[0]).backward();
+  sum(with_recompute(block, {x})[0]).backward();
   EXPECT_EQ(largest_difference(weight.gradient(), x.data()), 0);
   EXPECT_FALSE(x.gradient().defined());
   const Block frozen = [](const Variables& inputs) { return Variables{square(inputs[0])}; };
-  EXPECT_FALSE(checkpoint(frozen, {x})[0].requires_gradient());
+  EXPECT_FALSE(with_recompute(frozen, {x})[0].requires_gradient());
   const NoGrad no_grad;
-  EXPECT_FALSE(checkpoint(block, {x})[0].requires_gradient());
+  EXPECT_FALSE(with_recompute(block, {x})[0].requires_gradient());
 }
 
-TEST(CheckpointTest, TheBlockRunsAgainOnlyInBackward) {
+TEST(RecomputeTest, TheBlockRunsAgainOnlyInBackward) {
   int runs = 0;
   const Variable x(random_tensor({3}, DType::f64, 1), true);
   const Block block = [&runs](const Variables& inputs) {
     ++runs;
     return Variables{tanh(inputs[0])};
   };
-  Variable y = sum(checkpoint(block, {x})[0]);
+  Variable y = sum(with_recompute(block, {x})[0]);
   EXPECT_EQ(runs, 1);
   y.backward();
   EXPECT_EQ(runs, 2);
-  { const Variable dropped = checkpoint(block, {x})[0]; }
+  { const Variable dropped = with_recompute(block, {x})[0]; }
   EXPECT_EQ(runs, 3);
 }
 
-TEST(CheckpointTest, AnExceptionDuringRecomputationPassesThrough) {
+TEST(RecomputeTest, AnExceptionDuringRecomputationPassesThrough) {
   const int64_t start = CpuAllocator::instance().statistics().in_use;
   {
     int runs = 0;
@@ -151,7 +152,7 @@ TEST(CheckpointTest, AnExceptionDuringRecomputationPassesThrough) {
       ECHO_CHECK(++runs == 1, "the second run fails");
       return Variables{result};
     };
-    Variable y = sum(checkpoint(block, {x})[0]);
+    Variable y = sum(with_recompute(block, {x})[0]);
     EXPECT_NE(error_message(ExitCode::internal, [&] { y.backward(); }).find("the second run fails"), std::string::npos);
     EXPECT_FALSE(NoGrad::is_active());
     sum(square(x)).backward();

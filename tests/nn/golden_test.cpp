@@ -52,7 +52,7 @@ Variable stage1_total(const Llama& student, const Llama& teacher, const GoldenVa
   options.wanted_outputs = golden.leader_map.block_ends();
   const double tokens = double(golden.ids().elements());
   ForwardOptions teacher_options = options;
-  teacher_options.checkpointing = false;
+  teacher_options.recompute = false;
   const ForwardResult of_teacher = without_gradient(teacher, golden.ids(), teacher_options);
   const ForwardResult of_student = student.forward(golden.ids(), options);
   Variable total = scale(distillation_loss(rows_of(of_student.hidden), student.head_weight(), rows_of(of_teacher.hidden.data()),
@@ -162,11 +162,11 @@ TEST_P(GoldenTest, EveryGradientOfTheTeacherEqualsTheReference) {
   expect_gradients(*teacher, *golden_, "teacher", tolerance());
 }
 
-TEST_P(GoldenTest, CheckpointingLeavesEveryGradientAsItIs) {
+TEST_P(GoldenTest, RecomputeLeavesEveryGradientAsItIs) {
   const auto teacher = golden_->teacher(dtype()), plain = golden_->student(dtype()), recomputed = golden_->student(dtype());
   ForwardOptions options = options_for(dtype());
   stage1_total(*plain, *teacher, *golden_, options).backward();
-  options.checkpointing = true;
+  options.recompute = true;
   stage1_total(*recomputed, *teacher, *golden_, options).backward();
   const auto expected = gradients_of(*plain);
   // The same operations on the same numbers: the order of two additions is all that may differ.

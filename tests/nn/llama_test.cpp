@@ -123,12 +123,12 @@ TEST(LlamaTest, FirstKeyKeepsDocumentsApart) {
   EXPECT_LT(largest_difference(together, model->forward(second, f64_options()).hidden.data()), 1e-12);
 }
 
-TEST(LlamaTest, WantedOutputsAreTheSameWithCheckpointing) {
+TEST(LlamaTest, WantedOutputsAreTheSameWithRecompute) {
   const auto model = small_model(kShared, DType::f64);
   ForwardOptions options = f64_options();
   options.wanted_outputs = {0, 2, 4};
   const ForwardResult plain = model->forward(some_ids(2, 9), options);
-  options.checkpointing = true;
+  options.recompute = true;
   const ForwardResult recomputed = model->forward(some_ids(2, 9), options);
   ASSERT_EQ(plain.layer_outputs.size(), 3u);
   ASSERT_EQ(recomputed.layer_outputs.size(), 3u);
@@ -206,8 +206,8 @@ LlamaConfig long_config() {
 }
 
 TEST(MemoryTest, TrainingOnLongTextsAllocatesNothingQuadratic) {
-  for (const bool checkpointing : {false, true}) {
-    SCOPED_TRACE(checkpointing ? "checkpointing" : "plain");
+  for (const bool recompute : {false, true}) {
+    SCOPED_TRACE(recompute ? "recompute" : "plain");
     const auto student = make_model(long_config(), kShared, {DType::f32, true});
     const auto teacher = make_model(long_config(), LeaderMap::own(5), {DType::f32, false});
     initialize(*student, 0.3, 1);
@@ -215,7 +215,7 @@ TEST(MemoryTest, TrainingOnLongTextsAllocatesNothingQuadratic) {
     expect_linear_memory([&](int64_t tokens) {
       const Tensor ids = some_ids(1, tokens);
       ForwardOptions options;
-      options.checkpointing = checkpointing;
+      options.recompute = recompute;
       ForwardResult of_teacher;
       {
         const NoGrad no_grad;

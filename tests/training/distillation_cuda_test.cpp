@@ -45,7 +45,7 @@ struct Step {
 };
 
 // One step: gradients, then parameters after an update.
-Step step_on(Device device, DType compute_dtype, int64_t head_dim, bool checkpointing) {
+Step step_on(Device device, DType compute_dtype, int64_t head_dim, bool recompute) {
   const DType dtype = accumulator_dtype(compute_dtype);
   const auto student = make_model(config_with_heads_of(head_dim), LeaderMap({0, 1, 1, 1}), {dtype, true, device});
   const auto teacher = make_model(config_with_heads_of(head_dim), LeaderMap::own(kLayers), {compute_dtype, false, device});
@@ -54,7 +54,7 @@ Step step_on(Device device, DType compute_dtype, int64_t head_dim, bool checkpoi
   student->keep_compute_copies(compute_dtype);
   ForwardOptions options;
   options.compute_dtype = compute_dtype;
-  options.checkpointing = checkpointing;
+  options.recompute = recompute;
   const Batch batch = random_batch();
   Step step;
   step.sums = accumulate_gradients(*student, teacher.get(), batch, stage_loss({}), options, batch.valid_tokens);
@@ -87,9 +87,9 @@ class CudaDistillationTest : public testing::TestWithParam<std::pair<int64_t, bo
 
 // The CPU's bf16 step says what rounding costs: a GPU, which rounds elsewhere, may be twice as far from f64.
 TEST_P(CudaDistillationTest, ABf16StepIsAsCloseToF64AsTheCpuIs) {
-  const auto [head_dim, checkpointing] = GetParam();
-  const Step oracle = step_on({}, DType::f64, head_dim, checkpointing), cpu = step_on({}, DType::bf16, head_dim, checkpointing);
-  const Step gpu = step_on(kCuda, DType::bf16, head_dim, checkpointing);
+  const auto [head_dim, recompute] = GetParam();
+  const Step oracle = step_on({}, DType::f64, head_dim, recompute), cpu = step_on({}, DType::bf16, head_dim, recompute);
+  const Step gpu = step_on(kCuda, DType::bf16, head_dim, recompute);
   const double cpu_error = error_of(cpu.gradients, oracle.gradients), gpu_error = error_of(gpu.gradients, oracle.gradients);
   EXPECT_LT(gpu_error, 2 * cpu_error);
   EXPECT_GT(gpu_error, 1e-5) << "was not computed in bf16";
@@ -98,10 +98,10 @@ TEST_P(CudaDistillationTest, ABf16StepIsAsCloseToF64AsTheCpuIs) {
 }
 
 TEST_P(CudaDistillationTest, TheSameStepTwiceHasTheSameBits) {
-  const auto [head_dim, checkpointing] = GetParam();
-  const Step first = step_on(kCuda, DType::bf16, head_dim, checkpointing);
+  const auto [head_dim, recompute] = GetParam();
+  const Step first = step_on(kCuda, DType::bf16, head_dim, recompute);
   ::setenv("CUDA_EMULATION_ORDER", "random:11", 1);
-  const Step second = step_on(kCuda, DType::bf16, head_dim, checkpointing);
+  const Step second = step_on(kCuda, DType::bf16, head_dim, recompute);
   ::unsetenv("CUDA_EMULATION_ORDER");
   EXPECT_EQ(first.sums.loss, second.sums.loss);
   for (size_t i = 0; i < first.parameters.size(); ++i)
@@ -112,9 +112,8 @@ TEST_P(CudaDistillationTest, TheSameStepTwiceHasTheSameBits) {
 
 // f32 sums in another order, four layers deep.
 TEST_P(CudaDistillationTest, AnF32StepEqualsF64) {
-  const auto [head_dim, checkpointing] = GetParam();
-  const Step oracle = step_on({}, DType::f64, head_dim, checkpointing),
-             gpu = step_on(kCuda, DType::f32, head_dim, checkpointing);
+  const auto [head_dim, recompute] = GetParam();
+  const Step oracle = step_on({}, DType::f64, head_dim, recompute), gpu = step_on(kCuda, DType::f32, head_dim, recompute);
   EXPECT_LT(error_of(gpu.gradients, oracle.gradients), 1e-5);
   EXPECT_NEAR(gpu.sums.loss / oracle.sums.loss, 1, 1e-6);
 }

@@ -152,12 +152,12 @@ struct Pass {
   std::vector<Tensor> gradients;
 };
 
-Pass pass(const std::vector<int64_t>& cuts, const LossSettings& loss, bool checkpointing) {
+Pass pass(const std::vector<int64_t>& cuts, const LossSettings& loss, bool recompute) {
   const auto teacher = tiny_model(LeaderMap::own(4), 1, false);
   const auto student = tiny_model(LeaderMap({0, 1, 1, 1}), 2, true);
   ForwardOptions options;
   options.compute_dtype = DType::f64;
-  options.checkpointing = checkpointing;
+  options.recompute = recompute;
   const int64_t tokens = part(0, kRows).valid_tokens;
   Pass result;
   for (size_t i = 0; i + 1 < cuts.size(); ++i)

@@ -51,7 +51,7 @@ inline int64_t measured_peak(const TrainConfig& config, const PlannedModels& mod
   AdamW optimizer(*student, {});
   ForwardOptions options;
   options.compute_dtype = dtype;
-  options.checkpointing = config.gradient_checkpointing;
+  options.recompute = config.gradient_checkpointing;
   const LossSettings loss = with_teacher ? stage_loss({}) : true_label_loss();
   for (int step = 0; step < 3; ++step) {
     if (step == 1) reset_memory_peak(device);

@@ -1,11 +1,11 @@
-#include "autograd/checkpoint.h"
+#include "autograd/recompute.h"
 
 #include "autograd/no_grad.h"
 #include "kernels/cast.h"
 
 namespace echo {
 
-std::vector<Variable> checkpoint(const Block& block, const std::vector<Variable>& inputs) {
+std::vector<Variable> with_recompute(const Block& block, const std::vector<Variable>& inputs) {
   if (NoGrad::is_active()) return block(inputs);
   std::vector<Tensor> results;
   // The block's parameters become inputs of the node, so that it is recorded although no input requires a gradient, and their
@@ -23,7 +23,7 @@ std::vector<Variable> checkpoint(const Block& block, const std::vector<Variable>
     saved.push_back(input.data());
     needed.push_back(input.requires_gradient());
   }
-  return record_many("checkpoint", recorded_inputs, results,
+  return record_many("with_recompute", recorded_inputs, results,
                      [block, saved, needed, count = recorded_inputs.size()](const std::vector<Tensor>& output_gradients) {
                        const Recording recording;
                        std::vector<Variable> fresh;

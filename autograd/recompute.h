@@ -13,6 +13,6 @@ using Block = std::function<std::vector<Variable>(const std::vector<Variable>& i
 // same result each time it runs, and is copied: it captures by value. For a shared-attention model a block is a whole sharing
 // block, never a part of one.
 // Source: Chen et al. 2016, arXiv:1604.06174.
-std::vector<Variable> checkpoint(const Block& block, const std::vector<Variable>& inputs);
+std::vector<Variable> with_recompute(const Block& block, const std::vector<Variable>& inputs);
 
 }  // namespace echo
