@@ -19,7 +19,7 @@ void add_delta(SharedProbabilities& shared, const Tensor& d_o, const Tensor& o) 
 
 }  // namespace
 
-AttentionBlock leader_attention(const Variable& qkv, const AttentionHeads& heads, const kernels::RopeTable& table,
+AttentionBlock leader_attention(const Variable& qkv, const HeadCounts& heads, const kernels::RopeTable& table,
                                 const Tensor& first_key, bool detach_shared) {
   const auto [query_heads, kv_heads, head_dim] = heads;
   const int64_t all_heads = query_heads + 2 * kv_heads;

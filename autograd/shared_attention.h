@@ -9,7 +9,7 @@
 namespace echo {
 
 // The heads of one attention layer; grouped: query head h reads key and value head h / (heads / kv_heads).
-struct AttentionHeads {
+struct HeadCounts {
   int64_t heads = 0;     // H
   int64_t kv_heads = 0;  // Hkv, divides H
   int64_t head_dim = 0;  // Dh
@@ -19,7 +19,7 @@ struct AttentionHeads {
 // rows, which together are the matrix of probabilities; and, during a backward pass, what the followers leave for the leader.
 // An unshared layer is a block of one.
 struct SharedProbabilities {
-  AttentionHeads heads;
+  HeadCounts heads;
   double scale = 0;     // 1 / sqrt(Dh)
   Tensor q;             // (B, T, H, Dh) rotated
   Tensor k;             // (B, T, Hkv, Dh) rotated
@@ -44,7 +44,7 @@ struct AttentionBlock {
 //   left as it is.
 //   first_key: undefined, or (B, T) i32 (see kernels/attention/attention.h). detach_shared: followers contribute nothing to q
 //   and k.
-AttentionBlock leader_attention(const Variable& qkv, const AttentionHeads& heads, const kernels::RopeTable& table,
+AttentionBlock leader_attention(const Variable& qkv, const HeadCounts& heads, const kernels::RopeTable& table,
                                 const Tensor& first_key = {}, bool detach_shared = false);
 
 // The leader's probabilities applied to this layer's values. v: (B, T, Hkv * Dh) -> (B, T, H * Dh).

@@ -49,7 +49,7 @@ class SelfAttention : public Attention {
   void decode(const kernels::NormedRows& x, DecodeContext& context) const override;
 
  private:
-  AttentionHeads heads_;
+  HeadCounts heads_;
   int64_t layer_;
   bool has_followers_;
   Variable qkv_, output_;

@@ -12,7 +12,7 @@ class FollowerAttention : public Attention {
   void decode(const kernels::NormedRows& x, DecodeContext& context) const override;
 
  private:
-  AttentionHeads heads_;
+  HeadCounts heads_;
   int64_t layer_, leader_;
   Variable value_, output_;
 };

@@ -15,7 +15,7 @@ constexpr int kRowThreads = 256;
 // kWidth elements at a time by each of `lanes` lanes of a row, a power of two.
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kRowThreads)
-    add_delta(float* delta, Heads<T> d_o, Heads<T> o, int64_t rows, int positions, int heads, int width, int lanes) {
+    add_delta(float* delta, HeadView<T> d_o, HeadView<T> o, int64_t rows, int positions, int heads, int width, int lanes) {
   const int member = int(threadIdx.x) % lanes;
   const int64_t index = (int64_t(blockIdx.x) * kRowThreads + threadIdx.x) / lanes;
   const int64_t row = index < rows ? index : rows - 1;  // all lanes take part in the sums
@@ -40,12 +40,12 @@ __global__ void __launch_bounds__(kRowThreads)
 }
 
 template <class T>
-void forward(const Tensor& o, const Tensor& lse, const Matrix<T>& matrix, const Tensor& q, const Tensor& k, const Tensor& v,
-             bool shared) {
+void forward(const Tensor& o, const Tensor& lse, const AttentionProblem<T>& problem, const Tensor& q, const Tensor& k,
+             const Tensor& v, bool shared) {
   if constexpr (std::is_same_v<T, bfloat16>)
-    if (sm80::takes(matrix, o, q, k, v))
-      return sm90::is_available() ? sm90::forward(o, lse, matrix, v, shared) : sm80::forward(o, lse, matrix, v, shared);
-  plain::forward(o, lse, matrix, v, shared);
+    if (sm80::takes(problem, o, q, k, v))
+      return sm90::is_available() ? sm90::forward(o, lse, problem, v, shared) : sm80::forward(o, lse, problem, v, shared);
+  plain::forward(o, lse, problem, v, shared);
 }
 
 }  // namespace
@@ -58,13 +58,13 @@ bool sm90::is_available() {
 void attention_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& first_key,
                        double scale) {
   dispatch_gpu_float("attention_forward", q.dtype(),
-                     [&]<class T>() { forward(o, lse, matrix<T>(q, k, first_key, scale), q, k, v, /*shared=*/false); });
+                     [&]<class T>() { forward(o, lse, problem_of<T>(q, k, first_key, scale), q, k, v, /*shared=*/false); });
 }
 
 void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const Tensor& lse, const Tensor& v,
                               const Tensor& first_key, double scale) {
   dispatch_gpu_float("shared_attention_forward", q.dtype(),
-                     [&]<class T>() { forward(o, lse, matrix<T>(q, k, first_key, scale), q, k, v, /*shared=*/true); });
+                     [&]<class T>() { forward(o, lse, problem_of<T>(q, k, first_key, scale), q, k, v, /*shared=*/true); });
 }
 
 void attention_delta(Tensor& delta, const Tensor& d_o, const Tensor& o) {
@@ -75,18 +75,18 @@ void attention_delta(Tensor& delta, const Tensor& d_o, const Tensor& o) {
     int lanes = 1;
     while (lanes < kWarp && lanes * (vectors ? kVector : 1) < width) lanes *= 2;
     launch(vectors ? add_delta<T, kVector> : add_delta<T, 1>, blocks_for(rows * lanes, kRowThreads), kRowThreads, 0, stream(),
-           delta.data<float>(), heads<T>(d_o), heads<T>(o), rows, int(o.dim(1)), int(o.dim(2)), int(width), lanes);
+           delta.data<float>(), head_view<T>(d_o), head_view<T>(o), rows, int(o.dim(1)), int(o.dim(2)), int(width), lanes);
   });
 }
 
 void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, const Tensor& k, const Tensor& lse,
                               const Tensor& first_key, double scale) {
   dispatch_gpu_float("attention_value_backward", q.dtype(), [&]<class T>() {
-    const Matrix<T> of = matrix<T>(q, k, first_key, scale);
+    const AttentionProblem<T> problem = problem_of<T>(q, k, first_key, scale);
     if constexpr (std::is_same_v<T, bfloat16>)
-      if (sm80::takes(of, dv, d_o, q, k))
-        return sm90::is_available() ? sm90::value_backward(dv, d_o, of, lse) : sm80::value_backward(dv, d_o, of, lse);
-    plain::value_backward(dv, d_o, of, lse);
+      if (sm80::takes(problem, dv, d_o, q, k))
+        return sm90::is_available() ? sm90::value_backward(dv, d_o, problem, lse) : sm80::value_backward(dv, d_o, problem, lse);
+    plain::value_backward(dv, d_o, problem, lse);
   });
 }
 
@@ -94,18 +94,18 @@ void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::sp
                         const Tensor& k, const Tensor& lse, const Tensor& delta, const Tensor& first_key, double scale,
                         bool whole_heads) {
   dispatch_gpu_float("attention_backward", q.dtype(), [&]<class T>() {
-    const Matrix<T> of = matrix<T>(q, k, first_key, scale);
+    const AttentionProblem<T> problem = problem_of<T>(q, k, first_key, scale);
     if constexpr (std::is_same_v<T, bfloat16>) {
       const int count = int(uses.size());
-      bool taken = sm80::takes(of, dq, dk, dv_of_first_use, q, k) && sm80::has_room(of, count);
-      for (const AttentionUse& use : uses) taken = taken && sm80::takes(of, use.d_o, use.v);
-      if (taken && sm90::is_available() && sm90::has_room(of, count))
-        return sm90::backward(dq, dk, dv_of_first_use, uses, of, lse, delta);
-      if (taken && sm80::takes_whole_heads(of, count) && (whole_heads || sm80::whole_heads_are_quicker(of, count)))
-        return sm80::whole_heads_backward(dq, dk, dv_of_first_use, uses, of, lse, delta);
-      if (taken) return sm80::backward(dq, dk, dv_of_first_use, uses, of, lse, delta);
+      bool taken = sm80::takes(problem, dq, dk, dv_of_first_use, q, k) && sm80::has_room(problem, count);
+      for (const AttentionUse& use : uses) taken = taken && sm80::takes(problem, use.d_o, use.v);
+      if (taken && sm90::is_available() && sm90::has_room(problem, count))
+        return sm90::backward(dq, dk, dv_of_first_use, uses, problem, lse, delta);
+      if (taken && sm80::takes_whole_heads(problem, count) && (whole_heads || sm80::whole_heads_are_quicker(problem, count)))
+        return sm80::whole_heads_backward(dq, dk, dv_of_first_use, uses, problem, lse, delta);
+      if (taken) return sm80::backward(dq, dk, dv_of_first_use, uses, problem, lse, delta);
     }
-    plain::backward(dq, dk, dv_of_first_use, uses, of, lse, delta);
+    plain::backward(dq, dk, dv_of_first_use, uses, problem, lse, delta);
   });
 }
 

@@ -14,7 +14,7 @@ constexpr int64_t kOutputColumns = 128;
 template <class T>
 struct BackwardArguments {
   using A = accumulator<T>;
-  Heads<T> q, k;
+  HeadRows<T> q, k;
   const A* lse;
   const A* delta;  // kScores
   std::span<const AttentionUse> uses;
@@ -137,10 +137,10 @@ template <bool kScores, class T, class A = accumulator<T>>
 void backward_head(const BackwardArguments<T>& arguments, const BackwardBuffers<kScores, A>& buffers, int64_t batch,
                    int64_t head) {
   const int64_t positions = arguments.positions, padded = arguments.padded_positions(), depth = arguments.depth();
-  const Heads<T>& q = arguments.q;
+  const HeadRows<T>& q = arguments.q;
   pack_rows(buffers.queries, depth, q.row(batch, 0, head), q.position_stride, positions, padded, arguments.head_width, depth);
   for (size_t j = 0; j < arguments.uses.size(); ++j) {
-    const Heads<T> d_o(arguments.uses[j].d_o);
+    const HeadRows<T> d_o(arguments.uses[j].d_o);
     pack_rows(buffers.d_outputs + int64_t(j) * depth, arguments.outputs_width(), d_o.row(batch, 0, head), d_o.position_stride,
               positions, padded, arguments.head_width, depth);
   }
@@ -168,8 +168,8 @@ void backward(Tensor& dq_tensor, Tensor& dk_tensor, Tensor& dv_tensor, const Bac
   using Buffers = BackwardBuffers<kScores, A>;
   const int64_t width = arguments.width(), depth = arguments.depth(), positions = arguments.positions;
   const int64_t head_width = arguments.head_width, group = arguments.group();
-  const Heads<T> dv(arguments.wants_dv ? dv_tensor : dk_tensor), dk(kScores ? dk_tensor : dv_tensor);
-  const Heads<T> dq(kScores ? dq_tensor : dv_tensor);
+  const HeadRows<T> dv(arguments.wants_dv ? dv_tensor : dk_tensor), dk(kScores ? dk_tensor : dv_tensor);
+  const HeadRows<T> dq(kScores ? dq_tensor : dv_tensor);
   const ThreadBuffers<A> memory(Buffers(Pieces<A>(nullptr), arguments).elements);
   const bool parallel = worth_threads(arguments.batches, arguments.heads, positions, head_width);
   // Which thread takes a task changes no result.
@@ -186,7 +186,7 @@ void backward(Tensor& dq_tensor, Tensor& dk_tensor, Tensor& dv_tensor, const Bac
                       arguments.scale * kLog2OfE<A>);
       if constexpr (kScores) pack_rows(buffers.keys + key_tile * width, width, keys, stride, valid, kTile, head_width, width);
       for (size_t j = 0; kScores && j < arguments.uses.size(); ++j) {
-        const Heads<T> v(arguments.uses[j].v);
+        const HeadRows<T> v(arguments.uses[j].v);
         prefetch_rows(v.row(batch, key_tile, key_head), v.position_stride, valid,
                       std::min<int64_t>(2 * kTile, positions - key_tile), head_width);
         pack_transposed(buffers.values_transposed + key_tile * arguments.outputs_width() + int64_t(j) * depth * kTile,
@@ -220,12 +220,12 @@ template <class T>
 BackwardArguments<T> backward_arguments(std::span<const AttentionUse> uses, const Tensor& q, const Tensor& k, const Tensor& lse,
                                         const Tensor& delta, const Tensor& first_key, double scale, bool wants_dv) {
   using A = accumulator<T>;
-  return {Heads<T>(q),   Heads<T>(k),
-          lse.data<A>(), delta.defined() ? delta.data<A>() : nullptr,
-          uses,          FirstKeys(first_key, q.dim(1)),
-          q.dim(0),      q.dim(1),
-          q.dim(2),      k.dim(2),
-          q.dim(3),      A(scale),
+  return {HeadRows<T>(q), HeadRows<T>(k),
+          lse.data<A>(),  delta.defined() ? delta.data<A>() : nullptr,
+          uses,           FirstKeys(first_key, q.dim(1)),
+          q.dim(0),       q.dim(1),
+          q.dim(2),       k.dim(2),
+          q.dim(3),       A(scale),
           wants_dv};
 }
 

@@ -148,7 +148,7 @@ void forward(Tensor& o_tensor, Tensor& lse_tensor, const Tensor& q_tensor, const
              const Tensor& first_key, double scale) {
   using A = accumulator<T>;
   constexpr int N = kLanes<A>;
-  const Heads<T> o(o_tensor), q(q_tensor), k(k_tensor), v(v_tensor);
+  const HeadRows<T> o(o_tensor), q(q_tensor), k(k_tensor), v(v_tensor);
   A* const lse = lse_tensor.data<A>();
   const int64_t batches = q_tensor.dim(0), positions = q_tensor.dim(1), heads = q_tensor.dim(2), head_width = q_tensor.dim(3);
   const int64_t key_heads = k_tensor.dim(2), group = heads / key_heads;

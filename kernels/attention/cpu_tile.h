@@ -33,8 +33,8 @@ constexpr bool worth_threads(int64_t batches, int64_t heads, int64_t positions, 
 
 // A (B, T, H, Dh) tensor with rows of stride 1.
 template <class T>
-struct Heads {
-  explicit Heads(const Tensor& tensor)
+struct HeadRows {
+  explicit HeadRows(const Tensor& tensor)
       : data(tensor.data<T>()),
         batch_stride(tensor.stride(0)),
         position_stride(tensor.stride(1)),

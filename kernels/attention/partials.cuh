@@ -10,9 +10,9 @@ namespace echo::kernels::cuda::attention::sm80 {
 
 // Blocks of `rows` per group: the smallest divisor of the group that gives every multiprocessor `wanted` blocks, or the whole
 // group.
-inline int group_splits(const Matrix<bfloat16>& matrix, int rows, int wanted) {
-  const int group = matrix.heads / matrix.key_heads;
-  const int64_t blocks = int64_t(blocks_for(matrix.positions, rows)) * matrix.key_heads * matrix.batches;
+inline int group_splits(const AttentionProblem<bfloat16>& problem, int rows, int wanted) {
+  const int group = problem.heads / problem.key_heads;
+  const int64_t blocks = int64_t(blocks_for(problem.positions, rows)) * problem.key_heads * problem.batches;
   for (int splits = 1; splits < group; ++splits)
     if (group % splits == 0 && blocks * splits >= wanted * echo::cuda::properties().multiprocessors) return splits;
   return group;
@@ -21,9 +21,9 @@ inline int group_splits(const Matrix<bfloat16>& matrix, int rows, int wanted) {
 // (splits, B, T, Hkv, Dh) f32; undefined, as its pointer is null, with one split.
 class Partials {
  public:
-  Partials(const Matrix<bfloat16>& matrix, int splits, Device device) {
+  Partials(const AttentionProblem<bfloat16>& problem, int splits, Device device) {
     if (splits > 1)
-      sums_ = Tensor::empty({splits, matrix.batches, matrix.positions, matrix.key_heads, matrix.width}, DType::f32, device);
+      sums_ = Tensor::empty({splits, problem.batches, problem.positions, problem.key_heads, problem.width}, DType::f32, device);
   }
   float* data() const { return data_or_null<float>(sums_); }
   // to = factor * sum over splits.
@@ -35,19 +35,19 @@ class Partials {
 
 // The warp's rows, M groups of 16, of a block's partial sums.
 template <int W, int M>
-__device__ __forceinline__ void store_partial(float* partial, const Matrix<bfloat16>& matrix, int split, int batch, int row,
-                                              int key_head, const float (&sums)[M][W / 8][4]) {
+__device__ __forceinline__ void store_partial(float* partial, const AttentionProblem<bfloat16>& problem, int split, int batch,
+                                              int row, int key_head, const float (&sums)[M][W / 8][4]) {
   const int lane = opaque(lane_number());
 #pragma unroll
   for (int half = 0; half < 2 * M; ++half) {
     const int position = row + 8 * half + lane / 4;
-    if (position >= matrix.positions) continue;
+    if (position >= problem.positions) continue;
     float* const to =
-        partial + (((int64_t(split) * matrix.batches + batch) * matrix.positions + position) * matrix.key_heads + key_head) *
-                      matrix.width;
+        partial + (((int64_t(split) * problem.batches + batch) * problem.positions + position) * problem.key_heads + key_head) *
+                      problem.width;
 #pragma unroll
     for (int n = 0; n < W / 8; ++n) {
-      if (8 * n >= matrix.width) continue;
+      if (8 * n >= problem.width) continue;
       *reinterpret_cast<float2*>(to + 8 * n + lane % 4 * 2) =
           make_float2(sums[half / 2][n][half % 2 * 2], sums[half / 2][n][half % 2 * 2 + 1]);
     }

@@ -81,7 +81,7 @@ __device__ __forceinline__ void add_weighted(float (&sums)[kRows][C], const floa
 
 // Stores factor[r] * sums[r] as the warp's rows, of those before `positions`.
 template <int C, class T>
-__device__ __forceinline__ void store_rows(const Heads<T>& to, int batch, int first_row, int head, int positions, int width,
+__device__ __forceinline__ void store_rows(const HeadView<T>& to, int batch, int first_row, int head, int positions, int width,
                                            const float (&sums)[kRows][C], const float (&factor)[kRows]) {
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
@@ -97,54 +97,55 @@ __device__ __forceinline__ void store_rows(const Heads<T>& to, int batch, int fi
 
 // The smallest first key of 32 positions.
 template <class T>
-__device__ __forceinline__ int first_key_of_tile(const Matrix<T>& matrix, int batch, int start) {
-  return -warp_max(-matrix.first_key_of(batch, start + int(threadIdx.x)));
+__device__ __forceinline__ int first_key_of_tile(const AttentionProblem<T>& problem, int batch, int start) {
+  return -warp_max(-problem.first_key_of(batch, start + int(threadIdx.x)));
 }
 
 // A block of query rows. The last rows, which see most keys, start first.
 struct QueryBlock {
   template <class T>
-  __device__ explicit QueryBlock(const Matrix<T>& matrix)
-      : head(int(blockIdx.x) % matrix.heads),
-        key_head(head / (matrix.heads / matrix.key_heads)),
-        batch(int(blockIdx.x) / matrix.heads),
+  __device__ explicit QueryBlock(const AttentionProblem<T>& problem)
+      : head(int(blockIdx.x) % problem.heads),
+        key_head(head / (problem.heads / problem.key_heads)),
+        batch(int(blockIdx.x) / problem.heads),
         start(int(gridDim.y - 1 - blockIdx.y) * kTile),
         row(start + int(threadIdx.y) * kRows),
-        key_begin(max(first_key_of_tile(matrix, batch, start), 0) / kTile * kTile),
-        key_end(min(start + kTile, matrix.positions)) {}
+        key_begin(max(first_key_of_tile(problem, batch, start), 0) / kTile * kTile),
+        key_end(min(start + kTile, problem.positions)) {}
   int head, key_head, batch, start;
   int row;                 // the warp's first
   int key_begin, key_end;  // that the block's rows may see
 };
 
 template <class T, int C, bool kShared>
-__global__ void __launch_bounds__(kThreads, kBlocks<C>) forward_rows(Heads<T> o, float* lse, Matrix<T> matrix, Heads<T> v) {
+__global__ void __launch_bounds__(kThreads, kBlocks<C>)
+    forward_rows(HeadView<T> o, float* lse, AttentionProblem<T> problem, HeadView<T> v) {
   float* const queries = shared_memory<float>();
   float* const keys = queries + kTileWords<C>;
   float* const values = keys + kTileWords<C>;
   float* const weights = values + kTileWords<C> + threadIdx.y * kWeights;
-  const QueryBlock block(matrix);
-  const float scale = matrix.scale * kLog2E;  // scores are exponents of 2
-  const int lane = int(threadIdx.x), width = matrix.width;
+  const QueryBlock block(problem);
+  const float scale = problem.scale * kLog2E;  // scores are exponents of 2
+  const int lane = int(threadIdx.x), width = problem.width;
 
   int first[kRows];
   float highest[kRows], sum[kRows], sums[kRows][C] = {};
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
-    first[r] = matrix.first_key_of(block.batch, block.row + r);
+    first[r] = problem.first_key_of(block.batch, block.row + r);
     highest[r] = kMasked;
     if constexpr (kShared)
       highest[r] =
-          block.row + r < matrix.positions ? lse[matrix.statistic(block.batch, block.head, block.row + r)] * kLog2E : 0.0f;
+          block.row + r < problem.positions ? lse[problem.statistic(block.batch, block.head, block.row + r)] * kLog2E : 0.0f;
     sum[r] = 0;
   }
-  load_tile<C>(queries, matrix.q.row(block.batch, block.start, block.head), matrix.q.position_stride,
-               matrix.positions - block.start, width);
+  load_tile<C>(queries, problem.q.row(block.batch, block.start, block.head), problem.q.position_stride,
+               problem.positions - block.start, width);
   for (int start = block.key_begin; start < block.key_end; start += kTile) {
     __syncthreads();
-    load_tile<C>(keys, matrix.k.row(block.batch, start, block.key_head), matrix.k.position_stride, matrix.positions - start,
+    load_tile<C>(keys, problem.k.row(block.batch, start, block.key_head), problem.k.position_stride, problem.positions - start,
                  width);
-    load_tile<C>(values, v.row(block.batch, start, block.key_head), v.position_stride, matrix.positions - start, width);
+    load_tile<C>(values, v.row(block.batch, start, block.key_head), v.position_stride, problem.positions - start, width);
     __syncthreads();
     float p[kRows] = {};
     add_products<C>(p, queries + threadIdx.y * kRows * kStride<C>, keys + lane * kStride<C>, width);
@@ -174,46 +175,48 @@ __global__ void __launch_bounds__(kThreads, kBlocks<C>) forward_rows(Heads<T> o,
     if constexpr (!kShared) {
       const float total = warp_sum(sum[r]);
       factor[r] = 1.0f / total;
-      if (lane == 0 && block.row + r < matrix.positions)
-        lse[matrix.statistic(block.batch, block.head, block.row + r)] = highest[r] * kLn2 + logf(total);
+      if (lane == 0 && block.row + r < problem.positions)
+        lse[problem.statistic(block.batch, block.head, block.row + r)] = highest[r] * kLn2 + logf(total);
     }
   }
-  store_rows<C>(o, block.batch, block.row, block.head, matrix.positions, width, sums, factor);
+  store_rows<C>(o, block.batch, block.row, block.head, problem.positions, width, sums, factor);
 }
 
 // dv += P^T dO of the first use; with kScores also dk, and dP from all uses. dv.data may be null.
 template <class T, int C, bool kScores>
 __global__ void __launch_bounds__(kThreads, kBlocks<C>)
-    backward_of_keys(Heads<T> dk, Heads<T> dv, Uses<T> uses, Matrix<T> matrix, const float* lse, const float* delta) {
+    backward_of_keys(HeadView<T> dk, HeadView<T> dv, Uses<T> uses, AttentionProblem<T> problem, const float* lse,
+                     const float* delta) {
   float* const keys = shared_memory<float>();
   float* const queries = keys + kTileWords<C>;
   float* const d_outputs = queries + kTileWords<C>;
   float* const values = d_outputs + kTileWords<C>;
   float* const weights = d_outputs + (kScores ? 2 : 1) * kTileWords<C> + threadIdx.y * kWeights;
-  const int key_head = int(blockIdx.x) % matrix.key_heads, batch = int(blockIdx.x) / matrix.key_heads;
-  const int group = matrix.heads / matrix.key_heads;
+  const int key_head = int(blockIdx.x) % problem.key_heads, batch = int(blockIdx.x) / problem.key_heads;
+  const int group = problem.heads / problem.key_heads;
   const int key_start = int(blockIdx.y) * kTile, row = key_start + int(threadIdx.y) * kRows;
   const int own = int(threadIdx.y) * kRows * kStride<C>;
-  const float scale = matrix.scale * kLog2E;
-  const int lane = int(threadIdx.x), width = matrix.width;
+  const float scale = problem.scale * kLog2E;
+  const int lane = int(threadIdx.x), width = problem.width;
 
   float dk_sums[kRows][C] = {}, dv_sums[kRows][C] = {};
-  load_tile<C>(keys, matrix.k.row(batch, key_start, key_head), matrix.k.position_stride, matrix.positions - key_start, width);
+  load_tile<C>(keys, problem.k.row(batch, key_start, key_head), problem.k.position_stride, problem.positions - key_start,
+               width);
   for (int head = key_head * group; head < (key_head + 1) * group; ++head) {
-    for (int start = key_start; start < matrix.positions; start += kTile) {
+    for (int start = key_start; start < problem.positions; start += kTile) {
       const int query = start + lane;
-      const int first = matrix.first_key_of(batch, query);
+      const int first = problem.first_key_of(batch, query);
       if (__all_sync(kAllLanes, first >= key_start + kTile)) continue;  // for all warps, or for none
       __syncthreads();
-      load_tile<C>(queries, matrix.q.row(batch, start, head), matrix.q.position_stride, matrix.positions - start, width);
+      load_tile<C>(queries, problem.q.row(batch, start, head), problem.q.position_stride, problem.positions - start, width);
       if constexpr (!kScores)
         load_tile<C>(d_outputs, uses.of[0].d_o.row(batch, start, head), uses.of[0].d_o.position_stride,
-                     matrix.positions - start, width);
+                     problem.positions - start, width);
       __syncthreads();
       float p[kRows] = {};
       add_products<C>(p, keys + own, queries + lane * kStride<C>, width);
-      const bool exists = query < matrix.positions;
-      const float normaliser = exists ? lse[matrix.statistic(batch, head, query)] * kLog2E : 0.0f;
+      const bool exists = query < problem.positions;
+      const float normaliser = exists ? lse[problem.statistic(batch, head, query)] * kLog2E : 0.0f;
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         const bool seen = exists && row + r >= first && row + r <= query;
@@ -225,12 +228,14 @@ __global__ void __launch_bounds__(kThreads, kBlocks<C>)
         for (int use = uses.count - 1; use >= 0; --use) {
           const auto& of = uses.of[use];
           __syncthreads();
-          load_tile<C>(d_outputs, of.d_o.row(batch, start, head), of.d_o.position_stride, matrix.positions - start, width);
-          load_tile<C>(values, of.v.row(batch, key_start, key_head), of.v.position_stride, matrix.positions - key_start, width);
+          load_tile<C>(d_outputs, problem.d_o.row(batch, start, head), problem.d_o.position_stride, problem.positions - start,
+                       width);
+          load_tile<C>(values, problem.v.row(batch, key_start, key_head), problem.v.position_stride,
+                       problem.positions - key_start, width);
           __syncthreads();
           add_products<C>(ds, values + own, d_outputs + lane * kStride<C>, width);
         }
-        const float sum = exists ? delta[matrix.statistic(batch, head, query)] : 0.0f;
+        const float sum = exists ? delta[problem.statistic(batch, head, query)] : 0.0f;
 #pragma unroll
         for (int r = 0; r < kRows; ++r) ds[r] = p[r] * (ds[r] - sum);
         add_weighted<C>(dk_sums, ds, queries, weights);
@@ -238,39 +243,39 @@ __global__ void __launch_bounds__(kThreads, kBlocks<C>)
       add_weighted<C>(dv_sums, p, d_outputs, weights);
     }
   }
-  const float one[kRows] = {1, 1, 1, 1}, scales[kRows] = {matrix.scale, matrix.scale, matrix.scale, matrix.scale};
-  if (dv.data != nullptr) store_rows<C>(dv, batch, row, key_head, matrix.positions, width, dv_sums, one);
-  if constexpr (kScores) store_rows<C>(dk, batch, row, key_head, matrix.positions, width, dk_sums, scales);
+  const float one[kRows] = {1, 1, 1, 1}, scales[kRows] = {problem.scale, problem.scale, problem.scale, problem.scale};
+  if (dv.data != nullptr) store_rows<C>(dv, batch, row, key_head, problem.positions, width, dv_sums, one);
+  if constexpr (kScores) store_rows<C>(dk, batch, row, key_head, problem.positions, width, dk_sums, scales);
 }
 
 template <class T, int C>
 __global__ void __launch_bounds__(kThreads, kBlocks<C>)
-    backward_of_queries(Heads<T> dq, Uses<T> uses, Matrix<T> matrix, const float* lse, const float* delta) {
+    backward_of_queries(HeadView<T> dq, Uses<T> uses, AttentionProblem<T> problem, const float* lse, const float* delta) {
   float* const queries = shared_memory<float>();
   float* const keys = queries + kTileWords<C>;
   float* const d_outputs = keys + kTileWords<C>;
   float* const values = d_outputs + kTileWords<C>;
   float* const weights = values + kTileWords<C> + threadIdx.y * kWeights;
-  const QueryBlock block(matrix);
+  const QueryBlock block(problem);
   const int own = int(threadIdx.y) * kRows * kStride<C>;
-  const float scale = matrix.scale * kLog2E;
-  const int lane = int(threadIdx.x), width = matrix.width;
+  const float scale = problem.scale * kLog2E;
+  const int lane = int(threadIdx.x), width = problem.width;
 
   int first[kRows];
   float normaliser[kRows], row_sums[kRows], sums[kRows][C] = {};
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
-    first[r] = matrix.first_key_of(block.batch, block.row + r);
-    const bool exists = block.row + r < matrix.positions;
-    const int64_t statistic = matrix.statistic(block.batch, block.head, block.row + r);
+    first[r] = problem.first_key_of(block.batch, block.row + r);
+    const bool exists = block.row + r < problem.positions;
+    const int64_t statistic = problem.statistic(block.batch, block.head, block.row + r);
     normaliser[r] = exists ? lse[statistic] * kLog2E : 0.0f;
     row_sums[r] = exists ? delta[statistic] : 0.0f;
   }
-  load_tile<C>(queries, matrix.q.row(block.batch, block.start, block.head), matrix.q.position_stride,
-               matrix.positions - block.start, width);
+  load_tile<C>(queries, problem.q.row(block.batch, block.start, block.head), problem.q.position_stride,
+               problem.positions - block.start, width);
   for (int start = block.key_begin; start < block.key_end; start += kTile) {
     __syncthreads();
-    load_tile<C>(keys, matrix.k.row(block.batch, start, block.key_head), matrix.k.position_stride, matrix.positions - start,
+    load_tile<C>(keys, problem.k.row(block.batch, start, block.key_head), problem.k.position_stride, problem.positions - start,
                  width);
     __syncthreads();
     float p[kRows] = {}, ds[kRows] = {};
@@ -278,9 +283,10 @@ __global__ void __launch_bounds__(kThreads, kBlocks<C>)
     for (int use = 0; use < uses.count; ++use) {
       const auto& of = uses.of[use];
       __syncthreads();
-      load_tile<C>(d_outputs, of.d_o.row(block.batch, block.start, block.head), of.d_o.position_stride,
-                   matrix.positions - block.start, width);
-      load_tile<C>(values, of.v.row(block.batch, start, block.key_head), of.v.position_stride, matrix.positions - start, width);
+      load_tile<C>(d_outputs, problem.d_o.row(block.batch, block.start, block.head), problem.d_o.position_stride,
+                   problem.positions - block.start, width);
+      load_tile<C>(values, problem.v.row(block.batch, start, block.key_head), problem.v.position_stride,
+                   problem.positions - start, width);
       __syncthreads();
       add_products<C>(ds, d_outputs + own, values + lane * kStride<C>, width);
     }
@@ -291,8 +297,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks<C>)
     }
     add_weighted<C>(sums, ds, keys, weights);
   }
-  const float scales[kRows] = {matrix.scale, matrix.scale, matrix.scale, matrix.scale};
-  store_rows<C>(dq, block.batch, block.row, block.head, matrix.positions, width, sums, scales);
+  const float scales[kRows] = {problem.scale, problem.scale, problem.scale, problem.scale};
+  store_rows<C>(dq, block.batch, block.row, block.head, problem.positions, width, sums, scales);
 }
 
 // Calls body.operator()<C>(), for kernels with so many tiles in shared memory.
@@ -310,49 +316,49 @@ void dispatch_width(int width, int tiles, Body&& body) {
 
 // One block for 32 rows of each head: heads are neighbours, so that those of a group read the same keys at the same time.
 template <class T>
-dim3 grid(const Matrix<T>& matrix, int heads) {
-  return dim3(unsigned(matrix.batches * heads), blocks_for(matrix.positions, kTile));
+dim3 grid(const AttentionProblem<T>& problem, int heads) {
+  return dim3(unsigned(problem.batches * heads), blocks_for(problem.positions, kTile));
 }
 const dim3 kBlock(kWarp, kWarps);
 
 }  // namespace
 
 template <class T>
-void forward(const Tensor& o, const Tensor& lse, const Matrix<T>& matrix, const Tensor& v, bool shared) {
-  dispatch_width(matrix.width, 3, [&]<int C>() {
-    launch(shared ? forward_rows<T, C, true> : forward_rows<T, C, false>, grid(matrix, matrix.heads), kBlock,
-           shared_bytes<C>(3), stream(), heads<T>(o), lse.data<float>(), matrix, heads<T>(v));
+void forward(const Tensor& o, const Tensor& lse, const AttentionProblem<T>& problem, const Tensor& v, bool shared) {
+  dispatch_width(problem.width, 3, [&]<int C>() {
+    launch(shared ? forward_rows<T, C, true> : forward_rows<T, C, false>, grid(problem, problem.heads), kBlock,
+           shared_bytes<C>(3), stream(), head_view<T>(o), lse.data<float>(), problem, head_view<T>(v));
   });
 }
 
 template <class T>
-void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<T>& matrix, const Tensor& lse) {
+void value_backward(const Tensor& dv, const Tensor& d_o, const AttentionProblem<T>& problem, const Tensor& lse) {
   const AttentionUse use{d_o, Tensor()};
-  dispatch_width(matrix.width, 3, [&]<int C>() {
-    launch(backward_of_keys<T, C, false>, grid(matrix, matrix.key_heads), kBlock, shared_bytes<C>(3), stream(),
-           heads<T>(Tensor()), heads<T>(dv), uses_of<T>({&use, 1}), matrix, lse.data<float>(),
+  dispatch_width(problem.width, 3, [&]<int C>() {
+    launch(backward_of_keys<T, C, false>, grid(problem, problem.key_heads), kBlock, shared_bytes<C>(3), stream(),
+           head_view<T>(Tensor()), head_view<T>(dv), uses_of<T>({&use, 1}), problem, lse.data<float>(),
            static_cast<const float*>(nullptr));
   });
 }
 
 template <class T>
-void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses, const Matrix<T>& matrix,
-              const Tensor& lse, const Tensor& delta) {
-  dispatch_width(matrix.width, 4, [&]<int C>() {
-    launch(backward_of_keys<T, C, true>, grid(matrix, matrix.key_heads), kBlock, shared_bytes<C>(4), stream(), heads<T>(dk),
-           heads<T>(dv), uses_of<T>(uses), matrix, lse.data<float>(), delta.data<float>());
-    launch(backward_of_queries<T, C>, grid(matrix, matrix.heads), kBlock, shared_bytes<C>(4), stream(), heads<T>(dq),
-           uses_of<T>(uses), matrix, lse.data<float>(), delta.data<float>());
+void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
+              const AttentionProblem<T>& problem, const Tensor& lse, const Tensor& delta) {
+  dispatch_width(problem.width, 4, [&]<int C>() {
+    launch(backward_of_keys<T, C, true>, grid(problem, problem.key_heads), kBlock, shared_bytes<C>(4), stream(),
+           head_view<T>(dk), head_view<T>(dv), uses_of<T>(uses), problem, lse.data<float>(), delta.data<float>());
+    launch(backward_of_queries<T, C>, grid(problem, problem.heads), kBlock, shared_bytes<C>(4), stream(), head_view<T>(dq),
+           uses_of<T>(uses), problem, lse.data<float>(), delta.data<float>());
   });
 }
 
-template void forward(const Tensor&, const Tensor&, const Matrix<float>&, const Tensor&, bool);
-template void forward(const Tensor&, const Tensor&, const Matrix<bfloat16>&, const Tensor&, bool);
-template void value_backward(const Tensor&, const Tensor&, const Matrix<float>&, const Tensor&);
-template void value_backward(const Tensor&, const Tensor&, const Matrix<bfloat16>&, const Tensor&);
-template void backward(const Tensor&, const Tensor&, const Tensor&, std::span<const AttentionUse>, const Matrix<float>&,
-                       const Tensor&, const Tensor&);
-template void backward(const Tensor&, const Tensor&, const Tensor&, std::span<const AttentionUse>, const Matrix<bfloat16>&,
-                       const Tensor&, const Tensor&);
+template void forward(const Tensor&, const Tensor&, const AttentionProblem<float>&, const Tensor&, bool);
+template void forward(const Tensor&, const Tensor&, const AttentionProblem<bfloat16>&, const Tensor&, bool);
+template void value_backward(const Tensor&, const Tensor&, const AttentionProblem<float>&, const Tensor&);
+template void value_backward(const Tensor&, const Tensor&, const AttentionProblem<bfloat16>&, const Tensor&);
+template void backward(const Tensor&, const Tensor&, const Tensor&, std::span<const AttentionUse>,
+                       const AttentionProblem<float>&, const Tensor&, const Tensor&);
+template void backward(const Tensor&, const Tensor&, const Tensor&, std::span<const AttentionUse>,
+                       const AttentionProblem<bfloat16>&, const Tensor&, const Tensor&);
 
 }  // namespace echo::kernels::cuda::attention::plain

@@ -28,21 +28,21 @@ struct Range {
   int begin, end;
 };
 template <Side kSide, int N, int kRows>
-__device__ __forceinline__ Range column_range(const Matrix<bfloat16>& matrix, int batch, int row) {
+__device__ __forceinline__ Range column_range(const AttentionProblem<bfloat16>& problem, int batch, int row) {
   if constexpr (kSide == Side::queries) {
-    Range range{0, min(row + kRows, matrix.positions)};
-    if (matrix.first_key != nullptr) {
+    Range range{0, min(row + kRows, problem.positions)};
+    if (problem.first_key != nullptr) {
       int smallest = 0x7fffffff;
-      for (int i = lane_number(); i < kRows; i += kWarp) smallest = min(smallest, matrix.first_key_of(batch, row + i));
+      for (int i = lane_number(); i < kRows; i += kWarp) smallest = min(smallest, problem.first_key_of(batch, row + i));
       range.begin = max(-warp_max(-smallest), 0) / N * N;
     }
     return range;
   } else {
-    Range range{row, matrix.positions};
-    if (matrix.first_key != nullptr) {
+    Range range{row, problem.positions};
+    if (problem.first_key != nullptr) {
       int end = row;
-      for (int query = row + lane_number(); query < matrix.positions; query += kWarp)
-        if (matrix.first_key_of(batch, query) < row + kRows) end = query + 1;
+      for (int query = row + lane_number(); query < problem.positions; query += kWarp)
+        if (problem.first_key_of(batch, query) < row + kRows) end = query + 1;
       range.end = warp_max(end);
     }
     return range;
@@ -55,14 +55,14 @@ __device__ __forceinline__ bool sees_any(int positions, int row, int column) {
   return row < positions && (kSide == Side::queries ? column < row + kRows : row < column + N);
 }
 template <Side kSide, int N, int kRows>
-__device__ __forceinline__ bool misses_any(const Matrix<bfloat16>& matrix, int row, int column) {
-  return matrix.first_key != nullptr || (kSide == Side::queries ? column + N - 1 > row : row + kRows - 1 > column);
+__device__ __forceinline__ bool misses_any(const AttentionProblem<bfloat16>& problem, int row, int column) {
+  return problem.first_key != nullptr || (kSide == Side::queries ? column + N - 1 > row : row + kRows - 1 > column);
 }
 
 // Scores that do not count become -infinity. `row` and `column` are the warp's and the tile's first.
 template <Side kSide, int N, int M>
-__device__ __forceinline__ void mask(float (&scores)[M][N / 8][4], const Matrix<bfloat16>& matrix, int batch, int row,
-                                     int column) {
+__device__ __forceinline__ void mask(float (&scores)[M][N / 8][4], const AttentionProblem<bfloat16>& problem, int batch,
+                                     int row, int column) {
   const int lane = opaque(lane_number());
   row += lane / 4;
   column += lane % 4 * 2;
@@ -77,11 +77,11 @@ __device__ __forceinline__ void mask(float (&scores)[M][N / 8][4], const Matrix<
       }
     }
   }
-  if (matrix.first_key == nullptr) return;
+  if (problem.first_key == nullptr) return;
   if constexpr (kSide == Side::queries) {
 #pragma unroll
     for (int half = 0; half < 2 * M; ++half) {
-      const int first = matrix.first_key_of(batch, row + 8 * half);
+      const int first = problem.first_key_of(batch, row + 8 * half);
 #pragma unroll
       for (int n = 0; n < N / 8; ++n) {
 #pragma unroll
@@ -94,7 +94,7 @@ __device__ __forceinline__ void mask(float (&scores)[M][N / 8][4], const Matrix<
     for (int n = 0; n < N / 8; ++n) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const int first = matrix.first_key_of(batch, column + 8 * n + i);
+        const int first = problem.first_key_of(batch, column + 8 * n + i);
 #pragma unroll
         for (int half = 0; half < 2 * M; ++half)
           if (row + 8 * half < first) scores[half / 2][n][half % 2 * 2 + i] = -kInfinity;

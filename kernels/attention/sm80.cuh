@@ -141,22 +141,22 @@ __device__ __forceinline__ void to_probabilities(float (&scores)[2][N / 8][4], f
 // ---- blocks of keys -----------------------------------------------------------------------------------------------------
 // What a block of keys is and does: grid (Hkv * splits, B, T / 128). The first keys, which most queries see, start first.
 struct KeyBlock {
-  __device__ __forceinline__ explicit KeyBlock(const Matrix<bfloat16>& matrix)
-      : splits(int(gridDim.x) / matrix.key_heads),
+  __device__ __forceinline__ explicit KeyBlock(const AttentionProblem<bfloat16>& problem)
+      : splits(int(gridDim.x) / problem.key_heads),
         key_head(int(blockIdx.x) / splits),
         split(int(blockIdx.x) % splits),
-        first_head((key_head * splits + split) * (matrix.heads / matrix.key_heads / splits)),
-        end_head(first_head + matrix.heads / matrix.key_heads / splits) {}
+        first_head((key_head * splits + split) * (problem.heads / problem.key_heads / splits)),
+        end_head(first_head + problem.heads / problem.key_heads / splits) {}
   int splits, key_head, split, first_head, end_head;
 };
-inline dim3 key_grid(const Matrix<bfloat16>& matrix, int splits) {
-  return dim3(unsigned(matrix.key_heads * splits), unsigned(matrix.batches), blocks_for(matrix.positions, kBlockRows));
+inline dim3 key_grid(const AttentionProblem<bfloat16>& problem, int splits) {
+  return dim3(unsigned(problem.key_heads * splits), unsigned(problem.batches), blocks_for(problem.positions, kBlockRows));
 }
 
 // ---- results -------------------------------------------------------------------------------------------------------------
 // Stores factor[i] * sums of the warp's rows 8 i.., through its own 32 rows of a tile that is free.
 template <int W>
-__device__ __forceinline__ void store_rows(const Heads<bfloat16>& to, int batch, int row, int head, int positions, int width,
+__device__ __forceinline__ void store_rows(const HeadView<bfloat16>& to, int batch, int row, int head, int positions, int width,
                                            const float (&sums)[2][W / 8][4], const float (&factor)[4], unsigned char* tile) {
   constexpr int kChunks = W / 8;
   const int lane = opaque(lane_number());

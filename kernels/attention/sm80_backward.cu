@@ -37,38 +37,38 @@ struct Layout {
 
 template <Side kSide, int W, int N, bool kValues>
 __global__ void __launch_bounds__(kThreads, 2)
-    score_rows(Heads<bfloat16> gradient, Heads<bfloat16> dv, float* partial, float* partial_dv, Uses<bfloat16> uses,
-               Matrix<bfloat16> matrix, const float* lse, const float* delta, int resident) {
+    score_rows(HeadView<bfloat16> gradient, HeadView<bfloat16> dv, float* partial, float* partial_dv, Uses<bfloat16> uses,
+               AttentionProblem<bfloat16> problem, const float* lse, const float* delta, int resident) {
   using Place = Layout<W, N>;
   constexpr bool kOfKeys = kSide == Side::keys;
   static_assert(kOfKeys || !kValues);
   unsigned char* const rows = shared_memory();
-  const KeyBlock keys(matrix);
+  const KeyBlock keys(problem);
   const int batch = int(blockIdx.y);
   const int block_row = int(kOfKeys ? blockIdx.z : gridDim.z - 1 - blockIdx.z) * kBlockRows;
   const int warp_row = int(threadIdx.x) / kWarp * kWarpRows, row = block_row + warp_row;
-  const int positions = matrix.positions;
+  const int positions = problem.positions;
   const int own = tile_bytes<W>(warp_row);
-  const float scale_log2 = matrix.scale * kLog2E;
-  const Range columns = column_range<kSide, N, kBlockRows>(matrix, batch, block_row);
+  const float scale_log2 = problem.scale * kLog2E;
+  const Range columns = column_range<kSide, N, kBlockRows>(problem, batch, block_row);
   // Of the block of queries, whose grid is (H, B, T / 128).
-  const int own_head = int(blockIdx.x), own_key_head = own_head / (matrix.heads / matrix.key_heads);
+  const int own_head = int(blockIdx.x), own_key_head = own_head / (problem.heads / problem.key_heads);
   const int first_head = kOfKeys ? keys.first_head : own_head, end_head = kOfKeys ? keys.end_head : own_head + 1;
   const int key_head = kOfKeys ? keys.key_head : own_key_head;
 
   const auto copy_rows = [&](int use, unsigned char* to) {
-    const Heads<bfloat16>& from = kOfKeys ? uses.of[use].v : uses.of[use].d_o;
+    const HeadView<bfloat16>& from = kOfKeys ? uses.of[use].v : uses.of[use].d_o;
     copy_tile<W, kBlockRows>(to, from.row(batch, block_row, kOfKeys ? key_head : own_head), from.position_stride,
-                             positions - block_row, matrix.width);
+                             positions - block_row, problem.width);
   };
-  const auto copy_columns = [&](const Heads<bfloat16>& from, int head, int start, unsigned char* to) {
+  const auto copy_columns = [&](const HeadView<bfloat16>& from, int head, int start, unsigned char* to) {
     copy_tile<W, N>(to, from.row(batch, start, kOfKeys ? head : key_head), from.position_stride, positions - start,
-                    matrix.width);
+                    problem.width);
   };
   // What the step of `use` at a tile needs; its rows only where they do not stay.
   const auto copy_step = [&](int head, int start, int use, int tile_stage, int stage) {
     if (use == uses.count - 1)
-      copy_columns(kOfKeys ? matrix.q : matrix.k, head, start, rows + Place::kColumnsAt + tile_stage * Place::kColumns);
+      copy_columns(kOfKeys ? problem.q : problem.k, head, start, rows + Place::kColumnsAt + tile_stage * Place::kColumns);
     copy_columns(kOfKeys ? uses.of[use].d_o : uses.of[use].v, head, start, rows + Place::kUsesAt + stage * Place::kColumns);
     if (use >= resident) copy_rows(use, rows + Place::kResidentAt + (resident + stage) * Place::kRows);
   };
@@ -77,8 +77,8 @@ __global__ void __launch_bounds__(kThreads, 2)
   };
   const auto statistics_of = [&](int head, int query) -> Statistics {
     if (query >= positions) return {-kInfinity, 0};
-    const int64_t at = matrix.statistic(batch, head, query);
-    return {-lse[at] / matrix.scale, -delta[at]};
+    const int64_t at = problem.statistic(batch, head, query);
+    return {-lse[at] / problem.scale, -delta[at]};
   };
   // Of columns: two stages of N offsets and N sums.
   float* const of_columns = reinterpret_cast<float*>(rows + Place::kStatisticsAt);
@@ -98,9 +98,9 @@ __global__ void __launch_bounds__(kThreads, 2)
 
   int head = columns.begin < columns.end ? first_head : end_head, start = columns.begin;
   int stage = 0, tile_stage = 0;
-  const Heads<bfloat16>& row_heads = kOfKeys ? matrix.k : matrix.q;
+  const HeadView<bfloat16>& row_heads = kOfKeys ? problem.k : problem.q;
   copy_tile<W, kBlockRows>(rows, row_heads.row(batch, block_row, kOfKeys ? key_head : own_head), row_heads.position_stride,
-                           positions - block_row, matrix.width);
+                           positions - block_row, problem.width);
   for (int use = 0; use < resident; ++use) copy_rows(use, rows + Place::kResidentAt + use * Place::kRows);
   if (head < end_head) {
     copy_step(head, start, uses.count - 1, tile_stage, stage);
@@ -138,7 +138,7 @@ __global__ void __launch_bounds__(kThreads, 2)
             start_from_rows<N>(products, negative_sums);
           }
           add_products<W, N>(scores, rows + own, column_tile);
-          if (misses_any<kSide, N, kWarpRows>(matrix, row, start)) mask<kSide, N>(scores, matrix, batch, row, start);
+          if (misses_any<kSide, N, kWarpRows>(problem, row, start)) mask<kSide, N>(scores, problem, batch, row, start);
           to_probabilities<N>(scores, scale_log2);
         }
         const unsigned char* const use_rows =
@@ -168,14 +168,14 @@ __global__ void __launch_bounds__(kThreads, 2)
   __syncthreads();  // the rows' tile is free, also where no column was seen
   if (row >= positions) return;
 
-  const float one[4] = {1, 1, 1, 1}, scales[4] = {matrix.scale, matrix.scale, matrix.scale, matrix.scale};
+  const float one[4] = {1, 1, 1, 1}, scales[4] = {problem.scale, problem.scale, problem.scale, problem.scale};
   if (kOfKeys && partial != nullptr) {
-    store_partial<W>(partial, matrix, keys.split, batch, row, key_head, result);
-    if constexpr (kValues) store_partial<W>(partial_dv, matrix, keys.split, batch, row, key_head, values);
+    store_partial<W>(partial, problem, keys.split, batch, row, key_head, result);
+    if constexpr (kValues) store_partial<W>(partial_dv, problem, keys.split, batch, row, key_head, values);
     return;
   }
-  store_rows<W>(gradient, batch, row, kOfKeys ? key_head : own_head, positions, matrix.width, result, scales, rows + own);
-  if constexpr (kValues) store_rows<W>(dv, batch, row, key_head, positions, matrix.width, values, one, rows + own);
+  store_rows<W>(gradient, batch, row, kOfKeys ? key_head : own_head, positions, problem.width, result, scales, rows + own);
+  if constexpr (kValues) store_rows<W>(dv, batch, row, key_head, positions, problem.width, values, one, rows + own);
 }
 
 constexpr int kQueryTile = 32;
@@ -184,41 +184,41 @@ constexpr int kKeyTile = W == 64 ? 64 : 32;
 
 template <int W>
 void backward_of_width(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
-                       const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& delta) {
+                       const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta) {
   constexpr int kQueries = kQueryTile, kKeys = kKeyTile<W>;
   constexpr bool kCanAddValues = W == 64;
-  const int count = int(uses.size()), splits = group_splits(matrix, kBlockRows, 2);
+  const int count = int(uses.size()), splits = group_splits(problem, kBlockRows, 2);
   const bool adds_values = kCanAddValues && dv.defined();
-  const Partials dk_partials(matrix, splits, dk.device()), dv_partials(matrix, adds_values ? splits : 1, dk.device());
+  const Partials dk_partials(problem, splits, dk.device()), dv_partials(problem, adds_values ? splits : 1, dk.device());
   const Uses<bfloat16> of_layers = uses_of<bfloat16>(uses);
   const int resident_keys = Layout<W, kQueries>::resident(count), resident_queries = Layout<W, kKeys>::resident(count);
   launch(adds_values ? score_rows<Side::keys, W, kQueries, kCanAddValues> : score_rows<Side::keys, W, kQueries, false>,
-         key_grid(matrix, splits), kThreads, Layout<W, kQueries>::bytes(count, resident_keys), stream(), heads<bfloat16>(dk),
-         heads<bfloat16>(dv), dk_partials.data(), dv_partials.data(), of_layers, matrix, lse.data<float>(), delta.data<float>(),
-         resident_keys);
-  dk_partials.add_up(dk, matrix.scale);
+         key_grid(problem, splits), kThreads, Layout<W, kQueries>::bytes(count, resident_keys), stream(),
+         head_view<bfloat16>(dk), head_view<bfloat16>(dv), dk_partials.data(), dv_partials.data(), of_layers, problem,
+         lse.data<float>(), delta.data<float>(), resident_keys);
+  dk_partials.add_up(dk, problem.scale);
   if (adds_values)
     dv_partials.add_up(dv, 1);
   else if (dv.defined())
-    value_backward(dv, uses[0].d_o, matrix, lse);
+    value_backward(dv, uses[0].d_o, problem, lse);
   launch(score_rows<Side::queries, W, kKeys, false>,
-         dim3(unsigned(matrix.heads), unsigned(matrix.batches), blocks_for(matrix.positions, kBlockRows)), kThreads,
-         Layout<W, kKeys>::bytes(count, resident_queries), stream(), heads<bfloat16>(dq), Heads<bfloat16>{},
-         static_cast<float*>(nullptr), static_cast<float*>(nullptr), of_layers, matrix, lse.data<float>(), delta.data<float>(),
+         dim3(unsigned(problem.heads), unsigned(problem.batches), blocks_for(problem.positions, kBlockRows)), kThreads,
+         Layout<W, kKeys>::bytes(count, resident_queries), stream(), head_view<bfloat16>(dq), HeadView<bfloat16>{},
+         static_cast<float*>(nullptr), static_cast<float*>(nullptr), of_layers, problem, lse.data<float>(), delta.data<float>(),
          resident_queries);
 }
 
 }  // namespace
 
-bool has_room(const Matrix<bfloat16>& matrix, int uses) {
-  if (matrix.width <= 64) return Layout<64, kQueryTile>::resident(uses) >= 0 && Layout<64, kKeyTile<64>>::resident(uses) >= 0;
+bool has_room(const AttentionProblem<bfloat16>& problem, int uses) {
+  if (problem.width <= 64) return Layout<64, kQueryTile>::resident(uses) >= 0 && Layout<64, kKeyTile<64>>::resident(uses) >= 0;
   return Layout<128, kQueryTile>::resident(uses) >= 0 && Layout<128, kKeyTile<128>>::resident(uses) >= 0;
 }
 
 void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
-              const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& delta) {
-  if (matrix.width <= 64) return backward_of_width<64>(dq, dk, dv, uses, matrix, lse, delta);
-  backward_of_width<128>(dq, dk, dv, uses, matrix, lse, delta);
+              const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta) {
+  if (problem.width <= 64) return backward_of_width<64>(dq, dk, dv, uses, problem, lse, delta);
+  backward_of_width<128>(dq, dk, dv, uses, problem, lse, delta);
 }
 
 }  // namespace echo::kernels::cuda::attention::sm80

@@ -112,9 +112,9 @@ struct Tile {
 // `step_uses`: layers whose dO arrive together.
 template <int kParts>
 __global__ void __launch_bounds__(kHeadThreads, 1)
-    whole_heads(Heads<bfloat16> dq, Heads<bfloat16> dk, Heads<bfloat16> dv, float* partial, float* partial_dv, float* dq_sums,
-                Uses<bfloat16> uses, Matrix<bfloat16> matrix, const float* lse, const float* delta, float inverse_scale,
-                int block_heads, int step_uses) {
+    whole_heads(HeadView<bfloat16> dq, HeadView<bfloat16> dk, HeadView<bfloat16> dv, float* partial, float* partial_dv,
+                float* dq_sums, Uses<bfloat16> uses, AttentionProblem<bfloat16> problem, const float* lse, const float* delta,
+                float inverse_scale, int block_heads, int step_uses) {
   using Place = HeadLayout<kParts>;
   constexpr int kQueries = Place::kQueries;
   unsigned char* const memory = shared_memory();
@@ -125,14 +125,14 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
   int* const bounds = reinterpret_cast<int*>(memory + Place::kBoundsAt);
   const int split = int(blockIdx.x), key_head = int(blockIdx.y), batch = int(blockIdx.z);
   const int first_head = (key_head * int(gridDim.x) + split) * block_heads, end_head = first_head + block_heads;
-  const int positions = matrix.positions;
+  const int positions = problem.positions;
   const int warp_row = int(threadIdx.x) / kWarp * kWarpRows, own = tile_bytes<W>(warp_row);
-  const float scale_log2 = matrix.scale * kLog2E;
+  const float scale_log2 = problem.scale * kLog2E;
   const bool wants_values = dv.data != nullptr;
 
-  const auto copy_rows = [&](const Heads<bfloat16>& from, Tile tile, unsigned char* to) {
+  const auto copy_rows = [&](const HeadView<bfloat16>& from, Tile tile, unsigned char* to) {
     copy_tile<W, N, kHeadThreads>(to, from.row(batch, tile.start, tile.head), from.position_stride, positions - tile.start,
-                                  matrix.width);
+                                  problem.width);
   };
   // dO of layers `last`, `last` - 1, ... as one step takes them.
   const auto copy_step = [&](Tile tile, int last, int stage) {
@@ -146,7 +146,7 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
   const auto statistics_of = [&](Tile tile) -> Statistics {  // of one query per thread
     const int query = tile.start + int(threadIdx.x);
     if (query >= positions) return {-kInfinity, 0};
-    const int64_t at = matrix.statistic(batch, tile.head, query);
+    const int64_t at = problem.statistic(batch, tile.head, query);
     return {-lse[at] * inverse_scale, -delta[at]};
   };
   const auto keep_statistics = [&](const Statistics& of_query) {
@@ -157,7 +157,7 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
   // Where this thread's part of a tile's dQ lies.
   const auto sums_of = [&](Tile tile) {
     const int64_t tiles = (positions + kQueries - 1) / kQueries;
-    const int64_t index = (int64_t(batch) * matrix.heads + tile.head) * tiles + tile.start / kQueries;
+    const int64_t index = (int64_t(batch) * problem.heads + tile.head) * tiles + tile.start / kQueries;
     return dq_sums + (index * 2 * kParts * kHeadThreads + opaque(int(threadIdx.x))) * 4;
   };
 
@@ -166,11 +166,11 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
   for (int block_row = 0; block_row < positions; block_row += kKeys) {
     const int row = block_row + warp_row;
     int end = positions;  // of the queries that see these keys, or are at their positions
-    if (matrix.first_key != nullptr) {
+    if (problem.first_key != nullptr) {
       const int keys_end = opaque(block_row + kKeys);
       end = min(keys_end, positions);
       for (int query = keys_end + int(threadIdx.x); query < positions; query += kHeadThreads)
-        if (matrix.first_key_of(batch, query) < keys_end) end = query + 1;
+        if (problem.first_key_of(batch, query) < keys_end) end = query + 1;
       end = warp_max(end);
     }
     if (lane_number() == 0) bounds[2 + opaque(int(threadIdx.x)) / kWarp] = end;
@@ -190,16 +190,16 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
 
     Tile tile = backwards ? Tile{end_head - 1, bounds[1]} : Tile{first_head, block_row};
     int stage = 0;
-    copy_tile<W, kKeys, kHeadThreads>(memory + Place::kKeysAt, matrix.k.row(batch, block_row, key_head),
-                                      matrix.k.position_stride, positions - block_row, matrix.width);
+    copy_tile<W, kKeys, kHeadThreads>(memory + Place::kKeysAt, problem.k.row(batch, block_row, key_head),
+                                      problem.k.position_stride, positions - block_row, problem.width);
 #pragma unroll 1
     for (int use = 0; use < uses.count; ++use) {
-      const Heads<bfloat16>& v = uses.of[use].v;
+      const HeadView<bfloat16>& v = uses.of[use].v;
       copy_tile<W, kKeys, kHeadThreads>(memory + Place::kValuesAt + use * kKeyTile, v.row(batch, block_row, key_head),
-                                        v.position_stride, positions - block_row, matrix.width);
+                                        v.position_stride, positions - block_row, problem.width);
     }
     int odd_tile = 0;
-    copy_rows(matrix.q, tile, memory + Place::kQueriesAt);
+    copy_rows(problem.q, tile, memory + Place::kQueriesAt);
     copy_step(tile, uses.count - 1, stage);
     commit_copies();
     if (threadIdx.x < kQueries) keep_statistics(statistics_of(tile));
@@ -226,7 +226,7 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
           if (last >= step_uses) {
             copy_step({tile.head, column}, last - step_uses, stage ^ 1);
           } else if (const Tile follower = part + 1 < kParts ? Tile{tile.head, column + N} : next(tile); exists(follower)) {
-            copy_rows(matrix.q, follower, memory + Place::kQueriesAt + (q_stage ^ 1) * kQueryTile);
+            copy_rows(problem.q, follower, memory + Place::kQueriesAt + (q_stage ^ 1) * kQueryTile);
             copy_step(follower, uses.count - 1, stage ^ 1);
           }
           commit_copies();
@@ -235,8 +235,8 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
               start_from_columns<N>(scores, statistics + part * N);
               start_from_columns<N>(products, statistics + kQueries + part * N);
               add_products<W, N>(scores, memory + Place::kKeysAt + own, q_tile);
-              if (misses_any<Side::keys, N, kWarpRows>(matrix, row, column))
-                mask<Side::keys, N>(scores, matrix, batch, row, column);
+              if (misses_any<Side::keys, N, kWarpRows>(problem, row, column))
+                mask<Side::keys, N>(scores, problem, batch, row, column);
               to_probabilities<N>(scores, scale_log2);
             }
             const unsigned char* d_o_tile = d_o_tiles + stage * step_uses * kQueryTile;
@@ -283,9 +283,9 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
           bfloat16* const to = dq.row(batch, query + 8 * i, tile.head) + lane_number() % 4 * 2;
 #pragma unroll
           for (int n = 0; n < 2 * kParts; ++n) {
-            if (part.column + 8 * n < matrix.width)
+            if (part.column + 8 * n < problem.width)
               *reinterpret_cast<uint32_t*>(to + part.column + 8 * n) =
-                  pack_bf16(products[0][n][2 * i] * matrix.scale, products[0][n][2 * i + 1] * matrix.scale);
+                  pack_bf16(products[0][n][2 * i] * problem.scale, products[0][n][2 * i + 1] * problem.scale);
           }
         }
       } else {
@@ -298,14 +298,14 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
     }
     __syncthreads();  // the tiles are free
     if (row >= positions) continue;
-    const float one[4] = {1, 1, 1, 1}, scales[4] = {matrix.scale, matrix.scale, matrix.scale, matrix.scale};
+    const float one[4] = {1, 1, 1, 1}, scales[4] = {problem.scale, problem.scale, problem.scale, problem.scale};
     unsigned char* const own_rows = memory + Place::kKeysAt + own;
     if (partial != nullptr) {
-      store_partial<W>(partial, matrix, split, batch, row, key_head, result);
-      if (wants_values) store_partial<W>(partial_dv, matrix, split, batch, row, key_head, values);
+      store_partial<W>(partial, problem, split, batch, row, key_head, result);
+      if (wants_values) store_partial<W>(partial_dv, problem, split, batch, row, key_head, values);
     } else {
-      store_rows<W>(dk, batch, row, key_head, positions, matrix.width, result, scales, own_rows);
-      if (wants_values) store_rows<W>(dv, batch, row, key_head, positions, matrix.width, values, one, own_rows);
+      store_rows<W>(dk, batch, row, key_head, positions, problem.width, result, scales, own_rows);
+      if (wants_values) store_rows<W>(dv, batch, row, key_head, positions, problem.width, values, one, own_rows);
     }
   }
 }
@@ -315,12 +315,12 @@ struct Schedule {
   int splits;      // blocks per group
   int64_t rounds;  // heads that the busiest multiprocessor takes
 };
-Schedule schedule_of(const Matrix<bfloat16>& matrix) {
-  const int group = matrix.heads / matrix.key_heads, multiprocessors = echo::cuda::properties().multiprocessors;
+Schedule schedule_of(const AttentionProblem<bfloat16>& problem) {
+  const int group = problem.heads / problem.key_heads, multiprocessors = echo::cuda::properties().multiprocessors;
   Schedule best = {};
   for (int splits = 1; splits <= group; ++splits) {
     if (group % splits != 0) continue;
-    const int64_t blocks = int64_t(matrix.batches) * matrix.key_heads * splits;
+    const int64_t blocks = int64_t(problem.batches) * problem.key_heads * splits;
     const int64_t rounds = blocks_for(blocks, multiprocessors) * int64_t(group / splits);
     if (best.splits == 0 || rounds < best.rounds) best = {splits, rounds};
   }
@@ -340,32 +340,35 @@ int step_uses_of(int uses) {
 
 }  // namespace
 
-bool takes_whole_heads(const Matrix<bfloat16>& matrix, int uses) { return matrix.width <= W && step_uses_of<1>(uses) > 0; }
+bool takes_whole_heads(const AttentionProblem<bfloat16>& problem, int uses) {
+  return problem.width <= W && step_uses_of<1>(uses) > 0;
+}
 
-bool whole_heads_are_quicker(const Matrix<bfloat16>& matrix, int uses) {
+bool whole_heads_are_quicker(const AttentionProblem<bfloat16>& problem, int uses) {
   // Products that one multiprocessor waits for; the other kernels' blocks are small enough to fill them all.
-  const int64_t heads = int64_t(matrix.batches) * matrix.heads;
-  return (uses + 4) * schedule_of(matrix).rounds * echo::cuda::properties().multiprocessors <= (2 * uses + 5) * heads;
+  const int64_t heads = int64_t(problem.batches) * problem.heads;
+  return (uses + 4) * schedule_of(problem).rounds * echo::cuda::properties().multiprocessors <= (2 * uses + 5) * heads;
 }
 
 void whole_heads_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
-                          const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& delta) {
-  const int count = int(uses.size()), splits = schedule_of(matrix).splits;
-  const Partials dk_partials(matrix, splits, dk.device()), dv_partials(matrix, dv.defined() ? splits : 1, dk.device());
+                          const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta) {
+  const int count = int(uses.size()), splits = schedule_of(problem).splits;
+  const Partials dk_partials(problem, splits, dk.device()), dv_partials(problem, dv.defined() ? splits : 1, dk.device());
   Tensor dq_sums;  // of whole tiles, each in the order of its threads
-  if (matrix.positions > kKeys) {
-    const int64_t rows = int64_t(blocks_for(matrix.positions, 2 * N)) * 2 * N;
-    dq_sums = Tensor::empty({matrix.batches, matrix.heads, rows, W}, DType::f32, dq.device());
+  if (problem.positions > kKeys) {
+    const int64_t rows = int64_t(blocks_for(problem.positions, 2 * N)) * 2 * N;
+    dq_sums = Tensor::empty({problem.batches, problem.heads, rows, W}, DType::f32, dq.device());
   }
   const auto run = [&]<int kParts>() {
     const int step_uses = step_uses_of<kParts>(count);
-    launch(whole_heads<kParts>, dim3(unsigned(splits), unsigned(matrix.key_heads), unsigned(matrix.batches)), kHeadThreads,
-           HeadLayout<kParts>::bytes(count, step_uses), stream(), heads<bfloat16>(dq), heads<bfloat16>(dk), heads<bfloat16>(dv),
-           dk_partials.data(), dv_partials.data(), data_or_null<float>(dq_sums), uses_of<bfloat16>(uses), matrix,
-           lse.data<float>(), delta.data<float>(), 1 / matrix.scale, matrix.heads / matrix.key_heads / splits, step_uses);
+    launch(whole_heads<kParts>, dim3(unsigned(splits), unsigned(problem.key_heads), unsigned(problem.batches)), kHeadThreads,
+           HeadLayout<kParts>::bytes(count, step_uses), stream(), head_view<bfloat16>(dq), head_view<bfloat16>(dk),
+           head_view<bfloat16>(dv), dk_partials.data(), dv_partials.data(), data_or_null<float>(dq_sums),
+           uses_of<bfloat16>(uses), problem, lse.data<float>(), delta.data<float>(), 1 / problem.scale,
+           problem.heads / problem.key_heads / splits, step_uses);
   };
   step_uses_of<2>(count) > 0 ? run.operator()<2>() : run.operator()<1>();
-  dk_partials.add_up(dk, matrix.scale);
+  dk_partials.add_up(dk, problem.scale);
   if (dv.defined()) dv_partials.add_up(dv, 1);
 }
 

@@ -80,24 +80,24 @@ struct RunningRows {
 
 template <int W, bool kShared>
 __global__ void __launch_bounds__(kThreads, 2)
-    forward_rows(Heads<bfloat16> o, float* lse, Matrix<bfloat16> matrix, Heads<bfloat16> v) {
+    forward_rows(HeadView<bfloat16> o, float* lse, AttentionProblem<bfloat16> problem, HeadView<bfloat16> v) {
   unsigned char* const q_tile = shared_memory();
   unsigned char* const k_tile = q_tile + tile_bytes<W>(kBlockRows);
   unsigned char* const v_tile = k_tile + tile_bytes<W>(kKeys);
   const int head = int(blockIdx.x), batch = int(blockIdx.y);
-  const int key_head = head / (matrix.heads / matrix.key_heads);
+  const int key_head = head / (problem.heads / problem.key_heads);
   const int block_row = int(gridDim.z - 1 - blockIdx.z) * kBlockRows;
   const int warp_row = int(threadIdx.x) / kWarp * kWarpRows, row = block_row + warp_row;
-  const int positions = matrix.positions, lane = lane_number();
-  const float scale_log2 = matrix.scale * kLog2E;
-  const Range keys = column_range<Side::queries, kKeys, kBlockRows>(matrix, batch, block_row);
+  const int positions = problem.positions, lane = lane_number();
+  const float scale_log2 = problem.scale * kLog2E;
+  const Range keys = column_range<Side::queries, kKeys, kBlockRows>(problem, batch, block_row);
   unsigned char* const own_q = q_tile + tile_bytes<W>(warp_row);
 
-  copy_tile<W, kBlockRows>(q_tile, matrix.q.row(batch, block_row, head), matrix.q.position_stride, positions - block_row,
-                           matrix.width);
+  copy_tile<W, kBlockRows>(q_tile, problem.q.row(batch, block_row, head), problem.q.position_stride, positions - block_row,
+                           problem.width);
   if (keys.begin < keys.end)
-    copy_tile<W, kKeys>(k_tile, matrix.k.row(batch, keys.begin, key_head), matrix.k.position_stride, positions - keys.begin,
-                        matrix.width);
+    copy_tile<W, kKeys>(k_tile, problem.k.row(batch, keys.begin, key_head), problem.k.position_stride, positions - keys.begin,
+                        problem.width);
   commit_copies();
 
   RunningRows<W> rows;
@@ -105,14 +105,14 @@ __global__ void __launch_bounds__(kThreads, 2)
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int query = row + 8 * i + lane / 4;
-      rows.offset[i] = query < positions ? -lse[matrix.statistic(batch, head, query)] / matrix.scale : -kInfinity;
+      rows.offset[i] = query < positions ? -lse[problem.statistic(batch, head, query)] / problem.scale : -kInfinity;
     }
   }
 #pragma unroll 1
   for (int start = keys.begin; start < keys.end; start += kKeys) {
     wait_copies<0>();
     __syncthreads();  // K is there, and no warp reads the last V
-    copy_tile<W, kKeys>(v_tile, v.row(batch, opaque(start), key_head), v.position_stride, positions - start, matrix.width);
+    copy_tile<W, kKeys>(v_tile, v.row(batch, opaque(start), key_head), v.position_stride, positions - start, problem.width);
     commit_copies();
     const bool active = sees_any<Side::queries, kKeys, kWarpRows>(positions, row, start);
     float scores[2][kKeys / 8][4];
@@ -124,13 +124,13 @@ __global__ void __launch_bounds__(kThreads, 2)
     __syncthreads();  // V is there, and no warp reads this K
     if (start + kKeys < keys.end) {
       const int next = opaque(start) + kKeys;
-      copy_tile<W, kKeys>(k_tile, matrix.k.row(batch, next, key_head), matrix.k.position_stride, positions - next,
-                          matrix.width);
+      copy_tile<W, kKeys>(k_tile, problem.k.row(batch, next, key_head), problem.k.position_stride, positions - next,
+                          problem.width);
     }
     commit_copies();
     if (active) {
-      if (misses_any<Side::queries, kKeys, kWarpRows>(matrix, row, start))
-        mask<Side::queries, kKeys>(scores, matrix, batch, row, start);
+      if (misses_any<Side::queries, kKeys, kWarpRows>(problem, row, start))
+        mask<Side::queries, kKeys>(scores, problem, batch, row, start);
       if constexpr (kShared)
         to_probabilities<kKeys>(scores, scale_log2);
       else
@@ -152,21 +152,21 @@ __global__ void __launch_bounds__(kThreads, 2)
       factor[i] = 1.0f / sum;
       const int query = row + 8 * i + lane / 4;
       if (lane % 4 == 0 && query < positions)
-        lse[matrix.statistic(batch, head, query)] = logf(sum) - rows.offset[i] * matrix.scale;
+        lse[problem.statistic(batch, head, query)] = logf(sum) - rows.offset[i] * problem.scale;
     }
   }
-  store_rows<W>(o, batch, row, head, positions, matrix.width, rows.result, factor, own_q);
+  store_rows<W>(o, batch, row, head, positions, problem.width, rows.result, factor, own_q);
 }
 
 }  // namespace
 
-void forward(const Tensor& o, const Tensor& lse, const Matrix<bfloat16>& matrix, const Tensor& v, bool shared) {
-  const dim3 grid(unsigned(matrix.heads), unsigned(matrix.batches), blocks_for(matrix.positions, kBlockRows));
+void forward(const Tensor& o, const Tensor& lse, const AttentionProblem<bfloat16>& problem, const Tensor& v, bool shared) {
+  const dim3 grid(unsigned(problem.heads), unsigned(problem.batches), blocks_for(problem.positions, kBlockRows));
   const auto run = [&]<int W>() {
     launch(shared ? forward_rows<W, true> : forward_rows<W, false>, grid, kThreads, kSharedBytes<W>, stream(),
-           heads<bfloat16>(o), lse.data<float>(), matrix, heads<bfloat16>(v));
+           head_view<bfloat16>(o), lse.data<float>(), problem, head_view<bfloat16>(v));
   };
-  if (matrix.width <= 64) return run.operator()<64>();
+  if (problem.width <= 64) return run.operator()<64>();
   run.operator()<128>();
 }
 

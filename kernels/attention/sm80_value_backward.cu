@@ -15,30 +15,31 @@ template <int W>
 constexpr size_t kSharedBytes = tile_bytes<W>(kBlockRows + 2 * kQueries) + kQueries * sizeof(float);
 
 template <int W>
-__global__ void __launch_bounds__(kThreads, 2)
-    value_rows(Heads<bfloat16> dv, float* partial, Heads<bfloat16> d_o, Matrix<bfloat16> matrix, const float* lse) {
+__global__ void __launch_bounds__(kThreads, 2) value_rows(HeadView<bfloat16> dv, float* partial, HeadView<bfloat16> d_o,
+                                                          AttentionProblem<bfloat16> problem, const float* lse) {
   unsigned char* const k_tile = shared_memory();
   unsigned char* const q_tile = k_tile + tile_bytes<W>(kBlockRows);
   unsigned char* const d_o_tile = q_tile + tile_bytes<W>(kQueries);
   float* const offsets = reinterpret_cast<float*>(d_o_tile + tile_bytes<W>(kQueries));
-  const KeyBlock block(matrix);
+  const KeyBlock block(problem);
   const int batch = int(blockIdx.y), block_row = int(blockIdx.z) * kBlockRows;
   const int warp_row = int(threadIdx.x) / kWarp * kWarpRows, row = block_row + warp_row;
-  const int positions = matrix.positions;
-  const float scale_log2 = matrix.scale * kLog2E;
-  const Range queries = column_range<Side::keys, kQueries, kBlockRows>(matrix, batch, block_row);
+  const int positions = problem.positions;
+  const float scale_log2 = problem.scale * kLog2E;
+  const Range queries = column_range<Side::keys, kQueries, kBlockRows>(problem, batch, block_row);
   unsigned char* const own_k = k_tile + tile_bytes<W>(warp_row);
 
   const auto copy_queries = [&](int head, int start) {
-    copy_tile<W, kQueries>(q_tile, matrix.q.row(batch, start, head), matrix.q.position_stride, positions - start, matrix.width);
+    copy_tile<W, kQueries>(q_tile, problem.q.row(batch, start, head), problem.q.position_stride, positions - start,
+                           problem.width);
   };
   const auto offset_of = [&](int head, int start) {  // of the column that this thread looks after
     const int query = start + int(threadIdx.x) % kQueries;
-    return query < positions ? -lse[matrix.statistic(batch, head, query)] / matrix.scale : -kInfinity;
+    return query < positions ? -lse[problem.statistic(batch, head, query)] / problem.scale : -kInfinity;
   };
 
-  copy_tile<W, kBlockRows>(k_tile, matrix.k.row(batch, block_row, block.key_head), matrix.k.position_stride,
-                           positions - block_row, matrix.width);
+  copy_tile<W, kBlockRows>(k_tile, problem.k.row(batch, block_row, block.key_head), problem.k.position_stride,
+                           positions - block_row, problem.width);
   int head = queries.begin < queries.end ? block.first_head : block.end_head, start = queries.begin;
   if (head < block.end_head) {
     copy_queries(head, start);
@@ -53,7 +54,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     const int next_head = last_tile ? head + 1 : head, next_start = last_tile ? queries.begin : start + kQueries;
     wait_copies<0>();
     __syncthreads();  // Q and its offsets are there, and no warp reads the last dO
-    copy_tile<W, kQueries>(d_o_tile, d_o.row(batch, start, head), d_o.position_stride, positions - start, matrix.width);
+    copy_tile<W, kQueries>(d_o_tile, d_o.row(batch, start, head), d_o.position_stride, positions - start, problem.width);
     commit_copies();
     const bool active = sees_any<Side::keys, kQueries, kWarpRows>(positions, row, start);
     float scores[2][kQueries / 8][4];
@@ -70,8 +71,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
     commit_copies();
     if (active) {
-      if (misses_any<Side::keys, kQueries, kWarpRows>(matrix, row, start))
-        mask<Side::keys, kQueries>(scores, matrix, batch, row, start);
+      if (misses_any<Side::keys, kQueries, kWarpRows>(problem, row, start))
+        mask<Side::keys, kQueries>(scores, problem, batch, row, start);
       to_probabilities<kQueries>(scores, scale_log2);
       add_weighted<W, kQueries>(result, scores, d_o_tile);
     }
@@ -84,13 +85,13 @@ __global__ void __launch_bounds__(kThreads, 2)
 
   const float one[4] = {1, 1, 1, 1};
   if (partial != nullptr)
-    store_partial<W>(partial, matrix, block.split, batch, row, block.key_head, result);
+    store_partial<W>(partial, problem, block.split, batch, row, block.key_head, result);
   else
-    store_rows<W>(dv, batch, row, block.key_head, positions, matrix.width, result, one, own_k);
+    store_rows<W>(dv, batch, row, block.key_head, positions, problem.width, result, one, own_k);
 }
 
 // A thread owns 8 neighbours of a row.
-__global__ void __launch_bounds__(256) sum_partials(Heads<bfloat16> to, const float* partial, int splits, int64_t vectors,
+__global__ void __launch_bounds__(256) sum_partials(HeadView<bfloat16> to, const float* partial, int splits, int64_t vectors,
                                                     int positions, int key_heads, int width, float factor) {
   const int64_t vector = int64_t(blockIdx.x) * 256 + threadIdx.x;
   if (vector >= vectors) return;
@@ -114,18 +115,18 @@ __global__ void __launch_bounds__(256) sum_partials(Heads<bfloat16> to, const fl
 void Partials::add_up(const Tensor& to, float factor) const {
   if (!sums_.defined()) return;
   const int64_t vectors = to.elements() / 8;
-  launch(sum_partials, blocks_for(vectors, 256), 256, 0, stream(), heads<bfloat16>(to), data(), int(sums_.dim(0)), vectors,
+  launch(sum_partials, blocks_for(vectors, 256), 256, 0, stream(), head_view<bfloat16>(to), data(), int(sums_.dim(0)), vectors,
          int(to.dim(1)), int(to.dim(2)), int(to.dim(3)), factor);
 }
 
-void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<bfloat16>& matrix, const Tensor& lse) {
-  const int splits = group_splits(matrix, kBlockRows, 2);
-  const Partials partials(matrix, splits, dv.device());
+void value_backward(const Tensor& dv, const Tensor& d_o, const AttentionProblem<bfloat16>& problem, const Tensor& lse) {
+  const int splits = group_splits(problem, kBlockRows, 2);
+  const Partials partials(problem, splits, dv.device());
   const auto run = [&]<int W>() {
-    launch(value_rows<W>, key_grid(matrix, splits), kThreads, kSharedBytes<W>, stream(), heads<bfloat16>(dv), partials.data(),
-           heads<bfloat16>(d_o), matrix, lse.data<float>());
+    launch(value_rows<W>, key_grid(problem, splits), kThreads, kSharedBytes<W>, stream(), head_view<bfloat16>(dv),
+           partials.data(), head_view<bfloat16>(d_o), problem, lse.data<float>());
   };
-  matrix.width <= 64 ? run.operator()<64>() : run.operator()<128>();
+  problem.width <= 64 ? run.operator()<64>() : run.operator()<128>();
   partials.add_up(dv, 1);
 }
 

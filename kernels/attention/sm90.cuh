@@ -30,8 +30,8 @@ constexpr int tile_bytes(int rows) {
 __device__ __forceinline__ int uniform(int value) { return __shfl_sync(kAllLanes, value, 0); }
 
 // Tiles of `rows` positions of a (B, T, count, Dh) tensor of the matrix's shape.
-inline CUtensorMap tile_map(const Heads<bfloat16>& heads, const Matrix<bfloat16>& matrix, int count, int rows) {
-  return cuda::tile_map(heads.data, {matrix.width, count, matrix.positions, matrix.batches},
+inline CUtensorMap tile_map(const HeadView<bfloat16>& heads, const AttentionProblem<bfloat16>& problem, int count, int rows) {
+  return cuda::tile_map(heads.data, {problem.width, count, problem.positions, problem.batches},
                         {heads.head_stride, heads.position_stride, heads.batch_stride}, rows);
 }
 
@@ -138,7 +138,7 @@ __device__ __forceinline__ void to_probabilities_of_columns(float (&scores)[N / 
 // Stores factor[i] * sums of the warp's rows 8 i + ..., i = 0, 1, through its 16 rows of a tile of kRows rows that nobody
 // reads.
 template <int W, int kRows>
-__device__ __forceinline__ void store_rows(const Heads<bfloat16>& to, int batch, int row, int head, int positions, int width,
+__device__ __forceinline__ void store_rows(const HeadView<bfloat16>& to, int batch, int row, int head, int positions, int width,
                                            const float (&sums)[W / 8][4], const float (&factor)[2], unsigned char* tile) {
   const int lane = opaque(lane_number());
   __syncwarp();

@@ -65,11 +65,11 @@ __device__ __forceinline__ int share_offset(int row, int chunk) {
 struct Work {
   int key_splits, split, key_split, key_head, batch, first_head, end_head;
 
-  __device__ __forceinline__ Work(const Matrix<bfloat16>& matrix, int splits_of_keys) : key_splits(splits_of_keys) {
+  __device__ __forceinline__ Work(const AttentionProblem<bfloat16>& problem, int splits_of_keys) : key_splits(splits_of_keys) {
     split = int(blockIdx.x) / key_splits, key_split = int(blockIdx.x) % key_splits;
     key_head = int(blockIdx.y), batch = int(blockIdx.z);
-    const int heads = matrix.heads / matrix.key_heads / (int(gridDim.x) / key_splits);
-    first_head = key_head * (matrix.heads / matrix.key_heads) + split * heads, end_head = first_head + heads;
+    const int heads = problem.heads / problem.key_heads / (int(gridDim.x) / key_splits);
+    first_head = key_head * (problem.heads / problem.key_heads) + split * heads, end_head = first_head + heads;
   }
 };
 
@@ -78,13 +78,13 @@ struct Walk {
   int row, head, start, end;
 
   // The first keys of a block meet all later queries, so that every share of dq that is added to is there.
-  __device__ __forceinline__ Walk(const Matrix<bfloat16>& matrix, const Work& work, int round) {
+  __device__ __forceinline__ Walk(const AttentionProblem<bfloat16>& problem, const Work& work, int round) {
     row = (round * work.key_splits + (round % 2 == 0 ? work.key_split : work.key_splits - 1 - work.key_split)) * kKeys;
-    head = work.first_head, start = row, end = matrix.positions;
-    if (round > 0 && row < matrix.positions) end = uniform(column_range<Side::keys, N, kKeys>(matrix, work.batch, row).end);
-    if (start >= end) end = min(row + 1, matrix.positions);  // one tile at least
+    head = work.first_head, start = row, end = problem.positions;
+    if (round > 0 && row < problem.positions) end = uniform(column_range<Side::keys, N, kKeys>(problem, work.batch, row).end);
+    if (start >= end) end = min(row + 1, problem.positions);  // one tile at least
   }
-  __device__ __forceinline__ bool exists(const Matrix<bfloat16>& matrix) const { return row < matrix.positions; }
+  __device__ __forceinline__ bool exists(const AttentionProblem<bfloat16>& problem) const { return row < problem.positions; }
   __device__ __forceinline__ void next_tile() {
     start += N;
     if (start >= end) ++head, start = row;
@@ -94,9 +94,10 @@ struct Walk {
 template <int W, int kLayers>
 __global__ void __launch_bounds__(kThreads, 1)
     leader_gradients(const __grid_constant__ CUtensorMap query_map, const __grid_constant__ CUtensorMap key_map,
-                     const __grid_constant__ UseMaps<kLayers> maps, const Heads<bfloat16> dk, const Heads<bfloat16> dv,
-                     float* const partial, float* const partial_dv, float* const shares, const Matrix<bfloat16> matrix,
-                     const float* const lse, const float* const delta, const int key_splits) {
+                     const __grid_constant__ UseMaps<kLayers> maps, const HeadView<bfloat16> dk, const HeadView<bfloat16> dv,
+                     float* const partial, float* const partial_dv, float* const shares,
+                     const AttentionProblem<bfloat16> problem, const float* const lse, const float* const delta,
+                     const int key_splits) {
   using Of = Plan<W, kLayers>;
   unsigned char* const memory = shared_memory();
   float* const statistics = reinterpret_cast<float*>(memory + Of::kStatisticsAt);
@@ -113,7 +114,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     publish_barriers();
   }
   __syncthreads();
-  const Work work(matrix, key_splits);
+  const Work work(problem, key_splits);
   int taken = 0;  // tiles of queries
 
   if (group == 3) {  // ---- brings tiles ------------------------------------------------------------------------------------
@@ -121,8 +122,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (int(threadIdx.x) >= 3 * kGroupThreads + kWarp) return;
     const bool asks = lane_number() == 0;
     for (int round = 0;; ++round) {
-      Walk walk(matrix, work, round);
-      if (!walk.exists(matrix)) break;
+      Walk walk(problem, work, round);
+      if (!walk.exists(problem)) break;
       keys.wait_empty(round);
       if (asks) {
         arrive_expecting(keys.full(round), (1 + kLayers) * Of::kKeyTile);
@@ -136,8 +137,8 @@ __global__ void __launch_bounds__(kThreads, 1)
         queries.wait_empty(taken);
         for (int i = lane_number(); i < N; i += kWarp) {
           const int query = walk.start + i;
-          const bool exists = query < matrix.positions;
-          const int64_t at = exists ? matrix.statistic(work.batch, walk.head, query) : 0;
+          const bool exists = query < problem.positions;
+          const int64_t at = exists ? problem.statistic(work.batch, walk.head, query) : 0;
           statistics[slot * Of::kStatistics + i] = exists ? lse[at] * kLog2E : kInfinity;
           statistics[slot * Of::kStatistics + N + i] = exists ? delta[at] : 0.0f;
         }
@@ -163,11 +164,11 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (group == 2) {  // ---- shares of dq ------------------------------------------------------------------------------------
     release_registers<Of::kQueryRegisters>();
     const int lane = lane_number(), warp_row = int(threadIdx.x) / kWarp % kGroupWarps * 16;
-    const int64_t tiles = (matrix.positions + N - 1) / N;
+    const int64_t tiles = (problem.positions + N - 1) / N;
     unsigned char* const share = memory + Of::kShareAt;
     for (int round = 0;; ++round) {
-      Walk walk(matrix, work, round);
-      if (!walk.exists(matrix)) break;
+      Walk walk(problem, work, round);
+      if (!walk.exists(problem)) break;
       keys.wait_full(round);
       for (; walk.head < work.end_head; walk.next_tile(), ++taken) {
         const unsigned char* const score_tile = memory + Of::kScoresAt + shared_scores.slot(taken) * Of::kScoreTile;
@@ -200,7 +201,7 @@ __global__ void __launch_bounds__(kThreads, 1)
         wait_barrier(1, kGroupThreads);
         if (threadIdx.x % kGroupThreads == 0) {
           const int64_t index =
-              ((int64_t(work.key_split) * matrix.batches + work.batch) * matrix.heads + walk.head) * tiles + walk.start / N;
+              ((int64_t(work.key_split) * problem.batches + work.batch) * problem.heads + walk.head) * tiles + walk.start / N;
           const auto* const from = reinterpret_cast<const float*>(share);
           if (round == 0)
             store_async(shares + index * (N * W), from, Of::kShareTile);
@@ -220,10 +221,10 @@ __global__ void __launch_bounds__(kThreads, 1)
   claim_registers<Of::kKeyRegisters>();
   const int warp_row = int(threadIdx.x) / kWarp * 16, lane = lane_number();
   const int group_offset = group * kGroupRows * 128;
-  const float scale_log2 = matrix.scale * kLog2E;
+  const float scale_log2 = problem.scale * kLog2E;
   for (int round = 0;; ++round) {
-    Walk walk(matrix, work, round);
-    if (!walk.exists(matrix)) break;
+    Walk walk(problem, work, round);
+    if (!walk.exists(problem)) break;
     const int row = walk.row + warp_row;
     unsigned char* const value_tiles = memory + Of::kValuesAt;
     float scores[1][N / 8][4], products[N / 8][4], result[1][W / 8][4] = {}, values[1][Of::kValues ? W / 8 : 1][4] = {};
@@ -254,8 +255,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     const auto take_tile = [&]<bool kMore>() {
       const float* const of_tile = statistics + queries.slot(taken) * Of::kStatistics;
       do {
-        if (misses_any<Side::keys, N, 16>(matrix, row, walk.start))
-          mask<Side::keys, N>(scores, matrix, work.batch, row, walk.start);
+        if (misses_any<Side::keys, N, 16>(problem, row, walk.start))
+          mask<Side::keys, N>(scores, problem, work.batch, row, walk.start);
         to_probabilities_of_columns<N, true>(scores[0], of_tile, scale_log2);
       } while (key_splits < 0);  // once; but the compiler may not move exponentials behind the wait below
       wait_products<0>(products);
@@ -305,18 +306,19 @@ __global__ void __launch_bounds__(kThreads, 1)
     take_tile.template operator()<false>();
 
     wait_barrier(2 + group, kGroupThreads);  // no warp of the group reads its rows of V_0 any more
-    if (row < matrix.positions) {
+    if (row < problem.positions) {
       unsigned char* const own_rows = value_tiles + warp_row * 128;
       if (partial != nullptr) {
-        store_partial<W>(partial, matrix, work.split, work.batch, row, work.key_head, result);
+        store_partial<W>(partial, problem, work.split, work.batch, row, work.key_head, result);
         if constexpr (Of::kValues)
-          if (dv.data != nullptr) store_partial<W>(partial_dv, matrix, work.split, work.batch, row, work.key_head, values);
+          if (dv.data != nullptr) store_partial<W>(partial_dv, problem, work.split, work.batch, row, work.key_head, values);
       } else {
-        const float one[2] = {1, 1}, scales[2] = {matrix.scale, matrix.scale};
-        store_rows<W, kKeys>(dk, work.batch, row, work.key_head, matrix.positions, matrix.width, result[0], scales, own_rows);
+        const float one[2] = {1, 1}, scales[2] = {problem.scale, problem.scale};
+        store_rows<W, kKeys>(dk, work.batch, row, work.key_head, problem.positions, problem.width, result[0], scales, own_rows);
         if constexpr (Of::kValues)
           if (dv.data != nullptr)
-            store_rows<W, kKeys>(dv, work.batch, row, work.key_head, matrix.positions, matrix.width, values[0], one, own_rows);
+            store_rows<W, kKeys>(dv, work.batch, row, work.key_head, problem.positions, problem.width, values[0], one,
+                                 own_rows);
       }
     }
     publish_shared_writes();
@@ -327,17 +329,17 @@ __global__ void __launch_bounds__(kThreads, 1)
 // dq = scale * shares, summed over the splits of keys that reach a query. A thread owns 8 neighbours of a row.
 template <int W>
 __global__ void __launch_bounds__(256)
-    collect_queries(const Heads<bfloat16> dq, const float* const shares, const Matrix<bfloat16> matrix, const int key_splits,
-                    const int64_t vectors) {
+    collect_queries(const HeadView<bfloat16> dq, const float* const shares, const AttentionProblem<bfloat16> problem,
+                    const int key_splits, const int64_t vectors) {
   const int64_t vector = int64_t(blockIdx.x) * 256 + threadIdx.x;
   if (vector >= vectors) return;
-  const int per_row = matrix.width / 8, chunk = int(vector % per_row), head = int(vector / per_row % matrix.heads);
-  const int64_t at = vector / per_row / matrix.heads, batch = at / matrix.positions;
-  const int position = int(at % matrix.positions), row = position % N;
-  const int64_t tiles = (matrix.positions + N - 1) / N;
+  const int per_row = problem.width / 8, chunk = int(vector % per_row), head = int(vector / per_row % problem.heads);
+  const int64_t at = vector / per_row / problem.heads, batch = at / problem.positions;
+  const int position = int(at % problem.positions), row = position % N;
+  const int64_t tiles = (problem.positions + N - 1) / N;
   float sums[8] = {};
   for (int split = 0; split < key_splits && split * kKeys <= position / N * N; ++split) {
-    const int64_t tile = ((split * matrix.batches + batch) * matrix.heads + head) * tiles + position / N;
+    const int64_t tile = ((split * problem.batches + batch) * problem.heads + head) * tiles + position / N;
     const auto* const from = reinterpret_cast<const unsigned char*>(shares + tile * (N * W));
     float low[4], high[4];
     load_vector(low, reinterpret_cast<const float*>(from + share_offset<W>(row, 2 * chunk)));
@@ -346,7 +348,7 @@ __global__ void __launch_bounds__(256)
     for (int i = 0; i < 4; ++i) sums[i] += low[i], sums[4 + i] += high[i];
   }
 #pragma unroll
-  for (int i = 0; i < 8; ++i) sums[i] *= matrix.scale;
+  for (int i = 0; i < 8; ++i) sums[i] *= problem.scale;
   store_vector(dq.row(batch, position, head) + 8 * chunk, sums);
 }
 
@@ -354,14 +356,14 @@ __global__ void __launch_bounds__(256)
 struct Schedule {
   int splits, key_splits;
 };
-Schedule schedule_of(const Matrix<bfloat16>& matrix) {
-  const int group = matrix.heads / matrix.key_heads, key_tiles = int(blocks_for(matrix.positions, kKeys));
+Schedule schedule_of(const AttentionProblem<bfloat16>& problem) {
+  const int group = problem.heads / problem.key_heads, key_tiles = int(blocks_for(problem.positions, kKeys));
   Schedule best = {1, 1};
   double least = 0;
   for (int splits = 1; splits <= group; ++splits) {
     if (group % splits != 0) continue;
     for (int key_splits = 1; key_splits <= std::min(key_tiles, 8); ++key_splits) {
-      const int64_t blocks = int64_t(matrix.batches) * matrix.key_heads * splits * key_splits;
+      const int64_t blocks = int64_t(problem.batches) * problem.key_heads * splits * key_splits;
       // The time of the busiest multiprocessor; each further split's share of dq is written and read once more.
       const double time = double(blocks_for(blocks, echo::cuda::properties().multiprocessors)) * (group / splits) / key_splits *
                           (1 + 0.04 * (key_splits - 1));
@@ -373,53 +375,53 @@ Schedule schedule_of(const Matrix<bfloat16>& matrix) {
 
 template <int W, int kLayers>
 void run(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
-         const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& delta) {
+         const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta) {
   using Of = Plan<W, kLayers>;
-  const Schedule schedule = schedule_of(matrix);
+  const Schedule schedule = schedule_of(problem);
   const Tensor own_dv = Of::kValues ? dv : Tensor();
-  const Partials dk_partials(matrix, schedule.splits, dk.device());
-  const Partials dv_partials(matrix, own_dv.defined() ? schedule.splits : 1, dk.device());
-  const int64_t tiles = blocks_for(matrix.positions, N);
+  const Partials dk_partials(problem, schedule.splits, dk.device());
+  const Partials dv_partials(problem, own_dv.defined() ? schedule.splits : 1, dk.device());
+  const int64_t tiles = blocks_for(problem.positions, N);
   const Tensor shares =
-      Tensor::empty({schedule.key_splits, matrix.batches, matrix.heads, tiles, N * W}, DType::f32, dq.device());
+      Tensor::empty({schedule.key_splits, problem.batches, problem.heads, tiles, N * W}, DType::f32, dq.device());
   UseMaps<kLayers> maps;
   for (size_t i = 0; i < uses.size(); ++i) {
-    maps.d_o[i] = tile_map(heads<bfloat16>(uses[i].d_o), matrix, matrix.heads, N);
-    maps.v[i] = tile_map(heads<bfloat16>(uses[i].v), matrix, matrix.key_heads, kKeys);
+    maps.d_o[i] = tile_map(head_view<bfloat16>(uses[i].d_o), problem, problem.heads, N);
+    maps.v[i] = tile_map(head_view<bfloat16>(uses[i].v), problem, problem.key_heads, kKeys);
   }
-  const dim3 grid(unsigned(schedule.splits * schedule.key_splits), unsigned(matrix.key_heads), unsigned(matrix.batches));
-  launch(leader_gradients<W, kLayers>, grid, kThreads, Of::kBytes, stream(), tile_map(matrix.q, matrix, matrix.heads, N),
-         tile_map(matrix.k, matrix, matrix.key_heads, kKeys), maps, heads<bfloat16>(dk), heads<bfloat16>(own_dv),
-         dk_partials.data(), dv_partials.data(), shares.data<float>(), matrix, lse.data<float>(), delta.data<float>(),
+  const dim3 grid(unsigned(schedule.splits * schedule.key_splits), unsigned(problem.key_heads), unsigned(problem.batches));
+  launch(leader_gradients<W, kLayers>, grid, kThreads, Of::kBytes, stream(), tile_map(problem.q, problem, problem.heads, N),
+         tile_map(problem.k, problem, problem.key_heads, kKeys), maps, head_view<bfloat16>(dk), head_view<bfloat16>(own_dv),
+         dk_partials.data(), dv_partials.data(), shares.data<float>(), problem, lse.data<float>(), delta.data<float>(),
          schedule.key_splits);
-  dk_partials.add_up(dk, matrix.scale);
+  dk_partials.add_up(dk, problem.scale);
   if (own_dv.defined())
     dv_partials.add_up(dv, 1);
   else if (dv.defined())
-    value_backward(dv, uses[0].d_o, matrix, lse);
-  const int64_t vectors = int64_t(matrix.batches) * matrix.positions * matrix.heads * (matrix.width / 8);
-  launch(collect_queries<W>, blocks_for(vectors, 256), 256, 0, stream(), heads<bfloat16>(dq), shares.data<float>(), matrix,
+    value_backward(dv, uses[0].d_o, problem, lse);
+  const int64_t vectors = int64_t(problem.batches) * problem.positions * problem.heads * (problem.width / 8);
+  launch(collect_queries<W>, blocks_for(vectors, 256), 256, 0, stream(), head_view<bfloat16>(dq), shares.data<float>(), problem,
          schedule.key_splits, vectors);
 }
 
 // Calls run() for as many layers as there are.
 template <int W, int kLayers = 1>
 void run_layers(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
-                const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& delta) {
-  if (int(uses.size()) == kLayers) return run<W, kLayers>(dq, dk, dv, uses, matrix, lse, delta);
-  if constexpr (kLayers < kMostLayers<W>) run_layers<W, kLayers + 1>(dq, dk, dv, uses, matrix, lse, delta);
+                const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta) {
+  if (int(uses.size()) == kLayers) return run<W, kLayers>(dq, dk, dv, uses, problem, lse, delta);
+  if constexpr (kLayers < kMostLayers<W>) run_layers<W, kLayers + 1>(dq, dk, dv, uses, problem, lse, delta);
 }
 
 }  // namespace
 
-bool has_room(const Matrix<bfloat16>& matrix, int layers) {
-  return layers <= (matrix.width <= 64 ? kMostLayers<64> : kMostLayers<128>);
+bool has_room(const AttentionProblem<bfloat16>& problem, int layers) {
+  return layers <= (problem.width <= 64 ? kMostLayers<64> : kMostLayers<128>);
 }
 
 void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
-              const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& delta) {
-  matrix.width <= 64 ? run_layers<64>(dq, dk, dv, uses, matrix, lse, delta)
-                     : run_layers<128>(dq, dk, dv, uses, matrix, lse, delta);
+              const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta) {
+  problem.width <= 64 ? run_layers<64>(dq, dk, dv, uses, problem, lse, delta)
+                      : run_layers<128>(dq, dk, dv, uses, problem, lse, delta);
 }
 
 }  // namespace echo::kernels::cuda::attention::sm90

@@ -44,11 +44,11 @@ struct Item {
   int head, end_head, start;  // of the tile; for rows that are queries `head` is the key head
   Range range;
 
-  __device__ __forceinline__ Item(const Matrix<bfloat16>& matrix, int number, int splits) {
-    const int group = matrix.heads / matrix.key_heads, width = Of::kOfKeys ? matrix.key_heads * splits : matrix.heads;
-    const int blocks = (matrix.positions + Of::kRows - 1) / Of::kRows;
-    across = number % width, batch = number / width % matrix.batches;
-    const int block = number / width / matrix.batches;
+  __device__ __forceinline__ Item(const AttentionProblem<bfloat16>& problem, int number, int splits) {
+    const int group = problem.heads / problem.key_heads, width = Of::kOfKeys ? problem.key_heads * splits : problem.heads;
+    const int blocks = (problem.positions + Of::kRows - 1) / Of::kRows;
+    across = number % width, batch = number / width % problem.batches;
+    const int block = number / width / problem.batches;
     row = (Of::kOfKeys ? block : blocks - 1 - block) * Of::kRows;
     if constexpr (Of::kOfKeys) {
       key_head = across / splits, split = across % splits;
@@ -56,7 +56,7 @@ struct Item {
     } else {
       key_head = head = across / group, end_head = head + 1;
     }
-    const Range seen = column_range<Of::kSide, Of::kColumns, Of::kRows>(matrix, batch, row);
+    const Range seen = column_range<Of::kSide, Of::kColumns, Of::kRows>(problem, batch, row);
     range = {uniform(seen.begin), uniform(seen.end)};
     start = range.begin;
     if (range.begin >= range.end) head = end_head;
@@ -122,8 +122,8 @@ struct RunningRows {
 template <int W, Pass kPass>
 __global__ void __launch_bounds__(Plan<W, kPass>::kThreads, 1)
     take_rows(const __grid_constant__ CUtensorMap row_map, const __grid_constant__ CUtensorMap first_map,
-              const __grid_constant__ CUtensorMap second_map, const Heads<bfloat16> to, float* const partial, float* const lse,
-              const Matrix<bfloat16> matrix, const int splits, const int items) {
+              const __grid_constant__ CUtensorMap second_map, const HeadView<bfloat16> to, float* const partial,
+              float* const lse, const AttentionProblem<bfloat16> problem, const int splits, const int items) {
   using Of = Plan<W, kPass>;
   constexpr int N = Of::kColumns;
   unsigned char* const memory = shared_memory();
@@ -148,7 +148,7 @@ __global__ void __launch_bounds__(Plan<W, kPass>::kThreads, 1)
     for (int round = 0; round * int(gridDim.x) < items; ++round) {
       const int number = item_of(round);
       if (number >= items) continue;
-      Item<W, kPass> item(matrix, number, splits);
+      Item<W, kPass> item(problem, number, splits);
       rows.wait_empty(round);
       if (asks) {
         arrive_expecting(rows.full(round), Of::kRowTile);
@@ -162,8 +162,8 @@ __global__ void __launch_bounds__(Plan<W, kPass>::kThreads, 1)
           bool large = false;
           for (int i = lane_number(); i < N; i += kWarp) {
             const int query = item.start + i;
-            const bool exists = query < matrix.positions;
-            const float offset = exists ? lse[matrix.statistic(item.batch, item.head, query)] * kLog2E : kInfinity;
+            const bool exists = query < problem.positions;
+            const float offset = exists ? lse[problem.statistic(item.batch, item.head, query)] * kLog2E : kInfinity;
             offsets[slot * Of::kOffsets + i] = offset;
             large = large || (exists && is_large(offset));
           }
@@ -189,12 +189,12 @@ __global__ void __launch_bounds__(Plan<W, kPass>::kThreads, 1)
 
   claim_registers<Of::kRegisters>();
   const int warp_row = int(threadIdx.x) / kWarp * 16, lane = lane_number();
-  const float scale_log2 = matrix.scale * kLog2E;
+  const float scale_log2 = problem.scale * kLog2E;
   int taken = 0;  // tiles
   for (int round = 0; round * int(gridDim.x) < items; ++round) {
     const int number = item_of(round);
     if (number >= items) continue;
-    Item<W, kPass> item(matrix, number, splits);
+    Item<W, kPass> item(problem, number, splits);
     const int group_row = item.row + group * kGroupRows, row = item.row + warp_row;
     unsigned char* const row_tile = memory + rows.slot(round) * Of::kRowTile;
     const unsigned char* const own_rows = row_tile + group * kGroupRows * 128;
@@ -208,15 +208,15 @@ __global__ void __launch_bounds__(Plan<W, kPass>::kThreads, 1)
       for (int i = 0; i < 2; ++i) {
         const int query = row + 8 * i + lane / 4;
         offsets_of_rows[i] =
-            query < matrix.positions ? lse[matrix.statistic(item.batch, item.across, query)] * kLog2E : kInfinity;
-        large = large || (query < matrix.positions && is_large(offsets_of_rows[i]));
+            query < problem.positions ? lse[problem.statistic(item.batch, item.across, query)] * kLog2E : kInfinity;
+        large = large || (query < problem.positions && is_large(offsets_of_rows[i]));
       }
       large = __any_sync(kAllLanes, large);
     }
 
     // Tiles that none of the warpgroup's rows sees. While a product is put off there is at most one, so that the slots suffice.
     const auto skip_unseen = [&] {
-      while (item.has_tile() && !sees_any<Of::kSide, N, kGroupRows>(matrix.positions, group_row, item.start)) {
+      while (item.has_tile() && !sees_any<Of::kSide, N, kGroupRows>(problem.positions, group_row, item.start)) {
         first.wait_full(taken);
         first.release(taken);
         second.wait_full(taken);
@@ -228,8 +228,8 @@ __global__ void __launch_bounds__(Plan<W, kPass>::kThreads, 1)
     const auto first_tile = [&](int count) { return memory + Of::kFirstAt + first.slot(count) * Of::kColumnTile; };
     const auto second_tile = [&](int count) { return memory + Of::kSecondAt + second.slot(count) * Of::kColumnTile; };
     const auto make_probabilities = [&] {
-      if (misses_any<Of::kSide, N, 16>(matrix, row, item.start))
-        mask<Of::kSide, N>(scores, matrix, item.batch, row, item.start);
+      if (misses_any<Of::kSide, N, 16>(problem, row, item.start))
+        mask<Of::kSide, N>(scores, problem, item.batch, row, item.start);
       if constexpr (kPass == Pass::leader)
         running.add_scores<N>(scores[0], scale_log2);
       else if constexpr (kPass == Pass::follower)
@@ -302,15 +302,15 @@ __global__ void __launch_bounds__(Plan<W, kPass>::kThreads, 1)
         sum += __shfl_xor_sync(kAllLanes, sum, 2);
         factor[i] = 1.0f / sum;
         const int query = row + 8 * i + lane / 4;
-        if (lane % 4 == 0 && query < matrix.positions)
-          lse[matrix.statistic(item.batch, item.across, query)] =
+        if (lane % 4 == 0 && query < problem.positions)
+          lse[problem.statistic(item.batch, item.across, query)] =
               logf(sum) + (running.highest[i] == -kInfinity ? -kInfinity : running.offset[i] * kLn2);
       }
     }
     if (Of::kOfKeys && partial != nullptr)
-      store_partial<W>(partial, matrix, item.split, item.batch, row, item.key_head, result);
+      store_partial<W>(partial, problem, item.split, item.batch, row, item.key_head, result);
     else
-      store_rows<W, Of::kRows>(to, item.batch, row, Of::kOfKeys ? item.key_head : item.across, matrix.positions, matrix.width,
+      store_rows<W, Of::kRows>(to, item.batch, row, Of::kOfKeys ? item.key_head : item.across, problem.positions, problem.width,
                                result[0], factor, row_tile + warp_row * 128);
     publish_shared_writes();
     rows.release(round);
@@ -318,37 +318,38 @@ __global__ void __launch_bounds__(Plan<W, kPass>::kThreads, 1)
 }
 
 template <int W, Pass kPass>
-void run(const Heads<bfloat16>& to, const Heads<bfloat16>& second, float* partial, float* lse, const Matrix<bfloat16>& matrix,
-         int splits) {
+void run(const HeadView<bfloat16>& to, const HeadView<bfloat16>& second, float* partial, float* lse,
+         const AttentionProblem<bfloat16>& problem, int splits) {
   using Of = Plan<W, kPass>;
-  const CUtensorMap queries = tile_map(matrix.q, matrix, matrix.heads, Of::kOfKeys ? Of::kColumns : Of::kRows);
-  const CUtensorMap keys = tile_map(matrix.k, matrix, matrix.key_heads, Of::kOfKeys ? Of::kRows : Of::kColumns);
-  const CUtensorMap others = tile_map(second, matrix, Of::kOfKeys ? matrix.heads : matrix.key_heads, Of::kColumns);
-  const int64_t items = int64_t(blocks_for(matrix.positions, Of::kRows)) * matrix.batches *
-                        (Of::kOfKeys ? matrix.key_heads * splits : matrix.heads);
+  const CUtensorMap queries = tile_map(problem.q, problem, problem.heads, Of::kOfKeys ? Of::kColumns : Of::kRows);
+  const CUtensorMap keys = tile_map(problem.k, problem, problem.key_heads, Of::kOfKeys ? Of::kRows : Of::kColumns);
+  const CUtensorMap others = tile_map(second, problem, Of::kOfKeys ? problem.heads : problem.key_heads, Of::kColumns);
+  const int64_t items = int64_t(blocks_for(problem.positions, Of::kRows)) * problem.batches *
+                        (Of::kOfKeys ? problem.key_heads * splits : problem.heads);
   const int64_t blocks = std::min<int64_t>(items, echo::cuda::properties().multiprocessors);
   launch(take_rows<W, kPass>, unsigned(blocks), Of::kThreads, Of::kBytes, stream(), Of::kOfKeys ? keys : queries,
-         Of::kOfKeys ? queries : keys, others, to, partial, lse, matrix, splits, int(items));
+         Of::kOfKeys ? queries : keys, others, to, partial, lse, problem, splits, int(items));
 }
 
 }  // namespace
 
-void forward(const Tensor& o, const Tensor& lse, const Matrix<bfloat16>& matrix, const Tensor& v, bool shared) {
+void forward(const Tensor& o, const Tensor& lse, const AttentionProblem<bfloat16>& problem, const Tensor& v, bool shared) {
   const auto of_width = [&]<int W>() {
     const auto pass = shared ? run<W, Pass::follower> : run<W, Pass::leader>;
-    pass(heads<bfloat16>(o), heads<bfloat16>(v), nullptr, lse.data<float>(), matrix, 1);
+    pass(head_view<bfloat16>(o), head_view<bfloat16>(v), nullptr, lse.data<float>(), problem, 1);
   };
-  matrix.width <= 64 ? of_width.operator()<64>() : of_width.operator()<128>();
+  problem.width <= 64 ? of_width.operator()<64>() : of_width.operator()<128>();
 }
 
-void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<bfloat16>& matrix, const Tensor& lse) {
+void value_backward(const Tensor& dv, const Tensor& d_o, const AttentionProblem<bfloat16>& problem, const Tensor& lse) {
   const auto of_width = [&]<int W>() {
-    const int splits = group_splits(matrix, Plan<W, Pass::value_gradient>::kRows, 4);
-    const Partials partials(matrix, splits, dv.device());
-    run<W, Pass::value_gradient>(heads<bfloat16>(dv), heads<bfloat16>(d_o), partials.data(), lse.data<float>(), matrix, splits);
+    const int splits = group_splits(problem, Plan<W, Pass::value_gradient>::kRows, 4);
+    const Partials partials(problem, splits, dv.device());
+    run<W, Pass::value_gradient>(head_view<bfloat16>(dv), head_view<bfloat16>(d_o), partials.data(), lse.data<float>(), problem,
+                                 splits);
     partials.add_up(dv, 1);
   };
-  matrix.width <= 64 ? of_width.operator()<64>() : of_width.operator()<128>();
+  problem.width <= 64 ? of_width.operator()<64>() : of_width.operator()<128>();
 }
 
 }  // namespace echo::kernels::cuda::attention::sm90

@@ -12,7 +12,7 @@ namespace echo::kernels::cuda::attention {
 
 // A (B, T, H, Dh) tensor with rows of stride 1.
 template <class T>
-struct Heads {
+struct HeadView {
   T* data;
   int64_t batch_stride, position_stride, head_stride;
 
@@ -21,15 +21,15 @@ struct Heads {
   }
 };
 template <class T>
-Heads<T> heads(const Tensor& tensor) {
+HeadView<T> head_view(const Tensor& tensor) {
   if (!tensor.defined()) return {nullptr, 0, 0, 0};
   return {tensor.data<T>(), tensor.stride(0), tensor.stride(1), tensor.stride(2)};
 }
 
 // The matrix of probabilities, as its queries and keys.
 template <class T>
-struct Matrix {
-  Heads<T> q, k;
+struct AttentionProblem {
+  HeadView<T> q, k;
   const int32_t* first_key;  // (B, T), or null
   int batches, positions, heads, key_heads, width;
   float scale;
@@ -44,10 +44,10 @@ struct Matrix {
   }
 };
 template <class T>
-Matrix<T> matrix(const Tensor& q, const Tensor& k, const Tensor& first_key, double scale) {
-  return {heads<T>(q),   heads<T>(k),   data_or_null<int32_t>(first_key),
-          int(q.dim(0)), int(q.dim(1)), int(q.dim(2)),
-          int(k.dim(2)), int(q.dim(3)), float(scale)};
+AttentionProblem<T> problem_of(const Tensor& q, const Tensor& k, const Tensor& first_key, double scale) {
+  return {head_view<T>(q), head_view<T>(k), data_or_null<int32_t>(first_key),
+          int(q.dim(0)),   int(q.dim(1)),   int(q.dim(2)),
+          int(k.dim(2)),   int(q.dim(3)),   float(scale)};
 }
 
 // The layers that use the matrix, as an argument of a kernel (of which there are at most 4 KiB).
@@ -56,15 +56,15 @@ template <class T>
 struct Uses {
   int count;
   struct {
-    Heads<T> d_o, v;
+    HeadView<T> d_o, v;
   } of[kMostUses];
 };
 template <class T>
 Uses<T> uses_of(std::span<const AttentionUse> uses) {
-  ECHO_CHECK(uses.size() <= size_t(kMostUses), "attention_backward: ", uses.size(), " layers share one matrix, at most ",
+  ECHO_CHECK(uses.size() <= size_t(kMostUses), "attention_backward: ", uses.size(), " layers share one problem, at most ",
              kMostUses, " can on a GPU");
   Uses<T> result = {};
-  for (const AttentionUse& use : uses) result.of[result.count++] = {heads<T>(use.d_o), heads<T>(use.v)};
+  for (const AttentionUse& use : uses) result.of[result.count++] = {head_view<T>(use.d_o), head_view<T>(use.v)};
   return result;
 }
 
@@ -94,44 +94,44 @@ inline bool has_aligned_rows(const Tensor& tensor) {
 namespace plain {
 // Arguments as in kernels/attention/attention.h. `lse` is written, or read when the matrix is shared.
 template <class T>
-void forward(const Tensor& o, const Tensor& lse, const Matrix<T>& matrix, const Tensor& v, bool shared);
+void forward(const Tensor& o, const Tensor& lse, const AttentionProblem<T>& problem, const Tensor& v, bool shared);
 template <class T>
-void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<T>& matrix, const Tensor& lse);
+void value_backward(const Tensor& dv, const Tensor& d_o, const AttentionProblem<T>& problem, const Tensor& lse);
 template <class T>
-void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses, const Matrix<T>& matrix,
-              const Tensor& lse, const Tensor& delta);
+void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
+              const AttentionProblem<T>& problem, const Tensor& lse, const Tensor& delta);
 }  // namespace plain
 
 namespace sm80 {
 // As above; `takes` says whether these tensors will do.
 template <class... Tensors>
-bool takes(const Matrix<bfloat16>& matrix, const Tensors&... tensors) {
-  return matrix.width % 8 == 0 && matrix.width <= 128 && matrix.scale > 0 && (has_aligned_rows(tensors) && ...);
+bool takes(const AttentionProblem<bfloat16>& problem, const Tensors&... tensors) {
+  return problem.width % 8 == 0 && problem.width <= 128 && problem.scale > 0 && (has_aligned_rows(tensors) && ...);
 }
-void forward(const Tensor& o, const Tensor& lse, const Matrix<bfloat16>& matrix, const Tensor& v, bool shared);
-void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<bfloat16>& matrix, const Tensor& lse);
+void forward(const Tensor& o, const Tensor& lse, const AttentionProblem<bfloat16>& problem, const Tensor& v, bool shared);
+void value_backward(const Tensor& dv, const Tensor& d_o, const AttentionProblem<bfloat16>& problem, const Tensor& lse);
 // Whether a block of backward() has enough shared memory on this device.
-bool has_room(const Matrix<bfloat16>& matrix, int uses);
+bool has_room(const AttentionProblem<bfloat16>& problem, int uses);
 void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
-              const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& delta);
+              const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta);
 // The same with fewer products by blocks that own whole heads, of up to 64 columns: whether they have enough shared memory, and
 // whether there are enough of them to be quicker.
-bool takes_whole_heads(const Matrix<bfloat16>& matrix, int uses);
-bool whole_heads_are_quicker(const Matrix<bfloat16>& matrix, int uses);
+bool takes_whole_heads(const AttentionProblem<bfloat16>& problem, int uses);
+bool whole_heads_are_quicker(const AttentionProblem<bfloat16>& problem, int uses);
 void whole_heads_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
-                          const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& delta);
+                          const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta);
 }  // namespace sm80
 
 namespace sm90 {
 // Whether this GPU has Hopper's instructions (compute capability 9.0), and the environment's ECHOATT_WGMMA is not 0.
 bool is_available();
 // As above, of what sm80 takes.
-void forward(const Tensor& o, const Tensor& lse, const Matrix<bfloat16>& matrix, const Tensor& v, bool shared);
-void value_backward(const Tensor& dv, const Tensor& d_o, const Matrix<bfloat16>& matrix, const Tensor& lse);
+void forward(const Tensor& o, const Tensor& lse, const AttentionProblem<bfloat16>& problem, const Tensor& v, bool shared);
+void value_backward(const Tensor& dv, const Tensor& d_o, const AttentionProblem<bfloat16>& problem, const Tensor& lse);
 // Whether a block of backward() has enough shared memory for so many layers.
-bool has_room(const Matrix<bfloat16>& matrix, int layers);
+bool has_room(const AttentionProblem<bfloat16>& problem, int layers);
 void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
-              const Matrix<bfloat16>& matrix, const Tensor& lse, const Tensor& delta);
+              const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta);
 }  // namespace sm90
 
 }  // namespace echo::kernels::cuda::attention

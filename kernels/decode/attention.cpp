@@ -101,7 +101,7 @@ template <class T, bool kLeader>
 void decode(Tensor& o, const Tensor& probabilities, const Tensor* q, const Tensor* k_cache, const Tensor& v_cache,
             const Tensor& lengths, double scale) {
   using A = accumulator<T>;
-  const Heads<T> values(v_cache), keys(kLeader ? *k_cache : v_cache);
+  const HeadRows<T> values(v_cache), keys(kLeader ? *k_cache : v_cache);
   const int64_t heads = o.dim(1), width = o.dim(2), capacity = v_cache.dim(1), key_heads = v_cache.dim(2),
                 group = heads / key_heads;
   const ThreadBuffers<A> buffers(width);

@@ -10,7 +10,7 @@ namespace {
 using small::kTileColumns;
 
 // A block has 8 columns from the first half of a head, and those of the second half that they are turned with.
-struct Heads {
+struct HeadEpilogue {
   static constexpr bool kPairs = true;
   using Held = NewPosition<bfloat16>::Place;
   NewPosition<bfloat16> to;
@@ -86,7 +86,7 @@ bool project_heads(Tensor& projected, Tensor& k_cache, Tensor& v_cache, const No
                    const RopeTable& table, const Tensor& lengths) {
   if (!fits(x, weight) || !has_whole_tiles(k_cache)) return false;
   const int64_t width = k_cache.dim(3), key_heads = k_cache.dim(2), heads = projected.dim(1) / width - 2 * key_heads;
-  Heads epilogue;
+  HeadEpilogue epilogue;
   epilogue.to = {projected.data<bfloat16>(),
                  k_cache.data<bfloat16>(),
                  v_cache.data<bfloat16>(),
@@ -107,7 +107,7 @@ bool project_heads(Tensor& projected, Tensor& k_cache, Tensor& v_cache, const No
 
 bool project_values(Tensor& v_cache, const NormedRows& x, const Tensor& weight, const Tensor& lengths) {
   if (!fits(x, weight) || !has_whole_tiles(v_cache)) return false;
-  Heads epilogue = {};
+  HeadEpilogue epilogue = {};
   epilogue.to.v_cache = v_cache.data<bfloat16>();
   epilogue.to.lengths = lengths.data<int32_t>();
   epilogue.to.v_strides = head_strides(v_cache);

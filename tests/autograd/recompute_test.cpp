@@ -15,7 +15,7 @@ namespace {
 using Variables = std::vector<Variable>;
 
 constexpr int64_t kTokens = 24, kWidth = 32;
-const AttentionHeads kHeads{4, 2, 8};
+const HeadCounts kHeads{4, 2, 8};
 
 kernels::RopeTable rope_table(DType activations) {
   std::vector<double> cosine, sine;

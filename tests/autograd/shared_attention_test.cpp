@@ -14,7 +14,7 @@ constexpr double kTolerance = 1e-7;  // see gradient_check.h
 constexpr int64_t kBatch = 2, kTokens = 5, kHeadDim = 4;
 
 struct BlockCase {
-  AttentionHeads heads;
+  HeadCounts heads;
   int64_t layers;  // the leader and its followers
   bool documents;  // attention stops at document borders
   bool detach = false;
@@ -61,8 +61,7 @@ DifferentiableFunction function_of(const BlockCase& block) {
 }
 
 TEST(SharedAttentionTest, GradientsOfBlocksOfOneToFiveLayersMatchFiniteDifferences) {
-  for (const AttentionHeads& heads :
-       {AttentionHeads{2, 2, kHeadDim}, AttentionHeads{4, 2, kHeadDim}, AttentionHeads{8, 1, kHeadDim}})
+  for (const HeadCounts& heads : {HeadCounts{2, 2, kHeadDim}, HeadCounts{4, 2, kHeadDim}, HeadCounts{8, 1, kHeadDim}})
     for (int64_t layers = 1; layers <= 5; ++layers)
       for (const bool documents : {false, true}) {
         SCOPED_TRACE(concat(heads.heads, ":", heads.kv_heads, " heads, ", layers, " layers, documents ", documents));
@@ -91,7 +90,7 @@ TEST(SharedAttentionTest, DetachedFollowersSeeAConstantMatrix) {
 }
 
 TEST(SharedAttentionTest, ALeaderWhoseOwnOutputIsUnusedStillGetsItsFollowersGradient) {
-  const AttentionHeads heads{4, 2, kHeadDim};
+  const HeadCounts heads{4, 2, kHeadDim};
   const auto function = [&](const Inputs& x) {
     const AttentionBlock block = leader_attention(x[0], heads, rope_table());
     const Variable first = follower_attention(x[1], block), second = follower_attention(tanh(x[1]), block);
@@ -115,7 +114,7 @@ TEST(SharedAttentionTest, AFollowerOutsideTheLossContributesNothing) {
 }
 
 TEST(SharedAttentionTest, FollowersOfAFrozenLeaderLeaveNothingBehind) {
-  const AttentionHeads heads{4, 2, kHeadDim};
+  const HeadCounts heads{4, 2, kHeadDim};
   const AttentionBlock block =
       leader_attention(Variable(random_tensor({kBatch, kTokens, 8 * kHeadDim}, DType::f64, 1)), heads, rope_table());
   expect_gradients_match([&](const Inputs& x) { return follower_attention(x[0], block); },
@@ -144,7 +143,7 @@ TEST(SharedAttentionTest, WhatDoesNotFitIsRefused) {
     const std::string text = error_message(ExitCode::internal, body);
     EXPECT_NE(text.find(part), std::string::npos) << text;
   };
-  const AttentionHeads heads{4, 2, kHeadDim};
+  const HeadCounts heads{4, 2, kHeadDim};
   const auto qkv = [](const Shape& shape, DType dtype = DType::f64) { return Variable(Tensor::zeros(shape, dtype)); };
   has("qkv is (2, 5, 30), expected (B, T, 32)", [&] { leader_attention(qkv({2, 5, 30}), heads, rope_table()); });
   has("qkv is (10, 32)", [&] { leader_attention(qkv({10, 32}), heads, rope_table()); });
