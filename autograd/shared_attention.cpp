@@ -50,12 +50,12 @@ AttentionBlock leader_attention(const Variable& qkv, const HeadCounts& heads, co
     const auto [H, Hkv, Dh] = heads;
     const Tensor d_o = gradients[0].defined() ? as_heads(gradients[0], H, Dh) : Tensor::zeros_like(o);
     add_delta(*shared, d_o, o);
-    std::vector<kernels::AttentionUse> uses = {{d_o, v}};
-    for (kernels::AttentionUse& use : shared->uses) uses.push_back(std::move(use));
-    shared->uses.clear();
+    std::vector<kernels::SharingLayer> layers = {{d_o, v}};
+    for (kernels::SharingLayer& layer : shared->layers) layers.push_back(std::move(layer));
+    shared->layers.clear();
     Tensor d_qkv = Tensor::empty({o.dim(0), o.dim(1), H + 2 * Hkv, Dh}, o.dtype(), o.device());
     Tensor dq = d_qkv.narrow(2, 0, H), dk = d_qkv.narrow(2, H, Hkv), dv = d_qkv.narrow(2, H + Hkv, Hkv);
-    kernels::attention_backward(dq, dk, dv, uses, shared->q, shared->k, shared->lse, shared->delta, shared->first_key,
+    kernels::attention_backward(dq, dk, dv, layers, shared->q, shared->k, shared->lse, shared->delta, shared->first_key,
                                 shared->scale);
     Tensor d_rotated = d_qkv.narrow(2, 0, H + Hkv);
     kernels::rope(d_rotated, d_rotated, table, 0, RopeDirection::backward);
@@ -83,7 +83,7 @@ Variable follower_attention(const Variable& v, const AttentionBlock& block) {
         kernels::attention_value_backward(dv, d_o, shared->q, shared->k, shared->lse, shared->first_key, shared->scale);
         if (for_leader) {
           add_delta(*shared, d_o, o);
-          shared->uses.push_back({d_o, values});
+          shared->layers.push_back({d_o, values});
         }
         return {dv.reshape({dv.dim(0), dv.dim(1), dv.dim(2) * dv.dim(3)}), Tensor()};
       });

@@ -28,7 +28,7 @@ struct SharedProbabilities {
   bool detach = false;  // followers leave no gradient for q and k
 
   Tensor delta;                             // (B, H, T); backward: sum over layers of rowsum(dO * O)
-  std::vector<kernels::AttentionUse> uses;  // backward: dO and V of each follower
+  std::vector<kernels::SharingLayer> uses;  // backward: dO and V of each follower
 };
 
 // A leader's output with what its followers need. Followers name the output as an input: their backward functions then run

@@ -97,21 +97,21 @@ void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, co
   ECHO_DISPATCH_DEVICE(q, attention_value_backward, dv, d_o, q, k, lse, first_key, scale);
 }
 
-void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::span<const AttentionUse> uses, const Tensor& q,
+void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_leader, std::span<const SharingLayer> layers, const Tensor& q,
                         const Tensor& k, const Tensor& lse, const Tensor& delta, const Tensor& first_key, double scale) {
   const Checks checks("attention_backward", q, k);
   checks.like_queries("dq", dq);
   checks.like_keys("dk", dk);
-  if (dv_of_first_use.defined()) checks.like_keys("dv_of_first_use", dv_of_first_use);
-  ECHO_CHECK(!uses.empty(), "attention_backward: no layer uses the matrix");
-  for (const AttentionUse& use : uses) {
-    checks.like_queries("d_o", use.d_o);
-    checks.like_keys("v", use.v);
+  if (dv_of_leader.defined()) checks.like_keys("dv_of_leader", dv_of_leader);
+  ECHO_CHECK(!layers.empty(), "attention_backward: no layer layers the matrix");
+  for (const SharingLayer& layer : layers) {
+    checks.like_queries("d_o", layer.d_o);
+    checks.like_keys("v", layer.v);
   }
   checks.statistics("lse", lse);
   checks.statistics("delta", delta);
   checks.first_key(first_key);
-  ECHO_DISPATCH_DEVICE(q, attention_backward, dq, dk, dv_of_first_use, uses, q, k, lse, delta, first_key, scale);
+  ECHO_DISPATCH_DEVICE(q, attention_backward, dq, dk, dv_of_leader, layers, q, k, lse, delta, first_key, scale);
 }
 
 namespace cpu {

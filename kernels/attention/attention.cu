@@ -90,22 +90,22 @@ void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, co
   });
 }
 
-void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::span<const AttentionUse> uses, const Tensor& q,
+void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_leader, std::span<const SharingLayer> layers, const Tensor& q,
                         const Tensor& k, const Tensor& lse, const Tensor& delta, const Tensor& first_key, double scale,
                         bool whole_heads) {
   dispatch_gpu_float("attention_backward", q.dtype(), [&]<class T>() {
     const AttentionProblem<T> problem = problem_of<T>(q, k, first_key, scale);
     if constexpr (std::is_same_v<T, bfloat16>) {
-      const int count = int(uses.size());
-      bool taken = sm80::takes(problem, dq, dk, dv_of_first_use, q, k) && sm80::has_room(problem, count);
-      for (const AttentionUse& use : uses) taken = taken && sm80::takes(problem, use.d_o, use.v);
+      const int count = int(layers.size());
+      bool taken = sm80::takes(problem, dq, dk, dv_of_leader, q, k) && sm80::has_room(problem, count);
+      for (const SharingLayer& layer : layers) taken = taken && sm80::takes(problem, layer.d_o, layer.v);
       if (taken && sm90::is_available() && sm90::has_room(problem, count))
-        return sm90::backward(dq, dk, dv_of_first_use, uses, problem, lse, delta);
+        return sm90::backward(dq, dk, dv_of_leader, layers, problem, lse, delta);
       if (taken && sm80::takes_whole_heads(problem, count) && (whole_heads || sm80::whole_heads_are_quicker(problem, count)))
-        return sm80::whole_heads_backward(dq, dk, dv_of_first_use, uses, problem, lse, delta);
-      if (taken) return sm80::backward(dq, dk, dv_of_first_use, uses, problem, lse, delta);
+        return sm80::whole_heads_backward(dq, dk, dv_of_leader, layers, problem, lse, delta);
+      if (taken) return sm80::backward(dq, dk, dv_of_leader, layers, problem, lse, delta);
     }
-    plain::backward(dq, dk, dv_of_first_use, uses, problem, lse, delta);
+    plain::backward(dq, dk, dv_of_leader, layers, problem, lse, delta);
   });
 }
 

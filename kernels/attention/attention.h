@@ -35,16 +35,16 @@ void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, co
                               const Tensor& first_key, double scale);
 
 // What one layer of a block contributes to the gradient of the shared matrix: the gradient of its output, and its values.
-struct AttentionUse {
+struct SharingLayer {
   Tensor d_o, v;
 };
 
-// The leader's backward step, once per block. With one entry of `uses` per layer (the leader's own first) and delta the sum
+// The leader's backward step, once per block. With one entry of `layers` per layer (the leader's own first) and delta the sum
 // of attention_delta over the same layers:
-//   dP = sum_j d_o_j v_j^T,  dS = P * (dP - delta),  dq = scale dS k,  dk = scale dS^T q,  dv_of_first_use = P^T d_o_0
-// Overwrites; dv_of_first_use may be undefined. A block of k layers needs 5k + 2 products of tiles, forward and backward
+//   dP = sum_j d_o_j v_j^T,  dS = P * (dP - delta),  dq = scale dS k,  dk = scale dS^T q,  dv_of_leader = P^T d_o_0
+// Overwrites; dv_of_leader may be undefined. A block of k layers needs 5k + 2 products of tiles, forward and backward
 // together; on GPUs before Hopper that holds where whole heads fill one, else the backward step computes k + 1 of them twice.
-void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::span<const AttentionUse> uses, const Tensor& q,
+void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_leader, std::span<const SharingLayer> layers, const Tensor& q,
                         const Tensor& k, const Tensor& lse, const Tensor& delta, const Tensor& first_key, double scale);
 
 namespace cpu {
@@ -57,7 +57,7 @@ void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const
 void attention_delta(Tensor& delta, const Tensor& d_o, const Tensor& o);
 void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, const Tensor& k, const Tensor& lse,
                               const Tensor& first_key, double scale);
-void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::span<const AttentionUse> uses, const Tensor& q,
+void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_leader, std::span<const SharingLayer> layers, const Tensor& q,
                         const Tensor& k, const Tensor& lse, const Tensor& delta, const Tensor& first_key, double scale);
 
 }  // namespace cpu
@@ -73,7 +73,7 @@ void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, co
                               const Tensor& first_key, double scale);
 // `whole_heads`, where Hopper's kernels are not used: by blocks that own whole heads
 // (kernels/attention/sm80_backward_whole_heads.cu) wherever these can do it, not only where they are quicker.
-void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::span<const AttentionUse> uses, const Tensor& q,
+void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_leader, std::span<const SharingLayer> layers, const Tensor& q,
                         const Tensor& k, const Tensor& lse, const Tensor& delta, const Tensor& first_key, double scale,
                         bool whole_heads = false);
 

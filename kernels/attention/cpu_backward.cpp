@@ -17,7 +17,7 @@ struct BackwardArguments {
   HeadRows<T> q, k;
   const A* lse;
   const A* delta;  // kScores
-  std::span<const AttentionUse> uses;
+  std::span<const SharingLayer> layers;
   FirstKeys first_keys;
   int64_t batches, positions, heads, key_heads, head_width;
   A scale;
@@ -26,7 +26,7 @@ struct BackwardArguments {
   int64_t group() const { return heads / key_heads; }
   int64_t width() const { return vector_width<A>(head_width); }      // of rows that are added to as vectors
   int64_t depth() const { return round_up(head_width, kRowBlock); }  // of rows that are spread over lanes
-  int64_t outputs_width() const { return depth() * int64_t(uses.size()); }
+  int64_t outputs_width() const { return depth() * int64_t(layers.size()); }
   int64_t padded_positions() const { return round_up(positions, kTile); }
 };
 
@@ -139,8 +139,8 @@ void backward_head(const BackwardArguments<T>& arguments, const BackwardBuffers<
   const int64_t positions = arguments.positions, padded = arguments.padded_positions(), depth = arguments.depth();
   const HeadRows<T>& q = arguments.q;
   pack_rows(buffers.queries, depth, q.row(batch, 0, head), q.position_stride, positions, padded, arguments.head_width, depth);
-  for (size_t j = 0; j < arguments.uses.size(); ++j) {
-    const HeadRows<T> d_o(arguments.uses[j].d_o);
+  for (size_t j = 0; j < arguments.layers.size(); ++j) {
+    const HeadRows<T> d_o(arguments.layers[j].d_o);
     pack_rows(buffers.d_outputs + int64_t(j) * depth, arguments.outputs_width(), d_o.row(batch, 0, head), d_o.position_stride,
               positions, padded, arguments.head_width, depth);
   }
@@ -185,8 +185,8 @@ void backward(Tensor& dq_tensor, Tensor& dk_tensor, Tensor& dv_tensor, const Bac
       pack_transposed(buffers.keys_transposed + key_tile * width, buffers.rows, width, keys, stride, valid, head_width,
                       arguments.scale * kLog2OfE<A>);
       if constexpr (kScores) pack_rows(buffers.keys + key_tile * width, width, keys, stride, valid, kTile, head_width, width);
-      for (size_t j = 0; kScores && j < arguments.uses.size(); ++j) {
-        const HeadRows<T> v(arguments.uses[j].v);
+      for (size_t j = 0; kScores && j < arguments.layers.size(); ++j) {
+        const HeadRows<T> v(arguments.layers[j].v);
         prefetch_rows(v.row(batch, key_tile, key_head), v.position_stride, valid,
                       std::min<int64_t>(2 * kTile, positions - key_tile), head_width);
         pack_transposed(buffers.values_transposed + key_tile * arguments.outputs_width() + int64_t(j) * depth * kTile,
@@ -217,12 +217,13 @@ void backward(Tensor& dq_tensor, Tensor& dk_tensor, Tensor& dv_tensor, const Bac
 }
 
 template <class T>
-BackwardArguments<T> backward_arguments(std::span<const AttentionUse> uses, const Tensor& q, const Tensor& k, const Tensor& lse,
-                                        const Tensor& delta, const Tensor& first_key, double scale, bool wants_dv) {
+BackwardArguments<T> backward_arguments(std::span<const SharingLayer> layers, const Tensor& q, const Tensor& k,
+                                        const Tensor& lse, const Tensor& delta, const Tensor& first_key, double scale,
+                                        bool wants_dv) {
   using A = accumulator<T>;
   return {HeadRows<T>(q), HeadRows<T>(k),
           lse.data<A>(),  delta.defined() ? delta.data<A>() : nullptr,
-          uses,           FirstKeys(first_key, q.dim(1)),
+          layers,         FirstKeys(first_key, q.dim(1)),
           q.dim(0),       q.dim(1),
           q.dim(2),       k.dim(2),
           q.dim(3),       A(scale),
@@ -233,17 +234,17 @@ BackwardArguments<T> backward_arguments(std::span<const AttentionUse> uses, cons
 
 void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, const Tensor& k, const Tensor& lse,
                               const Tensor& first_key, double scale) {
-  const AttentionUse use{d_o, Tensor()};
+  const SharingLayer layer{d_o, Tensor()};
   dispatch_float(q.dtype(), [&]<class T>() {
-    backward<false, T>(dv, dv, dv, backward_arguments<T>({&use, 1}, q, k, lse, Tensor(), first_key, scale, true));
+    backward<false, T>(dv, dv, dv, backward_arguments<T>({&layer, 1}, q, k, lse, Tensor(), first_key, scale, true));
   });
 }
 
-void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_first_use, std::span<const AttentionUse> uses, const Tensor& q,
+void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_leader, std::span<const SharingLayer> layers, const Tensor& q,
                         const Tensor& k, const Tensor& lse, const Tensor& delta, const Tensor& first_key, double scale) {
   dispatch_float(q.dtype(), [&]<class T>() {
-    backward<true, T>(dq, dk, dv_of_first_use,
-                      backward_arguments<T>(uses, q, k, lse, delta, first_key, scale, dv_of_first_use.defined()));
+    backward<true, T>(dq, dk, dv_of_leader,
+                      backward_arguments<T>(layers, q, k, lse, delta, first_key, scale, dv_of_leader.defined()));
   });
 }
 

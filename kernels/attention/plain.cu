@@ -182,10 +182,10 @@ __global__ void __launch_bounds__(kThreads, kBlocks<C>)
   store_rows<C>(o, block.batch, block.row, block.head, problem.positions, width, sums, factor);
 }
 
-// dv += P^T dO of the first use; with kScores also dk, and dP from all uses. dv.data may be null.
+// dv += P^T dO of the leader; with kScores also dk, and dP from all layers. dv.data may be null.
 template <class T, int C, bool kScores>
 __global__ void __launch_bounds__(kThreads, kBlocks<C>)
-    backward_of_keys(HeadView<T> dk, HeadView<T> dv, Uses<T> uses, AttentionProblem<T> problem, const float* lse,
+    backward_of_keys(HeadView<T> dk, HeadView<T> dv, SharingLayers<T> layers, AttentionProblem<T> problem, const float* lse,
                      const float* delta) {
   float* const keys = shared_memory<float>();
   float* const queries = keys + kTileWords<C>;
@@ -210,7 +210,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<C>)
       __syncthreads();
       load_tile<C>(queries, problem.q.row(batch, start, head), problem.q.position_stride, problem.positions - start, width);
       if constexpr (!kScores)
-        load_tile<C>(d_outputs, uses.of[0].d_o.row(batch, start, head), uses.of[0].d_o.position_stride,
+        load_tile<C>(d_outputs, layers.of[0].d_o.row(batch, start, head), layers.of[0].d_o.position_stride,
                      problem.positions - start, width);
       __syncthreads();
       float p[kRows] = {};
@@ -225,8 +225,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks<C>)
       if constexpr (kScores) {
         // The first use comes last: its d_o is still there for dv.
         float ds[kRows] = {};
-        for (int use = uses.count - 1; use >= 0; --use) {
-          const auto& of = uses.of[use];
+        for (int layer = layers.count - 1; layer >= 0; --layer) {
+          const auto& of = layers.of[layer];
           __syncthreads();
           load_tile<C>(d_outputs, problem.d_o.row(batch, start, head), problem.d_o.position_stride, problem.positions - start,
                        width);
@@ -250,7 +250,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks<C>)
 
 template <class T, int C>
 __global__ void __launch_bounds__(kThreads, kBlocks<C>)
-    backward_of_queries(HeadView<T> dq, Uses<T> uses, AttentionProblem<T> problem, const float* lse, const float* delta) {
+    backward_of_queries(HeadView<T> dq, SharingLayers<T> layers, AttentionProblem<T> problem, const float* lse,
+                        const float* delta) {
   float* const queries = shared_memory<float>();
   float* const keys = queries + kTileWords<C>;
   float* const d_outputs = keys + kTileWords<C>;
@@ -280,8 +281,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks<C>)
     __syncthreads();
     float p[kRows] = {}, ds[kRows] = {};
     add_products<C>(p, queries + own, keys + lane * kStride<C>, width);
-    for (int use = 0; use < uses.count; ++use) {
-      const auto& of = uses.of[use];
+    for (int layer = 0; layer < layers.count; ++layer) {
+      const auto& of = layers.of[layer];
       __syncthreads();
       load_tile<C>(d_outputs, problem.d_o.row(block.batch, block.start, block.head), problem.d_o.position_stride,
                    problem.positions - block.start, width);
@@ -333,22 +334,22 @@ void forward(const Tensor& o, const Tensor& lse, const AttentionProblem<T>& prob
 
 template <class T>
 void value_backward(const Tensor& dv, const Tensor& d_o, const AttentionProblem<T>& problem, const Tensor& lse) {
-  const AttentionUse use{d_o, Tensor()};
+  const SharingLayer layer{d_o, Tensor()};
   dispatch_width(problem.width, 3, [&]<int C>() {
     launch(backward_of_keys<T, C, false>, grid(problem, problem.key_heads), kBlock, shared_bytes<C>(3), stream(),
-           head_view<T>(Tensor()), head_view<T>(dv), uses_of<T>({&use, 1}), problem, lse.data<float>(),
+           head_view<T>(Tensor()), head_view<T>(dv), layers_of<T>({&layer, 1}), problem, lse.data<float>(),
            static_cast<const float*>(nullptr));
   });
 }
 
 template <class T>
-void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
+void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const SharingLayer> layers,
               const AttentionProblem<T>& problem, const Tensor& lse, const Tensor& delta) {
   dispatch_width(problem.width, 4, [&]<int C>() {
     launch(backward_of_keys<T, C, true>, grid(problem, problem.key_heads), kBlock, shared_bytes<C>(4), stream(),
-           head_view<T>(dk), head_view<T>(dv), uses_of<T>(uses), problem, lse.data<float>(), delta.data<float>());
+           head_view<T>(dk), head_view<T>(dv), layers_of<T>(layers), problem, lse.data<float>(), delta.data<float>());
     launch(backward_of_queries<T, C>, grid(problem, problem.heads), kBlock, shared_bytes<C>(4), stream(), head_view<T>(dq),
-           uses_of<T>(uses), problem, lse.data<float>(), delta.data<float>());
+           layers_of<T>(layers), problem, lse.data<float>(), delta.data<float>());
   });
 }
 
@@ -356,9 +357,9 @@ template void forward(const Tensor&, const Tensor&, const AttentionProblem<float
 template void forward(const Tensor&, const Tensor&, const AttentionProblem<bfloat16>&, const Tensor&, bool);
 template void value_backward(const Tensor&, const Tensor&, const AttentionProblem<float>&, const Tensor&);
 template void value_backward(const Tensor&, const Tensor&, const AttentionProblem<bfloat16>&, const Tensor&);
-template void backward(const Tensor&, const Tensor&, const Tensor&, std::span<const AttentionUse>,
+template void backward(const Tensor&, const Tensor&, const Tensor&, std::span<const SharingLayer>,
                        const AttentionProblem<float>&, const Tensor&, const Tensor&);
-template void backward(const Tensor&, const Tensor&, const Tensor&, std::span<const AttentionUse>,
+template void backward(const Tensor&, const Tensor&, const Tensor&, std::span<const SharingLayer>,
                        const AttentionProblem<bfloat16>&, const Tensor&, const Tensor&);
 
 }  // namespace echo::kernels::cuda::attention::plain

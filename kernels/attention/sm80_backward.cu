@@ -11,8 +11,8 @@
 // shared memory as far as it goes; the rest comes again with each tile. One barrier per use and tile: while one is computed
 // with, the next arrives.
 // Shared memory: R = 256 W bytes of rows and R for each use that stays, 8 W N of columns (two stages each of K or Q and V or
-// dO), 16 N of row statistics for keys; 2 R more where uses come again. Bytes from global memory per block: its rows once, for
-// each tile N rows of K or Q and of each use.
+// dO), 16 N of row statistics for keys; 2 R more where layers come again. Bytes from global memory per block: its rows once,
+// for each tile N rows of K or Q and of each use.
 #include "kernels/attention/sm80.cuh"
 
 namespace echo::kernels::cuda::attention::sm80 {
@@ -22,23 +22,24 @@ template <int W, int N>
 struct Layout {
   static constexpr int kRows = tile_bytes<W>(kBlockRows), kColumns = tile_bytes<W>(N);
   static constexpr int kStatistics = 4 * N * int(sizeof(float));  // two stages of lse and delta
-  static constexpr int kColumnsAt = kRows, kUsesAt = kColumnsAt + 2 * kColumns, kStatisticsAt = kUsesAt + 2 * kColumns;
+  static constexpr int kColumnsAt = kRows, kLayersAt = kColumnsAt + 2 * kColumns, kStatisticsAt = kLayersAt + 2 * kColumns;
   static constexpr int kResidentAt = kStatisticsAt + kStatistics;
 
-  static size_t bytes(int uses, int resident) {
-    return size_t(kResidentAt) + size_t(kRows) * size_t(resident < uses ? resident + 2 : uses);
+  static size_t bytes(int layers, int resident) {
+    return size_t(kResidentAt) + size_t(kRows) * size_t(resident < layers ? resident + 2 : layers);
   }
-  static int resident(int uses) {
+  static int resident(int layers) {
     const int64_t available = echo::cuda::properties().shared_bytes_per_block;
-    if (int64_t(bytes(uses, uses)) <= available) return uses;
+    if (int64_t(bytes(layers, layers)) <= available) return layers;
     return int((available - kResidentAt) / kRows) - 2;
   }
 };
 
 template <Side kSide, int W, int N, bool kValues>
 __global__ void __launch_bounds__(kThreads, 2)
-    score_rows(HeadView<bfloat16> gradient, HeadView<bfloat16> dv, float* partial, float* partial_dv, Uses<bfloat16> uses,
-               AttentionProblem<bfloat16> problem, const float* lse, const float* delta, int resident) {
+    score_rows(HeadView<bfloat16> gradient, HeadView<bfloat16> dv, float* partial, float* partial_dv,
+               SharingLayers<bfloat16> layers, AttentionProblem<bfloat16> problem, const float* lse, const float* delta,
+               int resident) {
   using Place = Layout<W, N>;
   constexpr bool kOfKeys = kSide == Side::keys;
   static_assert(kOfKeys || !kValues);
@@ -56,8 +57,8 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int first_head = kOfKeys ? keys.first_head : own_head, end_head = kOfKeys ? keys.end_head : own_head + 1;
   const int key_head = kOfKeys ? keys.key_head : own_key_head;
 
-  const auto copy_rows = [&](int use, unsigned char* to) {
-    const HeadView<bfloat16>& from = kOfKeys ? uses.of[use].v : uses.of[use].d_o;
+  const auto copy_rows = [&](int layer, unsigned char* to) {
+    const HeadView<bfloat16>& from = kOfKeys ? layers.of[layer].v : layers.of[layer].d_o;
     copy_tile<W, kBlockRows>(to, from.row(batch, block_row, kOfKeys ? key_head : own_head), from.position_stride,
                              positions - block_row, problem.width);
   };
@@ -66,11 +67,12 @@ __global__ void __launch_bounds__(kThreads, 2)
                     problem.width);
   };
   // What the step of `use` at a tile needs; its rows only where they do not stay.
-  const auto copy_step = [&](int head, int start, int use, int tile_stage, int stage) {
-    if (use == uses.count - 1)
+  const auto copy_step = [&](int head, int start, int layer, int tile_stage, int stage) {
+    if (layer == layers.count - 1)
       copy_columns(kOfKeys ? problem.q : problem.k, head, start, rows + Place::kColumnsAt + tile_stage * Place::kColumns);
-    copy_columns(kOfKeys ? uses.of[use].d_o : uses.of[use].v, head, start, rows + Place::kUsesAt + stage * Place::kColumns);
-    if (use >= resident) copy_rows(use, rows + Place::kResidentAt + (resident + stage) * Place::kRows);
+    copy_columns(kOfKeys ? layers.of[layer].d_o : layers.of[layer].v, head, start,
+                 rows + Place::kLayersAt + stage * Place::kColumns);
+    if (layer >= resident) copy_rows(layer, rows + Place::kResidentAt + (resident + stage) * Place::kRows);
   };
   struct Statistics {
     float offset, negative_sum;
@@ -101,9 +103,9 @@ __global__ void __launch_bounds__(kThreads, 2)
   const HeadView<bfloat16>& row_heads = kOfKeys ? problem.k : problem.q;
   copy_tile<W, kBlockRows>(rows, row_heads.row(batch, block_row, kOfKeys ? key_head : own_head), row_heads.position_stride,
                            positions - block_row, problem.width);
-  for (int use = 0; use < resident; ++use) copy_rows(use, rows + Place::kResidentAt + use * Place::kRows);
+  for (int layer = 0; layer < resident; ++layer) copy_rows(layer, rows + Place::kResidentAt + layer * Place::kRows);
   if (head < end_head) {
-    copy_step(head, start, uses.count - 1, tile_stage, stage);
+    copy_step(head, start, layers.count - 1, tile_stage, stage);
     if (kOfKeys && threadIdx.x < N) keep_statistics(tile_stage, statistics_of(head, start + int(threadIdx.x)));
   }
   commit_copies();
@@ -118,18 +120,18 @@ __global__ void __launch_bounds__(kThreads, 2)
     Statistics next_statistics = {};
     float scores[2][N / 8][4], products[2][N / 8][4];
 #pragma unroll 1
-    for (int use = uses.count - 1; use >= 0; --use) {
+    for (int layer = layers.count - 1; layer >= 0; --layer) {
       wait_copies<0>();
       __syncthreads();  // this step's tiles are there, and no warp reads the last step's
-      if (use > 0) {
-        copy_step(head, start, use - 1, tile_stage, stage ^ 1);
+      if (layer > 0) {
+        copy_step(head, start, layer - 1, tile_stage, stage ^ 1);
       } else if (next_head < end_head) {
-        copy_step(next_head, next_start, uses.count - 1, tile_stage ^ 1, stage ^ 1);
+        copy_step(next_head, next_start, layers.count - 1, tile_stage ^ 1, stage ^ 1);
         if (kOfKeys && threadIdx.x < N) next_statistics = statistics_of(next_head, next_start + int(threadIdx.x));
       }
       commit_copies();
       if (active) {
-        if (use == uses.count - 1) {
+        if (layer == layers.count - 1) {
           if constexpr (kOfKeys) {
             start_from_columns<N>(scores, of_columns + 2 * N * tile_stage);
             start_from_columns<N>(products, of_columns + 2 * N * tile_stage + N);
@@ -142,10 +144,10 @@ __global__ void __launch_bounds__(kThreads, 2)
           to_probabilities<N>(scores, scale_log2);
         }
         const unsigned char* const use_rows =
-            rows + Place::kResidentAt + (use < resident ? use : resident + stage) * Place::kRows;
-        const unsigned char* const use_columns = rows + Place::kUsesAt + stage * Place::kColumns;
+            rows + Place::kResidentAt + (layer < resident ? layer : resident + stage) * Place::kRows;
+        const unsigned char* const use_columns = rows + Place::kLayersAt + stage * Place::kColumns;
         add_products<W, N>(products, use_rows + own, use_columns);
-        if (use == 0) {
+        if (layer == 0) {
           if constexpr (kValues) add_weighted<W, N>(values, scores, use_columns);
 #pragma unroll
           for (int m = 0; m < 2; ++m) {
@@ -183,14 +185,14 @@ template <int W>
 constexpr int kKeyTile = W == 64 ? 64 : 32;
 
 template <int W>
-void backward_of_width(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
+void backward_of_width(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const SharingLayer> layers,
                        const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta) {
   constexpr int kQueries = kQueryTile, kKeys = kKeyTile<W>;
   constexpr bool kCanAddValues = W == 64;
-  const int count = int(uses.size()), splits = group_splits(problem, kBlockRows, 2);
+  const int count = int(layers.size()), splits = group_splits(problem, kBlockRows, 2);
   const bool adds_values = kCanAddValues && dv.defined();
   const Partials dk_partials(problem, splits, dk.device()), dv_partials(problem, adds_values ? splits : 1, dk.device());
-  const Uses<bfloat16> of_layers = uses_of<bfloat16>(uses);
+  const SharingLayers<bfloat16> of_layers = layers_of<bfloat16>(layers);
   const int resident_keys = Layout<W, kQueries>::resident(count), resident_queries = Layout<W, kKeys>::resident(count);
   launch(adds_values ? score_rows<Side::keys, W, kQueries, kCanAddValues> : score_rows<Side::keys, W, kQueries, false>,
          key_grid(problem, splits), kThreads, Layout<W, kQueries>::bytes(count, resident_keys), stream(),
@@ -200,7 +202,7 @@ void backward_of_width(const Tensor& dq, const Tensor& dk, const Tensor& dv, std
   if (adds_values)
     dv_partials.add_up(dv, 1);
   else if (dv.defined())
-    value_backward(dv, uses[0].d_o, problem, lse);
+    value_backward(dv, layers[0].d_o, problem, lse);
   launch(score_rows<Side::queries, W, kKeys, false>,
          dim3(unsigned(problem.heads), unsigned(problem.batches), blocks_for(problem.positions, kBlockRows)), kThreads,
          Layout<W, kKeys>::bytes(count, resident_queries), stream(), head_view<bfloat16>(dq), HeadView<bfloat16>{},
@@ -210,15 +212,16 @@ void backward_of_width(const Tensor& dq, const Tensor& dk, const Tensor& dv, std
 
 }  // namespace
 
-bool has_room(const AttentionProblem<bfloat16>& problem, int uses) {
-  if (problem.width <= 64) return Layout<64, kQueryTile>::resident(uses) >= 0 && Layout<64, kKeyTile<64>>::resident(uses) >= 0;
-  return Layout<128, kQueryTile>::resident(uses) >= 0 && Layout<128, kKeyTile<128>>::resident(uses) >= 0;
+bool has_room(const AttentionProblem<bfloat16>& problem, int layers) {
+  if (problem.width <= 64)
+    return Layout<64, kQueryTile>::resident(layers) >= 0 && Layout<64, kKeyTile<64>>::resident(layers) >= 0;
+  return Layout<128, kQueryTile>::resident(layers) >= 0 && Layout<128, kKeyTile<128>>::resident(layers) >= 0;
 }
 
-void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
+void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const SharingLayer> layers,
               const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta) {
-  if (problem.width <= 64) return backward_of_width<64>(dq, dk, dv, uses, problem, lse, delta);
-  backward_of_width<128>(dq, dk, dv, uses, problem, lse, delta);
+  if (problem.width <= 64) return backward_of_width<64>(dq, dk, dv, layers, problem, lse, delta);
+  backward_of_width<128>(dq, dk, dv, layers, problem, lse, delta);
 }
 
 }  // namespace echo::kernels::cuda::attention::sm80

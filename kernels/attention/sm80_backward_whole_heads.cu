@@ -34,8 +34,8 @@ struct HeadLayout {
   static constexpr int kKeysAt = 0, kQueriesAt = kKeyTile, kScoresAt = kQueriesAt + 2 * kQueryTile;
   static constexpr int kStatisticsAt = kScoresAt + kKeys * kQueries * int(sizeof(bfloat16));
   static constexpr int kBoundsAt = kStatisticsAt + 2 * kQueries * int(sizeof(float)), kValuesAt = kBoundsAt + 128;
-  static size_t bytes(int uses, int step_uses) {
-    return size_t(kValuesAt) + size_t(kKeyTile) * size_t(uses) + 2 * size_t(kQueryTile) * size_t(step_uses);
+  static size_t bytes(int layers, int step_layers) {
+    return size_t(kValuesAt) + size_t(kKeyTile) * size_t(layers) + 2 * size_t(kQueryTile) * size_t(step_layers);
   }
 };
 
@@ -109,17 +109,17 @@ struct Tile {
   int head, start;
 };
 
-// `step_uses`: layers whose dO arrive together.
+// `step_layers`: layers whose dO arrive together.
 template <int kParts>
 __global__ void __launch_bounds__(kHeadThreads, 1)
     whole_heads(HeadView<bfloat16> dq, HeadView<bfloat16> dk, HeadView<bfloat16> dv, float* partial, float* partial_dv,
-                float* dq_sums, Uses<bfloat16> uses, AttentionProblem<bfloat16> problem, const float* lse, const float* delta,
-                float inverse_scale, int block_heads, int step_uses) {
+                float* dq_sums, SharingLayers<bfloat16> layers, AttentionProblem<bfloat16> problem, const float* lse,
+                const float* delta, float inverse_scale, int block_heads, int step_layers) {
   using Place = HeadLayout<kParts>;
   constexpr int kQueries = Place::kQueries;
   unsigned char* const memory = shared_memory();
   unsigned char* const score_tile = memory + Place::kScoresAt;
-  unsigned char* const d_o_tiles = memory + Place::kValuesAt + uses.count * kKeyTile;
+  unsigned char* const d_o_tiles = memory + Place::kValuesAt + layers.count * kKeyTile;
   float* const statistics = reinterpret_cast<float*>(memory + Place::kStatisticsAt);  // offsets of a tile, sums of a tile
   // Queries before bounds[0] have sums of dQ; bounds[1] is where the last tile of queries starts. Then a place for each warp.
   int* const bounds = reinterpret_cast<int*>(memory + Place::kBoundsAt);
@@ -137,8 +137,8 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
   // dO of layers `last`, `last` - 1, ... as one step takes them.
   const auto copy_step = [&](Tile tile, int last, int stage) {
 #pragma unroll 1
-    for (int i = 0; i < step_uses && i <= last; ++i)
-      copy_rows(uses.of[last - i].d_o, tile, d_o_tiles + (stage * step_uses + i) * kQueryTile);
+    for (int i = 0; i < step_layers && i <= last; ++i)
+      copy_rows(layers.of[last - i].d_o, tile, d_o_tiles + (stage * step_layers + i) * kQueryTile);
   };
   struct Statistics {
     float offset, negative_sum;
@@ -193,14 +193,14 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
     copy_tile<W, kKeys, kHeadThreads>(memory + Place::kKeysAt, problem.k.row(batch, block_row, key_head),
                                       problem.k.position_stride, positions - block_row, problem.width);
 #pragma unroll 1
-    for (int use = 0; use < uses.count; ++use) {
-      const HeadView<bfloat16>& v = uses.of[use].v;
-      copy_tile<W, kKeys, kHeadThreads>(memory + Place::kValuesAt + use * kKeyTile, v.row(batch, block_row, key_head),
+    for (int layer = 0; layer < layers.count; ++layer) {
+      const HeadView<bfloat16>& v = layers.of[layer].v;
+      copy_tile<W, kKeys, kHeadThreads>(memory + Place::kValuesAt + layer * kKeyTile, v.row(batch, block_row, key_head),
                                         v.position_stride, positions - block_row, problem.width);
     }
     int odd_tile = 0;
     copy_rows(problem.q, tile, memory + Place::kQueriesAt);
-    copy_step(tile, uses.count - 1, stage);
+    copy_step(tile, layers.count - 1, stage);
     commit_copies();
     if (threadIdx.x < kQueries) keep_statistics(statistics_of(tile));
 
@@ -220,18 +220,18 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
 #pragma unroll
         for (int i = 0; i < N; ++i) products[i / (N / 2)][i / 4 % (N / 8)][i % 4] = 0;
 #pragma unroll 1
-        for (int last = uses.count - 1; last >= 0; last -= step_uses) {
+        for (int last = layers.count - 1; last >= 0; last -= step_layers) {
           wait_copies<0>();
           __syncthreads();  // this step's tiles are there, and no warp reads the last step's, nor dS of the last tile
-          if (last >= step_uses) {
-            copy_step({tile.head, column}, last - step_uses, stage ^ 1);
+          if (last >= step_layers) {
+            copy_step({tile.head, column}, last - step_layers, stage ^ 1);
           } else if (const Tile follower = part + 1 < kParts ? Tile{tile.head, column + N} : next(tile); exists(follower)) {
             copy_rows(problem.q, follower, memory + Place::kQueriesAt + (q_stage ^ 1) * kQueryTile);
-            copy_step(follower, uses.count - 1, stage ^ 1);
+            copy_step(follower, layers.count - 1, stage ^ 1);
           }
           commit_copies();
           if (active) {
-            if (last == uses.count - 1) {
+            if (last == layers.count - 1) {
               start_from_columns<N>(scores, statistics + part * N);
               start_from_columns<N>(products, statistics + kQueries + part * N);
               add_products<W, N>(scores, memory + Place::kKeysAt + own, q_tile);
@@ -239,11 +239,11 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
                 mask<Side::keys, N>(scores, problem, batch, row, column);
               to_probabilities<N>(scores, scale_log2);
             }
-            const unsigned char* d_o_tile = d_o_tiles + stage * step_uses * kQueryTile;
+            const unsigned char* d_o_tile = d_o_tiles + stage * step_layers * kQueryTile;
 #pragma unroll 1
-            for (int use = last; use >= 0 && use > last - step_uses; --use, d_o_tile += kQueryTile) {
-              add_products<W, N>(products, memory + Place::kValuesAt + use * kKeyTile + own, d_o_tile);
-              if (use == 0 && wants_values) add_weighted<W, N>(values, scores, d_o_tile);
+            for (int layer = last; layer >= 0 && layer > last - step_layers; --layer, d_o_tile += kQueryTile) {
+              add_products<W, N>(products, memory + Place::kValuesAt + layer * kKeyTile + own, d_o_tile);
+              if (layer == 0 && wants_values) add_weighted<W, N>(values, scores, d_o_tile);
             }
           }
           stage ^= 1;
@@ -329,30 +329,30 @@ Schedule schedule_of(const AttentionProblem<bfloat16>& problem) {
 
 // Layers whose dO one step takes, in steps of about one size; 0 where even one has no room.
 template <int kParts>
-int step_uses_of(int uses) {
+int step_layers_of(int layers) {
   const int64_t available = echo::cuda::properties().shared_bytes_per_block;
-  for (int steps = 1; steps <= uses; ++steps) {
-    const int step_uses = (uses + steps - 1) / steps;
-    if (int64_t(HeadLayout<kParts>::bytes(uses, step_uses)) <= available) return step_uses;
+  for (int steps = 1; steps <= layers; ++steps) {
+    const int step_layers = (layers + steps - 1) / steps;
+    if (int64_t(HeadLayout<kParts>::bytes(layers, step_layers)) <= available) return step_layers;
   }
   return 0;
 }
 
 }  // namespace
 
-bool takes_whole_heads(const AttentionProblem<bfloat16>& problem, int uses) {
-  return problem.width <= W && step_uses_of<1>(uses) > 0;
+bool takes_whole_heads(const AttentionProblem<bfloat16>& problem, int layers) {
+  return problem.width <= W && step_layers_of<1>(layers) > 0;
 }
 
-bool whole_heads_are_quicker(const AttentionProblem<bfloat16>& problem, int uses) {
+bool whole_heads_are_quicker(const AttentionProblem<bfloat16>& problem, int layers) {
   // Products that one multiprocessor waits for; the other kernels' blocks are small enough to fill them all.
   const int64_t heads = int64_t(problem.batches) * problem.heads;
-  return (uses + 4) * schedule_of(problem).rounds * echo::cuda::properties().multiprocessors <= (2 * uses + 5) * heads;
+  return (layers + 4) * schedule_of(problem).rounds * echo::cuda::properties().multiprocessors <= (2 * layers + 5) * heads;
 }
 
-void whole_heads_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
+void whole_heads_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const SharingLayer> layers,
                           const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta) {
-  const int count = int(uses.size()), splits = schedule_of(problem).splits;
+  const int count = int(layers.size()), splits = schedule_of(problem).splits;
   const Partials dk_partials(problem, splits, dk.device()), dv_partials(problem, dv.defined() ? splits : 1, dk.device());
   Tensor dq_sums;  // of whole tiles, each in the order of its threads
   if (problem.positions > kKeys) {
@@ -360,14 +360,14 @@ void whole_heads_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, 
     dq_sums = Tensor::empty({problem.batches, problem.heads, rows, W}, DType::f32, dq.device());
   }
   const auto run = [&]<int kParts>() {
-    const int step_uses = step_uses_of<kParts>(count);
+    const int step_layers = step_layers_of<kParts>(count);
     launch(whole_heads<kParts>, dim3(unsigned(splits), unsigned(problem.key_heads), unsigned(problem.batches)), kHeadThreads,
-           HeadLayout<kParts>::bytes(count, step_uses), stream(), head_view<bfloat16>(dq), head_view<bfloat16>(dk),
+           HeadLayout<kParts>::bytes(count, step_layers), stream(), head_view<bfloat16>(dq), head_view<bfloat16>(dk),
            head_view<bfloat16>(dv), dk_partials.data(), dv_partials.data(), data_or_null<float>(dq_sums),
-           uses_of<bfloat16>(uses), problem, lse.data<float>(), delta.data<float>(), 1 / problem.scale,
-           problem.heads / problem.key_heads / splits, step_uses);
+           layers_of<bfloat16>(layers), problem, lse.data<float>(), delta.data<float>(), 1 / problem.scale,
+           problem.heads / problem.key_heads / splits, step_layers);
   };
-  step_uses_of<2>(count) > 0 ? run.operator()<2>() : run.operator()<1>();
+  step_layers_of<2>(count) > 0 ? run.operator()<2>() : run.operator()<1>();
   dk_partials.add_up(dk, problem.scale);
   if (dv.defined()) dv_partials.add_up(dv, 1);
 }

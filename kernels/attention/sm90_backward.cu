@@ -128,8 +128,8 @@ __global__ void __launch_bounds__(kThreads, 1)
       if (asks) {
         arrive_expecting(keys.full(round), (1 + kLayers) * Of::kKeyTile);
         copy_panels<W, kKeys>(memory + Of::kKeysAt, key_map, keys.full(round), work.key_head, walk.row, work.batch);
-        for (int use = 0; use < kLayers; ++use)
-          copy_panels<W, kKeys>(memory + Of::kValuesAt + use * Of::kKeyTile, maps.v[use], keys.full(round), work.key_head,
+        for (int layer = 0; layer < kLayers; ++layer)
+          copy_panels<W, kKeys>(memory + Of::kValuesAt + layer * Of::kKeyTile, maps.v[layer], keys.full(round), work.key_head,
                                 walk.row, work.batch);
       }
       for (; walk.head < work.end_head; walk.next_tile(), ++taken) {
@@ -374,7 +374,7 @@ Schedule schedule_of(const AttentionProblem<bfloat16>& problem) {
 }
 
 template <int W, int kLayers>
-void run(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
+void run(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const SharingLayer> layers,
          const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta) {
   using Of = Plan<W, kLayers>;
   const Schedule schedule = schedule_of(problem);
@@ -385,9 +385,9 @@ void run(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const A
   const Tensor shares =
       Tensor::empty({schedule.key_splits, problem.batches, problem.heads, tiles, N * W}, DType::f32, dq.device());
   UseMaps<kLayers> maps;
-  for (size_t i = 0; i < uses.size(); ++i) {
-    maps.d_o[i] = tile_map(head_view<bfloat16>(uses[i].d_o), problem, problem.heads, N);
-    maps.v[i] = tile_map(head_view<bfloat16>(uses[i].v), problem, problem.key_heads, kKeys);
+  for (size_t i = 0; i < layers.size(); ++i) {
+    maps.d_o[i] = tile_map(head_view<bfloat16>(layers[i].d_o), problem, problem.heads, N);
+    maps.v[i] = tile_map(head_view<bfloat16>(layers[i].v), problem, problem.key_heads, kKeys);
   }
   const dim3 grid(unsigned(schedule.splits * schedule.key_splits), unsigned(problem.key_heads), unsigned(problem.batches));
   launch(leader_gradients<W, kLayers>, grid, kThreads, Of::kBytes, stream(), tile_map(problem.q, problem, problem.heads, N),
@@ -398,7 +398,7 @@ void run(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const A
   if (own_dv.defined())
     dv_partials.add_up(dv, 1);
   else if (dv.defined())
-    value_backward(dv, uses[0].d_o, problem, lse);
+    value_backward(dv, layers[0].d_o, problem, lse);
   const int64_t vectors = int64_t(problem.batches) * problem.positions * problem.heads * (problem.width / 8);
   launch(collect_queries<W>, blocks_for(vectors, 256), 256, 0, stream(), head_view<bfloat16>(dq), shares.data<float>(), problem,
          schedule.key_splits, vectors);
@@ -406,10 +406,10 @@ void run(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const A
 
 // Calls run() for as many layers as there are.
 template <int W, int kLayers = 1>
-void run_layers(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
+void run_layers(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const SharingLayer> layers,
                 const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta) {
-  if (int(uses.size()) == kLayers) return run<W, kLayers>(dq, dk, dv, uses, problem, lse, delta);
-  if constexpr (kLayers < kMostLayers<W>) run_layers<W, kLayers + 1>(dq, dk, dv, uses, problem, lse, delta);
+  if (int(layers.size()) == kLayers) return run<W, kLayers>(dq, dk, dv, layers, problem, lse, delta);
+  if constexpr (kLayers < kMostLayers<W>) run_layers<W, kLayers + 1>(dq, dk, dv, layers, problem, lse, delta);
 }
 
 }  // namespace
@@ -418,10 +418,10 @@ bool has_room(const AttentionProblem<bfloat16>& problem, int layers) {
   return layers <= (problem.width <= 64 ? kMostLayers<64> : kMostLayers<128>);
 }
 
-void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
+void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const SharingLayer> layers,
               const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta) {
-  problem.width <= 64 ? run_layers<64>(dq, dk, dv, uses, problem, lse, delta)
-                      : run_layers<128>(dq, dk, dv, uses, problem, lse, delta);
+  problem.width <= 64 ? run_layers<64>(dq, dk, dv, layers, problem, lse, delta)
+                      : run_layers<128>(dq, dk, dv, layers, problem, lse, delta);
 }
 
 }  // namespace echo::kernels::cuda::attention::sm90

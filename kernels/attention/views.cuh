@@ -51,20 +51,20 @@ AttentionProblem<T> problem_of(const Tensor& q, const Tensor& k, const Tensor& f
 }
 
 // The layers that use the matrix, as an argument of a kernel (of which there are at most 4 KiB).
-inline constexpr int kMostUses = 48;
+inline constexpr int kMostLayers = 48;
 template <class T>
-struct Uses {
+struct SharingLayers {
   int count;
   struct {
     HeadView<T> d_o, v;
-  } of[kMostUses];
+  } of[kMostLayers];
 };
 template <class T>
-Uses<T> uses_of(std::span<const AttentionUse> uses) {
-  ECHO_CHECK(uses.size() <= size_t(kMostUses), "attention_backward: ", uses.size(), " layers share one problem, at most ",
-             kMostUses, " can on a GPU");
-  Uses<T> result = {};
-  for (const AttentionUse& use : uses) result.of[result.count++] = {head_view<T>(use.d_o), head_view<T>(use.v)};
+SharingLayers<T> layers_of(std::span<const SharingLayer> layers) {
+  ECHO_CHECK(layers.size() <= size_t(kMostLayers), "attention_backward: ", layers.size(), " layers share one problem, at most ",
+             kMostLayers, " can on a GPU");
+  SharingLayers<T> result = {};
+  for (const SharingLayer& layer : layers) result.of[result.count++] = {head_view<T>(layer.d_o), head_view<T>(layer.v)};
   return result;
 }
 
@@ -98,7 +98,7 @@ void forward(const Tensor& o, const Tensor& lse, const AttentionProblem<T>& prob
 template <class T>
 void value_backward(const Tensor& dv, const Tensor& d_o, const AttentionProblem<T>& problem, const Tensor& lse);
 template <class T>
-void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
+void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const SharingLayer> layers,
               const AttentionProblem<T>& problem, const Tensor& lse, const Tensor& delta);
 }  // namespace plain
 
@@ -111,14 +111,14 @@ bool takes(const AttentionProblem<bfloat16>& problem, const Tensors&... tensors)
 void forward(const Tensor& o, const Tensor& lse, const AttentionProblem<bfloat16>& problem, const Tensor& v, bool shared);
 void value_backward(const Tensor& dv, const Tensor& d_o, const AttentionProblem<bfloat16>& problem, const Tensor& lse);
 // Whether a block of backward() has enough shared memory on this device.
-bool has_room(const AttentionProblem<bfloat16>& problem, int uses);
-void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
+bool has_room(const AttentionProblem<bfloat16>& problem, int layers);
+void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const SharingLayer> layers,
               const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta);
 // The same with fewer products by blocks that own whole heads, of up to 64 columns: whether they have enough shared memory, and
 // whether there are enough of them to be quicker.
-bool takes_whole_heads(const AttentionProblem<bfloat16>& problem, int uses);
-bool whole_heads_are_quicker(const AttentionProblem<bfloat16>& problem, int uses);
-void whole_heads_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
+bool takes_whole_heads(const AttentionProblem<bfloat16>& problem, int layers);
+bool whole_heads_are_quicker(const AttentionProblem<bfloat16>& problem, int layers);
+void whole_heads_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const SharingLayer> layers,
                           const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta);
 }  // namespace sm80
 
@@ -130,7 +130,7 @@ void forward(const Tensor& o, const Tensor& lse, const AttentionProblem<bfloat16
 void value_backward(const Tensor& dv, const Tensor& d_o, const AttentionProblem<bfloat16>& problem, const Tensor& lse);
 // Whether a block of backward() has enough shared memory for so many layers.
 bool has_room(const AttentionProblem<bfloat16>& problem, int layers);
-void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const AttentionUse> uses,
+void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const SharingLayer> layers,
               const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta);
 }  // namespace sm90
 

@@ -111,11 +111,11 @@ std::vector<Tensor> run_block(const Case& c, const ParitySetting& on) {
   Tensor delta = Tensor::zeros(lse.shape(), lse.dtype(), on.device);
   const Tensor first_key = c.documents ? Tensor::from(first_keys(c), {c.batches, c.positions}).to(on.device) : Tensor();
 
-  std::vector<kernels::AttentionUse> uses;
+  std::vector<kernels::SharingLayer> layers;
   std::vector<Tensor> o, dv;
   for (int j = 0; j < c.layers; ++j) {
     const Tensor v = input(j == 0 ? values_from : -1);
-    uses.push_back({input(-1), v});
+    layers.push_back({input(-1), v});
     o.push_back(output(c.heads, -1));
     dv.push_back(output(c.key_heads, j == 0 ? values_from : -1));
     if (j == 0)
@@ -125,10 +125,10 @@ std::vector<Tensor> run_block(const Case& c, const ParitySetting& on) {
   }
   for (int j = 0; j < c.layers; ++j) {
     const size_t layer = size_t(j);
-    kernels::attention_delta(delta, uses[layer].d_o, o[layer]);
-    if (j > 0) kernels::attention_value_backward(dv[layer], uses[layer].d_o, q, k, lse, first_key, scale);
+    kernels::attention_delta(delta, layers[layer].d_o, o[layer]);
+    if (j > 0) kernels::attention_value_backward(dv[layer], layers[layer].d_o, q, k, lse, first_key, scale);
   }
-  backward(c, dq, dk, dv[0], uses, q, k, lse, delta, first_key, scale);
+  backward(c, dq, dk, dv[0], layers, q, k, lse, delta, first_key, scale);
   std::vector<Tensor> results = {lse, delta, dq, dk};
   results.insert(results.end(), o.begin(), o.end());
   results.insert(results.end(), dv.begin(), dv.end());
@@ -311,9 +311,9 @@ TEST(CudaAttentionTest, ValueGradientOfTheLeaderMayBeLeftOut) {
       const ChosenKernels chosen(c);
       std::vector<Tensor> given;
       for (const Tensor& tensor : inputs(c, on.dtype)) given.push_back(tensor.to(on.device));
-      const std::vector<kernels::AttentionUse> uses = {{given[3], given[2]}};
+      const std::vector<kernels::SharingLayer> layers = {{given[3], given[2]}};
       Tensor dq = on.output(given[0].shape()), dk = on.output(given[1].shape()), none;
-      backward(c, dq, dk, none, uses, given[0], given[1], with[0], with[1], Tensor(), 1 / std::sqrt(double(c.width)));
+      backward(c, dq, dk, none, layers, given[0], given[1], with[0], with[1], Tensor(), 1 / std::sqrt(double(c.width)));
       return std::vector<Tensor>{with[2], dq, with[3], dk};
     };
     const std::vector<Tensor> results = run_on_cuda(body, DType::bf16);

@@ -91,13 +91,13 @@ struct Block {
     for (size_t j = 1; j < v.size(); ++j) kernels::shared_attention_forward(o[j], q, k, lse, v[j], first_key, scale);
   }
   void backward() {
-    std::vector<kernels::AttentionUse> uses;
+    std::vector<kernels::SharingLayer> layers;
     for (size_t j = 0; j < v.size(); ++j) {
       kernels::attention_delta(delta, d_o[j], o[j]);
-      uses.push_back({d_o[j], v[j]});
+      layers.push_back({d_o[j], v[j]});
       if (j > 0) kernels::attention_value_backward(dv[j], d_o[j], q, k, lse, first_key, scale);
     }
-    kernels::attention_backward(dq, dk, dv[0], uses, q, k, lse, delta, first_key, scale);
+    kernels::attention_backward(dq, dk, dv[0], layers, q, k, lse, delta, first_key, scale);
   }
   void run() {
     forward();
@@ -294,8 +294,8 @@ TEST(AttentionTest, ValueGradientOfTheLeaderMayBeLeftOut) {
   other.forward();
   kernels::attention_delta(other.delta, other.d_o[0], other.o[0]);
   Tensor none;
-  const std::vector<kernels::AttentionUse> uses = {{other.d_o[0], other.v[0]}};
-  kernels::attention_backward(other.dq, other.dk, none, uses, other.q, other.k, other.lse, other.delta, other.first_key,
+  const std::vector<kernels::SharingLayer> layers = {{other.d_o[0], other.v[0]}};
+  kernels::attention_backward(other.dq, other.dk, none, layers, other.q, other.k, other.lse, other.delta, other.first_key,
                               other.scale);
   EXPECT_EQ(to_doubles(block.dq), to_doubles(other.dq));
 }
