@@ -23,7 +23,7 @@ constexpr int64_t kMultiprocessors = 108;
 // How a block of kRowThreads threads takes rows of T: kGroups side by side, kForward or kBackward of each group at once; how
 // many such blocks fit on a multiprocessor.
 template <int kGroup, int kVectors, class T>
-struct Plan {
+struct RowShape {
   static constexpr int kCount = kPerVector<T>, kHeld = kVectors * kCount, kGroups = kRowThreads / kGroup;
   static constexpr int kForward = kVectors == 1 ? 4 : kVectors == 2 ? 2 : 1, kForwardBlocks = kVectors <= 2 ? 3 : 2;
   static constexpr int kBackward = kVectors <= 2 ? 2 : 1, kBackwardBlocks = kVectors == 1 ? 3 : kVectors == 2 ? 2 : 1;
@@ -33,31 +33,31 @@ struct Plan {
 // The weight at the thread's vectors, from registers or memory.
 template <int kGroup, int kVectors, class T, class W>
 class ColumnWeights {
-  using P = Plan<kGroup, kVectors, T>;
+  using Shape = RowShape<kGroup, kVectors, T>;
 
  public:
   __device__ __forceinline__ ColumnWeights(const W* weight, int64_t width) : weight_(weight), width_(width) {
-    if constexpr (P::kKeepsWeight) {
+    if constexpr (Shape::kKeepsWeight) {
 #pragma unroll
       for (int v = 0; v < kVectors; ++v) read(kept_[v], v);
     }
   }
-  __device__ __forceinline__ void at(float (&values)[P::kCount], int v) const {
-    if constexpr (P::kKeepsWeight) {
+  __device__ __forceinline__ void at(float (&values)[Shape::kCount], int v) const {
+    if constexpr (Shape::kKeepsWeight) {
 #pragma unroll
-      for (int i = 0; i < P::kCount; ++i) values[i] = kept_[v][i];
+      for (int i = 0; i < Shape::kCount; ++i) values[i] = kept_[v][i];
     } else {
       read(values, v);
     }
   }
 
  private:
-  __device__ __forceinline__ void read(float (&values)[P::kCount], int v) const {
-    const int column = (v * kGroup + int(threadIdx.x) % kGroup) * P::kCount;
+  __device__ __forceinline__ void read(float (&values)[Shape::kCount], int v) const {
+    const int column = (v * kGroup + int(threadIdx.x) % kGroup) * Shape::kCount;
 #pragma unroll
-    for (int i = 0; i < P::kCount; ++i) values[i] = 0;
+    for (int i = 0; i < Shape::kCount; ++i) values[i] = 0;
     if (column >= width_) return;
-    if constexpr (P::kCount % kPerVector<W> == 0) {
+    if constexpr (Shape::kCount % kPerVector<W> == 0) {
       load_elements(values, weight_ + column);
     } else {
       const uint2 read = *reinterpret_cast<const uint2*>(weight_ + column);
@@ -67,29 +67,29 @@ class ColumnWeights {
 
   const W* weight_;
   int64_t width_;
-  float kept_[P::kKeepsWeight ? kVectors : 1][P::kCount];
+  float kept_[Shape::kKeepsWeight ? kVectors : 1][Shape::kCount];
 };
 
 template <int kGroup, int kVectors, class T, class W>
-__global__ void __launch_bounds__(kRowThreads, Plan<kGroup, kVectors, T>::kForwardBlocks)
+__global__ void __launch_bounds__(kRowThreads, RowShape<kGroup, kVectors, T>::kForwardBlocks)
     forward_held(T* sum, T* y, float* inverse_rms, const T* x, const T* delta, const W* weight, int64_t rows, int64_t width,
                  float eps) {
-  using P = Plan<kGroup, kVectors, T>;
-  constexpr int kRows = P::kForward;
+  using Shape = RowShape<kGroup, kVectors, T>;
+  constexpr int kRows = Shape::kForward;
   __shared__ float scratch[kRowThreads / kWarp * kRows];
   const int group = int(threadIdx.x) / kGroup;
   follow_previous();
   const ColumnWeights<kGroup, kVectors, T, W> weights(weight, width);
-  for (int64_t first = int64_t(blockIdx.x) * (P::kGroups * kRows); first < rows;
-       first += int64_t(gridDim.x) * (P::kGroups * kRows)) {
+  for (int64_t first = int64_t(blockIdx.x) * (Shape::kGroups * kRows); first < rows;
+       first += int64_t(gridDim.x) * (Shape::kGroups * kRows)) {
     uint4 held[kRows][kVectors], addend[kRows][kVectors];
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      const int64_t row = first + r * P::kGroups + group;
+      const int64_t row = first + r * Shape::kGroups + group;
       load_row<kGroup>(held[r], row < rows ? x + row * width : nullptr, width);
       load_row<kGroup>(addend[r], row < rows && delta != nullptr ? delta + row * width : nullptr, width);
     }
-    float squares[kRows] = {}, values[P::kCount], others[P::kCount];
+    float squares[kRows] = {}, values[Shape::kCount], others[Shape::kCount];
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
 #pragma unroll
@@ -98,18 +98,18 @@ __global__ void __launch_bounds__(kRowThreads, Plan<kGroup, kVectors, T>::kForwa
         if (delta != nullptr) {  // the norm sees the sum as it is stored
           unpack(others, addend[r][v]);
 #pragma unroll
-          for (int i = 0; i < P::kCount; ++i) values[i] += others[i];
+          for (int i = 0; i < Shape::kCount; ++i) values[i] += others[i];
           held[r][v] = pack(values);
           unpack(values, held[r][v]);
         }
 #pragma unroll
-        for (int i = 0; i < P::kCount; ++i) squares[r] += values[i] * values[i];
+        for (int i = 0; i < Shape::kCount; ++i) squares[r] += values[i] * values[i];
       }
     }
     group_sum<kGroup>(squares, scratch);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      const int64_t row = first + r * P::kGroups + group;
+      const int64_t row = first + r * Shape::kGroups + group;
       if (row >= rows) continue;
       const float inverse = rsqrtf(squares[r] / float(width) + eps);
       if (threadIdx.x % kGroup == 0) inverse_rms[row] = inverse;
@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(kRowThreads, Plan<kGroup, kVectors, T>::kForwa
         unpack(values, held[r][v]);
         weights.at(others, v);
 #pragma unroll
-        for (int i = 0; i < P::kCount; ++i) values[i] *= inverse * others[i];
+        for (int i = 0; i < Shape::kCount; ++i) values[i] *= inverse * others[i];
         held[r][v] = pack(values);
       }
       store_row<kGroup>(y + row * width, held[r], width);
@@ -129,23 +129,23 @@ __global__ void __launch_bounds__(kRowThreads, Plan<kGroup, kVectors, T>::kForwa
 
 // `partial`: a row for each block, or null when the weight's gradient is not wanted.
 template <int kGroup, int kVectors, class T, class W>
-__global__ void __launch_bounds__(kRowThreads, Plan<kGroup, kVectors, T>::kBackwardBlocks)
+__global__ void __launch_bounds__(kRowThreads, RowShape<kGroup, kVectors, T>::kBackwardBlocks)
     backward_held(T* dx, float* partial, const T* dy, const T* d_sum, const T* x, const W* weight, const float* inverse_rms,
                   int64_t rows, int64_t width) {
-  using P = Plan<kGroup, kVectors, T>;
-  constexpr int kRows = P::kBackward, kColumns = kGroup == kWarp ? kGroup * P::kHeld : 1;
+  using Shape = RowShape<kGroup, kVectors, T>;
+  constexpr int kRows = Shape::kBackward, kColumns = kGroup == kWarp ? kGroup * Shape::kHeld : 1;
   __shared__ float scratch[kRowThreads / kWarp * kRows];
   __shared__ float columns[kColumns];
   const int group = int(threadIdx.x) / kGroup, lane = int(threadIdx.x) % kGroup;
   const ColumnWeights<kGroup, kVectors, T, W> weights(weight, width);
-  float of_weight[kVectors][P::kCount] = {}, gradient[P::kCount], input[P::kCount], scale[P::kCount];
-  for (int64_t first = int64_t(blockIdx.x) * (P::kGroups * kRows); first < rows;
-       first += int64_t(gridDim.x) * (P::kGroups * kRows)) {
+  float of_weight[kVectors][Shape::kCount] = {}, gradient[Shape::kCount], input[Shape::kCount], scale[Shape::kCount];
+  for (int64_t first = int64_t(blockIdx.x) * (Shape::kGroups * kRows); first < rows;
+       first += int64_t(gridDim.x) * (Shape::kGroups * kRows)) {
     uint4 of_dy[kRows][kVectors], of_x[kRows][kVectors], of_d_sum[kRows][kVectors];
     float inner[kRows] = {}, inverse[kRows];
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      const int64_t row = first + r * P::kGroups + group, start = row * width;
+      const int64_t row = first + r * Shape::kGroups + group, start = row * width;
       load_row<kGroup>(of_dy[r], row < rows ? dy + start : nullptr, width);
       load_row<kGroup>(of_x[r], row < rows ? x + start : nullptr, width);
       load_row<kGroup>(of_d_sum[r], row < rows && d_sum != nullptr ? d_sum + start : nullptr, width);
@@ -159,7 +159,7 @@ __global__ void __launch_bounds__(kRowThreads, Plan<kGroup, kVectors, T>::kBackw
         unpack(input, of_x[r][v]);
         weights.at(scale, v);
 #pragma unroll
-        for (int i = 0; i < P::kCount; ++i) {
+        for (int i = 0; i < Shape::kCount; ++i) {
           const float product = gradient[i] * input[i];
           inner[r] += product * scale[i];
           of_weight[v][i] += product * inverse[r];
@@ -169,7 +169,7 @@ __global__ void __launch_bounds__(kRowThreads, Plan<kGroup, kVectors, T>::kBackw
     group_sum<kGroup>(inner, scratch);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      const int64_t row = first + r * P::kGroups + group;
+      const int64_t row = first + r * Shape::kGroups + group;
       if (row >= rows) continue;
       const float factor = inner[r] * inverse[r] * inverse[r] / float(width);
 #pragma unroll
@@ -178,10 +178,10 @@ __global__ void __launch_bounds__(kRowThreads, Plan<kGroup, kVectors, T>::kBackw
         unpack(input, of_x[r][v]);
         weights.at(scale, v);
 #pragma unroll
-        for (int i = 0; i < P::kCount; ++i) gradient[i] = inverse[r] * (gradient[i] * scale[i] - input[i] * factor);
+        for (int i = 0; i < Shape::kCount; ++i) gradient[i] = inverse[r] * (gradient[i] * scale[i] - input[i] * factor);
         unpack(input, of_d_sum[r][v]);
 #pragma unroll
-        for (int i = 0; i < P::kCount; ++i) gradient[i] += input[i];
+        for (int i = 0; i < Shape::kCount; ++i) gradient[i] += input[i];
         of_dy[r][v] = pack(gradient);
       }
       store_row<kGroup>(dx + row * width, of_dy[r], width);
@@ -190,13 +190,13 @@ __global__ void __launch_bounds__(kRowThreads, Plan<kGroup, kVectors, T>::kBackw
   if (partial == nullptr) return;
   partial += blockIdx.x * width;
   if constexpr (kGroup == kWarp) {  // the groups' sums meet one after another
-    for (int turn = 0; turn < P::kGroups; ++turn) {
+    for (int turn = 0; turn < Shape::kGroups; ++turn) {
       if (turn == group) {
 #pragma unroll
         for (int v = 0; v < kVectors; ++v) {
 #pragma unroll
-          for (int i = 0; i < P::kCount; ++i) {
-            float& column = columns[(v * P::kCount + i) * kWarp + lane];
+          for (int i = 0; i < Shape::kCount; ++i) {
+            float& column = columns[(v * Shape::kCount + i) * kWarp + lane];
             column = of_weight[v][i] + (turn == 0 ? 0.0f : column);
           }
         }
@@ -207,11 +207,11 @@ __global__ void __launch_bounds__(kRowThreads, Plan<kGroup, kVectors, T>::kBackw
   }
 #pragma unroll
   for (int v = 0; v < kVectors; ++v) {
-    const int at = (v * kGroup + lane) * P::kCount;
+    const int at = (v * kGroup + lane) * Shape::kCount;
     if (at >= width) continue;
     if constexpr (kGroup == kWarp) {
 #pragma unroll
-      for (int i = 0; i < P::kCount; ++i) of_weight[v][i] = columns[(v * P::kCount + i) * kWarp + lane];
+      for (int i = 0; i < Shape::kCount; ++i) of_weight[v][i] = columns[(v * Shape::kCount + i) * kWarp + lane];
     }
     store_elements(partial + at, of_weight[v]);
   }
@@ -298,11 +298,11 @@ bool start_forward_held(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Tenso
   const int64_t width = x.dim(-1), rows = inverse_rms.elements();
   if (!rows_are_aligned<T>({&sum, &y, &x, &delta}, width) || !is_vector_aligned(weight.data<W>(), 0)) return false;
   return dispatch_row<T>(width, [&]<int kGroup, int kVectors>() {
-    using P = Plan<kGroup, kVectors, T>;
-    const unsigned most = unsigned(P::kForwardBlocks * echo::cuda::properties().multiprocessors);
-    launch_early(forward_held<kGroup, kVectors, T, W>, std::min(blocks_for(rows, P::kGroups * P::kForward), most), kRowThreads,
-                 0, stream(), data_or_null<T>(sum), y.data<T>(), inverse_rms.data<float>(), x.data<T>(), data_or_null<T>(delta),
-                 weight.data<W>(), rows, width, float(eps));
+    using Shape = RowShape<kGroup, kVectors, T>;
+    const unsigned most = unsigned(Shape::kForwardBlocks * echo::cuda::properties().multiprocessors);
+    launch_early(forward_held<kGroup, kVectors, T, W>, std::min(blocks_for(rows, Shape::kGroups * Shape::kForward), most),
+                 kRowThreads, 0, stream(), data_or_null<T>(sum), y.data<T>(), inverse_rms.data<float>(), x.data<T>(),
+                 data_or_null<T>(delta), weight.data<W>(), rows, width, float(eps));
   });
 }
 
@@ -312,9 +312,9 @@ bool start_backward_held(Tensor& dx, Tensor& dweight, GradientMode weight_mode, 
   const int64_t width = x.dim(-1), rows = inverse_rms.elements();
   if (!rows_are_aligned<T>({&dx, &dy, &d_sum, &x}, width) || !is_vector_aligned(weight.data<W>(), 0)) return false;
   return dispatch_row<T>(width, [&]<int kGroup, int kVectors>() {
-    using P = Plan<kGroup, kVectors, T>;
+    using Shape = RowShape<kGroup, kVectors, T>;
     const int64_t blocks =
-        std::min<int64_t>(P::kBackwardBlocks * kMultiprocessors, blocks_for(rows, P::kGroups * P::kBackward));
+        std::min<int64_t>(Shape::kBackwardBlocks * kMultiprocessors, blocks_for(rows, Shape::kGroups * Shape::kBackward));
     const Tensor partial = dweight.defined() ? Tensor::empty({blocks, width}, DType::f32, x.device()) : Tensor();
     launch(backward_held<kGroup, kVectors, T, W>, unsigned(blocks), kRowThreads, 0, stream(), dx.data<T>(),
            data_or_null<float>(partial), dy.data<T>(), data_or_null<T>(d_sum), x.data<T>(), weight.data<W>(),

@@ -19,7 +19,7 @@ namespace echo::kernels::cuda::attention::sm80 {
 namespace {
 
 template <int W, int N>
-struct Layout {
+struct SharedLayout {
   static constexpr int kRows = tile_bytes<W>(kBlockRows), kColumns = tile_bytes<W>(N);
   static constexpr int kStatistics = 4 * N * int(sizeof(float));  // two stages of lse and delta
   static constexpr int kColumnsAt = kRows, kLayersAt = kColumnsAt + 2 * kColumns, kStatisticsAt = kLayersAt + 2 * kColumns;
@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     score_rows(HeadView<bfloat16> gradient, HeadView<bfloat16> dv, float* partial, float* partial_dv,
                SharingLayers<bfloat16> layers, AttentionProblem<bfloat16> problem, const float* lse, const float* delta,
                int resident) {
-  using Place = Layout<W, N>;
+  using Layout = SharedLayout<W, N>;
   constexpr bool kOfKeys = kSide == Side::keys;
   static_assert(kOfKeys || !kValues);
   unsigned char* const rows = shared_memory();
@@ -69,10 +69,10 @@ __global__ void __launch_bounds__(kThreads, 2)
   // What the step of `use` at a tile needs; its rows only where they do not stay.
   const auto copy_step = [&](int head, int start, int layer, int tile_stage, int stage) {
     if (layer == layers.count - 1)
-      copy_columns(kOfKeys ? problem.q : problem.k, head, start, rows + Place::kColumnsAt + tile_stage * Place::kColumns);
+      copy_columns(kOfKeys ? problem.q : problem.k, head, start, rows + Layout::kColumnsAt + tile_stage * Layout::kColumns);
     copy_columns(kOfKeys ? layers.of[layer].d_o : layers.of[layer].v, head, start,
-                 rows + Place::kLayersAt + stage * Place::kColumns);
-    if (layer >= resident) copy_rows(layer, rows + Place::kResidentAt + (resident + stage) * Place::kRows);
+                 rows + Layout::kLayersAt + stage * Layout::kColumns);
+    if (layer >= resident) copy_rows(layer, rows + Layout::kResidentAt + (resident + stage) * Layout::kRows);
   };
   struct Statistics {
     float offset, negative_sum;
@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     return {-lse[at] / problem.scale, -delta[at]};
   };
   // Of columns: two stages of N offsets and N sums.
-  float* const of_columns = reinterpret_cast<float*>(rows + Place::kStatisticsAt);
+  float* const of_columns = reinterpret_cast<float*>(rows + Layout::kStatisticsAt);
   const auto keep_statistics = [&](int tile_stage, const Statistics& statistics) {
     of_columns[2 * N * tile_stage + int(threadIdx.x)] = statistics.offset;
     of_columns[2 * N * tile_stage + N + int(threadIdx.x)] = statistics.negative_sum;
@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   const HeadView<bfloat16>& row_heads = kOfKeys ? problem.k : problem.q;
   copy_tile<W, kBlockRows>(rows, row_heads.row(batch, block_row, kOfKeys ? key_head : own_head), row_heads.position_stride,
                            positions - block_row, problem.width);
-  for (int layer = 0; layer < resident; ++layer) copy_rows(layer, rows + Place::kResidentAt + layer * Place::kRows);
+  for (int layer = 0; layer < resident; ++layer) copy_rows(layer, rows + Layout::kResidentAt + layer * Layout::kRows);
   if (head < end_head) {
     copy_step(head, start, layers.count - 1, tile_stage, stage);
     if (kOfKeys && threadIdx.x < N) keep_statistics(tile_stage, statistics_of(head, start + int(threadIdx.x)));
@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     const bool last_tile = start + N >= columns.end;
     const int next_head = last_tile ? head + 1 : head, next_start = last_tile ? columns.begin : start + N;
     const bool active = sees_any<kSide, N, kWarpRows>(positions, row, start);
-    const unsigned char* const column_tile = rows + Place::kColumnsAt + tile_stage * Place::kColumns;
+    const unsigned char* const column_tile = rows + Layout::kColumnsAt + tile_stage * Layout::kColumns;
     Statistics next_statistics = {};
     float scores[2][N / 8][4], products[2][N / 8][4];
 #pragma unroll 1
@@ -144,8 +144,8 @@ __global__ void __launch_bounds__(kThreads, 2)
           to_probabilities<N>(scores, scale_log2);
         }
         const unsigned char* const use_rows =
-            rows + Place::kResidentAt + (layer < resident ? layer : resident + stage) * Place::kRows;
-        const unsigned char* const use_columns = rows + Place::kLayersAt + stage * Place::kColumns;
+            rows + Layout::kResidentAt + (layer < resident ? layer : resident + stage) * Layout::kRows;
+        const unsigned char* const use_columns = rows + Layout::kLayersAt + stage * Layout::kColumns;
         add_products<W, N>(products, use_rows + own, use_columns);
         if (layer == 0) {
           if constexpr (kValues) add_weighted<W, N>(values, scores, use_columns);
@@ -193,9 +193,10 @@ void backward_of_width(const Tensor& dq, const Tensor& dk, const Tensor& dv, std
   const bool adds_values = kCanAddValues && dv.defined();
   const Partials dk_partials(problem, splits, dk.device()), dv_partials(problem, adds_values ? splits : 1, dk.device());
   const SharingLayers<bfloat16> of_layers = layers_of<bfloat16>(layers);
-  const int resident_keys = Layout<W, kQueries>::resident(count), resident_queries = Layout<W, kKeys>::resident(count);
+  const int resident_keys = SharedLayout<W, kQueries>::resident(count),
+            resident_queries = SharedLayout<W, kKeys>::resident(count);
   launch(adds_values ? score_rows<Side::keys, W, kQueries, kCanAddValues> : score_rows<Side::keys, W, kQueries, false>,
-         key_grid(problem, splits), kThreads, Layout<W, kQueries>::bytes(count, resident_keys), stream(),
+         key_grid(problem, splits), kThreads, SharedLayout<W, kQueries>::bytes(count, resident_keys), stream(),
          head_view<bfloat16>(dk), head_view<bfloat16>(dv), dk_partials.data(), dv_partials.data(), of_layers, problem,
          lse.data<float>(), delta.data<float>(), resident_keys);
   dk_partials.add_up(dk, problem.scale);
@@ -205,7 +206,7 @@ void backward_of_width(const Tensor& dq, const Tensor& dk, const Tensor& dv, std
     value_backward(dv, layers[0].d_o, problem, lse);
   launch(score_rows<Side::queries, W, kKeys, false>,
          dim3(unsigned(problem.heads), unsigned(problem.batches), blocks_for(problem.positions, kBlockRows)), kThreads,
-         Layout<W, kKeys>::bytes(count, resident_queries), stream(), head_view<bfloat16>(dq), HeadView<bfloat16>{},
+         SharedLayout<W, kKeys>::bytes(count, resident_queries), stream(), head_view<bfloat16>(dq), HeadView<bfloat16>{},
          static_cast<float*>(nullptr), static_cast<float*>(nullptr), of_layers, problem, lse.data<float>(), delta.data<float>(),
          resident_queries);
 }
@@ -214,8 +215,8 @@ void backward_of_width(const Tensor& dq, const Tensor& dk, const Tensor& dv, std
 
 bool has_room(const AttentionProblem<bfloat16>& problem, int layers) {
   if (problem.width <= 64)
-    return Layout<64, kQueryTile>::resident(layers) >= 0 && Layout<64, kKeyTile<64>>::resident(layers) >= 0;
-  return Layout<128, kQueryTile>::resident(layers) >= 0 && Layout<128, kKeyTile<128>>::resident(layers) >= 0;
+    return SharedLayout<64, kQueryTile>::resident(layers) >= 0 && SharedLayout<64, kKeyTile<64>>::resident(layers) >= 0;
+  return SharedLayout<128, kQueryTile>::resident(layers) >= 0 && SharedLayout<128, kKeyTile<128>>::resident(layers) >= 0;
 }
 
 void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const SharingLayer> layers,

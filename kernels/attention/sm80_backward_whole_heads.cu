@@ -29,7 +29,7 @@ static_assert(kKeys % 64 == 0 && kQueryTile == 16 * kHeadThreads);
 
 // A tile has kParts times N queries, in rows of 128 bytes of dS^T.
 template <int kParts>
-struct HeadLayout {
+struct SharedLayout {
   static constexpr int kQueries = kParts * N;
   static constexpr int kKeysAt = 0, kQueriesAt = kKeyTile, kScoresAt = kQueriesAt + 2 * kQueryTile;
   static constexpr int kStatisticsAt = kScoresAt + kKeys * kQueries * int(sizeof(bfloat16));
@@ -115,14 +115,14 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
     whole_heads(HeadView<bfloat16> dq, HeadView<bfloat16> dk, HeadView<bfloat16> dv, float* partial, float* partial_dv,
                 float* dq_sums, SharingLayers<bfloat16> layers, AttentionProblem<bfloat16> problem, const float* lse,
                 const float* delta, float inverse_scale, int block_heads, int step_layers) {
-  using Place = HeadLayout<kParts>;
-  constexpr int kQueries = Place::kQueries;
+  using Layout = SharedLayout<kParts>;
+  constexpr int kQueries = Layout::kQueries;
   unsigned char* const memory = shared_memory();
-  unsigned char* const score_tile = memory + Place::kScoresAt;
-  unsigned char* const d_o_tiles = memory + Place::kValuesAt + layers.count * kKeyTile;
-  float* const statistics = reinterpret_cast<float*>(memory + Place::kStatisticsAt);  // offsets of a tile, sums of a tile
+  unsigned char* const score_tile = memory + Layout::kScoresAt;
+  unsigned char* const d_o_tiles = memory + Layout::kValuesAt + layers.count * kKeyTile;
+  float* const statistics = reinterpret_cast<float*>(memory + Layout::kStatisticsAt);  // offsets of a tile, sums of a tile
   // Queries before bounds[0] have sums of dQ; bounds[1] is where the last tile of queries starts. Then a place for each warp.
-  int* const bounds = reinterpret_cast<int*>(memory + Place::kBoundsAt);
+  int* const bounds = reinterpret_cast<int*>(memory + Layout::kBoundsAt);
   const int split = int(blockIdx.x), key_head = int(blockIdx.y), batch = int(blockIdx.z);
   const int first_head = (key_head * int(gridDim.x) + split) * block_heads, end_head = first_head + block_heads;
   const int positions = problem.positions;
@@ -190,16 +190,16 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
 
     Tile tile = backwards ? Tile{end_head - 1, bounds[1]} : Tile{first_head, block_row};
     int stage = 0;
-    copy_tile<W, kKeys, kHeadThreads>(memory + Place::kKeysAt, problem.k.row(batch, block_row, key_head),
+    copy_tile<W, kKeys, kHeadThreads>(memory + Layout::kKeysAt, problem.k.row(batch, block_row, key_head),
                                       problem.k.position_stride, positions - block_row, problem.width);
 #pragma unroll 1
     for (int layer = 0; layer < layers.count; ++layer) {
       const HeadView<bfloat16>& v = layers.of[layer].v;
-      copy_tile<W, kKeys, kHeadThreads>(memory + Place::kValuesAt + layer * kKeyTile, v.row(batch, block_row, key_head),
+      copy_tile<W, kKeys, kHeadThreads>(memory + Layout::kValuesAt + layer * kKeyTile, v.row(batch, block_row, key_head),
                                         v.position_stride, positions - block_row, problem.width);
     }
     int odd_tile = 0;
-    copy_rows(problem.q, tile, memory + Place::kQueriesAt);
+    copy_rows(problem.q, tile, memory + Layout::kQueriesAt);
     copy_step(tile, layers.count - 1, stage);
     commit_copies();
     if (threadIdx.x < kQueries) keep_statistics(statistics_of(tile));
@@ -214,7 +214,7 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
         const int column = tile.start + part * N;
         const bool active = sees_any<Side::keys, N, kWarpRows>(positions, row, column);
         const int q_stage = kParts == 2 ? part : odd_tile;
-        const unsigned char* const q_tile = memory + Place::kQueriesAt + q_stage * kQueryTile;
+        const unsigned char* const q_tile = memory + Layout::kQueriesAt + q_stage * kQueryTile;
         float scores[2][N / 8][4];
         // Not what the last tile left: that would occupy registers.
 #pragma unroll
@@ -226,7 +226,7 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
           if (last >= step_layers) {
             copy_step({tile.head, column}, last - step_layers, stage ^ 1);
           } else if (const Tile follower = part + 1 < kParts ? Tile{tile.head, column + N} : next(tile); exists(follower)) {
-            copy_rows(problem.q, follower, memory + Place::kQueriesAt + (q_stage ^ 1) * kQueryTile);
+            copy_rows(problem.q, follower, memory + Layout::kQueriesAt + (q_stage ^ 1) * kQueryTile);
             copy_step(follower, layers.count - 1, stage ^ 1);
           }
           commit_copies();
@@ -234,7 +234,7 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
             if (last == layers.count - 1) {
               start_from_columns<N>(scores, statistics + part * N);
               start_from_columns<N>(products, statistics + kQueries + part * N);
-              add_products<W, N>(scores, memory + Place::kKeysAt + own, q_tile);
+              add_products<W, N>(scores, memory + Layout::kKeysAt + own, q_tile);
               if (misses_any<Side::keys, N, kWarpRows>(problem, row, column))
                 mask<Side::keys, N>(scores, problem, batch, row, column);
               to_probabilities<N>(scores, scale_log2);
@@ -242,7 +242,7 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
             const unsigned char* d_o_tile = d_o_tiles + stage * step_layers * kQueryTile;
 #pragma unroll 1
             for (int layer = last; layer >= 0 && layer > last - step_layers; --layer, d_o_tile += kQueryTile) {
-              add_products<W, N>(products, memory + Place::kValuesAt + layer * kKeyTile + own, d_o_tile);
+              add_products<W, N>(products, memory + Layout::kValuesAt + layer * kKeyTile + own, d_o_tile);
               if (layer == 0 && wants_values) add_weighted<W, N>(values, scores, d_o_tile);
             }
           }
@@ -272,7 +272,7 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
       Statistics next_statistics = {};
       if (threadIdx.x < kQueries && exists(next(tile))) next_statistics = statistics_of(next(tile));
       __syncthreads();  // dS is there, and no warp reads this tile's statistics
-      add_query_products<kParts>(products[0], score_tile, memory + Place::kKeysAt,
+      add_query_products<kParts>(products[0], score_tile, memory + Layout::kKeysAt,
                                  min(tile.start + kQueries - block_row, kKeys));
       if (tile.start < block_row + kKeys) {
         const QueryPart<kParts> part;
@@ -299,7 +299,7 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
     __syncthreads();  // the tiles are free
     if (row >= positions) continue;
     const float one[4] = {1, 1, 1, 1}, scales[4] = {problem.scale, problem.scale, problem.scale, problem.scale};
-    unsigned char* const own_rows = memory + Place::kKeysAt + own;
+    unsigned char* const own_rows = memory + Layout::kKeysAt + own;
     if (partial != nullptr) {
       store_partial<W>(partial, problem, split, batch, row, key_head, result);
       if (wants_values) store_partial<W>(partial_dv, problem, split, batch, row, key_head, values);
@@ -333,7 +333,7 @@ int step_layers_of(int layers) {
   const int64_t available = echo::cuda::properties().shared_bytes_per_block;
   for (int steps = 1; steps <= layers; ++steps) {
     const int step_layers = (layers + steps - 1) / steps;
-    if (int64_t(HeadLayout<kParts>::bytes(layers, step_layers)) <= available) return step_layers;
+    if (int64_t(SharedLayout<kParts>::bytes(layers, step_layers)) <= available) return step_layers;
   }
   return 0;
 }
@@ -362,7 +362,7 @@ void whole_heads_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, 
   const auto run = [&]<int kParts>() {
     const int step_layers = step_layers_of<kParts>(count);
     launch(whole_heads<kParts>, dim3(unsigned(splits), unsigned(problem.key_heads), unsigned(problem.batches)), kHeadThreads,
-           HeadLayout<kParts>::bytes(count, step_layers), stream(), head_view<bfloat16>(dq), head_view<bfloat16>(dk),
+           SharedLayout<kParts>::bytes(count, step_layers), stream(), head_view<bfloat16>(dq), head_view<bfloat16>(dk),
            head_view<bfloat16>(dv), dk_partials.data(), dv_partials.data(), data_or_null<float>(dq_sums),
            layers_of<bfloat16>(layers), problem, lse.data<float>(), delta.data<float>(), 1 / problem.scale,
            problem.heads / problem.key_heads / splits, step_layers);

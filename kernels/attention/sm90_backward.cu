@@ -24,7 +24,7 @@ constexpr int N = 64, kKeys = 2 * kGroupRows, kThreads = 4 * kGroupThreads, kKey
 constexpr int kSharedBytes = 227 << 10;  // that a block may have
 
 template <int W, int kLayers>
-struct Plan {
+struct SharedLayout {
   static constexpr bool kValues = W == 64;
   static constexpr int kKeyRegisters = 200, kQueryRegisters = 72, kProducerRegisters = 40;
   static_assert(2 * kKeyRegisters + kQueryRegisters + kProducerRegisters <= registers_of_groups(kThreads));
@@ -98,13 +98,13 @@ __global__ void __launch_bounds__(kThreads, 1)
                      float* const partial, float* const partial_dv, float* const shares,
                      const AttentionProblem<bfloat16> problem, const float* const lse, const float* const delta,
                      const int key_splits) {
-  using Of = Plan<W, kLayers>;
+  using Layout = SharedLayout<W, kLayers>;
   unsigned char* const memory = shared_memory();
-  float* const statistics = reinterpret_cast<float*>(memory + Of::kStatisticsAt);
-  const Ring<1> keys{reinterpret_cast<uint64_t*>(memory + Of::kBarriersAt)};
-  const Ring<Of::kQuerySlots> queries{keys.barriers + 2};
-  const Ring<Of::kScoreSlots> shared_scores{queries.barriers + 2 * Of::kQuerySlots};
-  const Ring<Of::kGradientSlots> gradients{shared_scores.barriers + 2 * Of::kScoreSlots};
+  float* const statistics = reinterpret_cast<float*>(memory + Layout::kStatisticsAt);
+  const Ring<1> keys{reinterpret_cast<uint64_t*>(memory + Layout::kBarriersAt)};
+  const Ring<Layout::kQuerySlots> queries{keys.barriers + 2};
+  const Ring<Layout::kScoreSlots> shared_scores{queries.barriers + 2 * Layout::kQuerySlots};
+  const Ring<Layout::kGradientSlots> gradients{shared_scores.barriers + 2 * Layout::kScoreSlots};
   const int group = uniform(int(threadIdx.x) / kGroupThreads);
   if (threadIdx.x == 0) {
     keys.start(1, kKeyWarps + kGroupWarps);
@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   int taken = 0;  // tiles of queries
 
   if (group == 3) {  // ---- brings tiles ------------------------------------------------------------------------------------
-    release_registers<Of::kProducerRegisters>();
+    release_registers<Layout::kProducerRegisters>();
     if (int(threadIdx.x) >= 3 * kGroupThreads + kWarp) return;
     const bool asks = lane_number() == 0;
     for (int round = 0;; ++round) {
@@ -126,11 +126,11 @@ __global__ void __launch_bounds__(kThreads, 1)
       if (!walk.exists(problem)) break;
       keys.wait_empty(round);
       if (asks) {
-        arrive_expecting(keys.full(round), (1 + kLayers) * Of::kKeyTile);
-        copy_panels<W, kKeys>(memory + Of::kKeysAt, key_map, keys.full(round), work.key_head, walk.row, work.batch);
+        arrive_expecting(keys.full(round), (1 + kLayers) * Layout::kKeyTile);
+        copy_panels<W, kKeys>(memory + Layout::kKeysAt, key_map, keys.full(round), work.key_head, walk.row, work.batch);
         for (int layer = 0; layer < kLayers; ++layer)
-          copy_panels<W, kKeys>(memory + Of::kValuesAt + layer * Of::kKeyTile, maps.v[layer], keys.full(round), work.key_head,
-                                walk.row, work.batch);
+          copy_panels<W, kKeys>(memory + Layout::kValuesAt + layer * Layout::kKeyTile, maps.v[layer], keys.full(round),
+                                work.key_head, walk.row, work.batch);
       }
       for (; walk.head < work.end_head; walk.next_tile(), ++taken) {
         const int slot = queries.slot(taken);
@@ -139,21 +139,21 @@ __global__ void __launch_bounds__(kThreads, 1)
           const int query = walk.start + i;
           const bool exists = query < problem.positions;
           const int64_t at = exists ? problem.statistic(work.batch, walk.head, query) : 0;
-          statistics[slot * Of::kStatistics + i] = exists ? lse[at] * kLog2E : kInfinity;
-          statistics[slot * Of::kStatistics + N + i] = exists ? delta[at] : 0.0f;
+          statistics[slot * Layout::kStatistics + i] = exists ? lse[at] * kLog2E : kInfinity;
+          statistics[slot * Layout::kStatistics + N + i] = exists ? delta[at] : 0.0f;
         }
         if (!asks) arrive(queries.full(taken));
         if (asks) {
-          arrive_expecting(queries.full(taken), Of::kQueryTile);
-          copy_panels<W, N>(memory + Of::kQueriesAt + slot * Of::kQueryTile, query_map, queries.full(taken), walk.head,
+          arrive_expecting(queries.full(taken), Layout::kQueryTile);
+          copy_panels<W, N>(memory + Layout::kQueriesAt + slot * Layout::kQueryTile, query_map, queries.full(taken), walk.head,
                             walk.start, work.batch);
         }
         for (int i = 0; i < kLayers; ++i) {
           const int gradient = taken * kLayers + i, at = gradients.slot(gradient);
           gradients.wait_empty(gradient);
           if (!asks) continue;
-          arrive_expecting(gradients.full(gradient), Of::kQueryTile);
-          copy_panels<W, N>(memory + Of::kGradientsAt + at * Of::kQueryTile, maps.d_o[kLayers - 1 - i],
+          arrive_expecting(gradients.full(gradient), Layout::kQueryTile);
+          copy_panels<W, N>(memory + Layout::kGradientsAt + at * Layout::kQueryTile, maps.d_o[kLayers - 1 - i],
                             gradients.full(gradient), walk.head, walk.start, work.batch);
         }
       }
@@ -162,21 +162,22 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
 
   if (group == 2) {  // ---- shares of dq ------------------------------------------------------------------------------------
-    release_registers<Of::kQueryRegisters>();
+    release_registers<Layout::kQueryRegisters>();
     const int lane = lane_number(), warp_row = int(threadIdx.x) / kWarp % kGroupWarps * 16;
     const int64_t tiles = (problem.positions + N - 1) / N;
-    unsigned char* const share = memory + Of::kShareAt;
+    unsigned char* const share = memory + Layout::kShareAt;
     for (int round = 0;; ++round) {
       Walk walk(problem, work, round);
       if (!walk.exists(problem)) break;
       keys.wait_full(round);
       for (; walk.head < work.end_head; walk.next_tile(), ++taken) {
-        const unsigned char* const score_tile = memory + Of::kScoresAt + shared_scores.slot(taken) * Of::kScoreTile;
+        const unsigned char* const score_tile = memory + Layout::kScoresAt + shared_scores.slot(taken) * Layout::kScoreTile;
         shared_scores.wait_full(taken);
 #pragma unroll 1
         for (int panel = 0; panel < W / 64; ++panel) {  // of 64 columns
           float sums[8][4];
-          const uint64_t left = shared_operand(score_tile), right = shared_operand(memory + Of::kKeysAt + panel * kKeys * 128);
+          const uint64_t left = shared_operand(score_tile),
+                         right = shared_operand(memory + Layout::kKeysAt + panel * kKeys * 128);
           start_products(sums);
 #pragma unroll
           for (int k = 0; k < kKeys / 16; ++k)
@@ -204,9 +205,9 @@ __global__ void __launch_bounds__(kThreads, 1)
               ((int64_t(work.key_split) * problem.batches + work.batch) * problem.heads + walk.head) * tiles + walk.start / N;
           const auto* const from = reinterpret_cast<const float*>(share);
           if (round == 0)
-            store_async(shares + index * (N * W), from, Of::kShareTile);
+            store_async(shares + index * (N * W), from, Layout::kShareTile);
           else
-            add_async(shares + index * (N * W), from, Of::kShareTile);
+            add_async(shares + index * (N * W), from, Layout::kShareTile);
           commit_stores();
         }
       }
@@ -218,7 +219,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 
   // ---- keys: P, dS, dk, dv_0
   // -------------------------------------------------------------------------------------------------
-  claim_registers<Of::kKeyRegisters>();
+  claim_registers<Layout::kKeyRegisters>();
   const int warp_row = int(threadIdx.x) / kWarp * 16, lane = lane_number();
   const int group_offset = group * kGroupRows * 128;
   const float scale_log2 = problem.scale * kLog2E;
@@ -226,34 +227,34 @@ __global__ void __launch_bounds__(kThreads, 1)
     Walk walk(problem, work, round);
     if (!walk.exists(problem)) break;
     const int row = walk.row + warp_row;
-    unsigned char* const value_tiles = memory + Of::kValuesAt;
-    float scores[1][N / 8][4], products[N / 8][4], result[1][W / 8][4] = {}, values[1][Of::kValues ? W / 8 : 1][4] = {};
+    unsigned char* const value_tiles = memory + Layout::kValuesAt;
+    float scores[1][N / 8][4], products[N / 8][4], result[1][W / 8][4] = {}, values[1][Layout::kValues ? W / 8 : 1][4] = {};
     uint32_t p_weights[N / 16][4], s_weights[N / 16][4];
 
-    const auto query_tile = [&](int count) { return memory + Of::kQueriesAt + queries.slot(count) * Of::kQueryTile; };
+    const auto query_tile = [&](int count) { return memory + Layout::kQueriesAt + queries.slot(count) * Layout::kQueryTile; };
     // dO of a tile: of the last layer first.
     const auto gradient_tile = [&](int gradient) {
-      return memory + Of::kGradientsAt + gradients.slot(gradient) * Of::kQueryTile;
+      return memory + Layout::kGradientsAt + gradients.slot(gradient) * Layout::kQueryTile;
     };
     // Starts S and dP of a tile, and waits for S. A layer's product is a group: the compiler ends one at each start_products()
     // anyway.
     const auto start_tile = [&](int count) {
       queries.wait_full(count);
       start_products(scores[0], products);
-      multiply_tiles<W, kKeys, N>(scores[0], memory + Of::kKeysAt + group_offset, query_tile(count), false);
+      multiply_tiles<W, kKeys, N>(scores[0], memory + Layout::kKeysAt + group_offset, query_tile(count), false);
       commit_products();
 #pragma unroll
       for (int i = 0; i < kLayers; ++i) {
         gradients.wait_full(count * kLayers + i);
         start_products();
-        multiply_tiles<W, kKeys, N>(products, value_tiles + (kLayers - 1 - i) * Of::kKeyTile + group_offset,
+        multiply_tiles<W, kKeys, N>(products, value_tiles + (kLayers - 1 - i) * Layout::kKeyTile + group_offset,
                                     gradient_tile(count * kLayers + i), i > 0);
         commit_products();
       }
       wait_products<kLayers>(scores[0]);
     };
     const auto take_tile = [&]<bool kMore>() {
-      const float* const of_tile = statistics + queries.slot(taken) * Of::kStatistics;
+      const float* const of_tile = statistics + queries.slot(taken) * Layout::kStatistics;
       do {
         if (misses_any<Side::keys, N, 16>(problem, row, walk.start))
           mask<Side::keys, N>(scores, problem, work.batch, row, walk.start);
@@ -263,7 +264,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       const int last = taken * kLayers + kLayers - 1;  // dO of the block's first layer
 #pragma unroll
       for (int i = kLayers - 1; i > 0; --i) gradients.release(last - i);
-      if constexpr (Of::kValues) {
+      if constexpr (Layout::kValues) {
         pack_weights<N>(p_weights, scores[0]);
         start_products(values[0], p_weights);
         multiply_weights<W, N>(values[0], p_weights, gradient_tile(last));
@@ -277,7 +278,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       }
       pack_weights<N>(s_weights, scores[0]);
       shared_scores.wait_empty(taken);
-      unsigned char* const score_tile = memory + Of::kScoresAt + shared_scores.slot(taken) * Of::kScoreTile;
+      unsigned char* const score_tile = memory + Layout::kScoresAt + shared_scores.slot(taken) * Layout::kScoreTile;
 #pragma unroll
       for (int n = 0; n < N / 8; ++n) {
 #pragma unroll
@@ -310,12 +311,12 @@ __global__ void __launch_bounds__(kThreads, 1)
       unsigned char* const own_rows = value_tiles + warp_row * 128;
       if (partial != nullptr) {
         store_partial<W>(partial, problem, work.split, work.batch, row, work.key_head, result);
-        if constexpr (Of::kValues)
+        if constexpr (Layout::kValues)
           if (dv.data != nullptr) store_partial<W>(partial_dv, problem, work.split, work.batch, row, work.key_head, values);
       } else {
         const float one[2] = {1, 1}, scales[2] = {problem.scale, problem.scale};
         store_rows<W, kKeys>(dk, work.batch, row, work.key_head, problem.positions, problem.width, result[0], scales, own_rows);
-        if constexpr (Of::kValues)
+        if constexpr (Layout::kValues)
           if (dv.data != nullptr)
             store_rows<W, kKeys>(dv, work.batch, row, work.key_head, problem.positions, problem.width, values[0], one,
                                  own_rows);
@@ -376,9 +377,9 @@ Schedule schedule_of(const AttentionProblem<bfloat16>& problem) {
 template <int W, int kLayers>
 void run(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const SharingLayer> layers,
          const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta) {
-  using Of = Plan<W, kLayers>;
+  using Layout = SharedLayout<W, kLayers>;
   const Schedule schedule = schedule_of(problem);
-  const Tensor own_dv = Of::kValues ? dv : Tensor();
+  const Tensor own_dv = Layout::kValues ? dv : Tensor();
   const Partials dk_partials(problem, schedule.splits, dk.device());
   const Partials dv_partials(problem, own_dv.defined() ? schedule.splits : 1, dk.device());
   const int64_t tiles = blocks_for(problem.positions, N);
@@ -390,7 +391,7 @@ void run(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const S
     maps.v[i] = tile_map(head_view<bfloat16>(layers[i].v), problem, problem.key_heads, kKeys);
   }
   const dim3 grid(unsigned(schedule.splits * schedule.key_splits), unsigned(problem.key_heads), unsigned(problem.batches));
-  launch(leader_gradients<W, kLayers>, grid, kThreads, Of::kBytes, stream(), tile_map(problem.q, problem, problem.heads, N),
+  launch(leader_gradients<W, kLayers>, grid, kThreads, Layout::kBytes, stream(), tile_map(problem.q, problem, problem.heads, N),
          tile_map(problem.k, problem, problem.key_heads, kKeys), maps, head_view<bfloat16>(dk), head_view<bfloat16>(own_dv),
          dk_partials.data(), dv_partials.data(), shares.data<float>(), problem, lse.data<float>(), delta.data<float>(),
          schedule.key_splits);

@@ -19,7 +19,7 @@ namespace {
 enum class Pass { leader, follower, value_gradient };
 
 template <int W, Pass kPass>
-struct Plan {
+struct SharedLayout {
   static constexpr Side kSide = kPass == Pass::value_gradient ? Side::keys : Side::queries;
   static constexpr bool kOfKeys = kSide == Side::keys;
   // Warpgroups that compute. With W = 64 three have registers enough; all registers of a multiprocessor are given out.
@@ -38,32 +38,32 @@ struct Plan {
 // A block of rows and the columns that it walks over: tiles of kColumns from range.begin, head after head.
 template <int W, Pass kPass>
 struct Item {
-  using Of = Plan<W, kPass>;
+  using Layout = SharedLayout<W, kPass>;
   int batch, row, across;  // across: the head of queries, or the part `split` of a key head's group
   int key_head, split = 0;
   int head, end_head, start;  // of the tile; for rows that are queries `head` is the key head
   Range range;
 
   __device__ __forceinline__ Item(const AttentionProblem<bfloat16>& problem, int number, int splits) {
-    const int group = problem.heads / problem.key_heads, width = Of::kOfKeys ? problem.key_heads * splits : problem.heads;
-    const int blocks = (problem.positions + Of::kRows - 1) / Of::kRows;
+    const int group = problem.heads / problem.key_heads, width = Layout::kOfKeys ? problem.key_heads * splits : problem.heads;
+    const int blocks = (problem.positions + Layout::kRows - 1) / Layout::kRows;
     across = number % width, batch = number / width % problem.batches;
     const int block = number / width / problem.batches;
-    row = (Of::kOfKeys ? block : blocks - 1 - block) * Of::kRows;
-    if constexpr (Of::kOfKeys) {
+    row = (Layout::kOfKeys ? block : blocks - 1 - block) * Layout::kRows;
+    if constexpr (Layout::kOfKeys) {
       key_head = across / splits, split = across % splits;
       head = across * (group / splits), end_head = head + group / splits;
     } else {
       key_head = head = across / group, end_head = head + 1;
     }
-    const Range seen = column_range<Of::kSide, Of::kColumns, Of::kRows>(problem, batch, row);
+    const Range seen = column_range<Layout::kSide, Layout::kColumns, Layout::kRows>(problem, batch, row);
     range = {uniform(seen.begin), uniform(seen.end)};
     start = range.begin;
     if (range.begin >= range.end) head = end_head;
   }
   __device__ __forceinline__ bool has_tile() const { return head < end_head; }
   __device__ __forceinline__ void next_tile() {
-    start += Of::kColumns;
+    start += Layout::kColumns;
     if (start >= range.end) ++head, start = range.begin;
   }
 };
@@ -120,29 +120,29 @@ struct RunningRows {
 };
 
 template <int W, Pass kPass>
-__global__ void __launch_bounds__(Plan<W, kPass>::kThreads, 1)
+__global__ void __launch_bounds__(SharedLayout<W, kPass>::kThreads, 1)
     take_rows(const __grid_constant__ CUtensorMap row_map, const __grid_constant__ CUtensorMap first_map,
               const __grid_constant__ CUtensorMap second_map, const HeadView<bfloat16> to, float* const partial,
               float* const lse, const AttentionProblem<bfloat16> problem, const int splits, const int items) {
-  using Of = Plan<W, kPass>;
-  constexpr int N = Of::kColumns;
+  using Layout = SharedLayout<W, kPass>;
+  constexpr int N = Layout::kColumns;
   unsigned char* const memory = shared_memory();
-  float* const offsets = reinterpret_cast<float*>(memory + Of::kOffsetsAt);
-  uint64_t* const barriers = reinterpret_cast<uint64_t*>(memory + Of::kBarriersAt);
-  const Ring<Of::kRowSlots> rows{barriers};
-  const Ring<Of::kSlots> first{barriers + 2 * Of::kRowSlots}, second{first.barriers + 2 * Of::kSlots};
+  float* const offsets = reinterpret_cast<float*>(memory + Layout::kOffsetsAt);
+  uint64_t* const barriers = reinterpret_cast<uint64_t*>(memory + Layout::kBarriersAt);
+  const Ring<Layout::kRowSlots> rows{barriers};
+  const Ring<Layout::kSlots> first{barriers + 2 * Layout::kRowSlots}, second{first.barriers + 2 * Layout::kSlots};
   const int group = uniform(int(threadIdx.x) / kGroupThreads);
   if (threadIdx.x == 0) {
-    rows.start(1, Of::kGroups * kGroupWarps);
-    first.start(Of::kOfKeys ? kWarp : 1, Of::kGroups * kGroupWarps);
-    second.start(1, Of::kGroups * kGroupWarps);
+    rows.start(1, Layout::kGroups * kGroupWarps);
+    first.start(Layout::kOfKeys ? kWarp : 1, Layout::kGroups * kGroupWarps);
+    second.start(1, Layout::kGroups * kGroupWarps);
     publish_barriers();
   }
   __syncthreads();
 
-  if (group == Of::kGroups) {
-    release_registers<Of::kProducerRegisters>();
-    if (int(threadIdx.x) >= Of::kGroups * kGroupThreads + kWarp) return;
+  if (group == Layout::kGroups) {
+    release_registers<Layout::kProducerRegisters>();
+    if (int(threadIdx.x) >= Layout::kGroups * kGroupThreads + kWarp) return;
     const bool asks = lane_number() == 0;
     int taken = 0;  // tiles
     for (int round = 0; round * int(gridDim.x) < items; ++round) {
@@ -151,35 +151,35 @@ __global__ void __launch_bounds__(Plan<W, kPass>::kThreads, 1)
       Item<W, kPass> item(problem, number, splits);
       rows.wait_empty(round);
       if (asks) {
-        arrive_expecting(rows.full(round), Of::kRowTile);
-        copy_panels<W, Of::kRows>(memory + rows.slot(round) * Of::kRowTile, row_map, rows.full(round),
-                                  Of::kOfKeys ? item.key_head : item.across, item.row, item.batch);
+        arrive_expecting(rows.full(round), Layout::kRowTile);
+        copy_panels<W, Layout::kRows>(memory + rows.slot(round) * Layout::kRowTile, row_map, rows.full(round),
+                                      Layout::kOfKeys ? item.key_head : item.across, item.row, item.batch);
       }
       for (; item.has_tile(); item.next_tile(), ++taken) {
         const int slot = first.slot(taken);
         first.wait_empty(taken);
-        if constexpr (Of::kOfKeys) {
+        if constexpr (Layout::kOfKeys) {
           bool large = false;
           for (int i = lane_number(); i < N; i += kWarp) {
             const int query = item.start + i;
             const bool exists = query < problem.positions;
             const float offset = exists ? lse[problem.statistic(item.batch, item.head, query)] * kLog2E : kInfinity;
-            offsets[slot * Of::kOffsets + i] = offset;
+            offsets[slot * Layout::kOffsets + i] = offset;
             large = large || (exists && is_large(offset));
           }
           large = __any_sync(kAllLanes, large);
-          if (asks) offsets[slot * Of::kOffsets + N] = large ? 1.0f : 0.0f;
+          if (asks) offsets[slot * Layout::kOffsets + N] = large ? 1.0f : 0.0f;
           if (!asks) arrive(first.full(taken));
         }
         if (asks) {
-          arrive_expecting(first.full(taken), Of::kColumnTile);
-          copy_panels<W, N>(memory + Of::kFirstAt + slot * Of::kColumnTile, first_map, first.full(taken), item.head, item.start,
-                            item.batch);
+          arrive_expecting(first.full(taken), Layout::kColumnTile);
+          copy_panels<W, N>(memory + Layout::kFirstAt + slot * Layout::kColumnTile, first_map, first.full(taken), item.head,
+                            item.start, item.batch);
         }
         second.wait_empty(taken);
         if (asks) {
-          arrive_expecting(second.full(taken), Of::kColumnTile);
-          copy_panels<W, N>(memory + Of::kSecondAt + slot * Of::kColumnTile, second_map, second.full(taken), item.head,
+          arrive_expecting(second.full(taken), Layout::kColumnTile);
+          copy_panels<W, N>(memory + Layout::kSecondAt + slot * Layout::kColumnTile, second_map, second.full(taken), item.head,
                             item.start, item.batch);
         }
       }
@@ -187,7 +187,7 @@ __global__ void __launch_bounds__(Plan<W, kPass>::kThreads, 1)
     return;
   }
 
-  claim_registers<Of::kRegisters>();
+  claim_registers<Layout::kRegisters>();
   const int warp_row = int(threadIdx.x) / kWarp * 16, lane = lane_number();
   const float scale_log2 = problem.scale * kLog2E;
   int taken = 0;  // tiles
@@ -196,7 +196,7 @@ __global__ void __launch_bounds__(Plan<W, kPass>::kThreads, 1)
     if (number >= items) continue;
     Item<W, kPass> item(problem, number, splits);
     const int group_row = item.row + group * kGroupRows, row = item.row + warp_row;
-    unsigned char* const row_tile = memory + rows.slot(round) * Of::kRowTile;
+    unsigned char* const row_tile = memory + rows.slot(round) * Layout::kRowTile;
     const unsigned char* const own_rows = row_tile + group * kGroupRows * 128;
     float scores[1][N / 8][4], result[1][W / 8][4] = {};
     uint32_t weights[N / 16][4];
@@ -216,7 +216,7 @@ __global__ void __launch_bounds__(Plan<W, kPass>::kThreads, 1)
 
     // Tiles that none of the warpgroup's rows sees. While a product is put off there is at most one, so that the slots suffice.
     const auto skip_unseen = [&] {
-      while (item.has_tile() && !sees_any<Of::kSide, N, kGroupRows>(problem.positions, group_row, item.start)) {
+      while (item.has_tile() && !sees_any<Layout::kSide, N, kGroupRows>(problem.positions, group_row, item.start)) {
         first.wait_full(taken);
         first.release(taken);
         second.wait_full(taken);
@@ -225,17 +225,17 @@ __global__ void __launch_bounds__(Plan<W, kPass>::kThreads, 1)
         item.next_tile();
       }
     };
-    const auto first_tile = [&](int count) { return memory + Of::kFirstAt + first.slot(count) * Of::kColumnTile; };
-    const auto second_tile = [&](int count) { return memory + Of::kSecondAt + second.slot(count) * Of::kColumnTile; };
+    const auto first_tile = [&](int count) { return memory + Layout::kFirstAt + first.slot(count) * Layout::kColumnTile; };
+    const auto second_tile = [&](int count) { return memory + Layout::kSecondAt + second.slot(count) * Layout::kColumnTile; };
     const auto make_probabilities = [&] {
-      if (misses_any<Of::kSide, N, 16>(problem, row, item.start))
-        mask<Of::kSide, N>(scores, problem, item.batch, row, item.start);
+      if (misses_any<Layout::kSide, N, 16>(problem, row, item.start))
+        mask<Layout::kSide, N>(scores, problem, item.batch, row, item.start);
       if constexpr (kPass == Pass::leader)
         running.add_scores<N>(scores[0], scale_log2);
       else if constexpr (kPass == Pass::follower)
         large ? to_probabilities_of_rows<N, true>(scores[0], offsets_of_rows, scale_log2)
               : to_probabilities_of_rows<N, false>(scores[0], offsets_of_rows, scale_log2);
-      else if (const float* const of_tile = offsets + first.slot(taken) * Of::kOffsets; of_tile[N] != 0.0f)
+      else if (const float* const of_tile = offsets + first.slot(taken) * Layout::kOffsets; of_tile[N] != 0.0f)
         to_probabilities_of_columns<N, true>(scores[0], of_tile, scale_log2);
       else
         to_probabilities_of_columns<N, false>(scores[0], of_tile, scale_log2);
@@ -246,7 +246,7 @@ __global__ void __launch_bounds__(Plan<W, kPass>::kThreads, 1)
     if (item.has_tile()) {
       first.wait_full(taken);
       start_products(scores[0]);
-      multiply_tiles<W, Of::kRows, N>(scores[0], own_rows, first_tile(taken), false);
+      multiply_tiles<W, Layout::kRows, N>(scores[0], own_rows, first_tile(taken), false);
       commit_products();
       wait_products<0>(scores[0]);
       make_probabilities();
@@ -260,7 +260,7 @@ __global__ void __launch_bounds__(Plan<W, kPass>::kThreads, 1)
         if (!item.has_tile()) break;
         first.wait_full(taken);
         start_products(scores[0]);
-        multiply_tiles<W, Of::kRows, N>(scores[0], own_rows, first_tile(taken), false);
+        multiply_tiles<W, Layout::kRows, N>(scores[0], own_rows, first_tile(taken), false);
         commit_products();
         second.wait_full(put_off);
         start_products(result[0], weights);
@@ -307,11 +307,11 @@ __global__ void __launch_bounds__(Plan<W, kPass>::kThreads, 1)
               logf(sum) + (running.highest[i] == -kInfinity ? -kInfinity : running.offset[i] * kLn2);
       }
     }
-    if (Of::kOfKeys && partial != nullptr)
+    if (Layout::kOfKeys && partial != nullptr)
       store_partial<W>(partial, problem, item.split, item.batch, row, item.key_head, result);
     else
-      store_rows<W, Of::kRows>(to, item.batch, row, Of::kOfKeys ? item.key_head : item.across, problem.positions, problem.width,
-                               result[0], factor, row_tile + warp_row * 128);
+      store_rows<W, Layout::kRows>(to, item.batch, row, Layout::kOfKeys ? item.key_head : item.across, problem.positions,
+                                   problem.width, result[0], factor, row_tile + warp_row * 128);
     publish_shared_writes();
     rows.release(round);
   }
@@ -320,15 +320,15 @@ __global__ void __launch_bounds__(Plan<W, kPass>::kThreads, 1)
 template <int W, Pass kPass>
 void run(const HeadView<bfloat16>& to, const HeadView<bfloat16>& second, float* partial, float* lse,
          const AttentionProblem<bfloat16>& problem, int splits) {
-  using Of = Plan<W, kPass>;
-  const CUtensorMap queries = tile_map(problem.q, problem, problem.heads, Of::kOfKeys ? Of::kColumns : Of::kRows);
-  const CUtensorMap keys = tile_map(problem.k, problem, problem.key_heads, Of::kOfKeys ? Of::kRows : Of::kColumns);
-  const CUtensorMap others = tile_map(second, problem, Of::kOfKeys ? problem.heads : problem.key_heads, Of::kColumns);
-  const int64_t items = int64_t(blocks_for(problem.positions, Of::kRows)) * problem.batches *
-                        (Of::kOfKeys ? problem.key_heads * splits : problem.heads);
+  using Layout = SharedLayout<W, kPass>;
+  const CUtensorMap queries = tile_map(problem.q, problem, problem.heads, Layout::kOfKeys ? Layout::kColumns : Layout::kRows);
+  const CUtensorMap keys = tile_map(problem.k, problem, problem.key_heads, Layout::kOfKeys ? Layout::kRows : Layout::kColumns);
+  const CUtensorMap others = tile_map(second, problem, Layout::kOfKeys ? problem.heads : problem.key_heads, Layout::kColumns);
+  const int64_t items = int64_t(blocks_for(problem.positions, Layout::kRows)) * problem.batches *
+                        (Layout::kOfKeys ? problem.key_heads * splits : problem.heads);
   const int64_t blocks = std::min<int64_t>(items, echo::cuda::properties().multiprocessors);
-  launch(take_rows<W, kPass>, unsigned(blocks), Of::kThreads, Of::kBytes, stream(), Of::kOfKeys ? keys : queries,
-         Of::kOfKeys ? queries : keys, others, to, partial, lse, problem, splits, int(items));
+  launch(take_rows<W, kPass>, unsigned(blocks), Layout::kThreads, Layout::kBytes, stream(), Layout::kOfKeys ? keys : queries,
+         Layout::kOfKeys ? queries : keys, others, to, partial, lse, problem, splits, int(items));
 }
 
 }  // namespace
@@ -343,7 +343,7 @@ void forward(const Tensor& o, const Tensor& lse, const AttentionProblem<bfloat16
 
 void value_backward(const Tensor& dv, const Tensor& d_o, const AttentionProblem<bfloat16>& problem, const Tensor& lse) {
   const auto of_width = [&]<int W>() {
-    const int splits = group_splits(problem, Plan<W, Pass::value_gradient>::kRows, 4);
+    const int splits = group_splits(problem, SharedLayout<W, Pass::value_gradient>::kRows, 4);
     const Partials partials(problem, splits, dv.device());
     run<W, Pass::value_gradient>(head_view<bfloat16>(dv), head_view<bfloat16>(d_o), partials.data(), lse.data<float>(), problem,
                                  splits);

@@ -29,7 +29,7 @@ cudaDataType type_of(DType dtype) { return dtype == DType::bf16 ? CUDA_R_16BF : 
 int alignment_of(const void* address) { return 1 << std::min(std::countr_zero(reinterpret_cast<uintptr_t>(address)), 8); }
 
 // Descriptors and algorithm of one shape.
-struct Plan {
+struct Algorithm {
   cublasLtMatmulDesc_t operation = nullptr;
   cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
   cublasLtMatmulAlgo_t algorithm;
@@ -52,21 +52,23 @@ Key key_of(const MatmulOperands& p, bool tf32) {
           alignment_of(p.c)};
 }
 
-Plan make_plan(cublasLtHandle_t handle, const MatmulOperands& p, bool tf32) {
-  Plan plan;
+Algorithm choose_algorithm(cublasLtHandle_t handle, const MatmulOperands& p, bool tf32) {
+  Algorithm algorithm;
   const cublasComputeType_t compute = tf32 && p.dtype == DType::f32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
-  check(cublas_lt().create_operation(&plan.operation, compute, CUDA_R_32F), "cublasLtMatmulDescCreate", p);
+  check(cublas_lt().create_operation(&algorithm.operation, compute, CUDA_R_32F), "cublasLtMatmulDescCreate", p);
   const cublasOperation_t first = p.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, second = p.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
-  check(cublas_lt().set_operation_attribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first), "TRANSA", p);
-  check(cublas_lt().set_operation_attribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second), "TRANSB", p);
+  check(cublas_lt().set_operation_attribute(algorithm.operation, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first), "TRANSA",
+        p);
+  check(cublas_lt().set_operation_attribute(algorithm.operation, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second), "TRANSB",
+        p);
   const auto layout = [&](cublasLtMatrixLayout_t* result, DType dtype, int64_t rows, int64_t columns, int64_t stride) {
     check(cublas_lt().create_layout(result, type_of(dtype), uint64_t(rows), uint64_t(columns), stride),
           "cublasLtMatrixLayoutCreate", p);
   };
   // The extents as they are stored, columns first.
-  layout(&plan.b, p.dtype, p.transpose_b ? p.k : p.n, p.transpose_b ? p.n : p.k, p.ldb);
-  layout(&plan.a, p.dtype, p.transpose_a ? p.m : p.k, p.transpose_a ? p.k : p.m, p.lda);
-  layout(&plan.c, p.c_dtype, p.n, p.m, p.ldc);
+  layout(&algorithm.b, p.dtype, p.transpose_b ? p.k : p.n, p.transpose_b ? p.n : p.k, p.ldb);
+  layout(&algorithm.a, p.dtype, p.transpose_a ? p.m : p.k, p.transpose_a ? p.k : p.m, p.lda);
+  layout(&algorithm.c, p.c_dtype, p.n, p.m, p.ldc);
 
   cublasLtMatmulPreference_t preference = nullptr;
   check(cublas_lt().create_preference(&preference), "cublasLtMatmulPreferenceCreate", p);
@@ -85,19 +87,20 @@ Plan make_plan(cublasLtHandle_t handle, const MatmulOperands& p, bool tf32) {
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, uint32_t(alignment_of(p.c)));
   cublasLtMatmulHeuristicResult_t found = {};
   int count = 0;
-  check(cublas_lt().find_algorithm(handle, plan.operation, plan.b, plan.a, plan.c, plan.c, preference, 1, &found, &count),
+  check(cublas_lt().find_algorithm(handle, algorithm.operation, algorithm.b, algorithm.a, algorithm.c, algorithm.c, preference,
+                                   1, &found, &count),
         "cublasLtMatmulAlgoGetHeuristic", p);
   check(cublas_lt().destroy_preference(preference), "cublasLtMatmulPreferenceDestroy", p);
   check(count > 0 ? found.state : CUBLAS_STATUS_NOT_SUPPORTED, "cublasLtMatmulAlgoGetHeuristic", p);
-  plan.algorithm = found.algo;
-  return plan;
+  algorithm.algorithm = found.algo;
+  return algorithm;
 }
 
 struct Engine {
   std::mutex mutex;
   cublasLtHandle_t handle = nullptr;
   Tensor workspace;
-  std::map<Key, Plan> plans;
+  std::map<Key, Algorithm> algorithms;
   bool tf32 = false;
 };
 
@@ -123,10 +126,11 @@ void matmul(const MatmulOperands& p) {
     self.workspace = Tensor::empty({kGpuMatmulWorkspace / 4}, DType::f32, p.device);
   }
   const Key key = key_of(p, self.tf32);
-  auto plan = self.plans.find(key);
-  if (plan == self.plans.end()) plan = self.plans.emplace(key, make_plan(self.handle, p, self.tf32)).first;
+  auto algorithm = self.algorithms.find(key);
+  if (algorithm == self.algorithms.end())
+    algorithm = self.algorithms.emplace(key, choose_algorithm(self.handle, p, self.tf32)).first;
   const float one = 1, beta = p.accumulate ? 1 : 0;
-  const auto multiply = [&, &of = plan->second] {
+  const auto multiply = [&, &of = algorithm->second] {
     return cublas_lt().matmul(self.handle, of.operation, &one, p.b, of.b, p.a, of.a, &beta, p.c, of.c, p.c, of.c, &of.algorithm,
                               self.workspace.raw_data(), size_t(kGpuMatmulWorkspace), stream());
   };

@@ -197,12 +197,12 @@ TEST(CudaDistillationLossTest, LargeAndShiftedLogitsStayFinite) {
 TEST(CudaDistillationLossTest, ScratchIsBoundedWhateverTheRowsAndChunksAreWholeTiles) {
   for (const int64_t rows : {16384, 131072}) {
     const Tensor hidden = Tensor::empty({rows, 1}, DType::bf16, kCuda);
-    const kernels::HeadPlan plan = kernels::plan_head(hidden, 32000, /*with_teacher=*/true, /*with_gradient=*/true, 0);
-    EXPECT_EQ(plan.chunk_rows, 384);
-    EXPECT_LE(plan.chunk_rows * plan.row_stride * (4 + 4 + 2 * plan.chunks_per_gradient), 150'000'000);
-    EXPECT_EQ(kernels::plan_head(hidden, 128256, true, true, 0).chunk_rows, 128);
+    const kernels::HeadChunks chunks = kernels::head_chunks(hidden, 32000, /*with_teacher=*/true, /*with_gradient=*/true, 0);
+    EXPECT_EQ(chunks.chunk_rows, 384);
+    EXPECT_LE(chunks.chunk_rows * chunks.row_stride * (4 + 4 + 2 * chunks.chunks_per_gradient), 150'000'000);
+    EXPECT_EQ(kernels::head_chunks(hidden, 128256, true, true, 0).chunk_rows, 128);
   }
-  EXPECT_EQ(kernels::plan_head(Tensor::empty({50, 1}, DType::bf16, kCuda), 32000, true, true, 0).chunk_rows, 50);
+  EXPECT_EQ(kernels::head_chunks(Tensor::empty({50, 1}, DType::bf16, kCuda), 32000, true, true, 0).chunk_rows, 50);
 }
 
 TEST(CudaDistillationLossTest, SumsAloneAndNoRowsAreFine) {
