@@ -10,20 +10,20 @@ namespace echo::kernels {
 namespace cpu {
 namespace {
 
-constexpr int64_t kPiece = 1 << 14;
+constexpr int64_t kSlice = 1 << 14;
 
-// The sum of term(i) over i < count, each piece of kPiece by one thread.
+// The sum of term(i) over i < count, each slice of kSlice by one thread.
 template <class Term>
 double ordered_sum(int64_t count, Term term) {
-  const int64_t pieces = (count + kPiece - 1) / kPiece;
-  std::vector<double> partial(static_cast<size_t>(pieces));
+  const int64_t slices = (count + kSlice - 1) / kSlice;
+  std::vector<double> partial(static_cast<size_t>(slices));
 #pragma omp parallel for schedule(static) if (count > kSerialElements)
-  for (int64_t piece = 0; piece < pieces; ++piece) {
-    const int64_t begin = piece * kPiece, end = std::min(count, begin + kPiece);
+  for (int64_t slice = 0; slice < slices; ++slice) {
+    const int64_t begin = slice * kSlice, end = std::min(count, begin + kSlice);
     double total = 0;
 #pragma omp simd reduction(+ : total)
     for (int64_t i = begin; i < end; ++i) total += term(i);
-    partial[size_t(piece)] = total;
+    partial[size_t(slice)] = total;
   }
   double total = 0;
   for (double value : partial) total += value;
@@ -44,25 +44,25 @@ double dot_elements(const T* a, const T* b, int64_t count) {
 
 // Rows go into a few partial sums of a fixed number of rows each, so that tall matrices use all threads.
 template <class Y, class T>
-void sum_row_pieces(Y* y, const T* x, int64_t rows, int64_t columns, GradientMode mode) {
+void sum_row_slices(Y* y, const T* x, int64_t rows, int64_t columns, GradientMode mode) {
   using A = accumulator<T>;
-  constexpr int64_t kMostPieces = 64;
-  const int64_t rows_per_piece = std::max<int64_t>(64, (rows + kMostPieces - 1) / kMostPieces);
-  const int64_t pieces = (rows + rows_per_piece - 1) / rows_per_piece;
-  std::vector<A> partial(size_t(pieces * columns), A(0));
+  constexpr int64_t kMostSlices = 64;
+  const int64_t rows_per_slice = std::max<int64_t>(64, (rows + kMostSlices - 1) / kMostSlices);
+  const int64_t slices = (rows + rows_per_slice - 1) / rows_per_slice;
+  std::vector<A> partial(size_t(slices * columns), A(0));
 #pragma omp parallel for schedule(static) if (rows * columns > kSerialElements)
-  for (int64_t piece = 0; piece < pieces; ++piece) {
-    A* total = partial.data() + piece * columns;
-    for (int64_t row = piece * rows_per_piece; row < std::min(rows, (piece + 1) * rows_per_piece); ++row) {
+  for (int64_t slice = 0; slice < slices; ++slice) {
+    A* total = partial.data() + slice * columns;
+    for (int64_t row = slice * rows_per_slice; row < std::min(rows, (slice + 1) * rows_per_slice); ++row) {
       const T* values = x + row * columns;
 #pragma omp simd
       for (int64_t i = 0; i < columns; ++i) total[i] += static_cast<A>(values[i]);
     }
   }
-#pragma omp parallel for schedule(static) if (pieces * columns > kSerialElements)
+#pragma omp parallel for schedule(static) if (slices * columns > kSerialElements)
   for (int64_t i = 0; i < columns; ++i) {
     A total = mode == GradientMode::accumulate ? A(y[i]) : A(0);
-    for (int64_t piece = 0; piece < pieces; ++piece) total += partial[size_t(piece * columns + i)];
+    for (int64_t slice = 0; slice < slices; ++slice) total += partial[size_t(slice * columns + i)];
     assign(y[i], total);
   }
 }
@@ -87,9 +87,9 @@ void sum_rows(Tensor& y, const Tensor& x, GradientMode mode) {
   const int64_t rows = x.elements() / columns;
   dispatch_float(x.dtype(), [&]<class T>() {
     if (y.dtype() == x.dtype())
-      sum_row_pieces(y.data<T>(), x.data<T>(), rows, columns, mode);
+      sum_row_slices(y.data<T>(), x.data<T>(), rows, columns, mode);
     else
-      sum_row_pieces(y.data<accumulator<T>>(), x.data<T>(), rows, columns, mode);
+      sum_row_slices(y.data<accumulator<T>>(), x.data<T>(), rows, columns, mode);
   });
 }
 

@@ -15,23 +15,23 @@ constexpr int kGroups = 8;
 constexpr int64_t kBlocks = 512;  // as many as keep a large GPU's memory busy
 
 template <class T>
-__global__ void __launch_bounds__(kSumThreads) sum_pieces(double* pieces, const T* a, const T* b, int64_t count) {
+__global__ void __launch_bounds__(kSumThreads) sum_slices(double* slices, const T* a, const T* b, int64_t count) {
   __shared__ double scratch[kSumThreads / kWarp];
-  const int64_t begin = int64_t(blockIdx.x) * kSumPiece;
-  const double total = piece_sum(a + begin, b == nullptr ? b : b + begin, min(kSumPiece, count - begin), scratch);
-  if (threadIdx.x == 0) pieces[blockIdx.x] = total;
+  const int64_t begin = int64_t(blockIdx.x) * kSumSlice;
+  const double total = slice_sum(a + begin, b == nullptr ? b : b + begin, min(kSumSlice, count - begin), scratch);
+  if (threadIdx.x == 0) slices[blockIdx.x] = total;
 }
 
 // `b` is undefined for a sum of a alone.
 double total(const char* operation, const Tensor& a, const Tensor& b) {
   const int64_t count = a.elements();
   if (count == 0) return 0;
-  const Tensor pieces = Tensor::empty({(count + kSumPiece - 1) / kSumPiece}, DType::f64, a.device());
+  const Tensor slices = Tensor::empty({(count + kSumSlice - 1) / kSumSlice}, DType::f64, a.device());
   dispatch_gpu_float(operation, a.dtype(), [&]<class T>() {
-    launch(sum_pieces<T>, unsigned(pieces.elements()), kSumThreads, 0, stream(), pieces.data<double>(), a.data<T>(),
+    launch(sum_slices<T>, unsigned(slices.elements()), kSumThreads, 0, stream(), slices.data<double>(), a.data<T>(),
            data_or_null<T>(b), count);
   });
-  return total_of(pieces);
+  return total_of(slices);
 }
 
 template <int kCount, class T>

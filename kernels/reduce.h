@@ -3,7 +3,7 @@
 #include "kernels/gradient_mode.h"
 #include "tensor/tensor.h"
 
-// Sums that do not depend on the number of threads: fixed pieces, added in order. Contiguous floating tensors of any
+// Sums that do not depend on the number of threads: fixed slices, added in order. Contiguous floating tensors of any
 // shape; on a GPU f32 and bf16.
 namespace echo::kernels {
 

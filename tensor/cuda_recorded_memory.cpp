@@ -7,9 +7,9 @@
 namespace echo::cuda {
 
 RecordedMemory::~RecordedMemory() {
-  for (const Piece& piece : pieces_) {
-    (void)cudaFree(piece.address);  // fails only after an error that ends the run anyway
-    account_.remove(piece.bytes, piece.label);
+  for (const Block& block : blocks_) {
+    (void)cudaFree(block.address);  // fails only after an error that ends the run anyway
+    account_.remove(block.bytes, block.label);
   }
 }
 
@@ -33,11 +33,11 @@ void* RecordedMemory::take(int64_t bytes) {
   bytes = std::max<int64_t>(bytes, 1);
   auto found = idle_.lower_bound(bytes);
   if (found == idle_.end()) {
-    Piece piece{take_from_device(bytes), bytes, 0};
-    if (piece.address == nullptr) return nullptr;
-    piece.label = account_.add(bytes, bytes);
-    pieces_.push_back(piece);
-    found = idle_.emplace(bytes, piece.address);
+    Block block{take_from_device(bytes), bytes, 0};
+    if (block.address == nullptr) return nullptr;
+    block.label = account_.add(bytes, bytes);
+    blocks_.push_back(block);
+    found = idle_.emplace(bytes, block.address);
   }
   void* const address = found->second;
   taken_[address] = found->first;

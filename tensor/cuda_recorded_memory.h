@@ -20,14 +20,14 @@ class RecordedMemory {
   RecordedMemory(const RecordedMemory&) = delete;
   ~RecordedMemory();  // nothing that uses it may be under way
 
-  // The smallest idle piece that is large enough, or a new one; null: the device has none. While a graph records.
+  // The smallest idle block that is large enough, or a new one; null: the device has none. While a graph records.
   void* take(int64_t bytes);
   // False: not taken from here.
   bool give_back(void* address);
   size_t taken() const { return taken_.size(); }
 
  private:
-  struct Piece {
+  struct Block {
     void* address;
     int64_t bytes;
     int label;
@@ -36,7 +36,7 @@ class RecordedMemory {
 
   MemoryAccount& account_;
   cudaMemPool_t pool_;
-  std::vector<Piece> pieces_;
+  std::vector<Block> blocks_;
   std::multimap<int64_t, void*> idle_;
   std::map<void*, int64_t> taken_;
 };

@@ -42,23 +42,23 @@ struct BackwardBuffers {
   A* rows;                       // [kTile][width], for transposition
 
   template <class T>
-  BackwardBuffers(Pieces<A> pieces, const BackwardArguments<T>& arguments) {
+  BackwardBuffers(Arena<A> arena, const BackwardArguments<T>& arguments) {
     const int64_t positions = arguments.padded_positions(), width = arguments.width();
-    queries = pieces.take(positions * arguments.depth());
-    d_outputs = pieces.take(positions * arguments.outputs_width());
-    keys = kScores ? pieces.take(positions * width) : nullptr;
-    keys_transposed = pieces.take(positions * width);
-    dv = pieces.take(positions * width);
-    dq = kScores ? pieces.take(positions * width) : nullptr;
-    dk = kScores ? pieces.take(positions * width) : nullptr;
+    queries = arena.take(positions * arguments.depth());
+    d_outputs = arena.take(positions * arguments.outputs_width());
+    keys = kScores ? arena.take(positions * width) : nullptr;
+    keys_transposed = arena.take(positions * width);
+    dv = arena.take(positions * width);
+    dq = kScores ? arena.take(positions * width) : nullptr;
+    dk = kScores ? arena.take(positions * width) : nullptr;
     // Transposition writes whole vectors of columns: a last one may stand out.
-    values_transposed = kScores ? pieces.take(positions * arguments.outputs_width() + width * kTile) : nullptr;
-    normaliser = pieces.take(positions);
-    delta = pieces.take(positions);
-    p = pieces.take(kTile * kTile);
-    ds = pieces.take(kTile * kTile);
-    rows = pieces.take(kTile * width);
-    elements = pieces.taken();
+    values_transposed = kScores ? arena.take(positions * arguments.outputs_width() + width * kTile) : nullptr;
+    normaliser = arena.take(positions);
+    delta = arena.take(positions);
+    p = arena.take(kTile * kTile);
+    ds = arena.take(kTile * kTile);
+    rows = arena.take(kTile * width);
+    elements = arena.taken();
   }
   int64_t elements;
 };
@@ -170,13 +170,13 @@ void backward(Tensor& dq_tensor, Tensor& dk_tensor, Tensor& dv_tensor, const Bac
   const int64_t head_width = arguments.head_width, group = arguments.group();
   const HeadRows<T> dv(arguments.wants_dv ? dv_tensor : dk_tensor), dk(kScores ? dk_tensor : dv_tensor);
   const HeadRows<T> dq(kScores ? dq_tensor : dv_tensor);
-  const ThreadBuffers<A> memory(Buffers(Pieces<A>(nullptr), arguments).elements);
+  const ThreadBuffers<A> memory(Buffers(Arena<A>(nullptr), arguments).elements);
   const bool parallel = worth_threads(arguments.batches, arguments.heads, positions, head_width);
   // Which thread takes a task changes no result.
 #pragma omp parallel for schedule(dynamic, 1) if (parallel)
   for (int64_t task = 0; task < arguments.batches * arguments.key_heads; ++task) {
     const int64_t batch = task / arguments.key_heads, key_head = task % arguments.key_heads;
-    const Buffers buffers(Pieces<A>(memory.mine()), arguments);
+    const Buffers buffers(Arena<A>(memory.mine()), arguments);
     for (int64_t key_tile = 0; key_tile < positions; key_tile += kTile) {
       const int64_t valid = std::min<int64_t>(kTile, positions - key_tile);
       const T* const keys = arguments.k.row(batch, key_tile, key_head);

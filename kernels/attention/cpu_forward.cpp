@@ -172,11 +172,11 @@ void forward(Tensor& o_tensor, Tensor& lse_tensor, const Tensor& q_tensor, const
     const int64_t last_head = std::min(first_head + grouping.heads, (key_head + 1) * group);
     const int64_t span_end = std::min(span_begin + span, positions);
 
-    Pieces<A> pieces(buffers.mine());
-    A* const keys = pieces.take(kTile * width);
-    A* const values = pieces.take(kTile * width);
-    A* const rows = pieces.take(kTile * width);
-    A* const scores = pieces.take(kTile * kTile);
+    Arena<A> arena(buffers.mine());
+    A* const keys = arena.take(kTile * width);
+    A* const values = arena.take(kTile * width);
+    A* const rows = arena.take(kTile * width);
+    A* const scores = arena.take(kTile * kTile);
     QueryTile<A> tiles[kTilesPerTask];
     int64_t tile_count = 0;
     for (int64_t head = first_head; head < last_head; ++head) {
@@ -186,11 +186,11 @@ void forward(Tensor& o_tensor, Tensor& lse_tensor, const Tensor& q_tensor, const
         if (start + kTile < span_end)
           prefetch_rows(q.row(batch, start + kTile, head), q.position_stride, 0,
                         std::min<int64_t>(kTile, span_end - start - kTile), head_width);
-        tile = {pieces.take(width * kTile),
-                pieces.take(width * kTile),
-                pieces.take(kTile),
-                pieces.take(kTile),
-                pieces.take(kTile),
+        tile = {arena.take(width * kTile),
+                arena.take(width * kTile),
+                arena.take(kTile),
+                arena.take(kTile),
+                arena.take(kTile),
                 start,
                 head,
                 first_keys.minimum(batch, start, start + valid),

@@ -7,7 +7,7 @@
 #include "kernels/vector_math.h"
 #include "tensor/tensor.h"
 
-// The pieces that attention's passes are made of: views of heads, packing into small buffers in the accumulator type, and one
+// The arena that attention's passes are made of: views of heads, packing into small buffers in the accumulator type, and one
 // product of tiles. All tile buffers are rows at a fixed distance, in thread-private memory that stays in the first two caches.
 namespace echo::kernels::cpu {
 
@@ -80,11 +80,11 @@ class ThreadBuffers {
   Tensor memory_;
 };
 
-// Takes consecutive pieces of a buffer; each starts at a multiple of 64 elements. Without a buffer it only counts.
+// Takes consecutive arena of a buffer; each starts at a multiple of 64 elements. Without a buffer it only counts.
 template <class A>
-class Pieces {
+class Arena {
  public:
-  explicit Pieces(A* begin) : begin_(begin) {}
+  explicit Arena(A* begin) : begin_(begin) {}
   A* take(int64_t elements) {
     A* const piece = begin_ == nullptr ? nullptr : begin_ + taken_;
     taken_ += round_up(elements, 64);

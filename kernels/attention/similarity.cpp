@@ -33,13 +33,13 @@ struct Workspace {
            s.padded_layers * kKeys * kRows + s.padded_layers * kRows + s.padded_layers * s.padded_layers * kRows + 7 * 64;
   }
   Workspace(A* memory, const Sizes& s) {
-    Pieces<A> pieces(memory);
-    queries = pieces.take(s.layers * s.padded_head_dim * kRows);
-    normalisers = pieces.take(s.layers * kRows);
-    keys = pieces.take(kKeys * s.padded_head_dim);
-    probabilities = pieces.take(s.padded_layers * kKeys * kRows);
-    first = pieces.take(s.padded_layers * kRows);
-    products = pieces.take(s.padded_layers * s.padded_layers * kRows);
+    Arena<A> arena(memory);
+    queries = arena.take(s.layers * s.padded_head_dim * kRows);
+    normalisers = arena.take(s.layers * kRows);
+    keys = arena.take(kKeys * s.padded_head_dim);
+    probabilities = arena.take(s.padded_layers * kKeys * kRows);
+    first = arena.take(s.padded_layers * kRows);
+    products = arena.take(s.padded_layers * s.padded_layers * kRows);
     std::fill(probabilities, probabilities + s.padded_layers * kKeys * kRows, A(0));  // absent layers stay so
   }
   A* queries;        // [L][Dh][kRows], times scale * log2 e: scores are exponents of 2

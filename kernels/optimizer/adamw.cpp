@@ -13,9 +13,9 @@ namespace {
 
 // 512 KiB of f32 in the four arrays: enough to run at memory speed, small enough to balance a few tensors over many
 // threads.
-constexpr int64_t kPiece = 1 << 15;
+constexpr int64_t kSlice = 1 << 15;
 
-struct Piece {
+struct Slice {
   size_t span;
   int64_t begin, count;
 };
@@ -40,7 +40,7 @@ void update(T* __restrict parameter, const T* __restrict gradient, T* __restrict
 }
 
 template <class T>
-void update_piece(const AdamWSpan& span, const Piece& piece, const AdamWSettings& s) {
+void update_slice(const AdamWSpan& span, const Slice& slice, const AdamWSettings& s) {
   const double correction1 = 1 - std::pow(s.beta1, double(s.step)), correction2 = 1 - std::pow(s.beta2, double(s.step));
   const Factors<T> factors = {T(s.gradient_scale),
                               T(1 - s.learning_rate * span.weight_decay),
@@ -50,34 +50,34 @@ void update_piece(const AdamWSpan& span, const Piece& piece, const AdamWSettings
                               T(s.learning_rate / correction1),
                               T(1 / std::sqrt(correction2)),
                               T(s.epsilon)};
-  update(static_cast<T*>(span.parameter.raw_data()) + piece.begin,
-         static_cast<const T*>(span.gradient.raw_data()) + piece.begin,
-         static_cast<T*>(span.first_moment.raw_data()) + piece.begin,
-         static_cast<T*>(span.second_moment.raw_data()) + piece.begin, piece.count, factors);
+  update(static_cast<T*>(span.parameter.raw_data()) + slice.begin,
+         static_cast<const T*>(span.gradient.raw_data()) + slice.begin,
+         static_cast<T*>(span.first_moment.raw_data()) + slice.begin,
+         static_cast<T*>(span.second_moment.raw_data()) + slice.begin, slice.count, factors);
   if (!span.compute_copy.defined()) return;
-  // The piece is still in the cache.
-  const T* parameter = span.parameter.data<T>() + piece.begin;
-  bfloat16* compute_copy = span.compute_copy.data<bfloat16>() + piece.begin;
+  // The slice is still in the cache.
+  const T* parameter = span.parameter.data<T>() + slice.begin;
+  bfloat16* compute_copy = span.compute_copy.data<bfloat16>() + slice.begin;
 #pragma omp simd
-  for (int64_t i = 0; i < piece.count; ++i) assign(compute_copy[i], float(parameter[i]));
+  for (int64_t i = 0; i < slice.count; ++i) assign(compute_copy[i], float(parameter[i]));
 }
 
 }  // namespace
 
 void adamw(std::span<const AdamWSpan> spans, const AdamWSettings& settings) {
-  std::vector<Piece> pieces;
+  std::vector<Slice> slices;
   for (size_t i = 0; i < spans.size(); ++i)
-    for (int64_t begin = 0, count = spans[i].parameter.elements(); begin < count; begin += kPiece)
-      pieces.push_back({i, begin, std::min(kPiece, count - begin)});
-  const int64_t count = int64_t(pieces.size());
+    for (int64_t begin = 0, count = spans[i].parameter.elements(); begin < count; begin += kSlice)
+      slices.push_back({i, begin, std::min(kSlice, count - begin)});
+  const int64_t count = int64_t(slices.size());
 #pragma omp parallel for schedule(static) if (count > 1)
   for (int64_t i = 0; i < count; ++i) {
-    const Piece& piece = pieces[size_t(i)];
-    const AdamWSpan& span = spans[piece.span];
+    const Slice& slice = slices[size_t(i)];
+    const AdamWSpan& span = spans[slice.span];
     if (span.parameter.dtype() == DType::f64)
-      update_piece<double>(span, piece, settings);
+      update_slice<double>(span, slice, settings);
     else
-      update_piece<float>(span, piece, settings);
+      update_slice<float>(span, slice, settings);
   }
 }
 

@@ -1,5 +1,5 @@
 // AdamW on a GPU: one launch covers up to kMostSpans tensors, whose addresses travel as a parameter of the kernel, so that
-// nothing is copied to the device first. A block owns a piece of kPiece elements of one tensor, a thread kItems vectors at a
+// nothing is copied to the device first. A block owns a slice of kSlice elements of one tensor, a thread kItems vectors at a
 // time of it: 4 * kItems loads of 16 bytes are under way per thread before the first is used. Bytes per element: 16 read, 12
 // written, 2 more for the compute copy.
 #include <cmath>
@@ -13,7 +13,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kVector = kPerVector<float>;
 constexpr int kItems = 2;
-constexpr int64_t kPiece = 4 * kItems * kThreads * kVector;
+constexpr int64_t kSlice = 4 * kItems * kThreads * kVector;
 constexpr int kMostSpans = 60;
 
 struct Table {
@@ -24,10 +24,10 @@ struct Table {
   bfloat16* compute_copy[kMostSpans];  // or null
   int64_t count[kMostSpans];
   float keep[kMostSpans];           // 1 - learning rate * weight decay
-  int32_t first_piece[kMostSpans];  // pieces of this launch before the tensor's own
+  int32_t first_slice[kMostSpans];  // slices of this launch before the tensor's own
   uint8_t is_aligned[kMostSpans];
   int32_t spans = 0;
-  int32_t pieces = 0;
+  int32_t slices = 0;
 };
 
 struct Factors {
@@ -43,11 +43,11 @@ __device__ __forceinline__ void update(float& parameter, float gradient, float& 
   parameter = parameter * keep - f.step_size * (first / (sqrtf(second) * f.inverse_correction + f.epsilon));
 }
 
-__global__ void __launch_bounds__(kThreads) update_pieces(const __grid_constant__ Table table, const Factors factors) {
-  const int piece = int(blockIdx.x);
-  const int span = tensor_of_piece(table.first_piece, table.spans, piece);
-  const int64_t begin = int64_t(piece - table.first_piece[span]) * kPiece;
-  const int count = int(min(kPiece, table.count[span] - begin));
+__global__ void __launch_bounds__(kThreads) update_slices(const __grid_constant__ Table table, const Factors factors) {
+  const int slice = int(blockIdx.x);
+  const int span = tensor_of_slice(table.first_slice, table.spans, slice);
+  const int64_t begin = int64_t(slice - table.first_slice[span]) * kSlice;
+  const int count = int(min(kSlice, table.count[span] - begin));
   float* const parameter = table.parameter[span] + begin;
   const float* const gradient = table.gradient[span] + begin;
   float* const first_moment = table.first_moment[span] + begin;
@@ -98,11 +98,11 @@ void append(Table& table, const AdamWSpan& span, double learning_rate) {
   table.compute_copy[at] = data_or_null<bfloat16>(span.compute_copy);
   table.count[at] = span.parameter.elements();
   table.keep[at] = float(1 - learning_rate * span.weight_decay);
-  table.first_piece[at] = table.pieces;
+  table.first_slice[at] = table.slices;
   table.is_aligned[at] = is_vector_aligned(table.parameter[at], 0) && is_vector_aligned(table.gradient[at], 0) &&
                          is_vector_aligned(table.first_moment[at], 0) && is_vector_aligned(table.second_moment[at], 0) &&
                          is_vector_aligned(table.compute_copy[at], 0);
-  table.pieces += int32_t((table.count[at] + kPiece - 1) / kPiece);
+  table.slices += int32_t((table.count[at] + kSlice - 1) / kSlice);
 }
 
 }  // namespace
@@ -118,8 +118,8 @@ void adamw(std::span<const AdamWSpan> spans, const AdamWSettings& s) {
                            float(s.epsilon)};
   Table table;
   const auto flush = [&] {
-    if (table.spans > 0) launch(update_pieces, unsigned(table.pieces), kThreads, 0, stream(), table, factors);
-    table.spans = table.pieces = 0;
+    if (table.spans > 0) launch(update_slices, unsigned(table.slices), kThreads, 0, stream(), table, factors);
+    table.spans = table.slices = 0;
   };
   for (const AdamWSpan& span : spans) {
     ECHO_CHECK(span.parameter.dtype() == DType::f32, "adamw: parameter is ", span.parameter, " on a GPU, expected f32");

@@ -12,9 +12,9 @@ namespace echo::kernels {
 namespace cpu {
 namespace {
 
-constexpr int64_t kPiece = 1 << 16;
+constexpr int64_t kSlice = 1 << 16;
 
-struct Piece {
+struct Slice {
   const Tensor* tensor;
   int64_t begin, count;
 };
@@ -32,20 +32,20 @@ double sum_of_squares(const T* x, int64_t count) {
 
 }  // namespace
 
-// The pieces of all tensors in one list: many small tensors and a few large ones keep all threads equally busy.
+// The slices of all tensors in one list: many small tensors and a few large ones keep all threads equally busy.
 double gradient_norm(std::span<const Tensor> gradients) {
-  std::vector<Piece> pieces;
+  std::vector<Slice> slices;
   for (const Tensor& gradient : gradients)
     if (gradient.defined())
-      for (int64_t begin = 0, count = gradient.elements(); begin < count; begin += kPiece)
-        pieces.push_back({&gradient, begin, std::min(kPiece, count - begin)});
-  const int64_t count = int64_t(pieces.size());
-  std::vector<double> partial(pieces.size());
+      for (int64_t begin = 0, count = gradient.elements(); begin < count; begin += kSlice)
+        slices.push_back({&gradient, begin, std::min(kSlice, count - begin)});
+  const int64_t count = int64_t(slices.size());
+  std::vector<double> partial(slices.size());
 #pragma omp parallel for schedule(static) if (count > 1)
   for (int64_t i = 0; i < count; ++i) {
-    const Piece& piece = pieces[size_t(i)];
-    dispatch_float(piece.tensor->dtype(), [&]<class T>() {
-      partial[size_t(i)] = sum_of_squares(static_cast<const T*>(piece.tensor->raw_data()) + piece.begin, piece.count);
+    const Slice& slice = slices[size_t(i)];
+    dispatch_float(slice.tensor->dtype(), [&]<class T>() {
+      partial[size_t(i)] = sum_of_squares(static_cast<const T*>(slice.tensor->raw_data()) + slice.begin, slice.count);
     });
   }
   double total = 0;

@@ -7,7 +7,7 @@
 namespace echo::kernels {
 
 // The Euclidean norm of all elements of all tensors together. Contiguous floating tensors, any mix of dtypes (on a GPU f32
-// and bf16), on one device; undefined ones count as zero. Squares are summed in f64 in fixed pieces and a fixed order: the
+// and bf16), on one device; undefined ones count as zero. Squares are summed in f64 in fixed slices and a fixed order: the
 // result does not depend on the number of threads.
 double gradient_norm(std::span<const Tensor> gradients);
 
