@@ -46,11 +46,11 @@ const Variable& Llama::norm_after(size_t layer) const {
   return layer + 1 < layers_.size() ? layers_[layer + 1]->input_norm : final_norm_;
 }
 
-Llama::Stream Llama::run_layer(size_t index, const Stream& stream, AttentionContext& context) const {
+Llama::Residual Llama::run_layer(size_t index, const Residual& residual, AttentionContext& context) const {
   const Layer& layer = *layers_[index];
   const double eps = config_.rms_norm_eps;
-  const Variable attended = layer.attention->forward(stream.normed, context);
-  const NormedSum middle = add_rms_norm(stream.x, attended, layer.post_attention_norm, eps);
+  const Variable attended = layer.attention->forward(residual.normed, context);
+  const NormedSum middle = add_rms_norm(residual.x, attended, layer.post_attention_norm, eps);
   const NormedSum end = add_rms_norm(middle.sum, layer.mlp.forward(middle.normed), norm_after(index), eps);
   return {end.sum, end.normed};
 }
@@ -66,9 +66,9 @@ ForwardResult Llama::forward(const Tensor& ids, const ForwardOptions& options) c
   context.on_attention = options.on_attention;
 
   const Variable embedded = embedding(embedding_, ids.to(device()).reshape({batch * tokens}), options.compute_dtype);
-  Stream stream;
-  stream.x = reshape(embedded, {batch, tokens, config_.hidden_size});
-  stream.normed = rms_norm(stream.x, layers_.front()->input_norm, config_.rms_norm_eps);
+  Residual residual;
+  residual.x = reshape(embedded, {batch, tokens, config_.hidden_size});
+  residual.normed = rms_norm(residual.x, layers_.front()->input_norm, config_.rms_norm_eps);
   const auto wanted = [&](size_t layer) {
     return std::binary_search(options.wanted_outputs.begin(), options.wanted_outputs.end(), int64_t(layer));
   };
@@ -78,7 +78,7 @@ ForwardResult Llama::forward(const Tensor& ids, const ForwardOptions& options) c
       const auto first = size_t(first_layer), last = size_t(last_layer);
       const Block span = [=, this](const std::vector<Variable>& inputs) {
         AttentionContext own = context;
-        Stream inner{inputs[0], inputs[1]};
+        Residual inner{inputs[0], inputs[1]};
         std::vector<Variable> outputs;
         for (size_t i = first; i <= last; ++i) {
           inner = run_layer(i, inner, own);
@@ -88,20 +88,20 @@ ForwardResult Llama::forward(const Tensor& ids, const ForwardOptions& options) c
         outputs.push_back(inner.normed);
         return outputs;
       };
-      std::vector<Variable> outputs = with_recompute(span, {stream.x, stream.normed});
-      stream = {outputs[outputs.size() - 2], outputs.back()};
+      std::vector<Variable> outputs = with_recompute(span, {residual.x, residual.normed});
+      residual = {outputs[outputs.size() - 2], outputs.back()};
       outputs.resize(outputs.size() - 2);
       for (Variable& output : outputs) result.layer_outputs.push_back(std::move(output));
-      if (wanted(last)) result.layer_outputs.push_back(stream.x);
+      if (wanted(last)) result.layer_outputs.push_back(residual.x);
     }
   } else {
     for (size_t i = 0; i < layers_.size(); ++i) {
-      stream = run_layer(i, stream, context);
-      if (wanted(i)) result.layer_outputs.push_back(stream.x);
+      residual = run_layer(i, residual, context);
+      if (wanted(i)) result.layer_outputs.push_back(residual.x);
     }
   }
   if (options.cache != nullptr) options.cache->set_lengths(std::vector<int32_t>(size_t(batch), int32_t(tokens)));
-  result.hidden = stream.normed;
+  result.hidden = residual.normed;
   return result;
 }
 

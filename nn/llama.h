@@ -59,11 +59,11 @@ class Llama : public Module {
     Mlp mlp;
   };
   // The residual stream between two layers, and its norm for the layer that follows.
-  struct Stream {
+  struct Residual {
     Variable x, normed;
   };
 
-  Stream run_layer(size_t index, const Stream& stream, AttentionContext& context) const;
+  Residual run_layer(size_t index, const Residual& residual, AttentionContext& context) const;
   const Variable& norm_after(size_t layer) const;
   kernels::RopeTable rope_table(int64_t positions, DType compute_dtype) const;
 
