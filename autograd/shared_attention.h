@@ -27,8 +27,8 @@ struct SharedProbabilities {
   Tensor first_key;     // (B, T) i32, or undefined
   bool detach = false;  // followers leave no gradient for q and k
 
-  Tensor delta;                             // (B, H, T); backward: sum over layers of rowsum(dO * O)
-  std::vector<kernels::SharingLayer> uses;  // backward: dO and V of each follower
+  Tensor delta;                               // (B, H, T); backward: sum over layers of rowsum(dO * O)
+  std::vector<kernels::SharingLayer> layers;  // backward: dO and V of each follower
 };
 
 // A leader's output with what its followers need. Followers name the output as an input: their backward functions then run

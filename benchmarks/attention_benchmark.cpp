@@ -65,17 +65,17 @@ void measure(const Sizes& sizes, double seconds) {
   const Tensor d_o = random_tensor<T>({B, length, H, Dh}, 2);
   report("delta", 0, time_of(seconds, [&] { kernels::attention_delta(delta, d_o, o); }));
   report("follower backward", 2, time_of(seconds, [&] { kernels::attention_value_backward(dv, d_o, q, k, lse, {}, scale); }));
-  for (const int layers : {1, 3, 5}) {
-    const std::vector<kernels::SharingLayer> layers(size_t(layers), {d_o, v});
+  for (const int count : {1, 3, 5}) {
+    const std::vector<kernels::SharingLayer> layers(size_t(count), {d_o, v});
     const double time = time_of(seconds, [&] {
       delta.fill_zero();
-      for (int j = 0; j < layers; ++j) {
+      for (int j = 0; j < count; ++j) {
         kernels::attention_delta(delta, d_o, o);
         if (j > 0) kernels::attention_value_backward(dv, d_o, q, k, lse, {}, scale);
       }
       kernels::attention_backward(dq, dk, dv, layers, q, k, lse, delta, {}, scale);
     });
-    report("backward, block of " + std::to_string(layers), 3 * layers + 2, time);
+    report("backward, block of " + std::to_string(count), 3 * count + 2, time);
   }
 }
 

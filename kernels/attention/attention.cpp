@@ -118,9 +118,9 @@ namespace cpu {
 namespace {
 
 template <class T>
-void row_sums(Tensor& delta, const Tensor& d_o_tensor, const Tensor& o_tensor) {
+void add_delta(Tensor& delta, const Tensor& d_o_tensor, const Tensor& o_tensor) {
   using A = accumulator<T>;
-  const Heads<T> d_o(d_o_tensor), o(o_tensor);
+  const HeadRows<T> d_o(d_o_tensor), o(o_tensor);
   A* const result = delta.data<A>();
   const int64_t positions = o_tensor.dim(1), heads = o_tensor.dim(2), width = o_tensor.dim(3);
 #pragma omp parallel for if (o_tensor.elements() > 65536)
@@ -140,7 +140,7 @@ void row_sums(Tensor& delta, const Tensor& d_o_tensor, const Tensor& o_tensor) {
 }  // namespace
 
 void attention_delta(Tensor& delta, const Tensor& d_o, const Tensor& o) {
-  dispatch_float(o.dtype(), [&]<class T>() { row_sums<T>(delta, d_o, o); });
+  dispatch_float(o.dtype(), [&]<class T>() { add_delta<T>(delta, d_o, o); });
 }
 
 }  // namespace cpu

@@ -223,15 +223,14 @@ __global__ void __launch_bounds__(kThreads, kBlocks<C>)
         p[r] = seen ? fast_exp2(at_most_zero(p[r] * scale - normaliser)) : 0.0f;
       }
       if constexpr (kScores) {
-        // The first use comes last: its d_o is still there for dv.
+        // The leader comes last: its d_o is still there for dv.
         float ds[kRows] = {};
         for (int layer = layers.count - 1; layer >= 0; --layer) {
           const auto& of = layers.of[layer];
           __syncthreads();
-          load_tile<C>(d_outputs, problem.d_o.row(batch, start, head), problem.d_o.position_stride, problem.positions - start,
+          load_tile<C>(d_outputs, of.d_o.row(batch, start, head), of.d_o.position_stride, problem.positions - start, width);
+          load_tile<C>(values, of.v.row(batch, key_start, key_head), of.v.position_stride, problem.positions - key_start,
                        width);
-          load_tile<C>(values, problem.v.row(batch, key_start, key_head), problem.v.position_stride,
-                       problem.positions - key_start, width);
           __syncthreads();
           add_products<C>(ds, values + own, d_outputs + lane * kStride<C>, width);
         }
@@ -284,10 +283,10 @@ __global__ void __launch_bounds__(kThreads, kBlocks<C>)
     for (int layer = 0; layer < layers.count; ++layer) {
       const auto& of = layers.of[layer];
       __syncthreads();
-      load_tile<C>(d_outputs, problem.d_o.row(block.batch, block.start, block.head), problem.d_o.position_stride,
+      load_tile<C>(d_outputs, of.d_o.row(block.batch, block.start, block.head), of.d_o.position_stride,
                    problem.positions - block.start, width);
-      load_tile<C>(values, problem.v.row(block.batch, start, block.key_head), problem.v.position_stride,
-                   problem.positions - start, width);
+      load_tile<C>(values, of.v.row(block.batch, start, block.key_head), of.v.position_stride, problem.positions - start,
+                   width);
       __syncthreads();
       add_products<C>(ds, d_outputs + own, values + lane * kStride<C>, width);
     }

@@ -119,7 +119,7 @@ TEST(SharedAttentionTest, FollowersOfAFrozenLeaderLeaveNothingBehind) {
       leader_attention(Variable(random_tensor({kBatch, kTokens, 8 * kHeadDim}, DType::f64, 1)), heads, rope_table());
   expect_gradients_match([&](const Inputs& x) { return follower_attention(x[0], block); },
                          {random_tensor({kBatch, kTokens, 2 * kHeadDim}, DType::f64, 2)}, kTolerance);
-  EXPECT_TRUE(block.shared->uses.empty());
+  EXPECT_TRUE(block.shared->layers.empty());
 }
 
 TEST(SharedAttentionTest, TheStateIsFreedWithTheGraph) {
