@@ -52,14 +52,14 @@ struct AttentionBlockTensors {
   void follower_forward(size_t i) { kernels::shared_attention_forward(layers[i].o, q, k, lse, layers[i].v, {}, scale); }
   void backward() {
     delta.fill_zero();
-    std::vector<kernels::SharingLayer> layers;
+    std::vector<kernels::SharingLayer> sharing;
     for (Layer& layer : layers) {
       kernels::attention_delta(delta, layer.d_o, layer.o);
-      layers.push_back({layer.d_o, layer.v});
+      sharing.push_back({layer.d_o, layer.v});
     }
     for (size_t i = 1; i < layers.size(); ++i)
       kernels::attention_value_backward(layers[i].dv, layers[i].d_o, q, k, lse, {}, scale);
-    kernels::attention_backward(dq, dk, layers[0].dv, layers, q, k, lse, delta, {}, scale);
+    kernels::attention_backward(dq, dk, layers[0].dv, sharing, q, k, lse, delta, {}, scale);
   }
 };
 

@@ -35,8 +35,8 @@ inline HeadChunks head_chunks(const Tensor& hidden, int64_t vocabulary, bool wit
     const int64_t step = on_cpu ? 16 : 128;  // rows of a tile of the products
     int64_t most = (on_cpu ? kHeadScratch : kGpuHeadScratch) / (chunks.row_stride * (logit_bytes + gradient_bytes));
     most = on_cpu ? std::max<int64_t>(most, 1) : std::max(most / step * step, step);
-    const int64_t chunks = (rows + most - 1) / most, even = chunks == 0 ? 0 : (rows + chunks - 1) / chunks;
-    chunk_rows = chunks <= 1 ? rows : std::min(most, (even + step - 1) / step * step);
+    const int64_t count = (rows + most - 1) / most, even = count == 0 ? 0 : (rows + count - 1) / count;
+    chunk_rows = count <= 1 ? rows : std::min(most, (even + step - 1) / step * step);
   }
   chunks.chunk_rows = std::min(chunk_rows, rows);
   return chunks;
