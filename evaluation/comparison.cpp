@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "report/numbers.h"
+#include "report/svg.h"
 
 namespace echo {
 
@@ -19,6 +20,14 @@ std::string comparison_table(const std::vector<ComparedModel>& models) {
                         grouped(parameters), result.loss, result.kl_teacher_student, 100 * result.agreement,
                         100 * result.accuracy, grouped(int64_t(result.tokens_per_second)));
   return text;
+}
+
+std::string comparison_svg(const std::vector<ComparedModel>& models, const std::string& title) {
+  SvgTable table{title, {"model", "parameters", "held-out loss", "KL to teacher", "same top token"}, {}};
+  for (const auto& [name, parameters, result] : models)
+    table.rows.push_back({name, grouped(parameters), fmt::format("{:.4f}", result.loss),
+                          fmt::format("{:.4f}", result.kl_teacher_student), fmt::format("{:.1f} %", 100 * result.agreement)});
+  return svg_table(table, SvgUse::standalone);
 }
 
 std::string comparison_json(const std::vector<ComparedModel>& models) {

@@ -17,6 +17,9 @@ struct ComparedModel {
 // A table for the terminal, a line per model, below a line of headings.
 std::string comparison_table(const std::vector<ComparedModel>& models);
 
+// The same as a picture file (SVG), without speeds: those say more of the machine than of the models.
+std::string comparison_svg(const std::vector<ComparedModel>& models, const std::string& title);
+
 // The same as a JSON array with an object per model.
 std::string comparison_json(const std::vector<ComparedModel>& models);
 

@@ -57,6 +57,15 @@ struct SvgHeatMap {
 };
 std::string svg_heat_map(const SvgHeatMap& map, SvgUse use = SvgUse::inside_page);
 
+// A table as a picture, for pages that show pictures only: one line per row, the first column to the left, all others to the
+// right. Rows have as many cells as there are headers; throws Error (internal) otherwise.
+struct SvgTable {
+  std::string title;  // as for the line chart
+  std::vector<std::string> headers;
+  std::vector<std::vector<std::string>> rows;
+};
+std::string svg_table(const SvgTable& table, SvgUse use = SvgUse::inside_page);
+
 // A leader map as a strip of numbered cells: a leader and its followers share a colour, the leader's is full and its
 // number bold; a layer on its own is plain. `hover`: one text per layer, or empty: then who uses whose matrix.
 std::string svg_plan_strip(const std::vector<int64_t>& leaders, const std::vector<std::string>& hover = {},

@@ -20,7 +20,7 @@ namespace {
 using namespace echo;
 
 struct Arguments {
-  std::string teacher, data, names, tokenizer, output, device = "auto";
+  std::string teacher, data, names, tokenizer, json, svg, device = "auto";
   std::vector<std::string> models;
   int64_t rows = 64, sequence_length = 256, batch_size = 8, repeats = 3;
   int threads = 0;
@@ -104,7 +104,8 @@ int compare(const Arguments& arguments) {
   fmt::print("{}", comparison_table(compared));
   fmt::print("means over {} held-out tokens; tokens/s of the forward pass, {} thread(s), the fastest batch of {} rounds\n",
              grouped(compared[0].result.tokens), omp_get_max_threads(), arguments.repeats);
-  if (!arguments.output.empty()) write_file_atomically(arguments.output, comparison_json(compared));
+  if (!arguments.json.empty()) write_file_atomically(arguments.json, comparison_json(compared));
+  if (!arguments.svg.empty()) write_file_atomically(arguments.svg, comparison_svg(compared, "Models on held-out text"));
   return 0;
 }
 
@@ -135,6 +136,7 @@ int main(int argc, char** argv) {
   app.add_option("--repeats", arguments.repeats, "rounds of timing")->check(CLI::Range(1, 1000))->capture_default_str();
   app.add_option("--threads", arguments.threads, "CPU threads; 0: all cores")->check(CLI::Range(0, 4096));
   app.add_option("--device", arguments.device, "auto (the GPU where there is one), cpu, cuda or cuda:N")->capture_default_str();
-  app.add_option("--json", arguments.output, "also write the table to this file");
+  app.add_option("--json", arguments.json, "also write the table to this file");
+  app.add_option("--svg", arguments.svg, "also draw the table in this file");
   return run_program(app, argc, argv, [&] { return compare(arguments); });
 }

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "tests/markup_check.h"
 #include "tests/programs/program_support.h"
 #include "tests/test_support.h"
 
@@ -38,6 +39,9 @@ TEST(DemoTest, ATenthOfItGivesTheTableTextAndReports) {
 
   for (const char* file : {"student/report.html", "teacher/report.html", "analysis/report.html", "labels/final/config.json"})
     EXPECT_TRUE(fs::exists(work / file)) << file;
+  for (const char* file : {"analysis/similarity.svg", "comparison.svg"})  // the pictures of the README
+    EXPECT_EQ(markup_problem(read_file(work / file)), "") << file;
+  EXPECT_NE(read_file(work / "comparison.svg").find("true labels only"), std::string::npos);
   for (const char* text : {"Once upon a time", "Try next:", "student/report.html"})
     EXPECT_NE(result.output.find(text), std::string::npos) << text;
 }

@@ -171,5 +171,32 @@ TEST(SvgTest, PlanStripNamesLeaderAndFollowers) {
   error_message(ExitCode::internal, [] { svg_plan_strip({1, 1}); });
 }
 
+TEST(SvgTableTest, HasOneTextPerCellAndEscapesIt) {
+  const SvgTable table{"a & b", {"model", "loss"}, {{"<one>", "1.5"}, {"two", "2.5"}, {"three", "3.5"}}};
+  const std::string picture = svg_table(table, SvgUse::standalone);
+  EXPECT_EQ(markup_problem(picture), "");
+  EXPECT_NE(picture.find(">&lt;one&gt;</text>"), std::string::npos);
+  EXPECT_EQ(occurrences(picture, "<text "), 1u + 2 + 3 * 2) << "the title and every cell";
+  EXPECT_EQ(occurrences(picture, "text-anchor=\"end\""), 4u) << "numbers end at one line, their header too";
+}
+
+TEST(SvgTableTest, IsAsWideAsItsWidestCellsInCharacters) {
+  const auto width = [](const std::string& cell) {
+    const std::string picture = svg_table({"", {"model"}, {{cell}}});
+    return std::stod(picture.substr(picture.find("width=\"") + 7));
+  };
+  EXPECT_GT(width("0123456789"), width("012345678"));
+  EXPECT_EQ(width("\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9"), width("eeeeee")) << "bytes are not characters";
+}
+
+TEST(SvgTableTest, RowsThatDoNotFitTheHeadersAreRefused) {
+  EXPECT_NE(error_message(ExitCode::internal,
+                          [] {
+                            svg_table({"", {"a", "b"}, {{"1"}}});
+                          })
+                .find("1 cells under 2 headers"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace echo
