@@ -85,7 +85,7 @@ HOST_OBJECTS := $(filter-out $(EMULATED:%=$(BUILD)/%.o) $(CUDA_OBJECTS),$(OBJECT
 BINARIES := $(PROGRAMS:%=$(BUILD)/bin/%)
 
 .DEFAULT_GOAL := all
-.PHONY: all programs examples benchmarks test tests lint format demo packages sanitize bundle cuda-report clean help summary
+.PHONY: all programs examples benchmarks test tests lint format demo pictures packages sanitize bundle cuda-report clean help summary
 .SECONDARY:
 
 all: summary programs
@@ -174,6 +174,10 @@ bundle: packages
 demo: packages
 	@$(MAKE) all
 	@ECHOATT_PROGRAMS=$(BUILD)/bin scripts/demo.sh
+
+# The pictures of the README are what the demo draws.
+pictures: demo
+	@mkdir -p docs/images && cp runs/demo/analysis/similarity.svg runs/demo/comparison.svg docs/images/
 
 packages:
 	@scripts/install_packages.sh $(PACKAGES)
