@@ -10,6 +10,7 @@
 #include "analysis/report.h"
 #include "base/file.h"
 #include "base/random.h"
+#include "report/numbers.h"
 #include "tests/markup_check.h"
 #include "tests/test_support.h"
 
