@@ -2,7 +2,7 @@
 # make help       lists every target and setting
 
 MODE  ?= release# release | debug | asan | tsan
-CUDA  ?= auto#    auto: with nvcc when it is found; 0: without
+CUDA  ?= auto#    auto: where there is a GPU and nvcc; 1: build for GPUs anyway; 0: without
 MARCH ?= native#  instruction set: native, x86-64-v3 (AVX2), x86-64-v4 (AVX-512)
 CXX   ?= g++
 SM    ?= 80 90#   GPU architectures to compile for
@@ -19,17 +19,28 @@ PACKAGES := g++ make pkg-config zstd libdnnl-dev libopenblas-dev libsentencepiec
 
 # ---- probes: what this machine has -------------------------------------------------------------------------------
 has_header = $(shell echo '#include <$(1)>' | $(CXX) -x c++ -std=c++20 -fsyntax-only $(2) - >/dev/null 2>&1 && echo yes || echo no)
-ifneq ($(CUDA),0)
-  NVCC := $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+# CUDA code takes minutes to compile and serves only where there is a GPU. A device file is what programs open, so it is the surest
+# sign and costs nothing to look for; under WSL there is none, and nvidia-smi knows.
+ifneq ($(filter bundle cuda-report sanitize,$(MAKECMDGOALS)),)
+  CUDA := 1
+endif
+FOUND_NVCC := $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+FOUND_GPU  := $(if $(filter auto,$(CUDA)),$(or $(wildcard /dev/nvidia[0-9]*),$(shell nvidia-smi -L 2>/dev/null)))
+ifeq ($(CUDA),0)
+  WITHOUT_CUDA := CUDA=0
+else ifeq ($(FOUND_NVCC),)
+  WITHOUT_CUDA := no nvcc here
+else ifeq ($(CUDA)$(FOUND_GPU),auto)
+  WITHOUT_CUDA := no GPU here; CUDA=1 builds it
+else
+  NVCC := $(FOUND_NVCC)
 endif
 ifneq ($(NVCC),)
-  CUDA_HOME := $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
-  HAS_NCCL  := $(call has_header,nccl.h,-I$(CUDA_HOME)/include)
-else
-  HAS_NCCL  := no
+  CUDA_HOME := $(patsubst %/bin/nvcc,%,$(realpath $(lastword $(NVCC))))
+else ifeq ($(CUDA),1)
+  $(error CUDA=1 or a target that needs it, but nvcc is neither on the PATH nor in /usr/local/cuda/bin; install the CUDA Toolkit)
 endif
 HAS_ONEDNN := $(call has_header,dnnl.hpp)
-HAS_MPI    := $(if $(shell command -v mpicxx 2>/dev/null),yes,no)
 
 # ---- flags -------------------------------------------------------------------------------------------------------
 VARIANT  := $(MODE)-$(if $(NVCC),cuda,cpu)$(if $(filter native,$(MARCH)),,-$(MARCH))
@@ -46,6 +57,8 @@ MODE_FLAGS_tsan    := -O1 -g -fsanitize=thread
 # Tests' own code takes longer to compile than to run.
 TEST_FLAGS_release := -O1
 TEST_FLAGS_asan    := -fno-sanitize=undefined
+# So do option parsers and what reads and writes JSON and pages, which compute nothing.
+TEXT_FLAGS_release := -O1
 # -fno-math-errno and -fno-trapping-math let loops with sqrt and selections vectorise; neither changes a result.
 # -Wno-maybe-uninitialized: GCC 12 reports its own AVX-512 headers (its bug 105593).
 # -ffp-contract=fast: multiply and add in one instruction (one rounding), which ISO mode switches off.
@@ -67,6 +80,8 @@ EMULATION_FLAGS := -Itests/emulation/include -iquote . -DECHO_WITH_CUDA=1 -DECHO
 
 # ---- sources: every file of these folders ------------------------------------------------------------------------
 FOLDERS  := base report hub config tensor weight_files kernels autograd nn tokenizer data evaluation analysis training
+TEXT     := $(wildcard tools/*.cpp base/*.cpp report/*.cpp hub/*.cpp config/*.cpp training/training_checkpoint.cpp training/run_report.cpp \
+            nn/model_config.cpp nn/checkpoint_*.cpp analysis/analysis_file.cpp analysis/report*.cpp)
 LIBRARY  := $(BUILD)/libecho.a
 SOURCES  := $(filter-out $(if $(NVCC),,tensor/cuda_%),$(sort $(shell find $(FOLDERS) -name '*.cpp')))
 CUDA_SOURCES := $(sort $(shell find $(FOLDERS) -name '*.cu'))
@@ -88,20 +103,24 @@ BINARIES := $(PROGRAMS:%=$(BUILD)/bin/%)
 .PHONY: all programs examples benchmarks test tests lint format demo pictures packages sanitize bundle cuda-report clean help summary
 .SECONDARY:
 
-all: summary programs
+# Looks for headers anew once they are installed.
+all: packages
+	@$(MAKE) summary programs
+
 programs: $(BINARIES)
 ifeq ($(MODE),release)
 	@for p in $(PROGRAMS); do ln -sfn $(BUILD)/bin/$$p $$p; done
 endif
 
 summary:
-	@echo "compiler $$($(CXX) -dumpfullversion) | nvcc $(or $(NVCC),none) | NCCL $(HAS_NCCL) | MPI $(HAS_MPI) | oneDNN $(HAS_ONEDNN) |" \
+	@echo "compiler $$($(CXX) -dumpfullversion) | CUDA $(or $(NVCC),no ($(WITHOUT_CUDA))) | oneDNN $(HAS_ONEDNN) |" \
 	  "instruction sets:$$(grep -m1 -owE 'avx2|avx512f|avx512_bf16|amx_bf16' /proc/cpuinfo | sort -u | tr '\n' ' ' | sed 's/^/ /') (MARCH=$(MARCH)) | $(BUILD)"
 
 examples: $(EXAMPLES)
 benchmarks: $(BENCHES)
 
 $(BUILD)/tests/%.cpp.o: CXXFLAGS += $(TEST_FLAGS_$(MODE))
+$(TEXT:%=$(BUILD)/%.o): CXXFLAGS += $(TEXT_FLAGS_$(MODE))
 $(BUILD)/%.cpp.o: %.cpp
 	@mkdir -p $(@D)
 	@echo "  $(CXX) $<"
@@ -168,11 +187,10 @@ cuda-report: $(CUDA_OBJECTS)
 	@scripts/cuda_report.sh $(^:%=%.log)
 
 bundle: packages
-	@$(MAKE) MARCH=x86-64-v3 tests benchmarks
+	@$(MAKE) CUDA=1 MARCH=x86-64-v3 tests benchmarks
 	@scripts/make_bundle.sh build/$(MODE)-cuda-x86-64-v3 build/echoatt.tar.xz
 
-demo: packages
-	@$(MAKE) all
+demo: all
 	@ECHOATT_PROGRAMS=$(BUILD)/bin scripts/demo.sh
 
 # The pictures of the README are what the demo draws.
@@ -194,7 +212,8 @@ clean:
 	rm -rf build $(PROGRAMS)
 
 help:
-	@echo "make            the programs: $(PROGRAMS)"
+	@echo "make            installs what is missing and builds the programs: $(PROGRAMS)"
+	@echo "make programs   the same without looking for Debian packages"
 	@echo "make demo       the whole method on a small model of its own, in minutes: start here"
 	@echo "make test       all tests (FILTER='Name*' for some)"
 	@echo "make packages   installs the Debian packages that are missing"
@@ -202,6 +221,6 @@ help:
 	@echo "make bundle     build/echoatt.tar.xz: programs, tests and benchmarks for a machine with a GPU and no compiler"
 	@echo "make sanitize   the kernels' tests under compute-sanitizer, where there is a GPU"
 	@echo "make cuda-report  registers, shared memory and spills of each CUDA kernel"
-	@echo "settings: MODE=release|debug|asan|tsan  CUDA=auto|0  MARCH=native|x86-64-v3|x86-64-v4  SM='80 90'"
+	@echo "settings: MODE=release|debug|asan|tsan  CUDA=auto|0|1  MARCH=native|x86-64-v3|x86-64-v4  SM='80 90'"
 
 -include $(if $(wildcard $(BUILD) $(CUDA_BUILD)),$(shell find $(wildcard $(BUILD) $(CUDA_BUILD)) -name '*.d'))
