@@ -29,6 +29,19 @@ class TemporaryFolder {
   std::filesystem::path path_;
 };
 
+// A variable of the environment has `value` while this lives, and then what it had before.
+class ScopedEnvironment {
+ public:
+  ScopedEnvironment(const char* name, const std::string& value);
+  ~ScopedEnvironment();
+  ScopedEnvironment(const ScopedEnvironment&) = delete;
+  ScopedEnvironment& operator=(const ScopedEnvironment&) = delete;
+
+ private:
+  const char* name_;
+  std::optional<std::string> before_;
+};
+
 // Runs `body` and returns the message of the Error it throws; fails the test when it throws none, or another exit code.
 //   EXPECT_NE(error_message(ExitCode::bad_data, [&] { ... }).find("text"), std::string::npos);
 template <class Code, class Body>

@@ -52,25 +52,9 @@ TEST(ConfigFilesTest, TheStoryRecipesTakeAsManyStepsAsTheirEvidence) {
   }
 }
 
-// Sets an environment variable, and sets it back.
-class Environment {
- public:
-  Environment(const char* name, const std::string& value) : name_(name) {
-    if (const char* before = std::getenv(name); before != nullptr) before_ = before;
-    ::setenv(name, value.c_str(), 1);
-  }
-  ~Environment() { before_ ? ::setenv(name_, before_->c_str(), 1) : ::unsetenv(name_); }
-  Environment(const Environment&) = delete;
-  Environment& operator=(const Environment&) = delete;
-
- private:
-  const char* name_;
-  std::optional<std::string> before_;
-};
-
 TEST(ConfigPathsTest, InputsAreFoundAsGivenAndInTheSharedFolder) {
   TemporaryFolder folder;
-  const Environment shared("ECHOATT_SHARED", folder.path().string());
+  const ScopedEnvironment shared("ECHOATT_SHARED", folder.path().string());
   fs::create_directories(folder / "own-corpora/stories");
   write(folder / "own-corpora/stories/a.jsonl", "");
   fs::create_directories(folder / "models/own-model");
@@ -84,7 +68,7 @@ TEST(ConfigPathsTest, InputsAreFoundAsGivenAndInTheSharedFolder) {
 
 TEST(ConfigPathsTest, MissingInputsAreExitCode66WithTheWaysToProvideThem) {
   TemporaryFolder folder;
-  const Environment shared("ECHOATT_SHARED", folder.path().string());
+  const ScopedEnvironment shared("ECHOATT_SHARED", folder.path().string());
   const std::string weights =
       error_message(ExitCode::input_missing, [] { resolve_model("Organisation/No-Such-Model", "teacher.model_name_or_path"); });
   for (const std::string& part : {std::string("teacher.model_name_or_path: Organisation/No-Such-Model: no such folder"),

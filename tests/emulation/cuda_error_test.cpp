@@ -63,16 +63,6 @@ TEST(CudaErrorTest, WhereThereIsNoMemoryOneMoreTryFollowsTheRelease) {
   EXPECT_EQ(calls, 5);
 }
 
-// A variable of the environment, for one scope.
-class Variable {
- public:
-  Variable(const char* name, const char* value) : name_(name) { ::setenv(name, value, 1); }
-  ~Variable() { ::unsetenv(name_); }
-
- private:
-  const char* name_;
-};
-
 TEST(CudaDeviceTest, WithoutAUsableGpuAutoTakesTheCpuAndSaysWhy) {
   const auto reason = [] {
     const ChosenDevice chosen = choose_device("auto");
@@ -80,19 +70,19 @@ TEST(CudaDeviceTest, WithoutAUsableGpuAutoTakesTheCpuAndSaysWhy) {
     return chosen.reason;
   };
   {
-    const Variable none("CUDA_EMULATION_COUNT", "100");
+    const ScopedEnvironment none("CUDA_EMULATION_COUNT", "100");
     EXPECT_EQ(reason(), "cpu: no GPU");
   }
   {
-    const Variable old("CUDA_EMULATION_CAPABILITY", "75");
+    const ScopedEnvironment old("CUDA_EMULATION_CAPABILITY", "75");
     EXPECT_EQ(reason(), "cpu: emulated has compute capability 7.5, this program needs 8.0 (Ampere) or newer");
   }
-  const Variable failing("CUDA_EMULATION_COUNT", "35");
+  const ScopedEnvironment failing("CUDA_EMULATION_COUNT", "35");
   {
-    const Variable driver("CUDA_EMULATION_DRIVER", "0");
+    const ScopedEnvironment driver("CUDA_EMULATION_DRIVER", "0");
     EXPECT_EQ(reason(), "cpu: no NVIDIA driver");
   }
-  const Variable driver("CUDA_EMULATION_DRIVER", "12040");
+  const ScopedEnvironment driver("CUDA_EMULATION_DRIVER", "12040");
   EXPECT_EQ(reason(), "cpu: the NVIDIA driver supports CUDA 12.4, this program needs 13.0: update the driver");
 }
 
@@ -100,7 +90,7 @@ TEST(CudaDeviceTest, WithoutAUsableGpuAutoTakesTheCpuAndSaysWhy) {
 TEST(CudaOldGpuDeathTest, AskedForByNumberItIsRefused) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   const auto ask = [] {
-    const Variable old("CUDA_EMULATION_CAPABILITY", "75");
+    const ScopedEnvironment old("CUDA_EMULATION_CAPABILITY", "75");
     try {
       (void)choose_device("cuda:0");
     } catch (const Error& error) {
@@ -117,7 +107,7 @@ TEST(CudaOldGpuDeathTest, AskedForByNumberItIsRefused) {
 TEST(CudaSmallGpuDeathTest, HeadsThatAreTooWideAreRefusedByTheirWidth) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   const auto attend = [] {
-    const Variable small("CUDA_EMULATION_SHARED", "99");
+    const ScopedEnvironment small("CUDA_EMULATION_SHARED", "99");
     const Device gpu{DeviceKind::cuda, 0};
     for (const int64_t width : {128, 160}) {
       const Tensor x = Tensor::zeros({1, 3, 1, width}, DType::f32, gpu);

@@ -9,6 +9,7 @@
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/matrix.cuh"
 #include "tensor/cuda_memory.h"
+#include "tests/test_support.h"
 
 namespace echo::kernels::cuda {
 namespace {
@@ -23,9 +24,8 @@ struct DeviceFloats {
 
 template <class Run>
 std::vector<float> in_order(const char* order, DeviceFloats& result, const Run& run) {
-  ::setenv("CUDA_EMULATION_ORDER", order, 1);
+  const ScopedEnvironment thread_order("CUDA_EMULATION_ORDER", order);
   run();
-  ::unsetenv("CUDA_EMULATION_ORDER");
   return result.values();
 }
 

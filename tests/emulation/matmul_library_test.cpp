@@ -64,9 +64,8 @@ TEST(CudaMatmulLibraryTest, AFailureNamesTheCallTheStatusAndTheShapes) {
 TEST(CudaMatmulLibraryTest, AFailedDeviceDoesNotHideTheLibrarysError) {
   emulated_cublas_lt.answer = CUBLAS_STATUS_EXECUTION_FAILED;
   emulated_cublas_lt.answers = 1;
-  ::setenv("CUDA_EMULATION_FAILS_AFTER", "0", 1);
+  const ScopedEnvironment failure("CUDA_EMULATION_FAILS_AFTER", "0");
   const std::string message = error_message(ExitCode::device, [] { multiply(37, 41, 43, DType::bf16); });
-  ::unsetenv("CUDA_EMULATION_FAILS_AFTER");
   EXPECT_EQ(message.find("matmul: cublasLtMatmul failed with cuBLAS status 13"), 0u) << message;
 }
 

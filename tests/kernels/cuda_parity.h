@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tests/kernels/random_tensor.h"
+#include "tests/test_support.h"
 
 // One case on the CPU in f64 and on a GPU in f32 or bf16. Suites that use it have Cuda in their name: `make test` runs those on
 // the emulated device, and on a real one where there is one.
@@ -48,9 +49,8 @@ using ParityCase = std::function<std::vector<Tensor>(const ParitySetting&)>;
 inline std::vector<Tensor> run_on_cuda(const ParityCase& body, DType dtype) {
   std::vector<Tensor> first;
   for (const char* order : {"forward", "reverse", "random:7"}) {
-    ::setenv("CUDA_EMULATION_ORDER", order, 1);
+    const ScopedEnvironment thread_order("CUDA_EMULATION_ORDER", order);
     std::vector<Tensor> results = body({kCuda, dtype, dtype});
-    ::unsetenv("CUDA_EMULATION_ORDER");
     for (Tensor& result : results) result = result.to(Device{}).contiguous();
     if (first.empty()) {
       first = results;

@@ -6,6 +6,7 @@
 #include "base/random.h"
 #include "nn/model_io.h"
 #include "tests/kernels/cuda_parity.h"
+#include "tests/test_support.h"
 #include "training/distillation.h"
 #include "training/optimizer.h"
 
@@ -100,9 +101,8 @@ TEST_P(CudaDistillationTest, ABf16StepIsAsCloseToF64AsTheCpuIs) {
 TEST_P(CudaDistillationTest, TheSameStepTwiceHasTheSameBits) {
   const auto [head_dim, recompute] = GetParam();
   const Step first = step_on(kCuda, DType::bf16, head_dim, recompute);
-  ::setenv("CUDA_EMULATION_ORDER", "random:11", 1);
+  const ScopedEnvironment order("CUDA_EMULATION_ORDER", "random:11");
   const Step second = step_on(kCuda, DType::bf16, head_dim, recompute);
-  ::unsetenv("CUDA_EMULATION_ORDER");
   EXPECT_EQ(first.sums.loss, second.sums.loss);
   for (size_t i = 0; i < first.parameters.size(); ++i)
     EXPECT_EQ(0,

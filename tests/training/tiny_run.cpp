@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <optional>
 #include <set>
 
 #include "base/file.h"
@@ -107,15 +108,9 @@ TrainConfig tiny_distillation(const fs::path& output_dir) {
 }
 
 std::unique_ptr<TemporaryFolder> memory_folder() {
-  const char* const set = std::getenv("TMPDIR");
-  const std::string before = set != nullptr ? set : "";
-  if (::access("/dev/shm", W_OK) == 0) ::setenv("TMPDIR", "/dev/shm", 1);
-  auto folder = std::make_unique<TemporaryFolder>();
-  if (set != nullptr)
-    ::setenv("TMPDIR", before.c_str(), 1);
-  else
-    ::unsetenv("TMPDIR");
-  return folder;
+  std::optional<ScopedEnvironment> in_memory;
+  if (::access("/dev/shm", W_OK) == 0) in_memory.emplace("TMPDIR", "/dev/shm");
+  return std::make_unique<TemporaryFolder>();
 }
 
 std::string written(const TrainConfig& config, const fs::path& file) {

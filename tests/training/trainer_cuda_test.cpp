@@ -3,9 +3,11 @@
 
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "nn/generator.h"
 #include "tensor/cuda_memory.h"
+#include "tests/test_support.h"
 #include "tests/training/tiny_run.h"
 #include "training/trainer.h"
 #include "training/training_log.h"
@@ -87,12 +89,13 @@ TEST(CudaTrainerTest, AFailingDeviceEndsTheRunAndNamesTheNewestCheckpoint) {
     GTEST_SKIP() << "only the emulated device fails on request";
   TrainerCallbacks callbacks;
   int steps = 0;
+  std::optional<ScopedEnvironment> failure;
   callbacks.stop_requested = [&] {
-    if (++steps == 4) ::setenv("CUDA_EMULATION_FAILS_AFTER", "1", 1);  // checkpoint-3 is there
+    if (++steps == 4) failure.emplace("CUDA_EMULATION_FAILS_AFTER", "1");  // checkpoint-3 is there
     return false;
   };
   const std::string message = error_message(ExitCode::device, [&] { Trainer(prepared, callbacks).train(); });
-  ::unsetenv("CUDA_EMULATION_FAILS_AFTER");
+  failure.reset();
   EXPECT_NE(message.find("waiting for the GPU"), std::string::npos) << message;
   EXPECT_NE(message.find("checkpoint-3: run the same command again"), std::string::npos) << message;
 }
@@ -100,7 +103,7 @@ TEST(CudaTrainerTest, AFailingDeviceEndsTheRunAndNamesTheNewestCheckpoint) {
 // A process computes on one GPU, and this one has chosen the first: the test begins again in a process of its own.
 TEST(CudaSecondGpuDeathTest, TrainsAndGenerates) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
-  ::setenv("CUDA_EMULATION_DEVICES", "2", 1);
+  const ScopedEnvironment devices("CUDA_EMULATION_DEVICES", "2");
   bool is_there = false;
   if constexpr (kWithCuda) is_there = cuda::device_count().count > 1;
   if (!is_there) GTEST_SKIP() << "there is one GPU";
@@ -121,7 +124,6 @@ TEST(CudaSecondGpuDeathTest, TrainsAndGenerates) {
     return prepared.device == Device{DeviceKind::cuda, 1} && tokens > 0;
   };
   EXPECT_EXIT(std::exit(train_and_generate() ? 0 : 1), testing::ExitedWithCode(0), "");
-  ::unsetenv("CUDA_EMULATION_DEVICES");
 }
 
 }  // namespace
