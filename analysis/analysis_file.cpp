@@ -306,14 +306,4 @@ Analysis analysis_from_json(std::string_view text, const std::string& source) {
 
 Analysis read_analysis(const fs::path& path) { return analysis_from_json(read_file(path), path.string()); }
 
-const Plan& find_plan(const Analysis& analysis, std::string_view name) {
-  std::string names;
-  for (const Plan& plan : analysis.plans) {
-    if (plan.name == name) return plan;
-    if (!names.empty()) names += ", ";
-    names += plan.name;
-  }
-  fail(ExitCode::config, "there is no plan ", name, "; there are: ", names);
-}
-
 }  // namespace echo

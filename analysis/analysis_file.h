@@ -81,7 +81,4 @@ Analysis analysis_from_json(std::string_view text, const std::string& source);
 // From a file; throws also input_missing and io.
 Analysis read_analysis(const std::filesystem::path& path);
 
-// The plan of this name. Throws Error (config) listing the names there are.
-const Plan& find_plan(const Analysis& analysis, std::string_view name);
-
 }  // namespace echo

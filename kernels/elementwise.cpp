@@ -37,18 +37,6 @@ void add_bias_rows(T* y, const T* x, const T* bias, int64_t rows, int64_t column
   }
 }
 
-template <class T>
-bool finite_elements(const T* x, int64_t count) {
-  // x - x is 0 for a finite x and NaN otherwise, so the count of equalities says it without a branch per element.
-  int64_t finite = 0;
-#pragma omp parallel for simd schedule(static) reduction(+ : finite) if (count > kSerialElements)
-  for (int64_t i = 0; i < count; ++i) {
-    const auto value = static_cast<accumulator<T>>(x[i]);
-    finite += value - value == 0 ? 1 : 0;
-  }
-  return finite == count;
-}
-
 }  // namespace
 
 void add(Tensor& y, const Tensor& a, const Tensor& b) {
@@ -61,13 +49,6 @@ void subtract(Tensor& y, const Tensor& a, const Tensor& b) {
 
 void multiply(Tensor& y, const Tensor& a, const Tensor& b) {
   binary(y, a, b, [](auto p, auto q) { return p * q; });
-}
-
-void multiply_add(Tensor& y, const Tensor& a, const Tensor& b) {
-  dispatch_float(y.dtype(), [&]<class T>() {
-    map(
-        y.data<T>(), y.elements(), [](auto sum, auto p, auto q) { return sum + p * q; }, y.data<T>(), a.data<T>(), b.data<T>());
-  });
 }
 
 void scale(Tensor& y, const Tensor& x, double factor) {
@@ -105,12 +86,6 @@ void tanh_backward(Tensor& dx, const Tensor& dy, const Tensor& y) {
   binary(dx, dy, y, [](auto gradient, auto value) { return gradient * (1 - value * value); });
 }
 
-bool all_finite(const Tensor& x) {
-  bool result = true;
-  dispatch_float(x.dtype(), [&]<class T>() { result = finite_elements(x.data<T>(), x.elements()); });
-  return result;
-}
-
 }  // namespace cpu
 
 void add(Tensor& y, const Tensor& a, const Tensor& b) {
@@ -129,12 +104,6 @@ void multiply(Tensor& y, const Tensor& a, const Tensor& b) {
   check_operands("multiply", y.shape(), {&y, &a, &b});
   check_same_dtype("multiply", {&y, &a, &b});
   ECHO_DISPATCH_DEVICE(y, multiply, y, a, b);
-}
-
-void multiply_add(Tensor& y, const Tensor& a, const Tensor& b) {
-  check_operands("multiply_add", y.shape(), {&y, &a, &b});
-  check_same_dtype("multiply_add", {&y, &a, &b});
-  ECHO_DISPATCH_DEVICE(y, multiply_add, y, a, b);
 }
 
 void scale(Tensor& y, const Tensor& x, double factor) {
@@ -173,11 +142,6 @@ void tanh_backward(Tensor& dx, const Tensor& dy, const Tensor& y) {
   check_operands("tanh_backward", y.shape(), {&dx, &dy, &y});
   check_same_dtype("tanh_backward", {&dx, &dy, &y});
   ECHO_DISPATCH_DEVICE(dx, tanh_backward, dx, dy, y);
-}
-
-bool all_finite(const Tensor& x) {
-  check_operands("all_finite", x.shape(), {&x});
-  ECHO_DISPATCH_DEVICE_VALUE(x, all_finite, x);
 }
 
 }  // namespace echo::kernels

@@ -1,9 +1,8 @@
 // Element by element on a GPU: kernels/cuda/map.cuh with one function each, every tensor read or written once (f32: 12 bytes
 // per element for two inputs, 8 for one). add_bias: the same with a column found by one division per vector; the bias stays in
-// cache. all_finite: one read; whoever finds an element that is not finite writes a 1, then one copy of 4 bytes to the host.
+// cache.
 #include "kernels/cuda/map.cuh"
 #include "kernels/elementwise.h"
-#include "tensor/cuda_memory.h"
 
 namespace echo::kernels::cuda {
 namespace {
@@ -22,9 +21,6 @@ struct Subtract : Takes<2> {
 };
 struct Multiply : Takes<2> {
   __device__ float operator()(float a, float b) const { return a * b; }
-};
-struct MultiplyAdd : Takes<2, true> {
-  __device__ float operator()(float sum, float a, float b) const { return sum + a * b; }
 };
 struct Scale : Takes<1> {
   explicit Scale(double by) : factor(float(by)) {}
@@ -82,32 +78,11 @@ __global__ void __launch_bounds__(kMapThreads)
   }
 }
 
-// Every exponent bit set: infinite or NaN.
-template <int kCount, class T>
-__global__ void __launch_bounds__(kMapThreads) find_not_finite(int32_t* found, const T* x, int64_t vectors) {
-  const int64_t first = int64_t(blockIdx.x) * (kItems * kMapThreads) + threadIdx.x;
-  float values[kItems][kCount];
-#pragma unroll
-  for (int item = 0; item < kItems; ++item) {
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) values[item][i] = 0;
-    const int64_t index = first + item * kMapThreads;
-    if (index < vectors) load_elements(values[item], x + index * kCount);
-  }
-  bool any = false;
-#pragma unroll
-  for (int item = 0; item < kItems; ++item)
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) any |= (__float_as_uint(values[item][i]) & 0x7f800000u) == 0x7f800000u;
-  if (any) *found = 1;  // by any number of threads, the same value
-}
-
 }  // namespace
 
 void add(Tensor& y, const Tensor& a, const Tensor& b) { binary("add", y, a, b, Add{}); }
 void subtract(Tensor& y, const Tensor& a, const Tensor& b) { binary("subtract", y, a, b, Subtract{}); }
 void multiply(Tensor& y, const Tensor& a, const Tensor& b) { binary("multiply", y, a, b, Multiply{}); }
-void multiply_add(Tensor& y, const Tensor& a, const Tensor& b) { binary("multiply_add", y, a, b, MultiplyAdd{}); }
 void scale(Tensor& y, const Tensor& x, double factor) { unary("scale", y, x, Scale(factor)); }
 void square(Tensor& y, const Tensor& x) { unary("square", y, x, Square{}); }
 void tanh_forward(Tensor& y, const Tensor& x) { unary("tanh", y, x, Tanh{}); }
@@ -135,25 +110,6 @@ void add_bias(Tensor& y, const Tensor& x, const Tensor& bias) {
     else
       start(add_bias_rows<1, T>, count);
   });
-}
-
-bool all_finite(const Tensor& x) {
-  if (x.elements() == 0) return true;
-  const Tensor found = Tensor::zeros({1}, DType::i32, x.device());
-  dispatch_gpu_float("all_finite", x.dtype(), [&]<class T>() {
-    const auto start = [&](auto kernel, const T* from, int64_t vectors) {
-      if (vectors > 0)
-        launch(kernel, blocks_for(vectors, kItems * kMapThreads), kMapThreads, 0, stream(), found.data<int32_t>(), from,
-               vectors);
-    };
-    const int64_t vectors = is_vector_aligned(x.data<T>(), 0) ? x.elements() / kPerVector<T> : 0,
-                  done = vectors * kPerVector<T>;
-    start(find_not_finite<kPerVector<T>, T>, x.data<T>(), vectors);
-    start(find_not_finite<1, T>, x.data<T>() + done, x.elements() - done);
-  });
-  int32_t any = 0;
-  echo::cuda::copy_to_host(&any, found.raw_data(), sizeof any);
-  return any == 0;
 }
 
 }  // namespace echo::kernels::cuda

@@ -7,12 +7,11 @@
 // when shapes, dtypes or devices do not fit. On a GPU: f32 and bf16.
 namespace echo::kernels {
 
-void add(Tensor& y, const Tensor& a, const Tensor& b);           // y = a + b
-void subtract(Tensor& y, const Tensor& a, const Tensor& b);      // y = a - b
-void multiply(Tensor& y, const Tensor& a, const Tensor& b);      // y = a * b
-void multiply_add(Tensor& y, const Tensor& a, const Tensor& b);  // y += a * b
-void scale(Tensor& y, const Tensor& x, double factor);           // y = factor * x
-void square(Tensor& y, const Tensor& x);                         // y = x^2
+void add(Tensor& y, const Tensor& a, const Tensor& b);       // y = a + b
+void subtract(Tensor& y, const Tensor& a, const Tensor& b);  // y = a - b
+void multiply(Tensor& y, const Tensor& a, const Tensor& b);  // y = a * b
+void scale(Tensor& y, const Tensor& x, double factor);       // y = factor * x
+void square(Tensor& y, const Tensor& x);                     // y = x^2
 
 // y += factor * x. The dtypes may differ: a bf16 gradient is added to an f32 sum, say.
 void add_scaled(Tensor& y, const Tensor& x, double factor);
@@ -23,35 +22,28 @@ void add_bias(Tensor& y, const Tensor& x, const Tensor& bias);
 void tanh_forward(Tensor& y, const Tensor& x);                      // y = tanh(x)
 void tanh_backward(Tensor& dx, const Tensor& dy, const Tensor& y);  // dx = dy * (1 - y^2)
 
-// Whether every element is finite.
-bool all_finite(const Tensor& x);
-
 // Arguments as above, already checked.
 namespace cpu {
 void add(Tensor& y, const Tensor& a, const Tensor& b);
 void subtract(Tensor& y, const Tensor& a, const Tensor& b);
 void multiply(Tensor& y, const Tensor& a, const Tensor& b);
-void multiply_add(Tensor& y, const Tensor& a, const Tensor& b);
 void scale(Tensor& y, const Tensor& x, double factor);
 void square(Tensor& y, const Tensor& x);
 void add_scaled(Tensor& y, const Tensor& x, double factor);
 void add_bias(Tensor& y, const Tensor& x, const Tensor& bias);
 void tanh_forward(Tensor& y, const Tensor& x);
 void tanh_backward(Tensor& dx, const Tensor& dy, const Tensor& y);
-bool all_finite(const Tensor& x);
 }  // namespace cpu
 namespace cuda {
 void add(Tensor& y, const Tensor& a, const Tensor& b);
 void subtract(Tensor& y, const Tensor& a, const Tensor& b);
 void multiply(Tensor& y, const Tensor& a, const Tensor& b);
-void multiply_add(Tensor& y, const Tensor& a, const Tensor& b);
 void scale(Tensor& y, const Tensor& x, double factor);
 void square(Tensor& y, const Tensor& x);
 void add_scaled(Tensor& y, const Tensor& x, double factor);
 void add_bias(Tensor& y, const Tensor& x, const Tensor& bias);
 void tanh_forward(Tensor& y, const Tensor& x);
 void tanh_backward(Tensor& dx, const Tensor& dy, const Tensor& y);
-bool all_finite(const Tensor& x);
 }  // namespace cuda
 
 }  // namespace echo::kernels

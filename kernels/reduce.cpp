@@ -12,9 +12,9 @@ namespace {
 
 constexpr int64_t kSlice = 1 << 14;
 
-// The sum of term(i) over i < count, each slice of kSlice by one thread.
-template <class Term>
-double ordered_sum(int64_t count, Term term) {
+// Each slice of kSlice elements by one thread.
+template <class T>
+double sum_elements(const T* x, int64_t count) {
   const int64_t slices = (count + kSlice - 1) / kSlice;
   std::vector<double> partial(static_cast<size_t>(slices));
 #pragma omp parallel for schedule(static) if (count > kSerialElements)
@@ -22,24 +22,12 @@ double ordered_sum(int64_t count, Term term) {
     const int64_t begin = slice * kSlice, end = std::min(count, begin + kSlice);
     double total = 0;
 #pragma omp simd reduction(+ : total)
-    for (int64_t i = begin; i < end; ++i) total += term(i);
+    for (int64_t i = begin; i < end; ++i) total += double(static_cast<accumulator<T>>(x[i]));
     partial[size_t(slice)] = total;
   }
   double total = 0;
   for (double value : partial) total += value;
   return total;
-}
-
-template <class T>
-double sum_elements(const T* x, int64_t count) {
-  return ordered_sum(count, [x](int64_t i) { return double(static_cast<accumulator<T>>(x[i])); });
-}
-
-template <class T>
-double dot_elements(const T* a, const T* b, int64_t count) {
-  return ordered_sum(count, [a, b](int64_t i) {
-    return double(static_cast<accumulator<T>>(a[i])) * double(static_cast<accumulator<T>>(b[i]));
-  });
 }
 
 // Rows go into a few partial sums of a fixed number of rows each, so that tall matrices use all threads.
@@ -75,12 +63,6 @@ double sum(const Tensor& x) {
   return result;
 }
 
-double dot(const Tensor& a, const Tensor& b) {
-  double result = 0;
-  dispatch_float(a.dtype(), [&]<class T>() { result = dot_elements(a.data<T>(), b.data<T>(), a.elements()); });
-  return result;
-}
-
 void sum_rows(Tensor& y, const Tensor& x, GradientMode mode) {
   const int64_t columns = x.dim(-1);
   if (columns == 0) return;
@@ -99,19 +81,6 @@ double sum(const Tensor& x) {
   check_operands("sum", x.shape(), {&x});
   ECHO_DISPATCH_DEVICE_VALUE(x, sum, x);
 }
-
-double mean(const Tensor& x) {
-  ECHO_CHECK(x.elements() > 0, "mean: tensor ", x.shape(), " has no elements");
-  return sum(x) / double(x.elements());
-}
-
-double dot(const Tensor& a, const Tensor& b) {
-  check_operands("dot", a.shape(), {&a, &b});
-  check_same_dtype("dot", {&a, &b});
-  ECHO_DISPATCH_DEVICE_VALUE(a, dot, a, b);
-}
-
-double sum_of_squares(const Tensor& x) { return dot(x, x); }
 
 void sum_rows(Tensor& y, const Tensor& x, GradientMode mode) {
   check_operands("sum_rows", x.shape(), {&x});

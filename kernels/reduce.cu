@@ -1,4 +1,4 @@
-// Sums on a GPU. sum and dot: kernels/cuda/sums.cuh; every element is read once, one f64 goes to the host.
+// Sums on a GPU. sum: kernels/cuda/sums.cuh; every element is read once, one f64 goes to the host.
 // sum_rows: a block owns kWarp vectors of columns and a part of the rows; its kGroups rows of threads stride over them, four
 // loads of 16 bytes under way each, and meet in shared memory (8 KiB at most). Each part leaves one row of f32; a second kernel
 // adds those in order. How many parts there are depends on the shape alone.
@@ -15,23 +15,11 @@ constexpr int kGroups = 8;
 constexpr int64_t kBlocks = 512;  // as many as keep a large GPU's memory busy
 
 template <class T>
-__global__ void __launch_bounds__(kSumThreads) sum_slices(double* slices, const T* a, const T* b, int64_t count) {
+__global__ void __launch_bounds__(kSumThreads) sum_slices(double* slices, const T* x, int64_t count) {
   __shared__ double scratch[kSumThreads / kWarp];
   const int64_t begin = int64_t(blockIdx.x) * kSumSlice;
-  const double total = slice_sum(a + begin, b == nullptr ? b : b + begin, min(kSumSlice, count - begin), scratch);
+  const double total = slice_sum<SumOf::values>(x + begin, min(kSumSlice, count - begin), scratch);
   if (threadIdx.x == 0) slices[blockIdx.x] = total;
-}
-
-// `b` is undefined for a sum of a alone.
-double total(const char* operation, const Tensor& a, const Tensor& b) {
-  const int64_t count = a.elements();
-  if (count == 0) return 0;
-  const Tensor slices = Tensor::empty({(count + kSumSlice - 1) / kSumSlice}, DType::f64, a.device());
-  dispatch_gpu_float(operation, a.dtype(), [&]<class T>() {
-    launch(sum_slices<T>, unsigned(slices.elements()), kSumThreads, 0, stream(), slices.data<double>(), a.data<T>(),
-           data_or_null<T>(b), count);
-  });
-  return total_of(slices);
 }
 
 template <int kCount, class T>
@@ -71,8 +59,15 @@ __global__ void __launch_bounds__(kWarp* kGroups)
 
 }  // namespace
 
-double sum(const Tensor& x) { return total("sum", x, Tensor()); }
-double dot(const Tensor& a, const Tensor& b) { return total("dot", a, b); }
+double sum(const Tensor& x) {
+  const int64_t count = x.elements();
+  if (count == 0) return 0;
+  const Tensor slices = Tensor::empty({(count + kSumSlice - 1) / kSumSlice}, DType::f64, x.device());
+  dispatch_gpu_float("sum", x.dtype(), [&]<class T>() {
+    launch(sum_slices<T>, unsigned(slices.elements()), kSumThreads, 0, stream(), slices.data<double>(), x.data<T>(), count);
+  });
+  return total_of(slices);
+}
 
 void sum_rows(Tensor& y, const Tensor& x, GradientMode mode) {
   const int64_t columns = x.dim(-1);

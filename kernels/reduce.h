@@ -7,11 +7,8 @@
 // shape; on a GPU f32 and bf16.
 namespace echo::kernels {
 
-// In f64 whatever the dtype. Empty tensors: 0 (mean: throws Error).
+// Over all elements, in f64 whatever the dtype; 0 for an empty tensor. On a GPU the host waits for the result.
 double sum(const Tensor& x);
-double mean(const Tensor& x);
-double sum_of_squares(const Tensor& x);
-double dot(const Tensor& a, const Tensor& b);  // sum of a * b; one shape and dtype
 
 // y[j] = sum over rows of x[row, j], or added to y. x: (..., D); y: (D) of x's dtype, or f32 where x is bf16.
 // Sums in f32 (f64 for f64). Throws Error when shapes or dtypes do not fit.
@@ -20,12 +17,10 @@ void sum_rows(Tensor& y, const Tensor& x, GradientMode mode = GradientMode::over
 // Arguments as above, already checked.
 namespace cpu {
 double sum(const Tensor& x);
-double dot(const Tensor& a, const Tensor& b);
 void sum_rows(Tensor& y, const Tensor& x, GradientMode mode);
 }  // namespace cpu
 namespace cuda {
 double sum(const Tensor& x);
-double dot(const Tensor& a, const Tensor& b);
 void sum_rows(Tensor& y, const Tensor& x, GradientMode mode);
 }  // namespace cuda
 

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
@@ -195,7 +194,7 @@ std::optional<TeacherIdentity> read_teacher(const Fields& model) {
   const Json* found = model.find("echo_teacher");
   if (found == nullptr) return std::nullopt;
   const Fields fields(*found, model.source() + ": echo_teacher");
-  return TeacherIdentity{fields.text("name", ""), fields.text("config_xxh3", ""), fields.text("weights_xxh3", "")};
+  return TeacherIdentity{fields.text("name", ""), fields.text("config_xxh3", "")};
 }
 
 }  // namespace
@@ -351,10 +350,8 @@ nlohmann::json to_json(const ModelDescription& description) {
     json["eos_token_id"] = config.eos_token_id;
   json["pad_token_id"] = config.pad_token_id ? Json(*config.pad_token_id) : Json();
   if (shared) json["leader_map"] = description.leader_map.to_json();
-  if (description.teacher) {
+  if (description.teacher)
     json["echo_teacher"] = {{"name", description.teacher->name}, {"config_xxh3", description.teacher->config_xxh3}};
-    if (!description.teacher->weights_xxh3.empty()) json["echo_teacher"]["weights_xxh3"] = description.teacher->weights_xxh3;
-  }
   return json;
 }
 
@@ -368,37 +365,13 @@ int64_t parameter_count(const LlamaConfig& config, const LeaderMap& leader_map) 
          leader_map.parameters_removed(hidden, config.num_attention_heads, config.num_key_value_heads, config.head_dim);
 }
 
-TeacherIdentity identify_model(const std::filesystem::path& folder, std::string name, bool with_weights) {
-  const auto hexadecimal = [](uint64_t hash) {
-    constexpr char digits[] = "0123456789abcdef";
-    std::string text;
-    for (int shift = 60; shift >= 0; shift -= 4) text += digits[(hash >> shift) & 15];
-    return text;
-  };
+TeacherIdentity identify_model(const std::filesystem::path& folder, std::string name) {
   const std::string config = read_file(folder / "config.json");
-  TeacherIdentity identity{std::move(name), hexadecimal(XXH3_64bits(config.data(), config.size())), ""};
-  if (!with_weights) return identity;
-
-  std::set<std::filesystem::path> files;
-  std::error_code error;
-  for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
-    if (const auto extension = entry->path().extension(); extension == ".safetensors" || extension == ".bin")
-      files.insert(entry->path());
-  if (error) fail(ExitCode::input_missing, folder.string(), ": cannot be listed: ", error.message());
-  const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(XXH3_createState(), XXH3_freeState);
-  if (!state) throw std::bad_alloc();
-  XXH3_64bits_reset(state.get());
-  constexpr size_t kPiece = size_t{16} << 20;
-  for (const auto& path : files) {
-    const MappedFile file(path);
-    for (size_t done = 0; done < file.bytes().size(); done += kPiece) {
-      const size_t count = std::min(kPiece, file.bytes().size() - done);
-      XXH3_64bits_update(state.get(), file.bytes().data() + done, count);
-      file.release(done, count);
-    }
-  }
-  identity.weights_xxh3 = hexadecimal(XXH3_64bits_digest(state.get()));
-  return identity;
+  const uint64_t hash = XXH3_64bits(config.data(), config.size());
+  constexpr char digits[] = "0123456789abcdef";
+  std::string text;
+  for (int shift = 60; shift >= 0; shift -= 4) text += digits[(hash >> shift) & 15];
+  return {std::move(name), std::move(text)};
 }
 
 }  // namespace echo

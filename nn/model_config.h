@@ -53,9 +53,8 @@ struct LlamaConfig {
 
 // Which teacher a student was made from.
 struct TeacherIdentity {
-  std::string name;          // as the user named it: folder or hub name
-  std::string config_xxh3;   // 16 hexadecimal digits: XXH3-64 of its config.json
-  std::string weights_xxh3;  // the same over its weight files in order of their names; empty when not computed
+  std::string name;         // as the user named it: folder or hub name
+  std::string config_xxh3;  // 16 hexadecimal digits: XXH3-64 of its config.json
   bool operator==(const TeacherIdentity&) const = default;
 };
 
@@ -88,7 +87,7 @@ nlohmann::json to_json(const ModelDescription& description);
 // Parameters of the model in closed form; a tied head counts once.
 int64_t parameter_count(const LlamaConfig& config, const LeaderMap& leader_map);
 
-// Hashes config.json of a model folder and, when asked, every weight file (about a second per few GB once in memory).
-TeacherIdentity identify_model(const std::filesystem::path& folder, std::string name, bool with_weights);
+// Hashes config.json of a model folder. Throws Error (input_missing, io) when it cannot be read.
+TeacherIdentity identify_model(const std::filesystem::path& folder, std::string name);
 
 }  // namespace echo

@@ -179,7 +179,7 @@ TrainingRun prepare_run(const TrainConfig& config, const SetupOptions& options) 
     teacher.emplace(folder);
     check_vocabulary(*run.tokenizer, run.tokenizer_file, teacher->config().vocab_size, folder.string());
     check_same_shape(run.description.config, teacher->config());
-    if (!run.description.teacher) run.description.teacher = identify_model(folder, run.teacher_name, /*with_weights=*/false);
+    if (!run.description.teacher) run.description.teacher = identify_model(folder, run.teacher_name);
     teacher_weights.dtype = teacher_dtype(config, teacher->config().dtype);
     models.teacher_bytes = parameter_count(teacher->config(), teacher->leader_map()) * size_of(teacher_weights.dtype);
     models.teacher_matches_compute = teacher_weights.dtype == run.compute_dtype;

@@ -10,37 +10,31 @@ namespace echo::kernels::cuda {
 inline constexpr int kSumThreads = 256;
 inline constexpr int64_t kSumSlice = 1 << 15;  // elements; a block reads 64 or 128 KiB
 
-// The sum of a[i] * b[i] over a slice, or of a[i] where b is null, in every thread. f32 and bf16 have exact products in f64.
+enum class SumOf { values, squares };
+
+// The sum of x[i], or of its square, over a slice, in every thread. The squares of f32 and bf16 are exact in f64.
 //   kLoads vectors of each thread are under way at once, in sums of their own.
-template <class T>
-__device__ __forceinline__ double slice_sum(const T* a, const T* b, int64_t count, double* scratch) {
+template <SumOf kOf, class T>
+__device__ __forceinline__ double slice_sum(const T* x, int64_t count, double* scratch) {
   constexpr int kVector = kPerVector<T>, kLoads = 4;
-  const bool aligned = (reinterpret_cast<uintptr_t>(a) | reinterpret_cast<uintptr_t>(b)) % 16 == 0;
-  const int vectors = aligned ? int(count / kVector) : 0;
+  const auto term = [](double value) { return kOf == SumOf::values ? value : value * value; };
+  const int vectors = reinterpret_cast<uintptr_t>(x) % 16 == 0 ? int(count / kVector) : 0;
   double totals[kLoads] = {};
   for (int first = int(threadIdx.x); first < vectors; first += kLoads * kSumThreads) {
-    float of_a[kLoads][kVector], of_b[kLoads][kVector];
+    float values[kLoads][kVector];
 #pragma unroll
     for (int load = 0; load < kLoads; ++load) {
       const int index = first + load * kSumThreads;
 #pragma unroll
-      for (int i = 0; i < kVector; ++i) of_a[load][i] = 0, of_b[load][i] = 0;
-      if (index >= vectors) continue;
-      load_vector(of_a[load], a + index * kVector);
-      if (b != nullptr && b != a) load_vector(of_b[load], b + index * kVector);
+      for (int i = 0; i < kVector; ++i) values[load][i] = 0;
+      if (index < vectors) load_vector(values[load], x + index * kVector);
     }
 #pragma unroll
     for (int load = 0; load < kLoads; ++load)
 #pragma unroll
-      for (int i = 0; i < kVector; ++i) {
-        const double value = of_a[load][i];
-        totals[load] += b == nullptr ? value : value * (b == a ? value : double(of_b[load][i]));
-      }
+      for (int i = 0; i < kVector; ++i) totals[load] += term(values[load][i]);
   }
-  for (int64_t i = int64_t(vectors) * kVector + threadIdx.x; i < count; i += kSumThreads) {
-    const double value = to_float(a[i]);
-    totals[0] += b == nullptr ? value : value * double(to_float(b[i]));
-  }
+  for (int64_t i = int64_t(vectors) * kVector + threadIdx.x; i < count; i += kSumThreads) totals[0] += term(to_float(x[i]));
   return block_sum<kSumThreads / kWarp>((totals[0] + totals[1]) + (totals[2] + totals[3]), scratch);
 }
 

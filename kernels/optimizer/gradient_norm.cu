@@ -31,10 +31,10 @@ __global__ void __launch_bounds__(kSumThreads) square_slices(double* slices, con
   double total;
   if (table.is_bf16[tensor]) {
     const bfloat16* data = static_cast<const bfloat16*>(table.data[tensor]) + begin;
-    total = slice_sum(data, data, count, scratch);
+    total = slice_sum<SumOf::squares>(data, count, scratch);
   } else {
     const float* data = static_cast<const float*>(table.data[tensor]) + begin;
-    total = slice_sum(data, data, count, scratch);
+    total = slice_sum<SumOf::squares>(data, count, scratch);
   }
   if (threadIdx.x == 0) slices[slice] = total;
 }

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -163,15 +164,6 @@ TEST(AnalysisFileTest, RefusesMalformedAndHostileFiles) {
   error_message(ExitCode::input_missing, [] { read_analysis("no/such/file.json"); });
 }
 
-TEST(AnalysisFileTest, PlansAreFoundByName) {
-  const Analysis analysis = full_analysis(12);
-  EXPECT_EQ(find_plan(analysis, "optimal_41").followers, 5);
-  EXPECT_EQ(
-      error_message(ExitCode::config, [&] { find_plan(analysis, "best"); }),
-      "there is no plan best; there are: paper_a_23, paper_a_41, paper_a_77, optimal_10, optimal_23, optimal_41, optimal_60, "
-      "optimal_77");
-}
-
 TEST(AnalysisReportTest, PageAndPictureAreWellFormedAndEscapeNames) {
   for (const int64_t layers : {2, 5, 22, 60}) {
     Analysis analysis = full_analysis(layers);
@@ -244,10 +236,11 @@ TEST(AnalyzeCommandTest, AddsThePlansThatWereAskedFor) {
             (std::vector<std::string>{"paper_a_3_followers", "paper_b_3_followers", "optimal_3_followers",
                                       "optimal_followers_2", "optimal_parameters_6144", "optimal_parameters_6145",
                                       "optimal_flops_1", "optimal_cache_bytes_1", "list_a", "uniform_3_4_2", "explicit"}));
-  EXPECT_EQ(find_plan(analysis, "optimal_parameters_6144").followers, 1);
-  EXPECT_EQ(find_plan(analysis, "optimal_parameters_6145").followers, 2);
-  EXPECT_EQ(find_plan(analysis, "paper_b_3_followers").followers, 3);
-  EXPECT_EQ(find_plan(analysis, "list_a").leader_map, find_plan(analysis, "uniform_3_4_2").leader_map);
+  const auto plan = [&](std::string_view name) -> const Plan& { return *std::ranges::find(analysis.plans, name, &Plan::name); };
+  EXPECT_EQ(plan("optimal_parameters_6144").followers, 1);
+  EXPECT_EQ(plan("optimal_parameters_6145").followers, 2);
+  EXPECT_EQ(plan("paper_b_3_followers").followers, 3);
+  EXPECT_EQ(plan("list_a").leader_map, plan("uniform_3_4_2").leader_map);
   const auto wrong = [&](ExitCode code, const PlanRequests& request) {
     return error_message(code, [&] { add_plans(analysis, request); });
   };

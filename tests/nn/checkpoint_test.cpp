@@ -129,7 +129,7 @@ TEST(CheckpointTest, Bfloat16WeightsArriveBitForBitAndWidenedExactly) {
 
 TEST(CheckpointTest, AStudentSavedInAnyFormIsReadBackEqual) {
   ModelDescription model = tiny_model({0, 1, 1, 3});
-  model.teacher = TeacherIdentity{"teacher", "0123456789abcdef", ""};
+  model.teacher = TeacherIdentity{"teacher", "0123456789abcdef"};
   const NamedTensors weights = random_weights(model);
   for (const WeightFormat format : {WeightFormat::safetensors, WeightFormat::torch_archive})
     for (const int64_t max_shard_bytes : {int64_t{5'000'000'000}, int64_t{2000}}) {

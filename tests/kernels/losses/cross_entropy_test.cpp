@@ -68,7 +68,7 @@ TEST(CrossEntropyTest, LargeLogitsStayFiniteAndOthersShow) {
   EXPECT_NEAR(kernels::cross_entropy(logits, labels).loss, 2e4, 1e-2);
   Tensor gradient = logits.clone();
   kernels::cross_entropy_with_gradient(gradient, labels, 1);
-  EXPECT_TRUE(kernels::all_finite(gradient));
+  EXPECT_TRUE(all_finite(gradient));
   for (const float bad : {std::nanf(""), INFINITY, -INFINITY}) {
     logits.data<float>()[5] = bad;
     EXPECT_TRUE(std::isnan(kernels::cross_entropy(logits, labels).loss));

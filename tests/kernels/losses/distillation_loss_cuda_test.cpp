@@ -145,7 +145,7 @@ TEST(CudaDistillationLossTest, LogitsThatAreNotFiniteMakeEveryTermAndTheRowsGrad
              {t.kl, t.kl_student_teacher, t.kl_teacher_student, t.jensen_shannon, t.hard_label, t.true_label})
           EXPECT_TRUE(std::isnan(term)) << bad << " at " << position;
         EXPECT_EQ(t.rows, 3);
-        for (int64_t i = 0; i < 3; ++i) EXPECT_EQ(kernels::all_finite(outcome.d_hidden.narrow(0, i, 1)), i != 1);
+        for (int64_t i = 0; i < 3; ++i) EXPECT_EQ(all_finite(outcome.d_hidden.narrow(0, i, 1)), i != 1);
       }
     }
   }
@@ -157,7 +157,7 @@ TEST(CudaDistillationLossTest, LabelsOutsideTheVocabularyMakeTheLossNan) {
     const Outcome outcome = on_logits(hidden, hidden, {1, bad, -1}, {});
     EXPECT_TRUE(std::isnan(outcome.terms.true_label));
     EXPECT_EQ(outcome.terms.rows, 2);
-    for (int64_t i = 0; i < 3; ++i) EXPECT_EQ(kernels::all_finite(outcome.d_hidden.narrow(0, i, 1)), i != 1);
+    for (int64_t i = 0; i < 3; ++i) EXPECT_EQ(all_finite(outcome.d_hidden.narrow(0, i, 1)), i != 1);
   }
 }
 
@@ -186,7 +186,7 @@ TEST(CudaDistillationLossTest, LargeAndShiftedLogitsStayFinite) {
     const Outcome outcome = on_logits(student, teacher, {3, -1}, weights, {.jensen_shannon = true});
     EXPECT_NEAR(outcome.terms.kl_student_teacher, 40.0 * 599, 1e-2);  // f32: 1e-7 of it, a few times
     EXPECT_NEAR(outcome.terms.jensen_shannon, std::log(2.0), 1e-6);
-    EXPECT_TRUE(kernels::all_finite(outcome.d_hidden));
+    EXPECT_TRUE(all_finite(outcome.d_hidden));
     const Outcome shifted = on_logits(student, teacher, {-1, 3}, weights, {.jensen_shannon = true});
     EXPECT_NEAR(shifted.terms.kl, 0, 1e-4);  // nine times the rounding of sums of 600 probabilities
     EXPECT_NEAR(shifted.terms.jensen_shannon, 0, 1e-6);

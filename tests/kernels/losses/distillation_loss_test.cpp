@@ -281,8 +281,8 @@ TEST(DistillationLossTest, LargeLogitsStayFinite) {
       const Outcome outcome = run(p, {.jensen_shannon = true});
       const DistillationTerms expected = naive_terms(p);
       EXPECT_TRUE(std::isfinite(weighted_loss(outcome.terms, p.weights)));
-      EXPECT_TRUE(kernels::all_finite(outcome.d_hidden));
-      EXPECT_TRUE(kernels::all_finite(outcome.d_head));
+      EXPECT_TRUE(all_finite(outcome.d_hidden));
+      EXPECT_TRUE(all_finite(outcome.d_head));
       // A logit of 1e4 has an f32 error of some 1e-2.
       EXPECT_NEAR(outcome.terms.kl_student_teacher, expected.kl_student_teacher, 1e-5 * expected.kl_student_teacher);
       EXPECT_LE(outcome.terms.jensen_shannon, 8 * std::log(2.0) + 1e-4);
@@ -314,7 +314,7 @@ TEST(DistillationLossTest, LogitsThatAreNotFiniteMakeEveryTermNan) {
       EXPECT_TRUE(std::isnan(outcome.terms.kl));
       EXPECT_TRUE(std::isnan(outcome.terms.hard_label));
       EXPECT_TRUE(std::isnan(outcome.terms.true_label));
-      EXPECT_FALSE(kernels::all_finite(outcome.d_head));
+      EXPECT_FALSE(all_finite(outcome.d_head));
     }
   }
 }
