@@ -78,22 +78,9 @@ inline BenchmarkCase loss_rows_case(const json& request, Device device) {
   const Tensor teacher = random_tensor({rows, vocabulary}, DType::f32, device, 2);
   const Tensor labels = Tensor::from(random_ids(rows, vocabulary, 3)).to(device);
   Tensor gradient = Tensor::empty({rows, vocabulary}, dtype, device);
-  Tensor terms = Tensor::empty({kernels::cuda::kRowTerms, rows}, DType::f32, device);
   const kernels::DistillationWeights weights{.kl = 0.25, .hard_label = 0.5, .true_label = 0.25};
-  return {.work = [=, scale = 1 / double(rows)]() mutable {
-    if (!device.is_cpu()) {
-      if constexpr (kWithCuda)
-        kernels::cuda::distillation_rows(terms, 0, gradient, student, teacher, labels, weights, scale, {});
-      return;
-    }
-    const auto run = [&]<class G>(G* to) {
-      kernels::rows::distillation_rows<float, G>(to, student.data<float>(), teacher.data<float>(), labels.data<int32_t>(), rows,
-                                                 vocabulary, weights, scale, {});
-    };
-    if (dtype == DType::bf16)
-      run(gradient.data<bfloat16>());
-    else
-      run(gradient.data<float>());
+  return {.work = [=, terms = kernels::RowTerms(rows, device), scale = 1 / double(rows)]() mutable {
+    kernels::distillation_rows(terms, 0, gradient, student, teacher, labels, weights, scale);
   }};
 }
 

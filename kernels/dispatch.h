@@ -2,26 +2,22 @@
 
 #include "tensor/tensor.h"
 
-// Calls cpu::function(...) or cuda::function(...), by where `tensor` is. In a build without nvcc the CUDA branch is discarded,
-// so cuda::function needs no definition there. For use inside a function that is not a template's.
-#define ECHO_DISPATCH_DEVICE(tensor, function, ...)                                                         \
-  do {                                                                                                      \
-    if ((tensor).device().is_cpu()) {                                                                       \
-      cpu::function(__VA_ARGS__);                                                                           \
-    } else {                                                                                                \
-      if constexpr (::echo::kWithCuda) {                                                                    \
-        cuda::function(__VA_ARGS__);                                                                        \
-      } else {                                                                                              \
-        ECHO_CHECK(false, #function ": tensor on ", (tensor).device(), ", but this build is without CUDA"); \
-      }                                                                                                     \
-    }                                                                                                       \
-  } while (false)
+namespace echo::kernels {
 
-// The same for a function that returns a value: the last statement of its caller.
-#define ECHO_DISPATCH_DEVICE_VALUE(tensor, function, ...)                                                      \
-  if ((tensor).device().is_cpu()) return cpu::function(__VA_ARGS__);                                           \
-  if constexpr (::echo::kWithCuda) {                                                                           \
-    return cuda::function(__VA_ARGS__);                                                                        \
-  } else {                                                                                                     \
-    fail(ExitCode::internal, #function ": tensor on ", (tensor).device(), ", but this build is without CUDA"); \
-  }
+[[noreturn]] inline void fail_without_cuda(const char* function, Device device) {
+  fail(ExitCode::internal, function, ": tensor on ", device, ", but this build is without CUDA");
+}
+
+}  // namespace echo::kernels
+
+// Calls cpu::function(...) or cuda::function(...), by where `tensor` is; the expression has the value that these return. In a
+// build without nvcc the CUDA branch is discarded, so cuda::function needs no definition there. Not for use in templates, where
+// the branch would not be.
+#define ECHO_DISPATCH_DEVICE(tensor, function, ...)                     \
+  [&]() -> decltype(auto) {                                             \
+    if ((tensor).device().is_cpu()) return cpu::function(__VA_ARGS__);  \
+    if constexpr (::echo::kWithCuda)                                    \
+      return cuda::function(__VA_ARGS__);                               \
+    else                                                                \
+      ::echo::kernels::fail_without_cuda(#function, (tensor).device()); \
+  }()

@@ -79,7 +79,7 @@ void sum_rows(Tensor& y, const Tensor& x, GradientMode mode) {
 
 double sum(const Tensor& x) {
   check_operands("sum", x.shape(), {&x});
-  ECHO_DISPATCH_DEVICE_VALUE(x, sum, x);
+  return ECHO_DISPATCH_DEVICE(x, sum, x);
 }
 
 void sum_rows(Tensor& y, const Tensor& x, GradientMode mode) {

@@ -39,23 +39,59 @@ std::vector<json> TrainingLog::read(const std::filesystem::path& path) {
   return lines;
 }
 
+namespace {
+
+using kernels::Computed;
+using kernels::LossTerm;
+
+bool is_computed(Computed when, const LossSettings& settings) {
+  return when == Computed::always || (when == Computed::with_teacher && settings.needs_teacher()) ||
+         (when == Computed::with_kl_weight && settings.head.kl != 0);
+}
+
+template <class Terms>
+void put_sums(json& to, const Terms& terms) {
+  Terms::visit([&](const LossTerm& term, auto member) { to[term.sum] = terms.*member; });
+}
+
+template <class Terms>
+void get_sums(Terms& terms, const json& from) {
+  Terms::visit([&](const LossTerm& term, auto member) { from.at(term.sum).get_to(terms.*member); });
+}
+
+template <class Terms>
+void put_means(json& to, const Terms& terms, double tokens, const LossSettings& settings) {
+  Terms::visit([&](const LossTerm& term, auto member) {
+    if (term.mean != nullptr && is_computed(term.computed, settings)) to[term.mean] = double(terms.*member) / tokens;
+  });
+}
+
+// The names of the means of those members that are of type T.
+template <class T, class Terms>
+void add_names(std::vector<std::string>& to) {
+  Terms::visit([&](const LossTerm& term, auto member) {
+    if (term.mean != nullptr && std::is_same_v<decltype(member), T Terms::*>) to.emplace_back(term.mean);
+  });
+}
+
+// The order of a line on the console.
+std::vector<std::string> console_order() {
+  std::vector<std::string> order = {"stage", "model", "reason", "loss"};
+  add_names<double, kernels::DistillationTerms>(order);
+  add_names<double, kernels::HiddenError>(order);
+  add_names<int64_t, kernels::DistillationTerms>(order);
+  order.insert(order.end(), {"learning_rate", "grad_norm", "tokens", "tokens_per_second", "data_wait_share",
+                             "peak_memory_bytes", "eta_seconds"});
+  return order;
+}
+
+}  // namespace
+
 json to_json(const LogWindow& window) {
-  const auto& [head, hidden, loss, tokens] = window.sums;
-  return {{"steps", window.steps},
-          {"loss", loss},
-          {"tokens", tokens},
-          {"kl", head.kl},
-          {"kl_student_teacher", head.kl_student_teacher},
-          {"kl_teacher_student", head.kl_teacher_student},
-          {"jensen_shannon", head.jensen_shannon},
-          {"hard_label", head.hard_label},
-          {"true_label", head.true_label},
-          {"rows", head.rows},
-          {"agreements", head.agreements},
-          {"correct", head.correct},
-          {"hidden_raw", hidden.raw},
-          {"hidden_relative", hidden.relative},
-          {"hidden_rows", hidden.rows}};
+  json result = {{"steps", window.steps}, {"loss", window.sums.loss}, {"tokens", window.sums.tokens}};
+  put_sums(result, window.sums.head);
+  put_sums(result, window.sums.hidden);
+  return result;
 }
 
 LogWindow log_window_from_json(const json& from) {
@@ -63,37 +99,16 @@ LogWindow log_window_from_json(const json& from) {
   window.steps = from.at("steps");
   window.sums.loss = from.at("loss");
   window.sums.tokens = from.at("tokens");
-  kernels::DistillationTerms& head = window.sums.head;
-  head.kl = from.at("kl");
-  head.kl_student_teacher = from.at("kl_student_teacher");
-  head.kl_teacher_student = from.at("kl_teacher_student");
-  head.jensen_shannon = from.at("jensen_shannon");
-  head.hard_label = from.at("hard_label");
-  head.true_label = from.at("true_label");
-  head.rows = from.at("rows");
-  head.agreements = from.at("agreements");
-  head.correct = from.at("correct");
-  window.sums.hidden.raw = from.at("hidden_raw");
-  window.sums.hidden.relative = from.at("hidden_relative");
-  window.sums.hidden.rows = from.at("hidden_rows");
+  get_sums(window.sums.head, from);
+  get_sums(window.sums.hidden, from);
   return window;
 }
 
 json mean_terms(const LossSums& sums, const LossSettings& settings) {
   const double tokens = double(std::max<int64_t>(1, sums.tokens));
-  json terms = {{"loss", sums.loss / tokens},
-                {"true_label", sums.head.true_label / tokens},
-                {"accuracy", double(sums.head.correct) / tokens}};
-  if (!settings.needs_teacher()) return terms;
-  terms["kl_student_teacher"] = sums.head.kl_student_teacher / tokens;
-  terms["kl_teacher_student"] = sums.head.kl_teacher_student / tokens;
-  if (settings.head.kl != 0) terms["kl"] = sums.head.kl / tokens;
-  terms["hard_label"] = sums.head.hard_label / tokens;
-  terms["agreement"] = double(sums.head.agreements) / tokens;
-  if (settings.hidden_weight != 0) {
-    terms["hidden_mse"] = sums.hidden.raw / tokens;
-    terms["hidden_relative"] = sums.hidden.relative / tokens;
-  }
+  json terms = {{"loss", sums.loss / tokens}};
+  put_means(terms, sums.head, tokens, settings);
+  if (settings.hidden_weight != 0) put_means(terms, sums.hidden, tokens, settings);
   return terms;
 }
 
@@ -113,27 +128,8 @@ std::string console_line(const json& line, int64_t total_steps) {
   const std::string event = line.at("event");
   std::string text = fmt::format("step {}/{}", line.at("step").get<int64_t>(), total_steps);
   if (event != "train") text += " " + event;
-  static constexpr const char* kOrder[] = {"stage",
-                                           "model",
-                                           "reason",
-                                           "loss",
-                                           "true_label",
-                                           "kl",
-                                           "kl_student_teacher",
-                                           "kl_teacher_student",
-                                           "hard_label",
-                                           "hidden_mse",
-                                           "hidden_relative",
-                                           "agreement",
-                                           "accuracy",
-                                           "learning_rate",
-                                           "grad_norm",
-                                           "tokens",
-                                           "tokens_per_second",
-                                           "data_wait_share",
-                                           "peak_memory_bytes",
-                                           "eta_seconds"};
-  for (const std::string key : kOrder) {
+  static const std::vector<std::string> order = console_order();
+  for (const std::string& key : order) {
     if (!line.contains(key)) continue;
     const json& value = line[key];
     if (key == "eta_seconds")

@@ -280,7 +280,7 @@ AttentionSimilarity attention_similarity(std::span<const AttentionMatrix> layers
     ECHO_CHECK(q.device() == layers[0].q.device() && k.device() == q.device() && lse.device() == q.device(),
                "attention similarity: q on ", q.device(), ", k on ", k.device(), ", lse on ", lse.device());
   }
-  ECHO_DISPATCH_DEVICE_VALUE(layers[0].q, attention_similarity, layers, scale);
+  return ECHO_DISPATCH_DEVICE(layers[0].q, attention_similarity, layers, scale);
 }
 
 }  // namespace echo::kernels

@@ -1,6 +1,7 @@
 #include "kernels/decode/projections.h"
 
 #include "kernels/decode/cache_append.h"
+#include "kernels/dispatch.h"
 #include "kernels/elementwise.h"
 #include "kernels/matmul/matmul.h"
 #include "kernels/rms_norm.h"
@@ -47,13 +48,40 @@ void project(Tensor& y, const NormedRows& x, const Tensor& weight) {
   matmul(y, normed, Transpose::no, weight, Transpose::yes);
 }
 
-// Whether cuda::function, which may be discarded, has done it.
-#define ECHO_DONE_ON_GPU(tensor, function, ...)                             \
-  if constexpr (kWithCuda) {                                                \
-    if (!(tensor).device().is_cpu() && cuda::function(__VA_ARGS__)) return; \
-  }
-
 }  // namespace
+
+namespace one_by_one {
+
+void project_heads(Tensor& projected, Tensor& k_cache, Tensor& v_cache, const NormedRows& x, const Tensor& weight,
+                   const RopeTable& table, const Tensor& lengths) {
+  const int64_t key_heads = k_cache.dim(2), width = k_cache.dim(3), heads = projected.dim(1) / width - 2 * key_heads;
+  project(projected, x, weight);
+  const Tensor all = projected.reshape({x.x.dim(0), 1, heads + 2 * key_heads, width});
+  Tensor q = all.narrow(2, 0, heads);
+  rotate_and_append(q, k_cache, v_cache, all.narrow(2, heads, key_heads), all.narrow(2, heads + key_heads, key_heads), table,
+                    lengths);
+}
+
+void project_values(Tensor& v_cache, const NormedRows& x, const Tensor& weight, const Tensor& lengths) {
+  const int64_t batch = x.x.dim(0), heads = v_cache.dim(2), width = v_cache.dim(3);
+  Tensor v = Tensor::empty({batch, heads * width}, x.x.dtype(), x.x.device());
+  project(v, x, weight);
+  append_to_cache(v_cache, v.reshape({batch, 1, heads, width}), lengths);
+}
+
+void project_gated(Tensor& y, const NormedRows& x, const Tensor& weight) {
+  Tensor gate_up = Tensor::empty({y.dim(0), 2 * y.dim(1)}, y.dtype(), y.device());
+  project(gate_up, x, weight);
+  swiglu_forward(y, gate_up);
+}
+
+void project_onto(Tensor& x, const Tensor& y, const Tensor& weight) {
+  Tensor product = Tensor::empty_like(x);
+  matmul(product, y, Transpose::no, weight, Transpose::yes);
+  add_scaled(x, product, 1);
+}
+
+}  // namespace one_by_one
 
 void project_heads(Tensor& projected, Tensor& k_cache, Tensor& v_cache, const NormedRows& x, const Tensor& weight,
                    const RopeTable& table, const Tensor& lengths) {
@@ -70,45 +98,27 @@ void project_heads(Tensor& projected, Tensor& k_cache, Tensor& v_cache, const No
     ECHO_CHECK(part->defined() && part->rank() == 2 && part->dim(0) >= k_cache.dim(1) && part->dim(1) == width / 2 &&
                    part->is_contiguous() && part->dtype() == accumulator_dtype(x.x.dtype()) && part->device() == x.x.device(),
                "project_heads: the table is ", *part, " for a cache ", k_cache);
-  ECHO_DONE_ON_GPU(projected, project_heads, projected, k_cache, v_cache, x, weight, table, lengths);
-  project(projected, x, weight);
-  const Tensor all = projected.reshape({x.x.dim(0), 1, heads + 2 * key_heads, width});
-  Tensor q = all.narrow(2, 0, heads);
-  rotate_and_append(q, k_cache, v_cache, all.narrow(2, heads, key_heads), all.narrow(2, heads + key_heads, key_heads), table,
-                    lengths);
+  ECHO_DISPATCH_DEVICE(projected, project_heads, projected, k_cache, v_cache, x, weight, table, lengths);
 }
 
 void project_values(Tensor& v_cache, const NormedRows& x, const Tensor& weight, const Tensor& lengths) {
   check_norm("project_values", x);
   check_cache("project_values", v_cache, x.x, lengths);
-  const int64_t heads = v_cache.dim(2), width = v_cache.dim(3);
-  check("project_values", x.x, weight, heads * width);
-  ECHO_DONE_ON_GPU(v_cache, project_values, v_cache, x, weight, lengths);
-  Tensor v = Tensor::empty({x.x.dim(0), heads * width}, x.x.dtype(), x.x.device());
-  project(v, x, weight);
-  append_to_cache(v_cache, v.reshape({x.x.dim(0), 1, heads, width}), lengths);
+  check("project_values", x.x, weight, v_cache.dim(2) * v_cache.dim(3));
+  ECHO_DISPATCH_DEVICE(v_cache, project_values, v_cache, x, weight, lengths);
 }
 
 void project_gated(Tensor& y, const NormedRows& x, const Tensor& weight) {
   check_norm("project_gated", x);
   check("project_gated", x.x, weight, 2 * y.dim(-1));
   check_result("project_gated", y, x.x, y.dim(-1));
-  ECHO_DONE_ON_GPU(y, project_gated, y, x, weight);
-  Tensor gate_up = Tensor::empty({y.dim(0), 2 * y.dim(1)}, y.dtype(), y.device());
-  project(gate_up, x, weight);
-  swiglu_forward(y, gate_up);
+  ECHO_DISPATCH_DEVICE(y, project_gated, y, x, weight);
 }
 
 void project_onto(Tensor& x, const Tensor& y, const Tensor& weight) {
   check("project_onto", y, weight, x.dim(-1));
   check_result("project_onto", x, y, x.dim(-1));
-  ECHO_DONE_ON_GPU(x, project_onto, x, y, weight);
-  if (!x.device().is_cpu()) return matmul(x, y, Transpose::no, weight, Transpose::yes, GradientMode::accumulate);
-  Tensor product = Tensor::empty_like(x);
-  matmul(product, y, Transpose::no, weight, Transpose::yes);
-  add_scaled(x, product, 1);
+  ECHO_DISPATCH_DEVICE(x, project_onto, x, y, weight);
 }
-
-#undef ECHO_DONE_ON_GPU
 
 }  // namespace echo::kernels

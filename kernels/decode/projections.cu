@@ -3,6 +3,7 @@
 #include "kernels/decode/new_position.cuh"
 #include "kernels/decode/projections.h"
 #include "kernels/matmul/few_rows_bf16.cuh"
+#include "kernels/matmul/matmul.h"
 
 namespace echo::kernels::cuda {
 namespace {
@@ -82,9 +83,10 @@ bool has_whole_tiles(const Tensor& cache) { return cache.dim(3) % (2 * kTileColu
 
 }  // namespace
 
-bool project_heads(Tensor& projected, Tensor& k_cache, Tensor& v_cache, const NormedRows& x, const Tensor& weight,
+void project_heads(Tensor& projected, Tensor& k_cache, Tensor& v_cache, const NormedRows& x, const Tensor& weight,
                    const RopeTable& table, const Tensor& lengths) {
-  if (!fits(x, weight) || !has_whole_tiles(k_cache)) return false;
+  if (!fits(x, weight) || !has_whole_tiles(k_cache))
+    return one_by_one::project_heads(projected, k_cache, v_cache, x, weight, table, lengths);
   const int64_t width = k_cache.dim(3), key_heads = k_cache.dim(2), heads = projected.dim(1) / width - 2 * key_heads;
   HeadEpilogue epilogue;
   epilogue.to = {projected.data<bfloat16>(),
@@ -102,11 +104,10 @@ bool project_heads(Tensor& projected, Tensor& k_cache, Tensor& v_cache, const No
                  int(width / 2),
                  int(k_cache.dim(1))};
   small::start<true>(product(x, weight), epilogue);
-  return true;
 }
 
-bool project_values(Tensor& v_cache, const NormedRows& x, const Tensor& weight, const Tensor& lengths) {
-  if (!fits(x, weight) || !has_whole_tiles(v_cache)) return false;
+void project_values(Tensor& v_cache, const NormedRows& x, const Tensor& weight, const Tensor& lengths) {
+  if (!fits(x, weight) || !has_whole_tiles(v_cache)) return one_by_one::project_values(v_cache, x, weight, lengths);
   HeadEpilogue epilogue = {};
   epilogue.to.v_cache = v_cache.data<bfloat16>();
   epilogue.to.lengths = lengths.data<int32_t>();
@@ -115,21 +116,18 @@ bool project_values(Tensor& v_cache, const NormedRows& x, const Tensor& weight, 
   epilogue.to.half = int(v_cache.dim(3) / 2);
   epilogue.to.capacity = int(v_cache.dim(1));
   small::start<true>(product(x, weight), epilogue);
-  return true;
 }
 
-bool project_gated(Tensor& y, const NormedRows& x, const Tensor& weight) {
-  if (!fits(x, weight) || y.dim(1) % kTileColumns != 0) return false;
+void project_gated(Tensor& y, const NormedRows& x, const Tensor& weight) {
+  if (!fits(x, weight) || y.dim(1) % kTileColumns != 0) return one_by_one::project_gated(y, x, weight);
   small::start<true>(product(x, weight), Gated{y.data<bfloat16>(), int(y.dim(1))});
-  return true;
 }
 
-bool project_onto(Tensor& x, const Tensor& y, const Tensor& weight) {
-  if (!fits(y, weight)) return false;
+void project_onto(Tensor& x, const Tensor& y, const Tensor& weight) {
+  if (!fits(y, weight)) return kernels::matmul(x, y, Transpose::no, weight, Transpose::yes, GradientMode::accumulate);
   Onto epilogue;
   epilogue.x = x.data<bfloat16>(), epilogue.width = int(x.dim(1));
   small::start(product(y, weight), epilogue);
-  return true;
 }
 
 }  // namespace echo::kernels::cuda

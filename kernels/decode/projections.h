@@ -32,13 +32,21 @@ void project_gated(Tensor& y, const NormedRows& x, const Tensor& weight);
 // x += y W^T, y: (B, K), W: (D, K).
 void project_onto(Tensor& x, const Tensor& y, const Tensor& weight);
 
-// Arguments as above, already checked. False: nothing was done, this is not for one kernel.
+// Arguments as above, already checked. `one_by_one` works on any device. `cuda` does too where one kernel does not fit.
+namespace one_by_one {
+decltype(kernels::project_heads) project_heads;
+decltype(kernels::project_values) project_values;
+decltype(kernels::project_gated) project_gated;
+decltype(kernels::project_onto) project_onto;
+}  // namespace one_by_one
+namespace cpu {
+using namespace one_by_one;
+}  // namespace cpu
 namespace cuda {
-bool project_heads(Tensor& projected, Tensor& k_cache, Tensor& v_cache, const NormedRows& x, const Tensor& weight,
-                   const RopeTable& table, const Tensor& lengths);
-bool project_values(Tensor& v_cache, const NormedRows& x, const Tensor& weight, const Tensor& lengths);
-bool project_gated(Tensor& y, const NormedRows& x, const Tensor& weight);
-bool project_onto(Tensor& x, const Tensor& y, const Tensor& weight);
+decltype(kernels::project_heads) project_heads;
+decltype(kernels::project_values) project_values;
+decltype(kernels::project_gated) project_gated;
+decltype(kernels::project_onto) project_onto;
 }  // namespace cuda
 
 }  // namespace echo::kernels

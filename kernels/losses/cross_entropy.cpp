@@ -1,11 +1,13 @@
 #include "kernels/losses/cross_entropy.h"
 
-#include "kernels/dispatch.h"
 #include "kernels/losses/distillation_rows.h"
 #include "kernels/operands.h"
 
 namespace echo::kernels {
 namespace {
+
+// Cross-entropy is the distillation loss without a teacher.
+constexpr DistillationWeights kTrueLabelOnly{.kl = 0, .hard_label = 0, .true_label = 1};
 
 CrossEntropyTerms checked_cross_entropy(Tensor gradient, const Tensor& logits, const Tensor& labels, double gradient_scale) {
   check_operands("cross_entropy", logits.shape(), {&logits});
@@ -17,27 +19,16 @@ CrossEntropyTerms checked_cross_entropy(Tensor gradient, const Tensor& logits, c
              "cross_entropy: labels ", labels, " for logits ", logits, ", expected one i32 a row");
   const Shape flat{rows, vocabulary};
   if (gradient.defined()) gradient = gradient.reshape(flat);
-  ECHO_DISPATCH_DEVICE_VALUE(logits, cross_entropy, gradient, logits.reshape(flat), labels.reshape({rows}), gradient_scale);
+  ECHO_CHECK(logits.device().is_cpu() || logits.dtype() == DType::f32, "cross_entropy: logits ", logits,
+             " on a GPU, expected f32");
+  check_labels("cross_entropy", labels, vocabulary);
+  RowTerms terms(rows, logits.device());
+  distillation_rows(terms, 0, gradient, logits.reshape(flat), {}, labels.reshape({rows}), kTrueLabelOnly, gradient_scale);
+  const DistillationTerms sums = total(terms);
+  return {sums.true_label, sums.rows, sums.correct};
 }
 
 }  // namespace
-
-namespace cpu {
-
-CrossEntropyTerms cross_entropy(Tensor& gradient, const Tensor& logits, const Tensor& labels, double gradient_scale) {
-  const int64_t rows = logits.dim(0), vocabulary = logits.dim(1);
-  const int32_t* label_values = labels.data<int32_t>();
-  for (int64_t i = 0; i < rows; ++i)
-    ECHO_CHECK(label_values[i] >= -1 && label_values[i] < vocabulary, "cross_entropy: label ", label_values[i], " in row ", i,
-               ", expected -1 to ", vocabulary - 1);
-  const auto run = [&]<class A>(const A* values) {
-    return from_distillation(rows::distillation_rows<A, A>(gradient.defined() ? gradient.data<A>() : nullptr, values, nullptr,
-                                                           label_values, rows, vocabulary, kTrueLabelOnly, gradient_scale, {}));
-  };
-  return logits.dtype() == DType::f64 ? run(logits.data<double>()) : run(logits.data<float>());
-}
-
-}  // namespace cpu
 
 CrossEntropyTerms cross_entropy(const Tensor& logits, const Tensor& labels) {
   return checked_cross_entropy({}, logits, labels, 0);
@@ -45,12 +36,6 @@ CrossEntropyTerms cross_entropy(const Tensor& logits, const Tensor& labels) {
 
 CrossEntropyTerms cross_entropy_with_gradient(Tensor& logits, const Tensor& labels, double gradient_scale) {
   return checked_cross_entropy(logits, logits, labels, gradient_scale);
-}
-
-CrossEntropyTerms cross_entropy_head(Tensor& d_hidden, Tensor& d_head, GradientMode head_mode, const Tensor& hidden,
-                                     const Tensor& head, const Tensor& labels, double gradient_scale, int64_t chunk_rows) {
-  return from_distillation(distillation_head(d_hidden, d_head, head_mode, hidden, head, {}, {}, labels, kTrueLabelOnly,
-                                             gradient_scale, {}, chunk_rows));
 }
 
 }  // namespace echo::kernels

@@ -1,8 +1,9 @@
 #include "kernels/losses/distillation_loss.h"
 
-#include "kernels/dispatch.h"
 #include "kernels/losses/distillation_rows.h"
 #include "kernels/losses/head_chunks.h"
+#include "kernels/matmul/matmul.h"
+#include "tensor/allocator.h"
 
 namespace echo::kernels {
 namespace {
@@ -16,57 +17,55 @@ void check_head(const char* name, const Tensor& hidden, const Tensor& head, int6
              head.device());
 }
 
-void check_labels(const Tensor& labels, int64_t vocabulary) {
-  const int32_t* values = labels.data<int32_t>();
-  for (int64_t i = 0, rows = labels.elements(); i < rows; ++i)
-    ECHO_CHECK(values[i] >= -1 && values[i] < vocabulary, "distillation_head: label ", values[i], " in row ", i,
-               ", expected -1 to ", vocabulary - 1);
+// The head on any device. row_losses(gradient, student_logits, teacher_logits, begin) turns the logits of rows from `begin` on
+// into their terms, which it keeps, and into their gradient where that is defined; it may be the student's logits.
+template <class RowLosses>
+void run_head(Tensor& d_student_hidden, Tensor& d_student_head, GradientMode head_mode, const Tensor& student_hidden,
+              const Tensor& student_head, const Tensor& teacher_hidden, const Tensor& teacher_head, int64_t chunk_rows,
+              RowLosses row_losses) {
+  const int64_t rows = student_hidden.dim(0), vocabulary = student_head.dim(0);
+  const DType dtype = student_hidden.dtype(), logit_dtype = accumulator_dtype(dtype);
+  const Device device = student_hidden.device();
+  const bool with_teacher = teacher_hidden.defined(), with_gradient = d_student_hidden.defined() || d_student_head.defined();
+  const HeadChunks chunks = head_chunks(student_hidden, vocabulary, with_teacher, with_gradient, chunk_rows);
+  const int64_t gradient_rows = chunks.chunk_rows * chunks.chunks_per_gradient;
+  const auto scratch = [&](int64_t scratch_rows, DType of) {
+    const MemoryLabel label("head scratch");
+    return Tensor::empty({std::min(scratch_rows, rows), chunks.row_stride}, of, device).narrow(1, 0, vocabulary);
+  };
+  const Tensor student_scratch = scratch(chunks.chunk_rows, logit_dtype);                            // (chunk, V)
+  const Tensor teacher_scratch = with_teacher ? scratch(chunks.chunk_rows, logit_dtype) : Tensor();  // (chunk, V)
+  Tensor gradient_scratch;                                                                           // (chunks, V)
+  if (with_gradient) gradient_scratch = dtype == logit_dtype ? student_scratch : scratch(gradient_rows, dtype);
+
+  for (int64_t gradient_begin = 0; gradient_begin < rows; gradient_begin += gradient_rows) {
+    const int64_t gradient_end = std::min(gradient_begin + gradient_rows, rows);
+    for (int64_t begin = gradient_begin; begin < gradient_end; begin += chunks.chunk_rows) {
+      const int64_t count = std::min(chunks.chunk_rows, gradient_end - begin);
+      Tensor student_logits = student_scratch.narrow(0, 0, count), teacher_logits, gradient;
+      matmul(student_logits, student_hidden.narrow(0, begin, count), Transpose::no, student_head, Transpose::yes);
+      if (with_teacher) {
+        teacher_logits = teacher_scratch.narrow(0, 0, count);
+        matmul(teacher_logits, teacher_hidden.narrow(0, begin, count), Transpose::no, teacher_head, Transpose::yes);
+      }
+      if (with_gradient) gradient = gradient_scratch.narrow(0, begin - gradient_begin, count);
+      row_losses(gradient, student_logits, teacher_logits, begin);
+    }
+    if (!with_gradient) continue;
+    const int64_t count = gradient_end - gradient_begin;
+    const Tensor d_logits = gradient_scratch.narrow(0, 0, count);
+    if (d_student_hidden.defined()) {
+      Tensor d_hidden = d_student_hidden.narrow(0, gradient_begin, count);
+      matmul(d_hidden, d_logits, Transpose::no, student_head, Transpose::no);
+    }
+    if (d_student_head.defined())
+      matmul(d_student_head, d_logits, Transpose::yes, student_hidden.narrow(0, gradient_begin, count), Transpose::no,
+             gradient_begin == 0 ? head_mode : GradientMode::accumulate);
+  }
+  if (rows == 0 && d_student_head.defined() && head_mode == GradientMode::overwrite) d_student_head.fill_zero();
 }
 
 }  // namespace
-
-namespace cpu {
-
-DistillationTerms distillation_head(Tensor& d_student_hidden, Tensor& d_student_head, GradientMode head_mode,
-                                    const Tensor& student_hidden, const Tensor& student_head, const Tensor& teacher_hidden,
-                                    const Tensor& teacher_head, const Tensor& labels, const DistillationWeights& weights,
-                                    double gradient_scale, const DistillationReport& report, int64_t chunk_rows) {
-  check_labels(labels, student_head.dim(0));
-  DistillationTerms total;
-  // A: the type of logits; G: of their gradient, which is the operands'.
-  const auto run = [&]<class A, class G>(A, G) {
-    run_head(d_student_hidden, d_student_head, head_mode, student_hidden, student_head, teacher_hidden, teacher_head,
-             chunk_rows, [&](Tensor& gradient, const Tensor& student_logits, const Tensor& teacher_logits, int64_t begin) {
-               total += rows::distillation_rows<A, G>(
-                   gradient.defined() ? gradient.data<G>() : nullptr, student_logits.data<A>(),
-                   teacher_logits.defined() ? teacher_logits.data<A>() : nullptr, labels.data<int32_t>() + begin,
-                   student_logits.dim(0), student_logits.dim(1), weights, gradient_scale, report);
-             });
-  };
-  const DType dtype = student_hidden.dtype();
-  if (dtype == DType::f64)
-    run(double{}, double{});
-  else if (dtype == DType::bf16)
-    run(float{}, bfloat16{});
-  else
-    run(float{}, float{});
-  return total;
-}
-
-}  // namespace cpu
-
-DistillationTerms& DistillationTerms::operator+=(const DistillationTerms& other) {
-  kl += other.kl;
-  kl_student_teacher += other.kl_student_teacher;
-  kl_teacher_student += other.kl_teacher_student;
-  jensen_shannon += other.jensen_shannon;
-  hard_label += other.hard_label;
-  true_label += other.true_label;
-  rows += other.rows;
-  agreements += other.agreements;
-  correct += other.correct;
-  return *this;
-}
 
 double weighted_loss(const DistillationTerms& terms, const DistillationWeights& weights) {
   return weights.kl * terms.kl + weights.hard_label * terms.hard_label + weights.true_label * terms.true_label;
@@ -75,7 +74,7 @@ double weighted_loss(const DistillationTerms& terms, const DistillationWeights& 
 DistillationTerms distillation_head(Tensor& d_student_hidden, Tensor& d_student_head, GradientMode head_mode,
                                     const Tensor& student_hidden, const Tensor& student_head, const Tensor& teacher_hidden,
                                     const Tensor& teacher_head, const Tensor& labels, const DistillationWeights& weights,
-                                    double gradient_scale, const DistillationReport& report, int64_t chunk_rows) {
+                                    double gradient_scale, int64_t chunk_rows) {
   ECHO_CHECK(labels.defined() && labels.dtype() == DType::i32 && labels.is_contiguous(), "distillation_head: labels ", labels,
              ", expected contiguous i32");
   const int64_t rows = labels.elements();
@@ -105,8 +104,14 @@ DistillationTerms distillation_head(Tensor& d_student_hidden, Tensor& d_student_
     ECHO_CHECK(d_student_head.shape() == student_head.shape() && d_student_head.dtype() == logit_dtype &&
                    d_student_head.is_contiguous(),
                "distillation_head: d_student_head ", d_student_head, ", expected ", logit_dtype, " ", student_head.shape());
-  ECHO_DISPATCH_DEVICE_VALUE(student_hidden, distillation_head, d_student_hidden, d_student_head, head_mode, student_hidden,
-                             student_head, teacher_hidden, teacher_head, labels, weights, gradient_scale, report, chunk_rows);
+  check_labels("distillation_head", labels, vocabulary);
+  RowTerms terms(rows, student_hidden.device());
+  run_head(d_student_hidden, d_student_head, head_mode, student_hidden, student_head, teacher_hidden, teacher_head, chunk_rows,
+           [&](Tensor& gradient, const Tensor& student_logits, const Tensor& teacher_logits, int64_t begin) {
+             distillation_rows(terms, begin, gradient, student_logits, teacher_logits,
+                               labels.narrow(0, begin, student_logits.dim(0)), weights, gradient_scale);
+           });
+  return total(terms);
 }
 
 }  // namespace echo::kernels

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/gradient_mode.h"
+#include "kernels/losses/loss_term.h"
 #include "tensor/tensor.h"
 
 namespace echo::kernels {
@@ -25,26 +26,37 @@ struct DistillationWeights {
   double temperature = 1;
 };
 
-// What is computed beside the loss. Both KL directions come with the sums that the loss needs anyway.
-struct DistillationReport {
-  bool jensen_shannon = false;  // costs another pass over the logits
-};
-
 // Sums over the rows that count (divide by the global number of tokens for means), in nats. All but `kl` are at
 // temperature 1, and those that need a teacher are 0 without one.
 struct DistillationTerms {
   double kl = 0;  // K of the trained direction: what `weights.kl` multiplies; 0 when that weight is 0
   double kl_student_teacher = 0;
   double kl_teacher_student = 0;
-  double jensen_shannon = 0;  // 0 unless the report asks for it
   double hard_label = 0;
   double true_label = 0;
   int64_t rows = 0;        // rows that count
   int64_t agreements = 0;  // student and teacher have the same most likely token
   int64_t correct = 0;     // the student's most likely token is the true one
 
-  DistillationTerms& operator+=(const DistillationTerms& other);
+  // The list of the terms (kernels/losses/loss_term.h).
+  template <class Field>
+  static constexpr void visit(Field&& field) {
+    using Terms = DistillationTerms;
+    field(LossTerm{"true_label", "true_label"}, &Terms::true_label);
+    field(LossTerm{"kl", "kl", Computed::with_kl_weight}, &Terms::kl);
+    field(LossTerm{"kl_student_teacher", "kl_student_teacher", Computed::with_teacher}, &Terms::kl_student_teacher);
+    field(LossTerm{"kl_teacher_student", "kl_teacher_student", Computed::with_teacher}, &Terms::kl_teacher_student);
+    field(LossTerm{"hard_label", "hard_label", Computed::with_teacher}, &Terms::hard_label);
+    field(LossTerm{"rows", nullptr}, &Terms::rows);
+    field(LossTerm{"agreements", "agreement", Computed::with_teacher}, &Terms::agreements);
+    field(LossTerm{"correct", "accuracy"}, &Terms::correct);
+  }
+  DistillationTerms& operator+=(const DistillationTerms& other) {
+    add_terms(*this, other);
+    return *this;
+  }
 };
+static_assert(sizeof(DistillationTerms) == count_terms<DistillationTerms>() * sizeof(double), "visit() leaves a member out");
 
 // The weighted sum that is trained on.
 double weighted_loss(const DistillationTerms& terms, const DistillationWeights& weights);
@@ -68,24 +80,11 @@ double weighted_loss(const DistillationTerms& terms, const DistillationWeights& 
 DistillationTerms distillation_head(Tensor& d_student_hidden, Tensor& d_student_head, GradientMode head_mode,
                                     const Tensor& student_hidden, const Tensor& student_head, const Tensor& teacher_hidden,
                                     const Tensor& teacher_head, const Tensor& labels, const DistillationWeights& weights,
-                                    double gradient_scale, const DistillationReport& report = {}, int64_t chunk_rows = 0);
+                                    double gradient_scale, int64_t chunk_rows = 0);
 
 // Bytes of logits and their gradients that a chunk may hold when chunk_rows is 0 (one row at the least; on a GPU 128, since
 // products of fewer rows wait for the heads to be read).
 inline constexpr int64_t kHeadScratch = int64_t{60} << 20;
 inline constexpr int64_t kGpuHeadScratch = 148'000'000;
-
-namespace cpu {
-DistillationTerms distillation_head(Tensor& d_student_hidden, Tensor& d_student_head, GradientMode head_mode,
-                                    const Tensor& student_hidden, const Tensor& student_head, const Tensor& teacher_hidden,
-                                    const Tensor& teacher_head, const Tensor& labels, const DistillationWeights& weights,
-                                    double gradient_scale, const DistillationReport& report, int64_t chunk_rows);
-}  // namespace cpu
-namespace cuda {
-DistillationTerms distillation_head(Tensor& d_student_hidden, Tensor& d_student_head, GradientMode head_mode,
-                                    const Tensor& student_hidden, const Tensor& student_head, const Tensor& teacher_hidden,
-                                    const Tensor& teacher_head, const Tensor& labels, const DistillationWeights& weights,
-                                    double gradient_scale, const DistillationReport& report, int64_t chunk_rows);
-}  // namespace cuda
 
 }  // namespace echo::kernels

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <vector>
 
+#include "kernels/dispatch.h"
 #include "kernels/losses/logit_rows.h"
 #include "kernels/operands.h"
 
-namespace echo::kernels::rows {
+namespace echo::kernels {
+namespace cpu {
 namespace {
 
 // The tokens whose logits have a one-hot part in their gradient, and its size.
@@ -85,13 +87,11 @@ template <class G>
 DistillationTerms poisoned_row(G* gradient, int64_t count) {
   constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   if (gradient != nullptr) std::fill(gradient, gradient + count, G(accumulator<G>(kNan)));
-  return {.kl = kNan,
-          .kl_student_teacher = kNan,
-          .kl_teacher_student = kNan,
-          .jensen_shannon = kNan,
-          .hard_label = kNan,
-          .true_label = kNan,
-          .rows = 1};
+  DistillationTerms terms{.rows = 1};
+  DistillationTerms::visit([&](const LossTerm&, auto member) {
+    if constexpr (std::is_same_v<decltype(member), double DistillationTerms::*>) terms.*member = kNan;
+  });
+  return terms;
 }
 
 template <class A, class G>
@@ -111,8 +111,7 @@ DistillationTerms label_row(G* gradient, const Row<A>& row, double weight) {
 }
 
 template <class A, class G>
-DistillationTerms pair_row(G* gradient, const Row<A>& row, const DistillationWeights& weights, double gradient_scale,
-                           const DistillationReport& report) {
+DistillationTerms pair_row(G* gradient, const Row<A>& row, const DistillationWeights& weights, double gradient_scale) {
   const Peak<A> student = find_peak(row.student, row.count), teacher = find_peak(row.teacher, row.count);
   if (!student.finite || !teacher.finite) return poisoned_row(gradient, row.count);
   const RowPair<A> plain{row.student, row.teacher, row.count, student.value, teacher.value, A(1)};
@@ -132,13 +131,11 @@ DistillationTerms pair_row(G* gradient, const Row<A>& row, const DistillationWei
   RowPair<A> pair = plain;
   PairSums sums = plain_sums;
   MeanSums mean_sums;
-  if (report.jensen_shannon || (train_mean && !tempered)) mean_sums = sum_against_mean(plain, plain_sums);
-  if (report.jensen_shannon) terms.jensen_shannon = mean_sums.jensen_shannon();
   if (tempered) {
     pair.beta = A(1 / weights.temperature);
     sums = sum_pair(pair);
-    if (train_mean) mean_sums = sum_against_mean(pair, sums);
   }
+  if (train_mean) mean_sums = sum_against_mean(pair, sums);
   if (weights.kl != 0) {
     const double divergence = weights.direction == KlDirection::student_teacher   ? sums.kl_student_teacher()
                               : weights.direction == KlDirection::teacher_student ? sums.kl_teacher_student()
@@ -161,12 +158,9 @@ DistillationTerms pair_row(G* gradient, const Row<A>& row, const DistillationWei
   return terms;
 }
 
-}  // namespace
-
 template <class A, class G>
-DistillationTerms distillation_rows(G* gradient, const A* student_logits, const A* teacher_logits, const int32_t* labels,
-                                    int64_t rows, int64_t vocabulary, const DistillationWeights& weights, double gradient_scale,
-                                    const DistillationReport& report) {
+DistillationTerms sum_rows(G* gradient, const A* student_logits, const A* teacher_logits, const int32_t* labels, int64_t rows,
+                           int64_t vocabulary, const DistillationWeights& weights, double gradient_scale) {
   std::vector<DistillationTerms> results(static_cast<size_t>(rows));
 #pragma omp parallel for schedule(static) if (rows * vocabulary > kSerialElements)
   for (int64_t i = 0; i < rows; ++i) {
@@ -177,7 +171,7 @@ DistillationTerms distillation_rows(G* gradient, const A* student_logits, const 
     }
     const Row<A> row{student_logits + i * vocabulary, teacher_logits != nullptr ? teacher_logits + i * vocabulary : nullptr,
                      vocabulary, labels[i]};
-    results[size_t(i)] = row.teacher != nullptr ? pair_row(target, row, weights, gradient_scale, report)
+    results[size_t(i)] = row.teacher != nullptr ? pair_row(target, row, weights, gradient_scale)
                                                 : label_row(target, row, gradient_scale * weights.true_label);
   }
   DistillationTerms total;
@@ -185,11 +179,47 @@ DistillationTerms distillation_rows(G* gradient, const A* student_logits, const 
   return total;
 }
 
-template DistillationTerms distillation_rows(float*, const float*, const float*, const int32_t*, int64_t, int64_t,
-                                             const DistillationWeights&, double, const DistillationReport&);
-template DistillationTerms distillation_rows(bfloat16*, const float*, const float*, const int32_t*, int64_t, int64_t,
-                                             const DistillationWeights&, double, const DistillationReport&);
-template DistillationTerms distillation_rows(double*, const double*, const double*, const int32_t*, int64_t, int64_t,
-                                             const DistillationWeights&, double, const DistillationReport&);
+}  // namespace
 
-}  // namespace echo::kernels::rows
+void distillation_rows(RowTerms& terms, int64_t, Tensor& gradient, const Tensor& student_logits, const Tensor& teacher_logits,
+                       const Tensor& labels, const DistillationWeights& weights, double gradient_scale) {
+  // A: the type of logits; G: of their gradient.
+  const auto run = [&]<class A, class G>(A, G) {
+    terms.sums += sum_rows(gradient.defined() ? gradient.data<G>() : nullptr, student_logits.data<A>(),
+                           teacher_logits.defined() ? teacher_logits.data<A>() : nullptr, labels.data<int32_t>(),
+                           student_logits.dim(0), student_logits.dim(1), weights, gradient_scale);
+  };
+  if (student_logits.dtype() == DType::f64)
+    run(double{}, double{});
+  else if (gradient.defined() && gradient.dtype() == DType::bf16)
+    run(float{}, bfloat16{});
+  else
+    run(float{}, float{});
+}
+
+DistillationTerms total(const RowTerms& terms) { return terms.sums; }
+
+}  // namespace cpu
+
+RowTerms::RowTerms(int64_t rows, Device device) {
+  if (!device.is_cpu()) of_rows = Tensor::empty({count_terms<DistillationTerms>(), rows}, DType::f32, device);
+}
+
+void distillation_rows(RowTerms& terms, int64_t first_row, Tensor& gradient, const Tensor& student_logits,
+                       const Tensor& teacher_logits, const Tensor& labels, const DistillationWeights& weights,
+                       double gradient_scale) {
+  ECHO_DISPATCH_DEVICE(student_logits, distillation_rows, terms, first_row, gradient, student_logits, teacher_logits, labels,
+                       weights, gradient_scale);
+}
+
+DistillationTerms total(const RowTerms& terms) { return ECHO_DISPATCH_DEVICE(terms, total, terms); }
+
+void check_labels(const char* operation, const Tensor& labels, int64_t vocabulary) {
+  if (!labels.device().is_cpu()) return;
+  const int32_t* values = labels.data<int32_t>();
+  for (int64_t i = 0, rows = labels.elements(); i < rows; ++i)
+    ECHO_CHECK(values[i] >= -1 && values[i] < vocabulary, operation, ": label ", values[i], " in row ", i, ", expected -1 to ",
+               vocabulary - 1);
+}
+
+}  // namespace echo::kernels

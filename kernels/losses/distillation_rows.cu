@@ -3,7 +3,7 @@
 // (running references, see logit_rows.cuh); the second reads them again, mostly from the second-level cache, and writes the
 // gradient. Jensen-Shannon adds a pass between, since it needs the normalisers. Shared memory: 768 bytes. Bytes per pair of
 // logits: 8 read, 8 read again, 2 written in bf16 (4 in f32); 8 without a gradient.
-// A row leaves its terms (36 bytes); when all chunks are done, one block per term adds them up in f64 in a fixed order.
+// A row leaves its terms (32 bytes); when all chunks are done, one block per term adds them up in f64 in a fixed order.
 #include "kernels/losses/distillation_rows.h"
 #include "kernels/losses/logit_rows.cuh"
 #include "tensor/cuda_memory.h"
@@ -16,22 +16,11 @@ struct RowSettings {
   float beta, temperature_squared;
   float kl_factor;                  // gradient_scale * kl * temperature
   float hard_weight, label_weight;  // times gradient_scale
-  bool with_kl, report_mean;
+  bool with_kl;
   KlDirection direction;
 };
 
-enum class Term {
-  kl,
-  kl_student_teacher,
-  kl_teacher_student,
-  jensen_shannon,
-  hard_label,
-  true_label,
-  rows,
-  agreements,
-  correct
-};
-static_assert(int(Term::correct) + 1 == kRowTerms);
+constexpr int kRowTerms = count_terms<DistillationTerms>();
 
 struct MeanSums {
   float student = 0;  // sum p (log p - log m)
@@ -143,20 +132,99 @@ __device__ __forceinline__ void fill_row(G* gradient, int count, float value) {
   for (int i = int(threadIdx.x); i < count; i += int(blockDim.x)) gradient[i] = from_float<G>(value);
 }
 
-struct TermsOfRow {
-  float* first;  // term k of the row is first[k * stride]
-  int64_t stride;
-  __device__ __forceinline__ void set(Term term, float value) const { first[int(term) * stride] = value; }
-  // The losses become `value`, the counts 0, but for the row itself.
-  __device__ __forceinline__ void fill(float value, float row) const {
-    if (threadIdx.x != 0) return;
-    for (int term = 0; term < kRowTerms; ++term) first[term * stride] = term < int(Term::rows) ? value : 0.0f;
-    set(Term::rows, row);
-  }
+// Term k of the row goes to first[k * stride]. Called by one thread.
+__device__ __forceinline__ void store_terms(float* first, int64_t stride, const DistillationTerms& terms) {
+  int term = 0;
+  DistillationTerms::visit([&](const LossTerm&, auto member) { first[term++ * stride] = float(terms.*member); });
+}
+
+// Every loss is `loss`, and the row counts or does not.
+__device__ __forceinline__ DistillationTerms same_terms(float loss, int64_t rows) {
+  DistillationTerms terms;
+  DistillationTerms::visit([&](const LossTerm&, auto member) {
+    if constexpr (std::is_same_v<decltype(member), double DistillationTerms::*>) terms.*member = loss;
+  });
+  terms.rows = rows;
+  return terms;
+}
+
+// What the first pass over a row finds.
+struct FirstPass {
+  Row plain, hot;           // at temperature 1 and, if the kernel is kTempered, at the one that is trained at
+  int hard;                 // the teacher's most likely token, or the label without a teacher
+  int student_top;          // the student's. This and the next two are thread 0's alone.
+  float at_hard, at_label;  // the student's logits there
 };
 
-// kTempered: the divergence is trained at another temperature than 1. kMean: Jensen-Shannon is reported or trained. `gradient`
-// may be null, or the student's logits.
+template <bool kTeacher, bool kTempered>
+__device__ __forceinline__ FirstPass pass_over_row(const LogitRows& rows, float beta, int label, uint64_t* key_scratch,
+                                                   float* scratch) {
+  RunningRow<kTeacher, kTempered> running(rows, beta);
+  for_each_logit<kTeacher>(rows, [&](int begin, const auto& s, const auto& t) { running.add(begin, s, t); });
+  uint64_t student_key = peak_key(running.student_peak, running.student_begin);
+  uint64_t teacher_key = peak_key(running.teacher_peak, running.teacher_begin);
+  max_over_block(student_key, teacher_key, key_scratch);
+  const float student_peak = peak_value(student_key), teacher_peak = kTeacher ? peak_value(teacher_key) : 0.0f;
+  const int hard = kTeacher ? first_equal(rows.teacher, peak_position(teacher_key), rows.count, teacher_peak) : label;
+  FirstPass row{{}, {}, hard, 0, 0, 0};
+  // Read before the barriers below: the gradient may replace the logits.
+  if (threadIdx.x == 0) {
+    row.student_top = first_equal(rows.student, peak_position(student_key), rows.count, student_peak);
+    row.at_hard = rows.student[hard];
+    row.at_label = rows.student[label];
+  }
+  running.raise(student_peak, teacher_peak);
+  row.plain = {student_peak, teacher_peak, running.plain, 0};
+  row.hot = {student_peak, teacher_peak, running.hot, 0};
+  PairSums &plain = row.plain.sums, &hot = row.hot.sums;
+  if constexpr (kTempered) {
+    float sums[8] = {plain.student_z, plain.teacher_z, plain.student_d, plain.teacher_d,
+                     hot.student_z,   hot.teacher_z,   hot.student_d,   hot.teacher_d};
+    sum_over_block(sums, scratch);
+    plain = {sums[0], sums[1], sums[2], sums[3]};
+    hot = {sums[4], sums[5], sums[6], sums[7]};
+  } else {
+    float sums[4] = {plain.student_z, plain.teacher_z, plain.student_d, plain.teacher_d};
+    sum_over_block(sums, scratch);
+    plain = {sums[0], sums[1], sums[2], sums[3]};
+  }
+  if constexpr (kTeacher) {
+    row.plain.log_ratio = log_ratio_of(plain);
+    if constexpr (kTempered) row.hot.log_ratio = log_ratio_of(hot);
+  }
+  return row;
+}
+
+__device__ __forceinline__ bool is_finite(const PairSums& sums) {  // 0 times what is not finite is NaN
+  return (sums.student_z + sums.teacher_z) * 0.0f + (sums.student_d + sums.teacher_d) * 0.0f == 0.0f;
+}
+
+// `trained`: the row at the temperature that is trained at.
+template <bool kTeacher>
+__device__ __forceinline__ DistillationTerms terms_of_row(const FirstPass& row, const Row& trained, const MeanSums& mean,
+                                                          const RowSettings& settings, int label) {
+  const Row& plain = row.plain;
+  const float log_z = logf(plain.sums.student_z);
+  DistillationTerms terms{.rows = 1};
+  terms.true_label = log_z - (row.at_label - plain.student_peak);
+  terms.correct = row.student_top == label;
+  if constexpr (kTeacher) {
+    terms.kl_student_teacher = kl_student_teacher(plain, 1);
+    terms.kl_teacher_student = kl_teacher_student(plain, 1);
+    terms.hard_label = log_z - (row.at_hard - plain.student_peak);
+    terms.agreements = row.student_top == row.hard;
+    if (settings.with_kl) {
+      const float divergence = settings.direction == KlDirection::student_teacher   ? kl_student_teacher(trained, settings.beta)
+                               : settings.direction == KlDirection::teacher_student ? kl_teacher_student(trained, settings.beta)
+                                                                                    : (mean.student + mean.teacher) / 2;
+      terms.kl = settings.temperature_squared * divergence;
+    }
+  }
+  return terms;
+}
+
+// kTempered: the divergence is trained at another temperature than 1. kMean: it is Jensen-Shannon. `gradient` may be null, or
+// the student's logits.
 template <bool kTeacher, bool kTempered, bool kMean, class G>
 __global__ void __launch_bounds__(kRowThreads, 2)
     distil_rows(G* gradient, const float* student, const float* teacher, const int32_t* labels, float* terms,
@@ -169,90 +237,27 @@ __global__ void __launch_bounds__(kRowThreads, 2)
   const bool with_gradient = gradient != nullptr;
   if (with_gradient) gradient += index * gradient_stride;
   const LogitRows rows{student + index * student_stride, kTeacher ? teacher + index * teacher_stride : nullptr, count, aligned};
-  const TermsOfRow out{terms + index, term_stride};
-  const float nan = __uint_as_float(0x7fc00000u);
-  if (label < 0 || label >= count) {  // padding, or no label at all
-    const float value = label == -1 ? 0.0f : nan;
-    out.fill(value, label == -1 ? 0.0f : 1.0f);
+  // For padding, and for rows that have no label or no finite logits.
+  const auto fill_all = [&](float value, int64_t counted) {
+    if (threadIdx.x == 0) store_terms(terms + index, term_stride, same_terms(value, counted));
     if (with_gradient) fill_row(gradient, count, value);
-    return;
-  }
+  };
+  const float nan = __uint_as_float(0x7fc00000u);
+  if (label < 0 || label >= count) return label == -1 ? fill_all(0, 0) : fill_all(nan, 1);
 
-  RunningRow<kTeacher, kTempered> running(rows, settings.beta);
-  for_each_logit<kTeacher>(rows, [&](int begin, const auto& s, const auto& t) { running.add(begin, s, t); });
-  uint64_t student_key = peak_key(running.student_peak, running.student_begin);
-  uint64_t teacher_key = peak_key(running.teacher_peak, running.teacher_begin);
-  max_over_block(student_key, teacher_key, key_scratch);
-  const float student_peak = peak_value(student_key), teacher_peak = kTeacher ? peak_value(teacher_key) : 0.0f;
-  const int hard = kTeacher ? first_equal(rows.teacher, peak_position(teacher_key), count, teacher_peak) : label;
-  // Read before the barriers below: the gradient may replace the logits.
-  int student_top = 0;
-  float at_hard = 0, at_label = 0;
-  if (threadIdx.x == 0) {
-    student_top = first_equal(rows.student, peak_position(student_key), count, student_peak);
-    at_hard = rows.student[hard];
-    at_label = rows.student[label];
-  }
-  running.raise(student_peak, teacher_peak);
-  Row plain{student_peak, teacher_peak, running.plain, 0}, hot{student_peak, teacher_peak, running.hot, 0};
-  if constexpr (kTempered) {
-    float sums[8] = {plain.sums.student_z, plain.sums.teacher_z, plain.sums.student_d, plain.sums.teacher_d,
-                     hot.sums.student_z,   hot.sums.teacher_z,   hot.sums.student_d,   hot.sums.teacher_d};
-    sum_over_block(sums, scratch);
-    plain.sums = {sums[0], sums[1], sums[2], sums[3]};
-    hot.sums = {sums[4], sums[5], sums[6], sums[7]};
-  } else {
-    float sums[4] = {plain.sums.student_z, plain.sums.teacher_z, plain.sums.student_d, plain.sums.teacher_d};
-    sum_over_block(sums, scratch);
-    plain.sums = {sums[0], sums[1], sums[2], sums[3]};
-  }
-  const PairSums& sums = plain.sums;
-  // 0 times what is not finite is NaN.
-  if (!((sums.student_z + sums.teacher_z) * 0.0f + (sums.student_d + sums.teacher_d) * 0.0f == 0.0f)) {
-    out.fill(nan, 1);
-    if (with_gradient) fill_row(gradient, count, nan);
-    return;
-  }
-  if constexpr (kTeacher) {
-    plain.log_ratio = log_ratio_of(plain.sums);
-    if constexpr (kTempered) hot.log_ratio = log_ratio_of(hot.sums);
-  }
-  const Row& trained = kTempered ? hot : plain;
-  const bool train_mean = settings.with_kl && settings.direction == KlDirection::jensen_shannon;
-  MeanSums plain_mean, trained_mean;
-  if constexpr (kMean) {
-    if (settings.report_mean || (train_mean && !kTempered)) plain_mean = sum_against_mean(rows, plain, 1, scratch);
-    trained_mean = plain_mean;
-    if (kTempered && train_mean) trained_mean = sum_against_mean(rows, hot, settings.beta, scratch);
-  }
-
-  if (threadIdx.x == 0) {
-    const float log_z = logf(sums.student_z);
-    out.fill(0, 1);
-    out.set(Term::true_label, log_z - (at_label - student_peak));
-    out.set(Term::correct, student_top == label);
-    if constexpr (kTeacher) {
-      out.set(Term::kl_student_teacher, kl_student_teacher(plain, 1));
-      out.set(Term::kl_teacher_student, kl_teacher_student(plain, 1));
-      if (settings.report_mean) out.set(Term::jensen_shannon, (plain_mean.student + plain_mean.teacher) / 2);
-      out.set(Term::hard_label, log_z - (at_hard - student_peak));
-      out.set(Term::agreements, student_top == hard);
-      if (settings.with_kl) {
-        const float divergence = settings.direction == KlDirection::student_teacher ? kl_student_teacher(trained, settings.beta)
-                                 : settings.direction == KlDirection::teacher_student
-                                     ? kl_teacher_student(trained, settings.beta)
-                                     : (trained_mean.student + trained_mean.teacher) / 2;
-        out.set(Term::kl, settings.temperature_squared * divergence);
-      }
-    }
-  }
+  const FirstPass row = pass_over_row<kTeacher, kTempered>(rows, settings.beta, label, key_scratch, scratch);
+  if (!is_finite(row.plain.sums)) return fill_all(nan, 1);
+  const Row& trained = kTempered ? row.hot : row.plain;
+  MeanSums mean;
+  if constexpr (kMean) mean = sum_against_mean(rows, trained, kTempered ? settings.beta : 1, scratch);
+  if (threadIdx.x == 0) store_terms(terms + index, term_stride, terms_of_row<kTeacher>(row, trained, mean, settings, label));
   if (!with_gradient) return;
-  const float softmax_factor = (settings.hard_weight + settings.label_weight) / sums.student_z;
+  const float softmax_factor = (settings.hard_weight + settings.label_weight) / row.plain.sums.student_z;
   if (kTeacher && settings.with_kl) {
-    write_pair_gradient<kTempered, kMean>(gradient, rows, settings, trained, softmax_factor, trained_mean.student, hard, label);
+    write_pair_gradient<kTempered, kMean>(gradient, rows, settings, trained, softmax_factor, mean.student, row.hard, label);
   } else {
-    write_gradient<false>(gradient, rows, settings, hard, label,
-                          [=](float s, float) { return softmax_factor * fast_exp(s - student_peak); });
+    write_gradient<false>(gradient, rows, settings, row.hard, label,
+                          [=](float s, float) { return softmax_factor * fast_exp(s - row.plain.student_peak); });
   }
 }
 
@@ -269,11 +274,12 @@ __global__ void __launch_bounds__(kTotalThreads) total_terms(double* totals, con
 
 }  // namespace
 
-void distillation_rows(Tensor& terms, int64_t first_row, Tensor& gradient, const Tensor& student_logits,
+void distillation_rows(RowTerms& terms, int64_t first_row, Tensor& gradient, const Tensor& student_logits,
                        const Tensor& teacher_logits, const Tensor& labels, const DistillationWeights& weights,
-                       double gradient_scale, const DistillationReport& report) {
+                       double gradient_scale) {
   const int64_t rows = student_logits.dim(0), count = student_logits.dim(1);
   if (rows == 0) return;
+  ECHO_CHECK(student_logits.dtype() == DType::f32, "distillation_rows: logits ", student_logits, " on a GPU, expected f32");
   ECHO_CHECK(count <= (int64_t{1} << 30), "distillation_rows: logits ", student_logits, ", expected at most 2^30 a row");
   const bool with_teacher = teacher_logits.defined(), with_kl = with_teacher && weights.kl != 0;
   const RowSettings settings{.beta = float(1 / weights.temperature),
@@ -282,10 +288,9 @@ void distillation_rows(Tensor& terms, int64_t first_row, Tensor& gradient, const
                              .hard_weight = with_teacher ? float(gradient_scale * weights.hard_label) : 0.0f,
                              .label_weight = float(gradient_scale * weights.true_label),
                              .with_kl = with_kl,
-                             .report_mean = report.jensen_shannon,
                              .direction = weights.direction};
   const bool tempered = with_kl && weights.temperature != 1;
-  const bool mean = with_teacher && (report.jensen_shannon || (with_kl && weights.direction == KlDirection::jensen_shannon));
+  const bool mean = with_kl && weights.direction == KlDirection::jensen_shannon;
   const float *student = student_logits.data<float>(), *teacher = data_or_null<float>(teacher_logits);
   const int64_t teacher_stride = with_teacher ? teacher_logits.stride(0) : 0;
   const int64_t threads =
@@ -296,8 +301,8 @@ void distillation_rows(Tensor& terms, int64_t first_row, Tensor& gradient, const
                          is_vector_aligned(reinterpret_cast<float*>(target), gradient_stride);
     const auto start = [&](auto kernel) {
       launch(kernel, unsigned(rows), unsigned(threads), 0, stream(), target, student, teacher, labels.data<int32_t>(),
-             terms.data<float>() + first_row, gradient_stride, student_logits.stride(0), teacher_stride, terms.stride(0),
-             int(count), aligned, settings);
+             terms.of_rows.data<float>() + first_row, gradient_stride, student_logits.stride(0), teacher_stride,
+             terms.of_rows.stride(0), int(count), aligned, settings);
     };
     if (!with_teacher) return start(distil_rows<false, false, false, G>);
     if (tempered) return mean ? start(distil_rows<true, true, true, G>) : start(distil_rows<true, true, false, G>);
@@ -309,21 +314,16 @@ void distillation_rows(Tensor& terms, int64_t first_row, Tensor& gradient, const
     run(data_or_null<float>(gradient));
 }
 
-DistillationTerms total_of_rows(const Tensor& terms) {
+DistillationTerms total(const RowTerms& terms) {
   const Tensor totals = Tensor::empty({kRowTerms}, DType::f64, terms.device());
-  launch(total_terms, kRowTerms, kTotalThreads, 0, stream(), totals.data<double>(), terms.data<float>(), terms.dim(1));
-  double sum[kRowTerms];
-  echo::cuda::copy_to_host(sum, totals.data<double>(), sizeof sum);
-  const auto of = [&](Term term) { return sum[int(term)]; };
-  return {.kl = of(Term::kl),
-          .kl_student_teacher = of(Term::kl_student_teacher),
-          .kl_teacher_student = of(Term::kl_teacher_student),
-          .jensen_shannon = of(Term::jensen_shannon),
-          .hard_label = of(Term::hard_label),
-          .true_label = of(Term::true_label),
-          .rows = int64_t(of(Term::rows)),
-          .agreements = int64_t(of(Term::agreements)),
-          .correct = int64_t(of(Term::correct))};
+  launch(total_terms, kRowTerms, kTotalThreads, 0, stream(), totals.data<double>(), terms.of_rows.data<float>(),
+         terms.of_rows.dim(1));
+  double sums[kRowTerms];
+  echo::cuda::copy_to_host(sums, totals.data<double>(), sizeof sums);
+  DistillationTerms result;
+  int term = 0;
+  DistillationTerms::visit([&]<class T>(const LossTerm&, T DistillationTerms::*member) { result.*member = T(sums[term++]); });
+  return result;
 }
 
 }  // namespace echo::kernels::cuda

@@ -3,35 +3,44 @@
 #include "kernels/losses/distillation_loss.h"
 #include "tensor/tensor.h"
 
-namespace echo::kernels::rows {
+// The losses of logits: the part of distillation_head and of cross_entropy that is not a product of matrices.
+namespace echo::kernels {
 
-// Turns a chunk of logits into terms, and into the gradient with respect to the student's logits where `gradient` is
-// not null.
-// gradient: (rows, V) f32, bf16 or f64; may be student_logits itself, or else overlaps nothing. student_logits,
-// teacher_logits (null: no teacher): (rows, V). labels: (rows), in [-1, V). Rows of the gradient that do not count are
-// 0.
-// Instantiated for <float, float>, <float, bfloat16> and <double, double>.
-template <class A, class G>
-DistillationTerms distillation_rows(G* gradient, const A* student_logits, const A* teacher_logits, const int32_t* labels,
-                                    int64_t rows, int64_t vocabulary, const DistillationWeights& weights, double gradient_scale,
-                                    const DistillationReport& report);
+// The terms of a call's rows. On a CPU they add up chunk by chunk. On a GPU they stay on the device until total(), so that the
+// host waits once per call.
+struct RowTerms {
+  RowTerms(int64_t rows, Device device);
+  Device device() const { return of_rows.defined() ? of_rows.device() : Device{}; }
 
-}  // namespace echo::kernels::rows
+  DistillationTerms sums;  // on a CPU
+  Tensor of_rows;          // on a GPU: (terms in the order of DistillationTerms::visit, rows) f32
+};
 
-namespace echo::kernels::cuda {
-
-// The same on a GPU, where a row's terms stay until the call's last chunk is done, so that the host waits once.
-//   terms: (kRowTerms, N) f32; those of row i of the chunk go to column first_row + i.
-//   gradient: (rows, V) f32 or bf16; may be student_logits itself; undefined: not wanted. student_logits, teacher_logits
-//   (undefined: no teacher): (rows, V) f32. Rows of these at any distance, elements adjacent. labels: (rows) i32; a row whose
-//   label is not in [-1, V) is treated as one with a logit that is not finite.
-void distillation_rows(Tensor& terms, int64_t first_row, Tensor& gradient, const Tensor& student_logits,
+// Turns a chunk of logits into terms, and into the gradient with respect to the student's logits where `gradient` is defined.
+//   terms: those of row i of the chunk count as those of row first_row + i.
+//   gradient: (rows, V) f32, bf16 or f64 beside f64 logits; may be student_logits itself, else overlaps nothing; undefined: not
+//   wanted. student_logits, teacher_logits (undefined: no teacher): (rows, V) f32 or, on a CPU, f64. Elements of a row are
+//   adjacent. On a CPU rows are too; on a GPU they may stand at any distance.
+//   labels: (rows) i32 in [-1, V). Rows with -1 do not count, and their gradient is 0. On a GPU a row whose label is out of
+//   range is treated as one with a logit that is not finite.
+// Throws Error when a GPU is given f64 or more than 2^30 logits per row. The other arguments are the caller's to check.
+void distillation_rows(RowTerms& terms, int64_t first_row, Tensor& gradient, const Tensor& student_logits,
                        const Tensor& teacher_logits, const Tensor& labels, const DistillationWeights& weights,
-                       double gradient_scale, const DistillationReport& report);
+                       double gradient_scale);
 
-inline constexpr int kRowTerms = 9;  // the members of DistillationTerms
+// The sums over all rows, on a GPU in f64 and in a fixed order. Waits for the device.
+DistillationTerms total(const RowTerms& terms);
 
-// Adds the columns up in f64, in a fixed order. Waits for the device.
-DistillationTerms total_of_rows(const Tensor& terms);
+// Throws Error, which begins with `operation`, when a label on a CPU is not in [-1, vocabulary). Does not read a GPU's.
+void check_labels(const char* operation, const Tensor& labels, int64_t vocabulary);
 
-}  // namespace echo::kernels::cuda
+namespace cpu {
+decltype(kernels::distillation_rows) distillation_rows;
+decltype(kernels::total) total;
+}  // namespace cpu
+namespace cuda {
+decltype(kernels::distillation_rows) distillation_rows;
+decltype(kernels::total) total;
+}  // namespace cuda
+
+}  // namespace echo::kernels

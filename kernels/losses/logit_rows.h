@@ -10,7 +10,7 @@
 // float, with lanes of kBlock elements added up in f64, or double. Nothing here allocates or throws; used by
 // distillation_rows.cpp only.
 // `flatten`: a loop vectorises only when every call in it is inlined, which GCC would not do for the larger ones.
-namespace echo::kernels::rows {
+namespace echo::kernels::cpu {
 
 // Sums over this many elements are kept in A, sums of these in f64: the error does not grow with the vocabulary.
 inline constexpr int64_t kBlock = 512;
@@ -169,4 +169,4 @@ template <class A>
   return total;
 }
 
-}  // namespace echo::kernels::rows
+}  // namespace echo::kernels::cpu

@@ -105,8 +105,8 @@ HiddenError mean_squared_error(Tensor& d_student, GradientMode mode, const Tenso
     ECHO_CHECK(labels.dtype() == DType::i32 && labels.is_contiguous() && labels.elements() == rows &&
                    labels.device() == student.device(),
                "mean_squared_error: labels ", labels, " for ", rows, " rows, expected one i32 a row");
-  ECHO_DISPATCH_DEVICE_VALUE(student, mean_squared_error, d_student, mode, student, teacher, labels, normalization,
-                             gradient_scale);
+  return ECHO_DISPATCH_DEVICE(student, mean_squared_error, d_student, mode, student, teacher, labels, normalization,
+                              gradient_scale);
 }
 
 }  // namespace echo::kernels

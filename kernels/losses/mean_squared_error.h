@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/gradient_mode.h"
+#include "kernels/losses/loss_term.h"
 #include "tensor/tensor.h"
 
 namespace echo::kernels {
@@ -15,13 +16,19 @@ struct HiddenError {
   double relative = 0;  // sum of mean_d (s - t)^2 / (mean_d t^2 + kTeacherPowerFloor)
   int64_t rows = 0;     // rows that count
 
+  // The list of the terms (kernels/losses/loss_term.h).
+  template <class Field>
+  static constexpr void visit(Field&& field) {
+    field(LossTerm{"hidden_raw", "hidden_mse"}, &HiddenError::raw);
+    field(LossTerm{"hidden_relative", "hidden_relative"}, &HiddenError::relative);
+    field(LossTerm{"hidden_rows", nullptr}, &HiddenError::rows);
+  }
   HiddenError& operator+=(const HiddenError& other) {
-    raw += other.raw;
-    relative += other.relative;
-    rows += other.rows;
+    add_terms(*this, other);
     return *this;
   }
 };
+static_assert(sizeof(HiddenError) == count_terms<HiddenError>() * sizeof(double), "visit() leaves a member out");
 
 // Keeps a teacher row of zeros from dividing by zero.
 inline constexpr double kTeacherPowerFloor = 1e-6;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "kernels/dispatch.h"
 #include "kernels/matmul/cpu_engine.h"
 #include "kernels/matmul/operands.h"
 
@@ -38,7 +39,11 @@ int64_t leading_dimension(const Tensor& matrix) {
   return matrix.dim(0) <= 1 ? std::max<int64_t>(1, matrix.dim(1)) : matrix.stride(0);
 }
 
-void matmul_on_cpu(const MatmulOperands& p) {
+}  // namespace
+
+namespace cpu {
+
+void matmul(const MatmulOperands& p) {
   if (p.dtype == DType::f64) {
     matmul_f64(static_cast<double*>(p.c), p.ldc, static_cast<const double*>(p.a), p.transpose_a ? 1 : p.lda,
                p.transpose_a ? p.lda : 1, static_cast<const double*>(p.b), p.transpose_b ? 1 : p.ldb, p.transpose_b ? p.ldb : 1,
@@ -52,7 +57,7 @@ void matmul_on_cpu(const MatmulOperands& p) {
   }
 }
 
-}  // namespace
+}  // namespace cpu
 
 void matmul(Tensor& c, const Tensor& a, Transpose transpose_a, const Tensor& b, Transpose transpose_b, GradientMode mode) {
   check_operand("a", a);
@@ -78,11 +83,7 @@ void matmul(Tensor& c, const Tensor& a, Transpose transpose_a, const Tensor& b, 
   const MatmulOperands operands = {
       c.raw_data(),         a.raw_data(),         b.raw_data(),         a.dtype(), c.dtype(), m,          n,         k,
       leading_dimension(a), leading_dimension(b), leading_dimension(c), ta,        tb,        accumulate, c.device()};
-  if (c.device().is_cpu()) {
-    matmul_on_cpu(operands);
-  } else {
-    if constexpr (kWithCuda) cuda::matmul(operands);
-  }
+  ECHO_DISPATCH_DEVICE(c, matmul, operands);
 }
 
 void allow_tf32(bool allowed) {

@@ -16,6 +16,9 @@ struct MatmulOperands {
   Device device;
 };
 
+namespace cpu {
+void matmul(const MatmulOperands& operands);
+}  // namespace cpu
 namespace cuda {
 void matmul(const MatmulOperands& operands);
 void allow_tf32(bool allowed);

@@ -65,7 +65,7 @@ double gradient_norm(std::span<const Tensor> gradients) {
     ECHO_CHECK(gradient.device() == first.device(), "gradient_norm: tensors on ", first.device(), " and ", gradient.device());
   }
   if (!first.defined()) return 0;
-  ECHO_DISPATCH_DEVICE_VALUE(first, gradient_norm, gradients);
+  return ECHO_DISPATCH_DEVICE(first, gradient_norm, gradients);
 }
 
 double clip_coefficient(double norm, double max_norm) {

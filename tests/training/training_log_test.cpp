@@ -4,6 +4,7 @@
 
 #include <fstream>
 #include <limits>
+#include <sstream>
 
 #include "base/file.h"
 #include "tests/test_support.h"
@@ -60,28 +61,58 @@ TEST(TrainingLogTest, AMissingLogIsNamed) {
             std::string::npos);
 }
 
+// Gives every term a value of its own, and a double one that needs all its digits.
+template <class Terms>
+void fill_terms(Terms& terms, int64_t& next) {
+  Terms::visit([&]<class T>(const kernels::LossTerm&, T Terms::*member) {
+    terms.*member = std::is_same_v<T, double> ? T(1.0 / double(++next)) : T(++next);
+  });
+}
+
+LossSums sums_of_distinct_values() {
+  LossSums sums;
+  int64_t next = 2;
+  sums.loss = 0.1 + 0.2;
+  sums.tokens = 12345;
+  fill_terms(sums.head, next);
+  fill_terms(sums.hidden, next);
+  return sums;
+}
+
+template <class Terms>
+void expect_same_terms(const Terms& actual, const Terms& expected, int factor = 1) {
+  Terms::visit(
+      [&](const kernels::LossTerm& term, auto member) { EXPECT_EQ(actual.*member, factor * (expected.*member)) << term.sum; });
+}
+
 TEST(LogWindowTest, EverySumGoesThroughJsonBitForBit) {
   LogWindow window;
   window.steps = 3;
-  window.sums.loss = 0.1 + 0.2;
-  window.sums.tokens = 12345;
-  window.sums.head.kl = 1.0 / 3;
-  window.sums.head.kl_student_teacher = 2.0 / 3;
-  window.sums.head.kl_teacher_student = 1e-300;
-  window.sums.head.jensen_shannon = 1.0 / 7;
-  window.sums.head.hard_label = 1e17 + 2;
-  window.sums.head.true_label = 5.0 / 9;
-  window.sums.head.rows = 7;
-  window.sums.head.agreements = 6;
-  window.sums.head.correct = 5;
-  window.sums.hidden.raw = 1.0 / 11;
-  window.sums.hidden.relative = 1.0 / 13;
-  window.sums.hidden.rows = 4;
-  const json stored = json::parse(to_json(window).dump());
-  const LogWindow back = log_window_from_json(stored);
-  EXPECT_EQ(to_json(back), to_json(window));  // compares f64 exactly
+  window.sums = sums_of_distinct_values();
+  const LogWindow back = log_window_from_json(json::parse(to_json(window).dump()));
+  EXPECT_EQ(back.steps, 3);
   EXPECT_EQ(back.sums.loss, window.sums.loss);
-  EXPECT_EQ(back.sums.hidden.relative, window.sums.hidden.relative);
+  EXPECT_EQ(back.sums.tokens, window.sums.tokens);
+  expect_same_terms(back.sums.head, window.sums.head);
+  expect_same_terms(back.sums.hidden, window.sums.hidden);
+}
+
+TEST(LogWindowTest, KeysAreThoseOfStoredCheckpoints) {
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : to_json(LogWindow()).items()) keys.push_back(key);
+  EXPECT_EQ(keys, (std::vector<std::string>{"agreements", "correct", "hard_label", "hidden_raw", "hidden_relative",
+                                            "hidden_rows", "kl", "kl_student_teacher", "kl_teacher_student", "loss", "rows",
+                                            "steps", "tokens", "true_label"}));
+}
+
+TEST(LossSumsTest, EveryTermAddsUp) {
+  LossSums sums = sums_of_distinct_values();
+  sums += sums_of_distinct_values();
+  const LossSums once = sums_of_distinct_values();
+  EXPECT_EQ(sums.loss, 2 * once.loss);
+  EXPECT_EQ(sums.tokens, 2 * once.tokens);
+  expect_same_terms(sums.head, once.head, 2);
+  expect_same_terms(sums.hidden, once.hidden, 2);
 }
 
 TEST(MeanTermsTest, TermsAreMeansOverTokensAndThoseNotComputedAreLeftOut) {
@@ -98,6 +129,19 @@ TEST(MeanTermsTest, TermsAreMeansOverTokensAndThoseNotComputedAreLeftOut) {
   EXPECT_EQ(terms["kl_teacher_student"], 0.5);
   EXPECT_FALSE(terms.contains("hidden_mse"));
   EXPECT_TRUE(mean_terms(sums, stage_loss({})).contains("hidden_mse"));
+}
+
+TEST(MeanTermsTest, EveryTermIsLoggedAndOnTheConsoleInThisOrder) {
+  json line = mean_terms(sums_of_distinct_values(), stage_loss({}));
+  line["event"] = "train";
+  line["step"] = 1;
+  std::vector<std::string> names;
+  std::istringstream words(console_line(line, 2));
+  for (std::string word; words >> word;)
+    if (std::isalpha(word[0])) names.push_back(word);
+  EXPECT_EQ(names, (std::vector<std::string>{"step", "loss", "true_label", "kl", "kl_student_teacher", "kl_teacher_student",
+                                             "hard_label", "hidden_mse", "hidden_relative", "agreement", "accuracy"}));
+  EXPECT_EQ(line.size(), names.size() + 1);  // "event" is not shown
 }
 
 TEST(ConsoleLineTest, HasTheFieldsOfTheLogWithUnits) {

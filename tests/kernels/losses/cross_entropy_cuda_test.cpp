@@ -31,19 +31,6 @@ TEST(CudaCrossEntropyTest, AgreesWithF64OnTheCpu) {
   }
 }
 
-TEST(CudaCrossEntropyTest, HeadIsTheDistillationHeadWithTrueLabelsOnly) {
-  const ParityCase body = [](const ParitySetting& on) -> std::vector<Tensor> {
-    const Tensor hidden = on.input({7, 8}, 1), head = on.input({50, 8}, 2);
-    Tensor d_hidden = on.output(hidden.shape()), d_head = on.wide_input(head.shape(), 3);
-    const Tensor labels = on.indices(make_labels(7, 50), {7});
-    const Tensor terms =
-        as_tensor(kernels::cross_entropy_head(d_hidden, d_head, GradientMode::accumulate, hidden, head, labels, 0.5, 3));
-    return {terms, d_hidden, d_head};
-  };
-  expect_parity(body, DType::f32, 5e-6);        // logits of size 10 have an error of 1e-6
-  expect_parity(body, DType::bf16, 1.0 / 128);  // the gradient of logits and hidden states has 8 bits
-}
-
 TEST(CudaCrossEntropyTest, ZerosOfEitherSignAreEqualAndTheFirstIsTheMostLikely) {
   Tensor logits = Tensor::full({2, 2500}, -1, DType::f32);
   float* values = logits.data<float>();

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "kernels/elementwise.h"
+#include "kernels/losses/distillation_loss.h"
 #include "kernels/matmul/matmul.h"
 #include "tests/kernels/random_tensor.h"
 #include "tests/test_support.h"
@@ -75,7 +75,8 @@ TEST(CrossEntropyTest, LargeLogitsStayFiniteAndOthersShow) {
   }
 }
 
-TEST(CrossEntropyTest, HeadEqualsProductThenLoss) {
+// The head with true labels only.
+TEST(CrossEntropyTest, EqualsTheDistillationHeadAfterTheProduct) {
   const Tensor hidden = random_tensor({5, 6}, DType::f64, 3), head = random_tensor({7, 6}, DType::f64, 4);
   const Tensor labels = Tensor::from(kLabels);
   Tensor logits = Tensor::empty({5, 7}, DType::f64);
@@ -85,9 +86,10 @@ TEST(CrossEntropyTest, HeadEqualsProductThenLoss) {
   kernels::matmul(expected_hidden, logits, kernels::Transpose::no, head, kernels::Transpose::no);
   kernels::matmul(expected_head, logits, kernels::Transpose::yes, hidden, kernels::Transpose::no);
   Tensor d_hidden = Tensor::empty_like(hidden), d_head = Tensor::empty_like(head);
-  const CrossEntropyTerms terms =
-      kernels::cross_entropy_head(d_hidden, d_head, GradientMode::overwrite, hidden, head, labels, 0.3, 2);
-  EXPECT_NEAR(terms.loss, expected.loss, 1e-13);
+  const kernels::DistillationTerms terms =
+      kernels::distillation_head(d_hidden, d_head, GradientMode::overwrite, hidden, head, {}, {}, labels,
+                                 {.kl = 0, .hard_label = 0, .true_label = 1}, 0.3, 2);
+  EXPECT_NEAR(terms.true_label, expected.loss, 1e-13);
   EXPECT_EQ(terms.correct, expected.correct);
   EXPECT_LT(largest_difference(d_hidden, expected_hidden), 1e-14);
   EXPECT_LT(largest_difference(d_head, expected_head), 1e-14);

@@ -1,0 +1,30 @@
+#pragma once
+
+// A loss lists its terms once: its struct of sums has a static function
+//   visit(field)   which calls field(LossTerm, pointer to member) for every member, in one order.
+// Sums, the log and its stored window, and the order in which kernels keep the terms of a row all follow that list. A member of
+// type double is a sum of errors or nats, one of type int64_t counts rows.
+namespace echo::kernels {
+
+// When a term is computed. It is 0 otherwise, and a log leaves it out.
+enum class Computed { always, with_teacher, with_kl_weight };
+
+struct LossTerm {
+  const char* sum;   // the member's name: a sum over rows
+  const char* mean;  // the name of its mean over rows, null if that is not worth a line in a log
+  Computed computed = Computed::always;
+};
+
+template <class Terms>
+constexpr int count_terms() {
+  int count = 0;
+  Terms::visit([&](const LossTerm&, auto) { ++count; });
+  return count;
+}
+
+template <class Terms>
+void add_terms(Terms& to, const Terms& from) {
+  Terms::visit([&](const LossTerm&, auto member) { to.*member += from.*member; });
+}
+
+}  // namespace echo::kernels
