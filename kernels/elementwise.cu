@@ -104,8 +104,7 @@ void add_bias(Tensor& y, const Tensor& x, const Tensor& bias) {
       launch(kernel, blocks_for(vectors, kItems * kMapThreads), kMapThreads, 0, stream(), y.data<T>(), x.data<T>(),
              bias.data<T>(), vectors, columns);
     };
-    if (is_vector_aligned(y.data<T>(), columns) && is_vector_aligned(x.data<T>(), columns) &&
-        is_vector_aligned(bias.data<T>(), columns))
+    if (rows_are_aligned<T>({&y, &x, &bias}, columns))
       start(add_bias_rows<kPerVector<T>, T>, count / kPerVector<T>);
     else
       start(add_bias_rows<1, T>, count);

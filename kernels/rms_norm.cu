@@ -127,6 +127,40 @@ __global__ void __launch_bounds__(kRowThreads, RowShape<kGroup, kVectors, T>::kF
   }
 }
 
+// The block's sums over its rows, one for each column, go to `partial`. All threads of the block take part. Where a group is a
+// warp, `columns` holds a row of the widest kind.
+template <int kGroup, int kVectors, class T, int kCount>
+__device__ __forceinline__ void leave_weight_sums(float* partial, float (&of_weight)[kVectors][kCount], float* columns,
+                                                  int64_t width) {
+  const int group = int(threadIdx.x) / kGroup, lane = int(threadIdx.x) % kGroup;
+  if constexpr (kGroup == kWarp) {  // the groups' sums meet one after another
+    for (int turn = 0; turn < RowShape<kGroup, kVectors, T>::kGroups; ++turn) {
+      if (turn == group) {
+#pragma unroll
+        for (int v = 0; v < kVectors; ++v) {
+#pragma unroll
+          for (int i = 0; i < kCount; ++i) {
+            float& column = columns[(v * kCount + i) * kWarp + lane];
+            column = of_weight[v][i] + (turn == 0 ? 0.0f : column);
+          }
+        }
+      }
+      __syncthreads();
+    }
+    if (group != 0) return;
+  }
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) {
+    const int at = (v * kGroup + lane) * kCount;
+    if (at >= width) continue;
+    if constexpr (kGroup == kWarp) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) of_weight[v][i] = columns[(v * kCount + i) * kWarp + lane];
+    }
+    store_elements(partial + at, of_weight[v]);
+  }
+}
+
 // `partial`: a row for each block, or null when the weight's gradient is not wanted.
 template <int kGroup, int kVectors, class T, class W>
 __global__ void __launch_bounds__(kRowThreads, RowShape<kGroup, kVectors, T>::kBackwardBlocks)
@@ -136,7 +170,7 @@ __global__ void __launch_bounds__(kRowThreads, RowShape<kGroup, kVectors, T>::kB
   constexpr int kRows = Shape::kBackward, kColumns = kGroup == kWarp ? kGroup * Shape::kHeld : 1;
   __shared__ float scratch[kRowThreads / kWarp * kRows];
   __shared__ float columns[kColumns];
-  const int group = int(threadIdx.x) / kGroup, lane = int(threadIdx.x) % kGroup;
+  const int group = int(threadIdx.x) / kGroup;
   const ColumnWeights<kGroup, kVectors, T, W> weights(weight, width);
   float of_weight[kVectors][Shape::kCount] = {}, gradient[Shape::kCount], input[Shape::kCount], scale[Shape::kCount];
   for (int64_t first = int64_t(blockIdx.x) * (Shape::kGroups * kRows); first < rows;
@@ -187,34 +221,7 @@ __global__ void __launch_bounds__(kRowThreads, RowShape<kGroup, kVectors, T>::kB
       store_row<kGroup>(dx + row * width, of_dy[r], width);
     }
   }
-  if (partial == nullptr) return;
-  partial += blockIdx.x * width;
-  if constexpr (kGroup == kWarp) {  // the groups' sums meet one after another
-    for (int turn = 0; turn < Shape::kGroups; ++turn) {
-      if (turn == group) {
-#pragma unroll
-        for (int v = 0; v < kVectors; ++v) {
-#pragma unroll
-          for (int i = 0; i < Shape::kCount; ++i) {
-            float& column = columns[(v * Shape::kCount + i) * kWarp + lane];
-            column = of_weight[v][i] + (turn == 0 ? 0.0f : column);
-          }
-        }
-      }
-      __syncthreads();
-    }
-    if (group != 0) return;
-  }
-#pragma unroll
-  for (int v = 0; v < kVectors; ++v) {
-    const int at = (v * kGroup + lane) * Shape::kCount;
-    if (at >= width) continue;
-    if constexpr (kGroup == kWarp) {
-#pragma unroll
-      for (int i = 0; i < Shape::kCount; ++i) of_weight[v][i] = columns[(v * Shape::kCount + i) * kWarp + lane];
-    }
-    store_elements(partial + at, of_weight[v]);
-  }
+  if (partial != nullptr) leave_weight_sums<kGroup, kVectors, T>(partial + blockIdx.x * width, of_weight, columns, width);
 }
 
 // ---- any row -----------------------------------------------------------------------------------------------------------
@@ -283,12 +290,6 @@ __global__ void backward_columns_any(float* dweight, const T* dy, const T* x, co
   float total = accumulate ? dweight[column] : 0.0f;
   for (int i = 0; i < kColumnRows; ++i) total += partial[i][threadIdx.x];
   dweight[column] = total;
-}
-
-template <class T>
-bool rows_are_aligned(std::initializer_list<const Tensor*> tensors, int64_t width) {
-  return std::all_of(tensors.begin(), tensors.end(),
-                     [&](const Tensor* each) { return is_vector_aligned(data_or_null<T>(*each), width); });
 }
 
 // False, with nothing done, for rows that are not aligned or too long.

@@ -118,7 +118,7 @@ void softmax_forward(Tensor& y, const Tensor& x, double scale) {
   if (x.elements() == 0) return;
   const int64_t width = x.dim(-1), rows = x.elements() / width;
   dispatch_gpu_float("softmax", x.dtype(), [&]<class T>() {
-    const bool aligned = is_vector_aligned(x.data<T>(), width) && is_vector_aligned(y.data<T>(), width);
+    const bool aligned = rows_are_aligned<T>({&x, &y}, width);
     if (aligned && dispatch_row<T>(width, [&]<int kGroup, int kVectors>() {
           launch(forward_rows<kGroup, kVectors, T>, blocks_for(rows, kRowThreads / kGroup), kRowThreads, 0, stream(),
                  y.data<T>(), x.data<T>(), rows, width, float(scale));
@@ -132,8 +132,7 @@ void softmax_backward(Tensor& dx, const Tensor& dy, const Tensor& y, double scal
   if (y.elements() == 0) return;
   const int64_t width = y.dim(-1), rows = y.elements() / width;
   dispatch_gpu_float("softmax", y.dtype(), [&]<class T>() {
-    const bool aligned = is_vector_aligned(dx.data<T>(), width) && is_vector_aligned(dy.data<T>(), width) &&
-                         is_vector_aligned(y.data<T>(), width);
+    const bool aligned = rows_are_aligned<T>({&dx, &dy, &y}, width);
     if (aligned && dispatch_row<T>(width, [&]<int kGroup, int kVectors>() {
           launch(backward_rows<kGroup, kVectors, T>, blocks_for(rows, kRowThreads / kGroup), kRowThreads, 0, stream(),
                  dx.data<T>(), dy.data<T>(), y.data<T>(), rows, width, float(scale));

@@ -72,40 +72,33 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// body.operator()<T, kCount>(vectors, width) for the vectors of kCount elements that y has, rows (..., F). `wide`: (..., 2F).
+template <class Body>
+void for_vectors(const char* operation, const Tensor& y, std::initializer_list<const Tensor*> wide, Body body) {
+  if (y.elements() == 0) return;
+  const int64_t width = y.dim(-1);
+  dispatch_gpu_float(operation, y.dtype(), [&]<class T>() {
+    constexpr int kVector = kPerVector<T>;
+    if (rows_are_aligned<T>({&y}, width) && rows_are_aligned<T>(wide, width))
+      body.template operator()<T, kVector>(y.elements() / kVector, width);
+    else
+      body.template operator()<T, 1>(y.elements(), width);
+  });
+}
+
 }  // namespace
 
 void swiglu_forward(Tensor& y, const Tensor& gate_up) {
-  if (y.elements() == 0) return;
-  dispatch_gpu_float("swiglu", y.dtype(), [&]<class T>() {
-    const int64_t width = y.dim(-1);
-    const auto run = [&](auto kernel, int64_t count) {
-      const int64_t vectors = y.elements() / count;
-      launch_early(kernel, blocks_for(vectors, kThreads * kItems), kThreads, 0, stream(), y.data<T>(), gate_up.data<T>(),
-                   vectors, width);
-    };
-    constexpr int kVector = kPerVector<T>;
-    if (is_vector_aligned(y.data<T>(), width) && is_vector_aligned(gate_up.data<T>(), width))
-      run(forward<kVector, T>, kVector);
-    else
-      run(forward<1, T>, 1);
+  for_vectors("swiglu", y, {&gate_up}, [&]<class T, int kCount>(int64_t vectors, int64_t width) {
+    launch_early(forward<kCount, T>, blocks_for(vectors, kThreads * kItems), kThreads, 0, stream(), y.data<T>(),
+                 gate_up.data<T>(), vectors, width);
   });
 }
 
 void swiglu_backward(Tensor& d_gate_up, const Tensor& dy, const Tensor& gate_up) {
-  if (dy.elements() == 0) return;
-  dispatch_gpu_float("swiglu_backward", dy.dtype(), [&]<class T>() {
-    const int64_t width = dy.dim(-1);
-    const auto run = [&](auto kernel, int64_t count) {
-      const int64_t vectors = dy.elements() / count;
-      launch(kernel, blocks_for(vectors, kThreads * kItems), kThreads, 0, stream(), d_gate_up.data<T>(), dy.data<T>(),
-             gate_up.data<T>(), vectors, width);
-    };
-    constexpr int kVector = kPerVector<T>;
-    if (is_vector_aligned(dy.data<T>(), width) && is_vector_aligned(gate_up.data<T>(), width) &&
-        is_vector_aligned(d_gate_up.data<T>(), width))
-      run(backward<kVector, T>, kVector);
-    else
-      run(backward<1, T>, 1);
+  for_vectors("swiglu_backward", dy, {&gate_up, &d_gate_up}, [&]<class T, int kCount>(int64_t vectors, int64_t width) {
+    launch(backward<kCount, T>, blocks_for(vectors, kThreads * kItems), kThreads, 0, stream(), d_gate_up.data<T>(),
+           dy.data<T>(), gate_up.data<T>(), vectors, width);
   });
 }
 

@@ -23,8 +23,6 @@ findings=$({
       long["kernels/attention/sm80_value_backward.cu:value_rows"]
       long["kernels/attention/sm90_backward.cu:leader_gradients"]
       long["kernels/attention/sm90_forward.cu:take_rows"]
-      long["kernels/matmul/few_rows_bf16.cuh:multiply_bf16_rows"]
-      long["kernels/rms_norm.cu:backward_held"]
       long["report/svg_line_chart.cpp:svg_line_chart"]
       long["tests/markup_check.h:markup_problem"]
       long["tests/programs/program_support.cpp:run_executable"]

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <algorithm>
+#include <initializer_list>
+
 #include "kernels/cuda/common.cuh"
 
 // Neighbouring elements as f32 in registers, whatever their dtype in memory, for kernels whose tensors differ in dtype or whose
@@ -39,6 +42,13 @@ __device__ __forceinline__ void store_elements(T* to, const float (&values)[kCou
       store_vector(to + part, written);
     }
   }
+}
+
+// Whether rows of `width` elements of T of all these tensors can be read 16 bytes at a time. Undefined tensors can.
+template <class T>
+bool rows_are_aligned(std::initializer_list<const Tensor*> tensors, int64_t width) {
+  return std::all_of(tensors.begin(), tensors.end(),
+                     [&](const Tensor* each) { return is_vector_aligned(data_or_null<T>(*each), width); });
 }
 
 // Elements that a thread takes at once where tensors of these dtypes are aligned: a vector of the narrower one.

@@ -56,40 +56,17 @@ __device__ __forceinline__ uint4 normed(const uint4& x, const uint4& norm, float
   return pack(values);
 }
 
-// kUpper: there are rows 8 to 15 of x.
-template <int kTiles, bool kUpper, bool kNormed, class Epilogue>
-__global__ void __launch_bounds__(kThreads, 2) multiply_bf16_rows(Product a, Epilogue epilogue) {
-  __shared__ float partial[kWarps][kTiles][kMaxRows][kTileColumns];
-  __shared__ float row_squares[kWarps][kMaxRows];
-  constexpr int kChunks = kLoads / kTiles, kTurns = kChunks / kChunksPerTurn;
+// The warp's turns along K: adds its part of the product to `sums`, in the places of the instruction's results. With kNormed it
+// adds the squares of x to `squares`: of rows 0 to 7 and of rows 8 to 15. `weight`: the row of W that the lane reads for each
+// tile. kUpper: there are rows 8 to 15.
+template <int kTiles, bool kUpper, bool kNormed>
+__device__ __forceinline__ void multiply_along_depth(float (&sums)[kTiles][2][4], float (&squares)[2], const Product& a,
+                                                     const bfloat16* const (&weight)[kTiles]) {
+  constexpr int kChunks = kLoads / kTiles, kTurns = kChunks / kChunksPerTurn, kTurn = kWarps * kChunksPerTurn * kChunk;
   const int warp = int(threadIdx.x) / kWarp, lane = int(threadIdx.x) % kWarp, group = lane / 4, member = lane % 4;
   const bool has_lower = group < a.rows, has_upper = kUpper && group + 8 < a.rows;
   const bfloat16* const lower = a.x + (has_lower ? group : 0) * a.x_stride;
   const bfloat16* const upper = a.x + (has_upper ? group + 8 : 0) * a.x_stride;
-  const bfloat16* weight[kTiles];
-#pragma unroll
-  for (int t = 0; t < kTiles; ++t) {
-    const int first_column = epilogue.template first_column<kTiles>(t);
-    weight[t] = a.weight + min(first_column + group, a.columns - 1) * a.weight_stride;
-    // W does not depend on the kernel before: its rows come to the cache while that ends.
-    for (int row = 0; row < kTileColumns && first_column + row < a.columns; ++row)
-      prefetch(a.weight + (first_column + row) * a.weight_stride, a.depth * int64_t(sizeof(bfloat16)));
-  }
-  follow_previous();
-
-  // The one result, or pair of results, that this thread takes.
-  constexpr int kResults = Epilogue::kPairs ? kTileColumns : kTiles * kTileColumns;
-  static_assert(kResults * kMaxRows <= kThreads && (!Epilogue::kPairs || kTiles == 2));
-  const int row = int(threadIdx.x) / kResults, tile = int(threadIdx.x) % kResults / kTileColumns,
-            within = int(threadIdx.x) % kTileColumns;
-  const int column = epilogue.template first_column<kTiles>(tile) + within;
-  const bool takes = row < a.rows && column < a.columns;
-  typename Epilogue::Held held = {};
-  if (takes) held = epilogue.load(row, column);
-
-  float sums[kTiles][2][4] = {};  // two chains of instructions per tile
-  float squares[2] = {};
-  constexpr int kTurn = kWarps * kChunksPerTurn * kChunk;
   for (int start = warp * kChunksPerTurn * kChunk; start < a.depth; start += kTurns * kTurn) {
     uint4 w[kChunks][kTiles], x[kChunks][2], norm[kChunks];
 #pragma unroll
@@ -117,6 +94,17 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_bf16_rows(Product a, Epi
       }
     }
   }
+}
+
+// What a warp found for its part of K, in shared memory.
+template <int kTiles>
+using PartialSums = float[kWarps][kTiles][kMaxRows][kTileColumns];
+using PartialSquares = float[kWarps][kMaxRows];
+
+template <bool kNormed, int kTiles>
+__device__ __forceinline__ void leave_parts(PartialSums<kTiles>& partial, PartialSquares& row_squares,
+                                            const float (&sums)[kTiles][2][4], float (&squares)[2]) {
+  const int warp = int(threadIdx.x) / kWarp, lane = int(threadIdx.x) % kWarp, group = lane / 4, member = lane % 4;
 #pragma unroll
   for (int t = 0; t < kTiles; ++t)
 #pragma unroll
@@ -129,19 +117,51 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_bf16_rows(Product a, Epi
       if (member == 0) row_squares[warp][half * 8 + group] = squares[half];
     }
   }
+}
+
+// kUpper: there are rows 8 to 15 of x.
+template <int kTiles, bool kUpper, bool kNormed, class Epilogue>
+__global__ void __launch_bounds__(kThreads, 2) multiply_bf16_rows(Product a, Epilogue epilogue) {
+  __shared__ PartialSums<kTiles> partial;
+  __shared__ PartialSquares row_squares;
+  const int group = int(threadIdx.x) % kWarp / 4;
+  const bfloat16* weight[kTiles];
+#pragma unroll
+  for (int t = 0; t < kTiles; ++t) {
+    const int first_column = epilogue.template first_column<kTiles>(t);
+    weight[t] = a.weight + min(first_column + group, a.columns - 1) * a.weight_stride;
+    // W does not depend on the kernel before: its rows come to the cache while that ends.
+    for (int row = 0; row < kTileColumns && first_column + row < a.columns; ++row)
+      prefetch(a.weight + (first_column + row) * a.weight_stride, a.depth * int64_t(sizeof(bfloat16)));
+  }
+  follow_previous();
+
+  // The one result, or pair of results, that this thread takes.
+  constexpr int kResults = Epilogue::kPairs ? kTileColumns : kTiles * kTileColumns;
+  static_assert(kResults * kMaxRows <= kThreads && (!Epilogue::kPairs || kTiles == 2));
+  const int row = int(threadIdx.x) / kResults, tile = int(threadIdx.x) % kResults / kTileColumns,
+            within = int(threadIdx.x) % kTileColumns;
+  const int column = epilogue.template first_column<kTiles>(tile) + within;
+  const bool takes = row < a.rows && column < a.columns;
+  typename Epilogue::Held held = {};
+  if (takes) held = epilogue.load(row, column);
+
+  float sums[kTiles][2][4] = {};  // two chains of instructions per tile
+  float squares[2] = {};
+  multiply_along_depth<kTiles, kUpper, kNormed>(sums, squares, a, weight);
+  leave_parts<kNormed, kTiles>(partial, row_squares, sums, squares);
   __syncthreads();
   if (!takes) return;
+  const auto over_warps = [&](const auto& part) {
+    float sum = part(0);
+#pragma unroll
+    for (int w = 1; w < kWarps; ++w) sum += part(w);
+    return sum;
+  };
   float inverse_rms = 1;
-  if constexpr (kNormed) {
-    float sum = row_squares[0][row];
-#pragma unroll
-    for (int w = 1; w < kWarps; ++w) sum += row_squares[w][row];
-    inverse_rms = rsqrtf(sum / float(a.depth) + a.eps);
-  }
+  if constexpr (kNormed) inverse_rms = rsqrtf(over_warps([&](int w) { return row_squares[w][row]; }) / float(a.depth) + a.eps);
   const auto result = [&](int of_tile) {
-    float sum = partial[0][of_tile][row][within];
-#pragma unroll
-    for (int w = 1; w < kWarps; ++w) sum += partial[w][of_tile][row][within];
+    const float sum = over_warps([&](int w) { return partial[w][of_tile][row][within]; });
     return kNormed ? sum * inverse_rms : sum;
   };
   if constexpr (Epilogue::kPairs)
