@@ -53,6 +53,10 @@ findings=$({
       split(FILENAME, here, "/")
       if (here[1] != target[1] && index(" " allowed[here[1]] " ", " " target[1] " ") == 0)
         print FILENAME ":" FNR ": " here[1] "/ must not include " target[1] "/"
+      # A .cuh of kernels/ serves its own folder; those of kernels/cuda/ serve all. Decoding puts its steps around the products.
+      if (quoted[2] ~ /^kernels\/.*\.cuh$/ && FILENAME ~ /^kernels\// && target[2] != "cuda" && target[2] != here[2] &&
+          !(here[2] == "decode" && quoted[2] == "kernels/matmul/few_rows_bf16.cuh"))
+        print FILENAME ":" FNR ": " quoted[2] " belongs to another family; include kernels/cuda/ or a header of that family"
     }
     # ---- CUDA, NCCL and MPI headers stay behind their seams ----------------------------------------------------------
     /^#include <(cuda|cublas|cooperative_groups|nccl)/ && FILENAME !~ /^(tensor\/cuda_|training\/nccl_|kernels\/.*\.cuh?$|tests\/emulation\/)/ {
