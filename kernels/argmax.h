@@ -11,10 +11,10 @@ namespace echo::kernels {
 void argmax(Tensor& index, const Tensor& x);
 
 namespace cpu {
-void argmax(Tensor& index, const Tensor& x);
+decltype(kernels::argmax) argmax;
 }  // namespace cpu
 namespace cuda {
-void argmax(Tensor& index, const Tensor& x);
+decltype(kernels::argmax) argmax;
 }  // namespace cuda
 
 }  // namespace echo::kernels

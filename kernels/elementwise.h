@@ -24,26 +24,26 @@ void tanh_backward(Tensor& dx, const Tensor& dy, const Tensor& y);  // dx = dy *
 
 // Arguments as above, already checked.
 namespace cpu {
-void add(Tensor& y, const Tensor& a, const Tensor& b);
-void subtract(Tensor& y, const Tensor& a, const Tensor& b);
-void multiply(Tensor& y, const Tensor& a, const Tensor& b);
-void scale(Tensor& y, const Tensor& x, double factor);
-void square(Tensor& y, const Tensor& x);
-void add_scaled(Tensor& y, const Tensor& x, double factor);
-void add_bias(Tensor& y, const Tensor& x, const Tensor& bias);
-void tanh_forward(Tensor& y, const Tensor& x);
-void tanh_backward(Tensor& dx, const Tensor& dy, const Tensor& y);
+decltype(kernels::add) add;
+decltype(kernels::subtract) subtract;
+decltype(kernels::multiply) multiply;
+decltype(kernels::scale) scale;
+decltype(kernels::square) square;
+decltype(kernels::add_scaled) add_scaled;
+decltype(kernels::add_bias) add_bias;
+decltype(kernels::tanh_forward) tanh_forward;
+decltype(kernels::tanh_backward) tanh_backward;
 }  // namespace cpu
 namespace cuda {
-void add(Tensor& y, const Tensor& a, const Tensor& b);
-void subtract(Tensor& y, const Tensor& a, const Tensor& b);
-void multiply(Tensor& y, const Tensor& a, const Tensor& b);
-void scale(Tensor& y, const Tensor& x, double factor);
-void square(Tensor& y, const Tensor& x);
-void add_scaled(Tensor& y, const Tensor& x, double factor);
-void add_bias(Tensor& y, const Tensor& x, const Tensor& bias);
-void tanh_forward(Tensor& y, const Tensor& x);
-void tanh_backward(Tensor& dx, const Tensor& dy, const Tensor& y);
+decltype(kernels::add) add;
+decltype(kernels::subtract) subtract;
+decltype(kernels::multiply) multiply;
+decltype(kernels::scale) scale;
+decltype(kernels::square) square;
+decltype(kernels::add_scaled) add_scaled;
+decltype(kernels::add_bias) add_bias;
+decltype(kernels::tanh_forward) tanh_forward;
+decltype(kernels::tanh_backward) tanh_backward;
 }  // namespace cuda
 
 }  // namespace echo::kernels

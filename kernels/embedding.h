@@ -16,12 +16,12 @@ void embedding_forward(Tensor& y, const Tensor& ids, const Tensor& table);
 void embedding_backward(Tensor& d_table, GradientMode mode, const Tensor& dy, const Tensor& ids);
 
 namespace cpu {
-void embedding_forward(Tensor& y, const Tensor& ids, const Tensor& table);
-void embedding_backward(Tensor& d_table, GradientMode mode, const Tensor& dy, const Tensor& ids);
+decltype(kernels::embedding_forward) embedding_forward;
+decltype(kernels::embedding_backward) embedding_backward;
 }  // namespace cpu
 namespace cuda {
-void embedding_forward(Tensor& y, const Tensor& ids, const Tensor& table);
-void embedding_backward(Tensor& d_table, GradientMode mode, const Tensor& dy, const Tensor& ids);
+decltype(kernels::embedding_forward) embedding_forward;
+decltype(kernels::embedding_backward) embedding_backward;
 }  // namespace cuda
 
 }  // namespace echo::kernels

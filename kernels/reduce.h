@@ -3,8 +3,7 @@
 #include "kernels/gradient_mode.h"
 #include "tensor/tensor.h"
 
-// Sums that do not depend on the number of threads: fixed slices, added in order. Contiguous floating tensors of any
-// shape; on a GPU f32 and bf16.
+// Contiguous floating tensors of any shape; on a GPU f32 and bf16.
 namespace echo::kernels {
 
 // Over all elements, in f64 whatever the dtype; 0 for an empty tensor. On a GPU the host waits for the result.
@@ -16,12 +15,12 @@ void sum_rows(Tensor& y, const Tensor& x, GradientMode mode = GradientMode::over
 
 // Arguments as above, already checked.
 namespace cpu {
-double sum(const Tensor& x);
-void sum_rows(Tensor& y, const Tensor& x, GradientMode mode);
+decltype(kernels::sum) sum;
+decltype(kernels::sum_rows) sum_rows;
 }  // namespace cpu
 namespace cuda {
-double sum(const Tensor& x);
-void sum_rows(Tensor& y, const Tensor& x, GradientMode mode);
+decltype(kernels::sum) sum;
+decltype(kernels::sum_rows) sum_rows;
 }  // namespace cuda
 
 }  // namespace echo::kernels

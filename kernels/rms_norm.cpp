@@ -96,6 +96,10 @@ void rms_norm_backward(Tensor& dx, Tensor& dweight, GradientMode weight_mode, co
         A inner = 0;
 #pragma omp simd reduction(+ : inner)
         for (int64_t i = 0; i < width; ++i) inner += A(gradient[i]) * w[i] * A(input[i]);
+        if (own != nullptr) {  // before dx is written, which may be dy
+#pragma omp simd
+          for (int64_t i = 0; i < width; ++i) own[i] += A(gradient[i]) * A(input[i]) * inverse;
+        }
         const A factor = inner * inverse * inverse / A(width);
         if (passed != nullptr) {
 #pragma omp simd
@@ -104,10 +108,6 @@ void rms_norm_backward(Tensor& dx, Tensor& dweight, GradientMode weight_mode, co
         } else {
 #pragma omp simd
           for (int64_t i = 0; i < width; ++i) assign(output[i], inverse * (A(gradient[i]) * w[i] - A(input[i]) * factor));
-        }
-        if (own != nullptr) {
-#pragma omp simd
-          for (int64_t i = 0; i < width; ++i) own[i] += A(gradient[i]) * A(input[i]) * inverse;
         }
       }
     }

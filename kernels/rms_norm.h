@@ -18,21 +18,20 @@ void add_rms_norm_forward(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Ten
 
 // dx = gradient through y, plus d_sum when it is defined (the gradient that reached the residual sum itself).
 //   dweight: (D) in the accumulator dtype, overwritten or accumulated; undefined when not wanted.
-//   x is the input of the norm (the sum, for the fused form).
+//   x is the input of the norm (the sum, for the fused form). dx may be dy.
+// Throws Error when shapes, dtypes or devices do not fit.
 void rms_norm_backward(Tensor& dx, Tensor& dweight, GradientMode weight_mode, const Tensor& dy, const Tensor& d_sum,
                        const Tensor& x, const Tensor& weight, const Tensor& inverse_rms);
 
 namespace cpu {
 void rms_norm_forward(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Tensor& x, const Tensor& delta, const Tensor& weight,
                       double eps);
-void rms_norm_backward(Tensor& dx, Tensor& dweight, GradientMode weight_mode, const Tensor& dy, const Tensor& d_sum,
-                       const Tensor& x, const Tensor& weight, const Tensor& inverse_rms);
+decltype(kernels::rms_norm_backward) rms_norm_backward;
 }  // namespace cpu
 namespace cuda {
 void rms_norm_forward(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Tensor& x, const Tensor& delta, const Tensor& weight,
                       double eps);
-void rms_norm_backward(Tensor& dx, Tensor& dweight, GradientMode weight_mode, const Tensor& dy, const Tensor& d_sum,
-                       const Tensor& x, const Tensor& weight, const Tensor& inverse_rms);
+decltype(kernels::rms_norm_backward) rms_norm_backward;
 }  // namespace cuda
 
 }  // namespace echo::kernels

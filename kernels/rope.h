@@ -19,10 +19,10 @@ enum class RopeDirection { forward, backward };  // backward turns by the negati
 void rope(Tensor& y, const Tensor& x, const RopeTable& table, int64_t first_position, RopeDirection direction);
 
 namespace cpu {
-void rope(Tensor& y, const Tensor& x, const RopeTable& table, int64_t first_position, RopeDirection direction);
+decltype(kernels::rope) rope;
 }  // namespace cpu
 namespace cuda {
-void rope(Tensor& y, const Tensor& x, const RopeTable& table, int64_t first_position, RopeDirection direction);
+decltype(kernels::rope) rope;
 }  // namespace cuda
 
 }  // namespace echo::kernels

@@ -16,14 +16,14 @@ void softmax_backward(Tensor& dx, const Tensor& dy, const Tensor& y, double scal
 namespace cpu {
 
 // Arguments as above, already checked.
-void softmax_forward(Tensor& y, const Tensor& x, double scale);
-void softmax_backward(Tensor& dx, const Tensor& dy, const Tensor& y, double scale);
+decltype(kernels::softmax_forward) softmax_forward;
+decltype(kernels::softmax_backward) softmax_backward;
 
 }  // namespace cpu
 namespace cuda {
 
-void softmax_forward(Tensor& y, const Tensor& x, double scale);
-void softmax_backward(Tensor& dx, const Tensor& dy, const Tensor& y, double scale);
+decltype(kernels::softmax_forward) softmax_forward;
+decltype(kernels::softmax_backward) softmax_backward;
 
 }  // namespace cuda
 }  // namespace echo::kernels

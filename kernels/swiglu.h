@@ -6,19 +6,20 @@ namespace echo::kernels {
 
 // y = silu(gate) * up with silu(z) = z / (1 + e^-z); gate and up are the halves of each row of gate_up (one fused projection).
 //   gate_up: (..., 2F), y: (..., F), contiguous, the same floating dtype; computed in f32 (f64 for f64).
+// Throws Error when shapes, dtypes or devices do not fit.
 // Source: Shazeer 2020, arXiv:2002.05202.
 void swiglu_forward(Tensor& y, const Tensor& gate_up);
 
-// d_gate_up: (..., 2F), overwritten.
+// d_gate_up: (..., 2F), overwritten; dy: (..., F). Throws as above.
 void swiglu_backward(Tensor& d_gate_up, const Tensor& dy, const Tensor& gate_up);
 
 namespace cpu {
-void swiglu_forward(Tensor& y, const Tensor& gate_up);
-void swiglu_backward(Tensor& d_gate_up, const Tensor& dy, const Tensor& gate_up);
+decltype(kernels::swiglu_forward) swiglu_forward;
+decltype(kernels::swiglu_backward) swiglu_backward;
 }  // namespace cpu
 namespace cuda {
-void swiglu_forward(Tensor& y, const Tensor& gate_up);
-void swiglu_backward(Tensor& d_gate_up, const Tensor& dy, const Tensor& gate_up);
+decltype(kernels::swiglu_forward) swiglu_forward;
+decltype(kernels::swiglu_backward) swiglu_backward;
 }  // namespace cuda
 
 }  // namespace echo::kernels

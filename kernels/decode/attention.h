@@ -23,14 +23,12 @@ void shared_attention_decode(Tensor& o, const Tensor& probabilities, const Tenso
 
 // Arguments as above, already checked.
 namespace cpu {
-void attention_decode(Tensor& o, Tensor& probabilities, const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
-                      const Tensor& lengths, double scale);
-void shared_attention_decode(Tensor& o, const Tensor& probabilities, const Tensor& v_cache, const Tensor& lengths);
+decltype(kernels::attention_decode) attention_decode;
+decltype(kernels::shared_attention_decode) shared_attention_decode;
 }  // namespace cpu
 namespace cuda {
-void attention_decode(Tensor& o, Tensor& probabilities, const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
-                      const Tensor& lengths, double scale);
-void shared_attention_decode(Tensor& o, const Tensor& probabilities, const Tensor& v_cache, const Tensor& lengths);
+decltype(kernels::attention_decode) attention_decode;
+decltype(kernels::shared_attention_decode) shared_attention_decode;
 }  // namespace cuda
 
 }  // namespace echo::kernels

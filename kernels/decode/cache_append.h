@@ -23,16 +23,14 @@ void rotate_and_append(Tensor& q, Tensor& k_cache, Tensor& v_cache, const Tensor
 
 // Arguments as above, already checked.
 namespace cpu {
-void extend_lengths(Tensor& lengths, int64_t capacity);
-void append_to_cache(Tensor& cache, const Tensor& rows, const Tensor& lengths);
-void rotate_and_append(Tensor& q, Tensor& k_cache, Tensor& v_cache, const Tensor& k, const Tensor& v, const RopeTable& table,
-                       const Tensor& lengths);
+decltype(kernels::extend_lengths) extend_lengths;
+decltype(kernels::append_to_cache) append_to_cache;
+decltype(kernels::rotate_and_append) rotate_and_append;
 }  // namespace cpu
 namespace cuda {
-void extend_lengths(Tensor& lengths, int64_t capacity);
-void append_to_cache(Tensor& cache, const Tensor& rows, const Tensor& lengths);
-void rotate_and_append(Tensor& q, Tensor& k_cache, Tensor& v_cache, const Tensor& k, const Tensor& v, const RopeTable& table,
-                       const Tensor& lengths);
+decltype(kernels::extend_lengths) extend_lengths;
+decltype(kernels::append_to_cache) append_to_cache;
+decltype(kernels::rotate_and_append) rotate_and_append;
 }  // namespace cuda
 
 }  // namespace echo::kernels

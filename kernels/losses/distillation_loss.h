@@ -74,7 +74,7 @@ double weighted_loss(const DistillationTerms& terms, const DistillationWeights& 
 // Logits and row arithmetic are f32 (f64 for f64), sums over rows f64; for bf16 operands the logits' gradient is
 // rounded to bf16 before the two products. Contiguous, but hidden states may be strided over rows.
 // A row with a logit that is not finite makes every sum NaN (and its gradient), so that a caller sees it in the loss.
-// Results do not depend on the number of threads, and on chunk_rows only by the order of sums in d_student_head.
+// Results depend on chunk_rows only by the order of sums.
 // Throws Error when shapes, dtypes or devices do not fit, a label is not in [-1, V), or temperature is not positive. On a GPU,
 // whose labels the host does not read, a label outside makes the sums and the row's gradient NaN.
 DistillationTerms distillation_head(Tensor& d_student_hidden, Tensor& d_student_head, GradientMode head_mode,

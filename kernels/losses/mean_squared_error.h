@@ -43,18 +43,16 @@ inline constexpr double kTeacherPowerFloor = 1e-6;
 //   an element is read before it is written.
 // The power is that of the teacher's own row, not of the batch: the term then is a sum over tokens that comes out the
 // same however a global batch is split into micro-batches.
-// Sums of a row in f32 (f64 for f64), over rows in f64, independent of the number of threads.
+// Sums of a row in f32 (f64 for f64), over rows in f64.
 // Throws Error when shapes, dtypes or devices do not fit.
 HiddenError mean_squared_error(Tensor& d_student, GradientMode mode, const Tensor& student, const Tensor& teacher,
                                const Tensor& labels, HiddenNormalization normalization, double gradient_scale);
 
 namespace cpu {
-HiddenError mean_squared_error(Tensor& d_student, GradientMode mode, const Tensor& student, const Tensor& teacher,
-                               const Tensor& labels, HiddenNormalization normalization, double gradient_scale);
+decltype(kernels::mean_squared_error) mean_squared_error;
 }  // namespace cpu
 namespace cuda {
-HiddenError mean_squared_error(Tensor& d_student, GradientMode mode, const Tensor& student, const Tensor& teacher,
-                               const Tensor& labels, HiddenNormalization normalization, double gradient_scale);
+decltype(kernels::mean_squared_error) mean_squared_error;
 }  // namespace cuda
 
 }  // namespace echo::kernels

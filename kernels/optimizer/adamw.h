@@ -31,16 +31,16 @@ struct AdamWSettings {
 //   m += (1 - beta1) * (g - m);     v = beta2 * v + (1 - beta2) * g^2
 //   p -= learning_rate / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + epsilon)
 // One pass: 16 bytes read and 12 written per f32 element, 14 with a compute copy. The work is cut into slices of equal size
-// across tensors; each element is computed by itself, so results do not depend on the number of threads.
+// across tensors.
 // Throws Error when shapes, dtypes or devices do not fit, or step < 1.
 // Source: Loshchilov & Hutter 2019, arXiv:1711.05101.
 void adamw(std::span<const AdamWSpan> spans, const AdamWSettings& settings);
 
 namespace cpu {
-void adamw(std::span<const AdamWSpan> spans, const AdamWSettings& settings);
+decltype(kernels::adamw) adamw;
 }  // namespace cpu
 namespace cuda {
-void adamw(std::span<const AdamWSpan> spans, const AdamWSettings& settings);
+decltype(kernels::adamw) adamw;
 }  // namespace cuda
 
 }  // namespace echo::kernels

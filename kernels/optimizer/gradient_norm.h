@@ -7,8 +7,8 @@
 namespace echo::kernels {
 
 // The Euclidean norm of all elements of all tensors together. Contiguous floating tensors, any mix of dtypes (on a GPU f32
-// and bf16), on one device; undefined ones count as zero. Squares are summed in f64 in fixed slices and a fixed order: the
-// result does not depend on the number of threads.
+// and bf16), on one device; undefined ones count as zero. Squares are summed in f64. On a GPU
+// the host waits for the result.
 double gradient_norm(std::span<const Tensor> gradients);
 
 // What gradients are multiplied by so that their norm is at most `max_norm`: min(1, max_norm / (norm + 1e-6)), as
@@ -17,10 +17,10 @@ double gradient_norm(std::span<const Tensor> gradients);
 double clip_coefficient(double norm, double max_norm);
 
 namespace cpu {
-double gradient_norm(std::span<const Tensor> gradients);
+decltype(kernels::gradient_norm) gradient_norm;
 }  // namespace cpu
 namespace cuda {
-double gradient_norm(std::span<const Tensor> gradients);
+decltype(kernels::gradient_norm) gradient_norm;
 }  // namespace cuda
 
 }  // namespace echo::kernels

@@ -100,6 +100,17 @@ TEST(RmsNormTest, BackwardMatchesTheFormulaAndAccumulates) {
   }
 }
 
+TEST(RmsNormTest, TheGradientMayTakeThePlaceOfTheOneItComesFrom) {
+  const Tensor x = random_tensor({40, 24}, DType::f32, 1), dy = random_tensor({40, 24}, DType::f32, 2),
+               weight = random_tensor({24}, DType::f32, 3), inverse = forward(x, weight).inverse_rms;
+  Tensor dx = Tensor::empty_like(x), in_place = dy.clone();
+  Tensor dweight = Tensor::empty_like(weight), dweight_in_place = Tensor::empty_like(weight);
+  rms_norm_backward(dx, dweight, GradientMode::overwrite, dy, Tensor(), x, weight, inverse);
+  rms_norm_backward(in_place, dweight_in_place, GradientMode::overwrite, in_place, Tensor(), x, weight, inverse);
+  EXPECT_EQ(largest_difference(in_place, dx), 0);
+  EXPECT_EQ(largest_difference(dweight_in_place, dweight), 0);
+}
+
 TEST(RmsNormTest, ResultsHaveTheSameBitsOnAnyNumberOfThreads) {
   const Tensor x = random_tensor({701, 64}, DType::f32, 1), dy = random_tensor({701, 64}, DType::f32, 2),
                weight = random_tensor({64}, DType::f32, 3);
