@@ -13,7 +13,6 @@ enum class ExitCode : int {
   usage = 64,          // command line
   bad_data = 65,       // a file exists but its content is wrong
   input_missing = 66,  // a file or folder is not there or cannot be read
-  unavailable = 69,    // a peer or the network
   internal = 70,       // a condition this library itself guarantees did not hold
   device = 71,         // device or memory
   io = 74,             // writing failed, disk full

@@ -25,9 +25,8 @@ class Storage {
       ECHO_CHECK(false, "tensor: no memory can be allocated on ", device, ": this program is built without CUDA");
     }
   }
-  Storage(void* address, std::shared_ptr<void> owner) : address_(address), owner_(std::move(owner)) {}
   ~Storage() {
-    if (address_ == nullptr || owner_ != nullptr) return;
+    if (address_ == nullptr) return;
     if (device_.is_cpu()) {
       CpuAllocator::instance().free({address_, allocated_bytes_, label_});
     } else {
@@ -44,7 +43,6 @@ class Storage {
   void* address_ = nullptr;
   int64_t allocated_bytes_ = 0;
   int label_ = 0;
-  std::shared_ptr<void> owner_;
 };
 
 namespace {
@@ -109,15 +107,6 @@ Tensor Tensor::full(const Shape& shape, double value, DType dtype, Device device
     std::fill(data, data + result.elements(), T(static_cast<accumulator<T>>(value)));
   });
   return result.to(device);
-}
-
-Tensor Tensor::borrow(void* address, const Shape& shape, DType dtype, std::shared_ptr<void> owner) {
-  Tensor result;
-  result.shape_ = shape;
-  result.strides_ = row_major(shape);
-  result.dtype_ = dtype;
-  result.storage_ = std::make_shared<Storage>(address, std::move(owner));
-  return result;
 }
 
 Device Tensor::device() const { return defined() ? storage_->device() : Device{}; }

@@ -30,8 +30,6 @@ class Tensor {
   static Tensor from(const std::vector<T>& values) {
     return from(values, Shape{int64_t(values.size())});
   }
-  // Memory that something else owns (a mapped file, say) and `owner` keeps alive. Read-only by convention.
-  static Tensor borrow(void* address, const Shape& shape, DType dtype, std::shared_ptr<void> owner);
 
   bool defined() const { return storage_ != nullptr; }
   const Shape& shape() const { return shape_; }

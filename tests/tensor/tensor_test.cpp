@@ -104,21 +104,6 @@ TEST(TensorTest, TensorsWithoutElementsAreLegal) {
   EXPECT_EQ(counting({3, 5}).narrow(1, 5, 0).reshape({0, 7}).elements(), 0);
 }
 
-TEST(TensorTest, BorrowedMemoryKeepsItsOwnerAlive) {
-  auto owner = std::make_shared<std::vector<float>>(6, 2.0f);
-  const std::weak_ptr<std::vector<float>> watch = owner;
-  Tensor row;
-  {
-    const Tensor borrowed = Tensor::borrow(owner->data(), {2, 3}, DType::f32, owner);
-    owner.reset();
-    row = borrowed.select(0, 1);
-  }
-  ASSERT_FALSE(watch.expired());
-  EXPECT_EQ(row.to_vector<float>(), (std::vector<float>{2, 2, 2}));
-  row = Tensor();
-  EXPECT_TRUE(watch.expired());
-}
-
 TEST(TensorTest, MisuseIsRefusedWithShapesAndDtypes) {
   const Tensor x = Tensor::zeros({2, 3}, DType::f32);
   const auto message = [](auto body) { return error_message(ExitCode::internal, body); };
