@@ -44,7 +44,7 @@ size_t utf8_character_length(std::string_view text, size_t position) {
   return shape.length > 0 && fitting_bytes(text, position, shape) == shape.length ? shape.length : 0;
 }
 
-bool is_valid_utf8(std::string_view text) {
+size_t valid_utf8_length(std::string_view text) {
   size_t position = 0;
   while (position < text.size()) {
     uint64_t word;
@@ -55,10 +55,10 @@ bool is_valid_utf8(std::string_view text) {
     }
     if (position == text.size()) break;
     const size_t length = utf8_character_length(text, position);
-    if (length == 0) return false;
+    if (length == 0) break;
     position += length;
   }
-  return true;
+  return position;
 }
 
 size_t incomplete_utf8_tail(std::string_view text) {

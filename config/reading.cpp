@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/utf8.h"
 #include "config/check.h"
 #include "config/value.h"
 #include "config/yaml_reader.h"
@@ -104,7 +105,7 @@ class Reader {
     YamlNode node;
     const bool yaml = text.starts_with('"') || text.starts_with('\'') || text.starts_with('[') || text.starts_with('{');
     if (value->second.is_text && !yaml) {
-      if (!is_utf8(text)) return problem(where, key, "is not UTF-8; text in UTF-8 is expected");
+      if (!is_valid_utf8(text)) return problem(where, key, "is not UTF-8; text in UTF-8 is expected");
       node.kind = YamlNode::Kind::scalar;
       node.quoted = true;
       node.text = text;

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "base/utf8.h"
 
 namespace echo {
 namespace {
@@ -218,7 +219,7 @@ std::string quote(std::string_view text) {
   std::string result = "\"";
   for (const char c : text.substr(0, longest)) result += static_cast<unsigned char>(c) < 0x20 || c == 0x7F ? ' ' : c;
   if (text.size() > longest) {
-    while (!is_utf8(result) && result.size() > 1) result.pop_back();  // cut in the middle of a letter
+    while (!is_valid_utf8(result) && result.size() > 1) result.pop_back();  // cut in the middle of a letter
     result += "...";
   }
   return result + "\"";

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "base/utf8.h"
 
 namespace echo {
 namespace {
@@ -24,9 +25,8 @@ int line_at(std::string_view text, size_t position) {
 void check_characters(std::string_view text) {
   if (text.size() > kMaximumYamlBytes)
     throw Refusal{0, concat("is larger than ", kMaximumYamlBytes, " bytes; a configuration is a few kilobytes of YAML")};
-  size_t position = 0;
-  if (!is_utf8(text, &position))
-    throw Refusal{line_at(text, position), "a byte that is not UTF-8; save the file as UTF-8 text"};
+  const size_t position = valid_utf8_length(text);
+  if (position < text.size()) throw Refusal{line_at(text, position), "a byte that is not UTF-8; save the file as UTF-8 text"};
   bool indentation = true;
   for (size_t i = 0; i < text.size(); ++i) {
     const unsigned char c = static_cast<unsigned char>(text[i]);
@@ -127,32 +127,6 @@ class TreeBuilder : public YAML::EventHandler {
 };
 
 }  // namespace
-
-bool is_utf8(std::string_view text, size_t* position) {
-  size_t i = 0;
-  while (i < text.size()) {
-    const auto byte = [&](size_t offset) { return static_cast<unsigned char>(text[i + offset]); };
-    const unsigned char lead = byte(0);
-    const size_t length = lead < 0x80                   ? 1
-                          : lead >= 0xC2 && lead < 0xE0 ? 2
-                          : (lead & 0xF0) == 0xE0       ? 3
-                          : lead >= 0xF0 && lead < 0xF5 ? 4
-                                                        : 0;
-    bool good = length != 0 && length <= text.size() - i;
-    for (size_t j = 1; good && j < length; ++j) good = (byte(j) & 0xC0) == 0x80;
-    if (good && length > 2) {  // overlong forms, surrogates, beyond U+10FFFF
-      const unsigned char second = byte(1);
-      good = !(lead == 0xE0 && second < 0xA0) && !(lead == 0xED && second >= 0xA0) && !(lead == 0xF0 && second < 0x90) &&
-             !(lead == 0xF4 && second >= 0x90);
-    }
-    if (!good) {
-      if (position != nullptr) *position = i;
-      return false;
-    }
-    i += length;
-  }
-  return true;
-}
 
 YamlDocument read_yaml(std::string_view text) {
   YamlDocument document;

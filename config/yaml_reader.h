@@ -38,8 +38,4 @@ inline constexpr int kMaximumYamlDepth = 16;  // nested lists and mappings
 // root.
 YamlDocument read_yaml(std::string_view text);
 
-// Whether every byte belongs to a well-formed UTF-8 sequence (no overlong forms, no surrogates).
-// `position`, when given, receives the offset of the first bad byte.
-bool is_utf8(std::string_view text, size_t* position = nullptr);
-
 }  // namespace echo

@@ -2,30 +2,17 @@
 
 #include <cstdint>
 
+#include "base/utf8.h"
+
 namespace echo {
 namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
 
-// Length of the valid UTF-8 character at the start of `text`, 0 when there is none. Overlong forms, surrogates and values above
-// U+10FFFF are not valid; U+FFFE and U+FFFF are valid UTF-8 but XML forbids them.
+// Length of the UTF-8 character at the start of `text`, 0 when there is none or XML forbids it: U+FFFE and U+FFFF.
 size_t character_length(std::string_view text) {
-  const auto byte = [&](size_t i) { return i < text.size() ? uint8_t(text[i]) : uint8_t{0}; };
-  const auto follows = [&](size_t i) { return (byte(i) & 0xC0) == 0x80; };
-  const uint8_t b = byte(0);
-  if (b < 0x80) return 1;
-  if (b >= 0xC2 && b <= 0xDF) return follows(1) ? 2 : 0;
-  if (b >= 0xE0 && b <= 0xEF) {
-    if (!follows(1) || !follows(2)) return 0;
-    const uint32_t code = uint32_t(b & 0x0F) << 12 | uint32_t(byte(1) & 0x3F) << 6 | uint32_t(byte(2) & 0x3F);
-    return code < 0x800 || (code >= 0xD800 && code <= 0xDFFF) || code >= 0xFFFE ? 0 : 3;
-  }
-  if (b >= 0xF0 && b <= 0xF4) {
-    if (!follows(1) || !follows(2) || !follows(3)) return 0;
-    const uint32_t top = uint32_t(b & 0x07) << 6 | uint32_t(byte(1) & 0x3F);  // code >> 12
-    return top < 0x10 || top > 0x10F ? 0 : 4;
-  }
-  return 0;
+  if (text.starts_with("\xEF\xBF\xBE") || text.starts_with("\xEF\xBF\xBF")) return 0;
+  return utf8_character_length(text, 0);
 }
 
 constexpr std::string_view kStyle = R"(

@@ -30,6 +30,15 @@ TEST(Utf8Test, RefusesOverlongFormsAndStrayBytes) {
   EXPECT_TRUE(is_valid_utf8(""));
 }
 
+TEST(Utf8Test, ValidLengthIsTheOffsetOfTheFirstBadByte) {
+  const std::string good = "caf\xC3\xA9 and more than eight bytes";
+  EXPECT_EQ(valid_utf8_length(good), good.size());
+  EXPECT_EQ(valid_utf8_length(good + "\xE2\x82"), good.size()) << "a cut character";
+  EXPECT_EQ(valid_utf8_length(good + "\xFF" + good), good.size());
+  EXPECT_EQ(valid_utf8_length("\x80"), 0u);
+  EXPECT_EQ(valid_utf8_length(""), 0u);
+}
+
 TEST(Utf8Test, TailIsWhatMoreBytesCouldComplete) {
   EXPECT_EQ(incomplete_utf8_tail(""), 0u);
   EXPECT_EQ(incomplete_utf8_tail("abc"), 0u);

@@ -40,6 +40,7 @@ TEST(HtmlTest, EscapesEverythingThatCouldEndATextOrAnAttribute) {
   EXPECT_EQ(escape_html("\xC0\xBC"), bad + bad) << "overlong <";
   EXPECT_EQ(escape_html("\xED\xA0\x80"), bad + bad + bad) << "surrogate";
   EXPECT_EQ(escape_html("\xF4\x90\x80\x80"), bad + bad + bad + bad) << "above U+10FFFF";
+  EXPECT_EQ(escape_html("\xEF\xBF\xBE\xEF\xBF\xBF"), bad + bad + bad + bad + bad + bad) << "U+FFFE, U+FFFF: XML forbids them";
 }
 
 TEST(HtmlTest, PageIsWellFormedSelfContainedAndEscapesItsTitle) {
