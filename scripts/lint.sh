@@ -26,10 +26,6 @@ findings=$({
       long["report/svg_line_chart.cpp:svg_line_chart"]
       long["tests/markup_check.h:markup_problem"]
       long["tests/programs/program_support.cpp:run_executable"]
-      long["tests/weight_files/safetensors_test.cpp:refusal"]
-      long["tokenizer/model_check.cpp:read_trainer_spec"]
-      long["weight_files/pickle.cpp:step"]
-      long["weight_files/torch_archive.cpp:write_torch_archive"]
       allowed["base"] = ""
       allowed["report"] = allowed["hub"] = allowed["tokenizer"] = allowed["tensor"] = "base"
       allowed["config"] = "base tensor"

@@ -14,6 +14,7 @@
 #include "base/utf8.h"
 #include "tokenizer/charsmap_check.h"
 #include "tokenizer/protobuf_reader.h"
+#include "tokenizer/trainer_spec.h"
 
 namespace echo {
 namespace {
@@ -22,18 +23,32 @@ constexpr size_t kLongestPiece = 8000;     // bytes; the library's own limit in 
 constexpr uint32_t kFirstExtension = 200;  // the schema leaves field numbers from here on to others
 constexpr size_t kMostNestedSymbols = 32;
 
+// Field numbers of the messages ModelProto, SentencePiece, NormalizerSpec and SelfTestData (sentencepiece_model.proto).
+namespace model_field {
+enum : uint32_t { pieces = 1, trainer_spec = 2, normalizer_spec = 3, self_test_data = 4, denormalizer_spec = 5 };
+}
+namespace piece_field {
+enum : uint32_t { text = 1, score = 2, type = 3 };
+}
+namespace normalizer_field {
+enum : uint32_t {
+  name = 1,
+  precompiled_charsmap = 2,
+  add_dummy_prefix = 3,
+  remove_extra_whitespaces = 4,
+  escape_whitespaces = 5,
+  rule_tsv = 6
+};
+}
+namespace self_test_field {
+enum : uint32_t { samples = 1, sample_input = 1, sample_expected = 2 };
+}
+
 enum class PieceType { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
 
 struct Piece {
   std::string_view text;
   PieceType type = PieceType::normal;
-};
-
-struct TrainerFacts {
-  uint64_t model_type = 1;  // 1 unigram, 2 BPE
-  bool byte_fallback = false;
-  int32_t unknown_id = 0, begin_id = 1, end_id = 2, padding_id = -1;
-  std::string_view unknown_piece = "<unk>", begin_piece = "<s>", end_piece = "</s>", padding_piece = "<pad>";
 };
 
 // Error texts quote pieces: keep them on one line and printable.
@@ -52,11 +67,6 @@ std::string quoted(std::string_view piece) {
   return out + (piece.size() > 40 ? "...\"" : "\"");
 }
 
-// A field that may occur once: protobuf would silently let the last one win.
-void require_first(std::set<uint32_t>& seen, uint32_t number, const std::string& where) {
-  if (!seen.insert(number).second) fail(ExitCode::bad_data, where, ": field ", number, " is there twice");
-}
-
 Piece read_piece(std::string_view message, const std::string& where) {
   Piece piece;
   std::set<uint32_t> seen;
@@ -64,13 +74,13 @@ Piece read_piece(std::string_view message, const std::string& where) {
   while (reader.next()) {
     require_first(seen, reader.number(), where);
     switch (reader.number()) {
-      case 1:
+      case piece_field::text:
         piece.text = reader.bytes();
         break;
-      case 2:
+      case piece_field::score:
         if (!std::isfinite(reader.float32())) fail(ExitCode::bad_data, where, ": its score is not finite");
         break;
-      case 3: {
+      case piece_field::type: {
         const uint64_t type = reader.varint();
         if (type < 1 || type > 6) fail(ExitCode::bad_data, where, ": its type ", type, " is unknown");
         piece.type = static_cast<PieceType>(type);
@@ -80,90 +90,12 @@ Piece read_piece(std::string_view message, const std::string& where) {
         if (reader.number() < kFirstExtension) fail(ExitCode::bad_data, where, ": unknown field ", reader.number());
     }
   }
-  if (!seen.contains(1) || piece.text.empty()) fail(ExitCode::bad_data, where, ": it has no text");
-  if (!seen.contains(2)) fail(ExitCode::bad_data, where, ": it has no score");
+  if (!seen.contains(piece_field::text) || piece.text.empty()) fail(ExitCode::bad_data, where, ": it has no text");
+  if (!seen.contains(piece_field::score)) fail(ExitCode::bad_data, where, ": it has no score");
   if (piece.text.size() >= kLongestPiece) fail(ExitCode::bad_data, where, ": it is ", piece.text.size(), " bytes long");
   if (piece.text.find('\0') != std::string_view::npos) fail(ExitCode::bad_data, where, ": it holds a zero byte");
   if (!is_valid_utf8(piece.text)) fail(ExitCode::bad_data, where, ": it is not valid UTF-8");
   return piece;
-}
-
-TrainerFacts read_trainer_spec(std::string_view message, const std::string& where) {
-  enum class Form { boolean, int32, uint64, float32, text };
-  static const std::unordered_map<uint32_t, Form> kForms = [] {
-    std::unordered_map<uint32_t, Form> forms;
-    for (const uint32_t n : {1u, 2u, 5u, 7u, 30u, 31u, 36u, 44u, 45u, 46u, 47u, 48u, 53u}) forms[n] = Form::text;
-    for (const uint32_t n : {4u, 6u, 12u, 13u, 14u, 16u, 17u, 18u, 20u, 40u, 41u, 42u, 43u}) forms[n] = Form::int32;
-    for (const uint32_t n : {19u, 21u, 22u, 23u, 24u, 25u, 26u, 32u, 33u, 34u, 35u, 49u, 50u}) forms[n] = Form::boolean;
-    for (const uint32_t n : {10u, 15u, 51u}) forms[n] = Form::float32;
-    for (const uint32_t n : {3u, 11u, 52u}) forms[n] = Form::uint64;
-    return forms;
-  }();
-  static const std::set<uint32_t> kRepeated = {1, 5, 30, 31};
-
-  TrainerFacts facts;
-  std::set<uint32_t> seen;
-  ProtobufReader reader(message, where);
-  while (reader.next()) {
-    const uint32_t number = reader.number();
-    if (!kRepeated.contains(number)) require_first(seen, number, where);
-    if (const auto form = kForms.find(number); form != kForms.end()) {
-      switch (form->second) {
-        case Form::boolean:
-          reader.boolean();
-          break;
-        case Form::int32:
-          reader.int32();
-          break;
-        case Form::uint64:
-          reader.varint();
-          break;
-        case Form::float32:
-          reader.float32();
-          break;
-        case Form::text:
-          reader.bytes();
-          break;
-      }
-    }
-    switch (number) {
-      case 3:
-        facts.model_type = reader.varint();
-        break;
-      case 35:
-        facts.byte_fallback = reader.boolean();
-        break;
-      case 40:
-        facts.unknown_id = reader.int32();
-        break;
-      case 41:
-        facts.begin_id = reader.int32();
-        break;
-      case 42:
-        facts.end_id = reader.int32();
-        break;
-      case 43:
-        facts.padding_id = reader.int32();
-        break;
-      case 45:
-        facts.unknown_piece = reader.bytes();
-        break;
-      case 46:
-        facts.begin_piece = reader.bytes();
-        break;
-      case 47:
-        facts.end_piece = reader.bytes();
-        break;
-      case 48:
-        facts.padding_piece = reader.bytes();
-        break;
-      default:
-        break;
-    }
-  }
-  if (facts.model_type != 1 && facts.model_type != 2)
-    fail(ExitCode::bad_data, where, ": model type ", facts.model_type, " is not supported (1 unigram, 2 BPE are)");
-  return facts;
 }
 
 void read_normalizer_spec(std::string_view message, bool rules_allowed, const std::string& where) {
@@ -172,18 +104,18 @@ void read_normalizer_spec(std::string_view message, bool rules_allowed, const st
   while (reader.next()) {
     require_first(seen, reader.number(), where);
     switch (reader.number()) {
-      case 1:
-      case 6:
+      case normalizer_field::name:
+      case normalizer_field::rule_tsv:
         reader.bytes();
         break;
-      case 2:
+      case normalizer_field::precompiled_charsmap:
         if (!rules_allowed && !reader.bytes().empty())
           fail(ExitCode::bad_data, where, ": denormalisation rules are not supported");
         check_charsmap(reader.bytes(), where);
         break;
-      case 3:
-      case 4:
-      case 5:
+      case normalizer_field::add_dummy_prefix:
+      case normalizer_field::remove_extra_whitespaces:
+      case normalizer_field::escape_whitespaces:
         reader.boolean();
         break;
       default:
@@ -195,10 +127,11 @@ void read_normalizer_spec(std::string_view message, bool rules_allowed, const st
 void check_self_tests(std::string_view message, const std::string& where) {
   ProtobufReader reader(message, where);
   while (reader.next()) {
-    if (reader.number() != 1) continue;
+    if (reader.number() != self_test_field::samples) continue;
     ProtobufReader sample(reader.bytes(), where);
     while (sample.next())
-      if (sample.number() <= 2) sample.bytes();
+      if (sample.number() == self_test_field::sample_input || sample.number() == self_test_field::sample_expected)
+        sample.bytes();
   }
 }
 
@@ -250,13 +183,13 @@ void check_special(const std::vector<Piece>& pieces, const char* role, int32_t i
 void check_tokenizer_model(std::string_view model, const std::string& name) {
   std::vector<Piece> pieces;
   std::unordered_map<std::string_view, size_t> first_use;
-  std::optional<TrainerFacts> trainer;
+  std::optional<TrainerSpec> trainer;
   std::set<uint32_t> seen;
   ProtobufReader reader(model, name + ": not a SentencePiece model");
   while (reader.next()) {
-    if (reader.number() != 1) require_first(seen, reader.number(), name);
+    if (reader.number() != model_field::pieces) require_first(seen, reader.number(), name);
     switch (reader.number()) {
-      case 1: {
+      case model_field::pieces: {
         const std::string where = concat(name, ": piece ", pieces.size(), " is damaged");
         const Piece piece = read_piece(reader.bytes(), where);
         const auto [earlier, is_new] = first_use.emplace(piece.text, pieces.size());
@@ -264,16 +197,16 @@ void check_tokenizer_model(std::string_view model, const std::string& name) {
         pieces.push_back(piece);
         break;
       }
-      case 2:
+      case model_field::trainer_spec:
         trainer = read_trainer_spec(reader.bytes(), name + ": the trainer settings are damaged");
         break;
-      case 3:
+      case model_field::normalizer_spec:
         read_normalizer_spec(reader.bytes(), true, name + ": the normaliser settings are damaged");
         break;
-      case 4:
+      case model_field::self_test_data:
         check_self_tests(reader.bytes(), name + ": the self-test data is damaged");
         break;
-      case 5:
+      case model_field::denormalizer_spec:
         read_normalizer_spec(reader.bytes(), false, name + ": the denormaliser settings cannot be used");
         break;
       default:
@@ -287,14 +220,19 @@ void check_tokenizer_model(std::string_view model, const std::string& name) {
   const auto unknown = std::count_if(pieces.begin(), pieces.end(), [](const Piece& p) { return p.type == PieceType::unknown; });
   if (unknown != 1) fail(ExitCode::bad_data, name, ": there are ", unknown, " unknown pieces, one is needed");
   const bool any_text = std::any_of(pieces.begin(), pieces.end(), [](const Piece& p) { return p.type == PieceType::normal; });
-  if (trainer->model_type == 1 && !any_text) fail(ExitCode::bad_data, name, ": a unigram model needs ordinary pieces");
+  if (trainer->model_type == kUnigramModel && !any_text)
+    fail(ExitCode::bad_data, name, ": a unigram model needs ordinary pieces");
   check_byte_pieces(pieces, trainer->byte_fallback, name);
   check_user_defined(pieces, name);
-  const auto named = [](std::string_view text, std::string_view fallback) { return text.empty() ? fallback : text; };
-  check_special(pieces, "unknown", trainer->unknown_id, named(trainer->unknown_piece, "<unk>"), PieceType::unknown, name);
-  check_special(pieces, "begin", trainer->begin_id, named(trainer->begin_piece, "<s>"), PieceType::control, name);
-  check_special(pieces, "end", trainer->end_id, named(trainer->end_piece, "</s>"), PieceType::control, name);
-  check_special(pieces, "padding", trainer->padding_id, named(trainer->padding_piece, "<pad>"), PieceType::control, name);
+  const auto or_default = [](std::string_view text, std::string_view fallback) { return text.empty() ? fallback : text; };
+  const TrainerSpec defaults;
+  const auto check = [&](const char* role, int32_t TrainerSpec::*id, std::string_view TrainerSpec::*piece, PieceType type) {
+    check_special(pieces, role, (*trainer).*id, or_default((*trainer).*piece, defaults.*piece), type, name);
+  };
+  check("unknown", &TrainerSpec::unknown_id, &TrainerSpec::unknown_piece, PieceType::unknown);
+  check("begin", &TrainerSpec::begin_id, &TrainerSpec::begin_piece, PieceType::control);
+  check("end", &TrainerSpec::end_id, &TrainerSpec::end_piece, PieceType::control);
+  check("padding", &TrainerSpec::padding_id, &TrainerSpec::padding_piece, PieceType::control);
 }
 
 }  // namespace echo

@@ -6,7 +6,8 @@
 namespace echo {
 
 // Checks the bytes of a SentencePiece `tokenizer.model` (a protobuf ModelProto) before the library sees them: the library
-// aborts, or reads outside its tables, on some damaged models. Accepted are unigram and BPE models as its trainer writes them:
+// aborts, or reads outside its tables, on some damaged models. It accepts unigram and BPE models as its trainer
+// writes them:
 //   every field well-formed and of the type the schema gives it; one trainer_spec, at most one normalizer_spec;
 //   pieces: not empty, valid UTF-8 without zero bytes, none twice, finite score, known type; exactly one unknown piece;
 //   byte pieces `<0x00>` to `<0xFF>` complete when byte_fallback is on, and absent when it is off;

@@ -1,17 +1,18 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <string_view>
 
 namespace echo {
 
-// Walks the fields of one message in protobuf's wire format without knowing its schema. Groups are refused:
-// nothing here uses them.
+// Walks the fields of one message in protobuf's wire format without knowing its schema. Groups are refused because nothing here
+// uses them.
 //   ProtobufReader reader(bytes, "file: the piece table");
 //   while (reader.next()) switch (reader.number()) ...
-// Throws Error (bad_data), whose text begins with `where`, when a field is cut off, has no valid tag or number, or when a
-// value is asked for in a form the field does not have. Source: protobuf.dev/programming-guides/encoding.
+// Throws Error (bad_data), whose text begins with `where`, when a field is cut off, has no valid tag or number, or when the
+// caller asks for a value of another type than the field has. Source: protobuf.dev/programming-guides/encoding.
 class ProtobufReader {
  public:
   enum class WireType { varint = 0, fixed64 = 1, bytes = 2, fixed32 = 5 };
@@ -41,5 +42,9 @@ class ProtobufReader {
   uint64_t scalar_ = 0;
   std::string_view bytes_;
 };
+
+// Adds the number of a field that may occur once. Throws Error (bad_data), text beginning with `where`, when it is in `seen`
+// already: protobuf itself would silently let the last one win.
+void require_first(std::set<uint32_t>& seen, uint32_t number, const std::string& where);
 
 }  // namespace echo

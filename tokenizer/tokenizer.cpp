@@ -12,7 +12,7 @@
 #include "base/utf8.h"
 #include "tokenizer/model_check.h"
 
-// Exported by the library, declared in none of its installed headers.
+// The library exports this function but declares it in none of its installed headers.
 namespace sentencepiece::logging {
 void SetMinLogLevel(int level);
 }
@@ -112,7 +112,7 @@ std::string StreamingDecoder::push(int32_t id) {
   std::string fresh = text.substr(emitted_);
   emitted_ = text.size();
   if (pending_bytes_.empty()) {
-    // After a token that gave text and cannot be part of a longer character, what follows does not depend on what came before.
+    // This token gave text and is not part of a longer character, so later text does not depend on earlier tokens.
     const std::vector<int32_t> anchor = {id};
     if (const size_t alone = tokenizer_.decode(anchor).size(); alone > 0) {
       window_ = anchor;

@@ -18,17 +18,17 @@ namespace echo {
 // once.
 class Tokenizer {
  public:
-  // Loads `tokenizer.model` after checking it (tokenizer_model_check.h). Throws Error: input_missing when the file cannot be
+  // Loads `tokenizer.model` after checking it (tokenizer/model_check.h). Throws Error: input_missing when the file cannot be
   // read, bad_data when it is damaged, with the file's name and what is wrong.
   explicit Tokenizer(const std::filesystem::path& path);
 
-  // Ids of `text`, without begin and end tokens. Bytes that are no valid UTF-8 become U+FFFD, as the library does.
-  // A text longer than `chunk_bytes` goes through the library in parts, cut at a space between two words, with the same ids
-  // as in one: the library needs about 100 bytes of memory per byte of text. (Models whose pieces reach across spaces: in one.)
+  // Ids of `text`, without begin and end tokens. Bytes that are not valid UTF-8 become U+FFFD, as the library does.
+  // The library needs about 100 bytes of memory per byte of text. So a text longer than `chunk_bytes` is given to it in parts,
+  // cut at spaces between words, which gives the same ids. (A model whose pieces reach across spaces gets the whole text.)
   // Throws Error (bad_data) for a text above 1 GiB.
   std::vector<int32_t> encode(std::string_view text, size_t chunk_bytes = size_t{256} << 10) const;
-  // Text of `ids`; control tokens give nothing, bytes that form no character give U+FFFD. Throws Error when an id is not in the
-  // vocabulary.
+  // Text of `ids`. Control tokens give nothing; bytes that do not form a character give U+FFFD. Throws Error (internal) when an
+  // id is not in the vocabulary.
   std::string decode(std::span<const int32_t> ids) const;
 
   int32_t vocabulary_size() const { return vocabulary_size_; }
@@ -51,14 +51,16 @@ class StreamingDecoder {
  public:
   explicit StreamingDecoder(Tokenizer tokenizer) : tokenizer_(std::move(tokenizer)) {}
 
-  std::string push(int32_t id);  // the text that this id completes, often empty or one word
-  std::string finish();          // what an unfinished character at the end decodes to; the decoder is then as new
+  // The text that this id completes, often empty or one word. Throws Error (internal) when it is not in the vocabulary.
+  std::string push(int32_t id);
+  // What an unfinished character at the end decodes to. Afterwards the decoder can be used for another text.
+  std::string finish();
 
  private:
   Tokenizer tokenizer_;
-  std::vector<int32_t> window_;  // the ids that the next text depends on: one that is out, or the beginning, and those after
+  std::vector<int32_t> window_;  // the ids that the next text depends on: from the last one whose text is certain
   std::string pending_bytes_;    // values of the byte tokens from 0x80 on at the end of window_
-  size_t emitted_ = 0;           // bytes of decode(window_) that are out
+  size_t emitted_ = 0;           // bytes of decode(window_) that push has returned
 };
 
 }  // namespace echo

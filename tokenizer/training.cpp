@@ -17,7 +17,7 @@ namespace {
 constexpr int32_t kSmallestVocabulary = 260;  // three special pieces, 256 bytes, the space
 constexpr size_t kLongestLine = 64 << 10;     // bytes; a longer line is cut, between two characters
 
-// Hands the library the lines of the texts: it treats a newline as a character like others, and a line as a unit.
+// Gives the library the lines of the texts, because it treats what it gets as one unit and a newline as any other character.
 class LineIterator : public sentencepiece::SentenceIterator {
  public:
   explicit LineIterator(const std::function<bool(std::string&)>& next_text) : next_text_(next_text) { Next(); }
@@ -59,7 +59,7 @@ class LineIterator : public sentencepiece::SentenceIterator {
   bool done_ = false, any_ = false;
 };
 
-// The library's messages name its source files and conditions; the sentence for a person comes last.
+// The library's messages begin with its source files and conditions. The sentence for the user comes last.
 std::string readable(std::string_view message) {
   const size_t cut = message.rfind("] ");
   return std::string(cut == std::string_view::npos ? message : message.substr(cut + 2));

@@ -51,8 +51,8 @@ std::string_view name_of(Kind kind) {
   return names[size_t(kind)];
 }
 
-// Small values hold their number; the others an index into the machine's tables, so that a value that contains itself
-// needs no care when it is freed.
+// A small value holds its number. Other values hold an index into the machine's tables, so that a value which contains itself
+// can be freed like any other.
 struct Value {
   Kind kind = Kind::none;
   int64_t number = 0;
@@ -258,6 +258,10 @@ class Machine {
     }
   }
 
+  void real() {  // its value is of no use here
+    take(8);
+    push({Kind::real, 0});
+  }
   void long_integer() {
     const size_t length = number<uint8_t>();
     if (length > 8) refuse("an int of ", length, " bytes");
@@ -268,131 +272,50 @@ class Machine {
     push({Kind::integer, int64_t(value)});
   }
 
+  void begin_mark() {
+    if (marks_.size() >= kMaxValues) refuse("over ", kMaxValues, " marks");
+    marks_.push_back(stack_.size());
+  }
+  void check_protocol() {
+    if (const int protocol = number<uint8_t>(); protocol < 2 || protocol > 4) refuse("pickle protocol ", protocol);
+  }
+  void check_frame() {
+    if (const auto length = number<uint64_t>(); length > pickle_.size() - at_) refuse("the pickle ends early");
+  }
+  void set_item() {
+    const Value value = pop(), key = pop();
+    extend_top(Kind::dict, {key, value});
+  }
+  void global_in_line() {
+    const std::string module = line();
+    push_global(module, line());
+  }
+  void global_on_stack() {
+    const Value name = pop(Kind::text, "the name of a global"), module = pop(Kind::text, "the module of a global");
+    push_global(texts_[size_t(module.number)].substr(0, 256), texts_[size_t(name.number)].substr(0, 256));
+  }
+  // Attributes of the OrderedDict: the versions of the modules, which are of no use here.
+  void drop_attributes() {
+    pop();
+    push(pop(Kind::dict, "what gets attributes"));
+  }
+
+  struct Operation {
+    uint8_t code;
+    void (*run)(Machine&);
+  };
+  static std::span<const Operation> operations();
+
   // Carries out one operation; false after the last.
   bool step() {
-    const uint8_t operation = number<uint8_t>();
-    switch (operation) {
-      case kProto:
-        if (const int protocol = number<uint8_t>(); protocol < 2 || protocol > 4) refuse("pickle protocol ", protocol);
-        break;
-      case kFrame:
-        if (const auto length = number<uint64_t>(); length > pickle_.size() - at_) refuse("the pickle ends early");
-        break;
-      case kStop:
-        return false;
-      case kMark:
-        if (marks_.size() >= kMaxValues) refuse("over ", kMaxValues, " marks");
-        marks_.push_back(stack_.size());
-        break;
-      case kNone:
-        push({Kind::none, 0});
-        break;
-      case kNewTrue:
-        push({Kind::boolean, 1});
-        break;
-      case kNewFalse:
-        push({Kind::boolean, 0});
-        break;
-      case kBinInt:
-        push({Kind::integer, number<int32_t>()});
-        break;
-      case kBinInt1:
-        push({Kind::integer, number<uint8_t>()});
-        break;
-      case kBinInt2:
-        push({Kind::integer, number<uint16_t>()});
-        break;
-      case kLong1:
-        long_integer();
-        break;
-      case kBinFloat:
-        take(8);
-        push({Kind::real, 0});
-        break;
-      case kShortBinUnicode:
-        push_text(text(number<uint8_t>()));
-        break;
-      case kBinUnicode:
-        push_text(text(number<uint32_t>()));
-        break;
-      case kBinUnicode8:
-        push_text(text(number<uint64_t>()));
-        break;
-      case kEmptyTuple:
-        push_sequence(Kind::tuple, {});
-        break;
-      case kTuple1:
-        push_tuple_of(1);
-        break;
-      case kTuple2:
-        push_tuple_of(2);
-        break;
-      case kTuple3:
-        push_tuple_of(3);
-        break;
-      case kTuple:
-        push_sequence(Kind::tuple, pop_to_mark());
-        break;
-      case kEmptyList:
-        push_sequence(Kind::list, {});
-        break;
-      case kEmptyDict:
-        push_sequence(Kind::dict, {});
-        break;
-      case kAppend:
-        extend_top(Kind::list, {pop()});
-        break;
-      case kAppends:
-        extend_top(Kind::list, pop_to_mark());
-        break;
-      case kSetItem: {
-        const Value value = pop(), key = pop();
-        extend_top(Kind::dict, {key, value});
-        break;
+    const uint8_t code = number<uint8_t>();
+    if (code == kStop) return false;
+    for (const Operation& operation : operations())
+      if (operation.code == code) {
+        operation.run(*this);
+        return true;
       }
-      case kSetItems:
-        extend_top(Kind::dict, pop_to_mark());
-        break;
-      case kBinPut:
-        remember(number<uint8_t>());
-        break;
-      case kLongBinPut:
-        remember(number<uint32_t>());
-        break;
-      case kMemoize:
-        remember(uint32_t(memo_.size()));
-        break;
-      case kBinGet:
-        recall(number<uint8_t>());
-        break;
-      case kLongBinGet:
-        recall(number<uint32_t>());
-        break;
-      case kGlobal: {
-        const std::string module = line();
-        push_global(module, line());
-        break;
-      }
-      case kStackGlobal: {
-        const Value name = pop(Kind::text, "the name of a global"), module = pop(Kind::text, "the module of a global");
-        push_global(texts_[size_t(module.number)].substr(0, 256), texts_[size_t(name.number)].substr(0, 256));
-        break;
-      }
-      case kReduce:
-        reduce();
-        break;
-      case kBinPersId:
-        load_storage();
-        break;
-      case kBuild: {  // attributes of the OrderedDict: the modules' versions, of no use here
-        pop();
-        push(pop(Kind::dict, "what gets attributes"));
-        break;
-      }
-      default:
-        refuse("the pickle has the operation ", int(operation), ", which a file of weights does not need");
-    }
-    return true;
+    refuse("the pickle has the operation ", int(code), ", which a file of weights does not need");
   }
 
   std::span<const std::byte> pickle_;
@@ -407,6 +330,66 @@ class Machine {
   std::vector<PickledStorage> storages_;
   std::vector<PickledTensor> tensors_;
 };
+
+std::span<const Machine::Operation> Machine::operations() {
+  static constexpr Operation kOperations[] = {
+      // the most frequent ones first, since they are looked for in this order
+      {kBinInt1,
+       [](Machine& m) {
+         m.push({Kind::integer, m.number<uint8_t>()});
+       }},
+      {kBinInt2,
+       [](Machine& m) {
+         m.push({Kind::integer, m.number<uint16_t>()});
+       }},
+      {kBinInt,
+       [](Machine& m) {
+         m.push({Kind::integer, m.number<int32_t>()});
+       }},
+      {kLong1, [](Machine& m) { m.long_integer(); }},
+      {kBinGet, [](Machine& m) { m.recall(m.number<uint8_t>()); }},
+      {kBinPut, [](Machine& m) { m.remember(m.number<uint8_t>()); }},
+      {kLongBinGet, [](Machine& m) { m.recall(m.number<uint32_t>()); }},
+      {kLongBinPut, [](Machine& m) { m.remember(m.number<uint32_t>()); }},
+      {kMemoize, [](Machine& m) { m.remember(uint32_t(m.memo_.size())); }},
+      {kBinUnicode, [](Machine& m) { m.push_text(m.text(m.number<uint32_t>())); }},
+      {kShortBinUnicode, [](Machine& m) { m.push_text(m.text(m.number<uint8_t>())); }},
+      {kBinUnicode8, [](Machine& m) { m.push_text(m.text(m.number<uint64_t>())); }},
+      {kMark, [](Machine& m) { m.begin_mark(); }},
+      {kTuple, [](Machine& m) { m.push_sequence(Kind::tuple, m.pop_to_mark()); }},
+      {kEmptyTuple, [](Machine& m) { m.push_sequence(Kind::tuple, {}); }},
+      {kTuple1, [](Machine& m) { m.push_tuple_of(1); }},
+      {kTuple2, [](Machine& m) { m.push_tuple_of(2); }},
+      {kTuple3, [](Machine& m) { m.push_tuple_of(3); }},
+      {kBinPersId, [](Machine& m) { m.load_storage(); }},
+      {kReduce, [](Machine& m) { m.reduce(); }},
+      {kNewFalse,
+       [](Machine& m) {
+         m.push({Kind::boolean, 0});
+       }},
+      {kNewTrue,
+       [](Machine& m) {
+         m.push({Kind::boolean, 1});
+       }},
+      {kNone,
+       [](Machine& m) {
+         m.push({Kind::none, 0});
+       }},
+      {kBinFloat, [](Machine& m) { m.real(); }},
+      {kEmptyList, [](Machine& m) { m.push_sequence(Kind::list, {}); }},
+      {kAppend, [](Machine& m) { m.extend_top(Kind::list, {m.pop()}); }},
+      {kAppends, [](Machine& m) { m.extend_top(Kind::list, m.pop_to_mark()); }},
+      {kEmptyDict, [](Machine& m) { m.push_sequence(Kind::dict, {}); }},
+      {kSetItem, [](Machine& m) { m.set_item(); }},
+      {kSetItems, [](Machine& m) { m.extend_top(Kind::dict, m.pop_to_mark()); }},
+      {kGlobal, [](Machine& m) { m.global_in_line(); }},
+      {kStackGlobal, [](Machine& m) { m.global_on_stack(); }},
+      {kBuild, [](Machine& m) { m.drop_attributes(); }},
+      {kProto, [](Machine& m) { m.check_protocol(); }},
+      {kFrame, [](Machine& m) { m.check_frame(); }},
+  };
+  return kOperations;
+}
 
 }  // namespace
 

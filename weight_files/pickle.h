@@ -23,12 +23,12 @@ struct PickledTensor {
 };
 
 // Reads the pickle of a state dict, protocols 2 to 4: a dict or OrderedDict from names to tensors, in its order.
-// A pickle is a program for a stack machine. This machine knows the operations that saving a state dict emits and the
-// globals
+// A pickle is a program for a stack machine. This machine knows only the operations that saving a state dict emits
+// and the globals
 //   torch._utils._rebuild_tensor_v2, torch._utils._rebuild_parameter, collections.OrderedDict,
 //   torch.{Double,Float,Half,BFloat16,Long,Int,Short,Char,Byte,Bool}Storage
-// each of which makes a plain value here. It has no way to import, call or construct anything else. Stack, memo, number
-// of objects and lengths of texts are limited, and no step recurses.
+// Each of them makes a plain value here. There is no way to import, call or construct anything else. The stack, the memo, the
+// number of objects and the lengths of texts are limited, and no step recurses.
 // Throws Error (bad_data): any other global (named), unknown operation, wrong arguments, limits, early end.
 std::vector<PickledTensor> read_pickled_state_dict(std::span<const std::byte> pickle, std::string_view source);
 

@@ -25,8 +25,8 @@ struct HeaderEntry {
   std::optional<std::vector<uint64_t>> offsets;
 };
 
-// Receives the header's JSON token by token and stops at the first one that has no place there, so that a hostile
-// header costs no more than its own length. Nothing but the expected three levels can be nested.
+// Receives the header's JSON token by token and stops at the first one that does not belong there, so a hostile header costs no
+// more than its own length. Only the expected three levels can be nested.
 class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
  public:
   std::vector<HeaderEntry> entries;
@@ -119,7 +119,7 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
     return refuse("a number where none is expected");
   }
   bool number_integer(int64_t) override { return refuse("a negative number"); }
-  bool number_float(double, const std::string&) override { return refuse("a number that is not whole"); }
+  bool number_float(double, const std::string&) override { return refuse("a number that is not an integer"); }
   bool null() override { return refuse("null where a value is expected"); }
   bool boolean(bool) override { return refuse("true or false where a value is expected"); }
   bool binary(nlohmann::json::binary_t&) override { return refuse("binary data"); }

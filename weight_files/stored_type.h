@@ -13,7 +13,7 @@
 
 namespace echo {
 
-// Element types that files hold; more than tensors have, since files from elsewhere are read. All are little-endian.
+// Element types in files, all little-endian. There are more of them than tensor dtypes, because files come from elsewhere too.
 enum class StoredType : uint8_t { f64, f32, f16, bf16, i64, i32, i16, i8, u16, u8, boolean };
 
 constexpr int64_t size_of(StoredType type) {
@@ -48,7 +48,8 @@ constexpr bool is_float(StoredType type) {
 
 StoredType stored_type_of(DType dtype);
 
-// The tensor dtype that holds every value of the type: f16 becomes f32, 8 and 16 bits i32; the others are themselves.
+// The tensor dtype that holds every value of the type: f16 becomes f32, and integers of 8 and 16 bits become i32. The others
+// stay what they are.
 DType native_dtype(StoredType type);
 
 // The value of an IEEE 754 half (1 sign, 5 exponent, 10 fraction bits), exact; a NaN keeps sign and payload.
@@ -64,8 +65,8 @@ inline float float_from_half(uint16_t bits) {
 }
 
 // Converts consecutive elements in file layout (any alignment) into destination[first, first + bytes / size_of(type)).
-// destination: CPU, contiguous. f64 goes to bf16 by way of f32. Returns false, with nothing promised about the content,
-// when a float meets an integer dtype or an integer does not fit.
+// destination: CPU, contiguous. f64 goes to bf16 by way of f32. Returns false when a float would have to become an
+// integer, an integer a float, or an integer does not fit; the content is then undefined.
 [[nodiscard]] bool convert_elements(StoredType type, std::span<const std::byte> bytes, Tensor& destination, int64_t first);
 
 // A copy of `source` in another floating dtype; `source` itself when it has that dtype already.

@@ -31,14 +31,14 @@ struct TensorDescription {
   DType dtype = DType::f32;
 };
 
-// Hands over the tensor of a description when its turn has come, so that a file can be larger than memory. The tensor
-// has the description's shape and dtype.
+// Returns the tensor of a description. It is called when that tensor is written, so a file can be larger than memory. The
+// tensor must have the description's shape and dtype.
 using TensorProvider = std::function<Tensor(const TensorDescription&)>;
 
 using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 
-// Tensors by name in one file, whatever its format. The header has been checked when the object exists: every tensor's
-// bytes are inside the file. One thread at a time.
+// Tensors by name in one file, whatever its format. The constructor has checked the header, so every tensor's bytes are inside
+// the file. Use it from one thread at a time.
 class TensorSource {
  public:
   virtual ~TensorSource() = default;
@@ -55,8 +55,8 @@ class TensorSource {
   Tensor read(const std::string& name) const;
 
   // Fills `destination` (contiguous, the stored shape). Stored floats convert to any float dtype, stored integers
-  // to i32, i64 or their own type. Reads in pieces and gives the pages read back, so that memory does not hold two
-  // copies.
+  // to i32, i64 or their own type. Reads part by part and lets the system drop the pages behind it, so that memory does not
+  // hold two copies.
   // Throws Error (bad_data) when shapes differ, a float meets an integer, or an integer does not fit.
   void read_into(const std::string& name, Tensor& destination) const;
 
@@ -65,7 +65,7 @@ class TensorSource {
   // Throws Error (bad_data) when two tensors have the same name.
   void set_tensors(std::vector<StoredTensor> tensors);
 
-  // Gives the tensor's bytes to `sink`, elements in row-major order, in consecutive pieces of whole elements.
+  // Calls `sink` with the tensor's bytes, part after part. Elements are in row-major order and each part holds whole ones.
   using ByteSink = std::function<void(std::span<const std::byte>)>;
   virtual void stream(size_t tensor, const ByteSink& sink) const = 0;
 
@@ -80,7 +80,7 @@ class TensorSource {
 // Calls `provider` for the description and refuses a tensor of another shape or dtype; the result is contiguous and on the CPU.
 Tensor provided(const TensorProvider& provider, const TensorDescription& description);
 
-// Descriptions of tensors that are all there, and a provider that hands them over. Keeps a reference to `tensors`.
+// Descriptions of tensors that exist already, and a provider that returns them. The provider keeps a reference to `tensors`.
 std::vector<TensorDescription> describe(const NamedTensors& tensors);
 TensorProvider provider_of(const NamedTensors& tensors);
 

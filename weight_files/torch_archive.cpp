@@ -1,19 +1,16 @@
 #include "weight_files/torch_archive.h"
 
-#include <fcntl.h>
-#include <unistd.h>
 #include <zip.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
-#include <exception>
 #include <limits>
 #include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "weight_files/pickle.h"
+#include "weight_files/zip_handle.h"
 
 namespace echo {
 namespace {
@@ -27,11 +24,6 @@ struct Location {
   int64_t offset = 0;  // elements
   std::vector<int64_t> extents, strides;
   bool contiguous = true;
-};
-
-struct ZipClose {
-  void operator()(zip_t* zip) const { ::zip_discard(zip); }
-  void operator()(zip_file_t* file) const { ::zip_fclose(file); }
 };
 
 // offset + sum (extent - 1) * stride: the last element, or nothing when that does not fit. No extent is zero.
@@ -58,7 +50,7 @@ bool is_row_major(const std::vector<int64_t>& extents, const std::vector<int64_t
 }  // namespace
 
 struct TorchArchiveReader::Archive {
-  std::unique_ptr<zip_t, ZipClose> zip;
+  ZipHandle zip;
   std::filesystem::path path;
   std::string prefix;
   zip_uint64_t pickle = 0;  // the entry data.pkl
@@ -78,15 +70,9 @@ struct TorchArchiveReader::Archive {
         refuse("was saved in torch's format from before version 1.6; load and save it again with a newer torch");
       if (!start.starts_with("PK")) refuse("is not a file that torch.save wrote (not a zip archive)");
     }
-    int code = 0;
-    zip.reset(::zip_open(path.c_str(), ZIP_RDONLY, &code));
-    if (!zip) {
-      zip_error_t error;
-      ::zip_error_init_with_code(&error, code);
-      const std::string why = ::zip_error_strerror(&error);
-      ::zip_error_fini(&error);
-      refuse("is not a valid zip archive, or truncated: ", why);
-    }
+    std::string why;
+    zip = open_zip(path, ZIP_RDONLY, why);
+    if (!zip) refuse("is not a valid zip archive, or truncated: ", why);
     constexpr std::string_view kPickle = "/data.pkl";
     bool found = false;
     for (zip_int64_t i = 0; i < ::zip_get_num_entries(zip.get(), 0); ++i) {
@@ -119,8 +105,8 @@ struct TorchArchiveReader::Archive {
     return status.size;
   }
 
-  std::unique_ptr<zip_file_t, ZipClose> open_entry(zip_uint64_t entry) const {
-    std::unique_ptr<zip_file_t, ZipClose> opened(::zip_fopen_index(zip.get(), entry, 0));
+  ZipEntryHandle open_entry(zip_uint64_t entry) const {
+    ZipEntryHandle opened(::zip_fopen_index(zip.get(), entry, 0));
     if (!opened) refuse("an entry of the zip archive cannot be read: ", ::zip_strerror(zip.get()));
     return opened;
   }
@@ -135,7 +121,7 @@ struct TorchArchiveReader::Archive {
     }
   }
 
-  // The check sum is compared when the end is met, which takes one more read.
+  // libzip compares the checksum when it reaches the end, which takes one more read.
   void expect_end(zip_file_t* opened) const {
     std::byte extra;
     const zip_int64_t count = ::zip_fread(opened, &extra, 1);
@@ -228,7 +214,7 @@ void TorchArchiveReader::stream(size_t tensor, const ByteSink& sink) const {
     return;
   }
 
-  // A transposed or cut view: the part of the storage that it spans is read, then its elements are picked row by row.
+  // A transposed or cut view: read the part of the storage that it spans, then pick its elements row by row.
   std::vector<std::byte> span_bytes(size_t(*last_element(location) - location.offset + 1) * item);
   archive_->read_exactly(opened.get(), span_bytes);
   const size_t last_dimension = location.extents.size() - 1;
@@ -246,149 +232,6 @@ void TorchArchiveReader::stream(size_t tensor, const ByteSink& sink) const {
       position[i] = 0;
     }
   }
-}
-
-namespace {
-
-// The content of one entry: a text, or a tensor that is asked for when the entry is written.
-struct Entry {
-  std::string name;
-  std::string text;
-  const TensorDescription* description = nullptr;
-  const TensorProvider* provider = nullptr;
-  std::exception_ptr* failure = nullptr;
-
-  Tensor tensor;
-  std::span<const std::byte> rest;
-  zip_error_t error;
-
-  uint64_t size() const {
-    return description == nullptr ? text.size() : uint64_t(description->shape.elements() * size_of(description->dtype));
-  }
-};
-
-// What libzip calls to get an entry's bytes. No exception may pass through libzip, so it is kept for later.
-zip_int64_t give_bytes(void* user, void* data, zip_uint64_t length, zip_source_cmd_t command) {
-  Entry& entry = *static_cast<Entry*>(user);
-  switch (command) {
-    case ZIP_SOURCE_OPEN:
-      entry.rest = std::as_bytes(std::span(entry.text));
-      if (entry.description == nullptr) return 0;
-      try {
-        entry.tensor = provided(*entry.provider, *entry.description);
-        entry.rest = {static_cast<const std::byte*>(entry.tensor.raw_data()), size_t(entry.tensor.bytes())};
-        return 0;
-      } catch (...) {
-        *entry.failure = std::current_exception();
-        ::zip_error_set(&entry.error, ZIP_ER_OPEN, 0);
-        return -1;
-      }
-    case ZIP_SOURCE_READ: {
-      const size_t count = std::min<size_t>(length, entry.rest.size());
-      if (count > 0) std::memcpy(data, entry.rest.data(), count);
-      entry.rest = entry.rest.subspan(count);
-      return zip_int64_t(count);
-    }
-    case ZIP_SOURCE_CLOSE:
-      entry.tensor = Tensor();
-      entry.rest = {};
-      return 0;
-    case ZIP_SOURCE_STAT: {
-      auto& status = *static_cast<zip_stat_t*>(data);
-      ::zip_stat_init(&status);
-      status.size = entry.size();
-      status.valid |= ZIP_STAT_SIZE;
-      return sizeof status;
-    }
-    case ZIP_SOURCE_ERROR:
-      return ::zip_error_to_data(&entry.error, data, length);
-    case ZIP_SOURCE_FREE:
-      return 0;
-    case ZIP_SOURCE_SUPPORTS:
-      return ::zip_source_make_command_bitmap(ZIP_SOURCE_OPEN, ZIP_SOURCE_READ, ZIP_SOURCE_CLOSE, ZIP_SOURCE_STAT,
-                                              ZIP_SOURCE_ERROR, ZIP_SOURCE_FREE, -1);
-    default:
-      ::zip_error_set(&entry.error, ZIP_ER_OPNOTSUPP, 0);
-      return -1;
-  }
-}
-
-}  // namespace
-
-void write_torch_archive(const std::filesystem::path& path, const std::vector<TensorDescription>& tensors,
-                         const TensorProvider& provider) {
-  std::exception_ptr failure;
-  std::vector<PickledTensor> pickled;
-  std::vector<Entry> entries(tensors.size() + 3);  // never resized: libzip keeps addresses
-  size_t filled = 0;
-  for (const TensorDescription& tensor : tensors) {
-    const auto extents = tensor.shape.extents();
-    PickledTensor description{tensor.name,
-                              stored_type_of(tensor.dtype),
-                              std::to_string(filled),
-                              tensor.shape.elements(),
-                              0,
-                              {extents.begin(), extents.end()},
-                              std::vector<int64_t>(extents.size())};
-    int64_t next = 1;
-    for (size_t i = extents.size(); i-- > 0; next *= std::max<int64_t>(extents[i], 1)) description.strides[i] = next;
-    Entry& entry = entries[filled + 1];
-    entry.name = "archive/data/" + description.storage_key;
-    entry.description = &tensor;
-    pickled.push_back(std::move(description));
-    ++filled;
-  }
-  entries.front().name = "archive/data.pkl";
-  entries.front().text = write_pickled_state_dict(pickled);
-  entries[filled + 1].name = "archive/byteorder";
-  entries[filled + 1].text = "little";
-  entries[filled + 2].name = "archive/version";
-  entries[filled + 2].text = "3\n";
-
-  const auto refuse = [&](const std::string& why) { fail(ExitCode::io, path.string(), ": writing failed: ", why); };
-  int code = 0;
-  std::unique_ptr<zip_t, ZipClose> zip(::zip_open(path.c_str(), ZIP_CREATE | ZIP_TRUNCATE, &code));
-  if (!zip) {
-    zip_error_t error;
-    ::zip_error_init_with_code(&error, code);
-    const std::string why = ::zip_error_strerror(&error);
-    ::zip_error_fini(&error);
-    refuse(why);
-  }
-  for (Entry& entry : entries) {
-    entry.provider = &provider;
-    entry.failure = &failure;
-    ::zip_error_init(&entry.error);
-    zip_source_t* source = ::zip_source_function(zip.get(), give_bytes, &entry);
-    if (source == nullptr) refuse(::zip_strerror(zip.get()));
-    const zip_int64_t index = ::zip_file_add(zip.get(), entry.name.c_str(), source, ZIP_FL_ENC_UTF_8);
-    if (index < 0) {
-      const std::string why = ::zip_strerror(zip.get());
-      ::zip_source_free(source);
-      refuse(why);
-    }
-    // torch.load reads stored entries only; a fixed date keeps the bytes equal from run to run (1 January 1980).
-    constexpr zip_uint16_t kFirstDate = 0x21;
-    if (::zip_set_file_compression(zip.get(), zip_uint64_t(index), ZIP_CM_STORE, 0) != 0 ||
-        ::zip_file_set_dostime(zip.get(), zip_uint64_t(index), 0, kFirstDate, 0) != 0)
-      refuse(::zip_strerror(zip.get()));
-  }
-  if (::zip_close(zip.get()) != 0) {
-    if (failure) std::rethrow_exception(failure);
-    refuse(::zip_strerror(zip.get()));
-  }
-  (void)zip.release();  // zip_close freed it
-
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  const bool synced = descriptor >= 0 && ::fsync(descriptor) == 0;
-  const std::string why = synced ? "" : std::strerror(errno);
-  if (descriptor >= 0) ::close(descriptor);
-  if (!synced) refuse(why);
-  sync_folder(path.parent_path());
-}
-
-void write_torch_archive(const std::filesystem::path& path, const NamedTensors& tensors) {
-  write_torch_archive(path, describe(tensors), provider_of(tensors));
 }
 
 }  // namespace echo

@@ -14,8 +14,7 @@
 namespace echo {
 namespace {
 
-std::string mutated(std::string bytes, RandomSequence& random, size_t limit) {
-  const size_t reach = limit;
+std::string mutated(std::string bytes, RandomSequence& random, size_t reach) {
   for (uint64_t changes = 1 + random.below(3); changes > 0; --changes) {
     const size_t at = random.below(std::min(reach, bytes.size()));
     switch (random.below(6)) {
