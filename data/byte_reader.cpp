@@ -4,12 +4,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
 #include "base/error.h"
 
 namespace echo {
+
+void ByteReader::skip(int64_t count) {
+  std::string dropped(size_t(std::clamp<int64_t>(count, 1, 1 << 18)), '\0');
+  while (count > 0) {
+    const size_t read_now = read(dropped.data(), size_t(std::min<int64_t>(count, int64_t(dropped.size()))));
+    if (read_now == 0) return;
+    count -= int64_t(read_now);
+  }
+}
 
 FileReader::FileReader(const std::filesystem::path& path)
     : path_(path), descriptor_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
@@ -26,10 +36,17 @@ size_t FileReader::read(char* buffer, size_t capacity) {
   }
 }
 
-LineReader::LineReader(std::unique_ptr<ByteReader> bytes, size_t longest_line)
-    : bytes_(std::move(bytes)), longest_line_(longest_line), buffer_(size_t{1} << 18, '\0') {}
+void FileReader::skip(int64_t count) {
+  if (::lseek(descriptor_, count, SEEK_CUR) < 0) ByteReader::skip(count);  // a pipe cannot seek
+}
+
+LineReader::LineReader(std::unique_ptr<ByteReader> bytes, size_t longest_line, int64_t first_byte)
+    : bytes_(std::move(bytes)), longest_line_(longest_line), buffer_(size_t{1} << 18, '\0'), buffer_start_(first_byte) {
+  if (first_byte > 0) bytes_->skip(first_byte);
+}
 
 bool LineReader::refill() {
+  buffer_start_ += int64_t(filled_);
   position_ = 0;
   filled_ = bytes_->read(buffer_.data(), buffer_.size());
   return filled_ > 0;
@@ -57,7 +74,7 @@ LineReader::Result LineReader::next(std::string& line) {
   return Result::line;
 }
 
-bool LineReader::skip() {
+bool LineReader::skip_line() {
   if (position_ == filled_ && !refill()) return false;
   do {
     const char* begin = buffer_.data() + position_;

@@ -10,8 +10,7 @@ constexpr int64_t kFewestRecords = 100;  // a fraction of fewer says little
 
 }  // namespace
 
-CorpusSource::CorpusSource(std::string name, std::vector<std::filesystem::path> files, SetFilter filter,
-                           double max_bad_fraction)
+CorpusSource::CorpusSource(std::string name, std::vector<DataFile> files, SetFilter filter, double max_bad_fraction)
     : name_(std::move(name)), files_(std::move(files)), filter_(std::move(filter)), max_bad_fraction_(max_bad_fraction) {}
 
 void CorpusSource::check_bad_fraction(int64_t fewest_records) const {
@@ -25,7 +24,10 @@ bool CorpusSource::next(Document& document) {
     if (!current_) current_ = open_document_source(files_[file_], filter_);
     const bool found = current_->next(document);
     check_bad_fraction(kFewestRecords);
-    if (found) return true;
+    if (found) {
+      document.position.file = static_cast<int64_t>(file_);
+      return true;
+    }
     earlier_ += current_->counts();
     current_.reset();
     ++file_;
@@ -35,7 +37,9 @@ bool CorpusSource::next(Document& document) {
 }
 
 SourcePosition CorpusSource::position() const {
-  return {static_cast<int64_t>(file_), current_ ? current_->position().record : 0};
+  SourcePosition position = current_ ? current_->position() : SourcePosition{};
+  position.file = static_cast<int64_t>(file_);
+  return position;
 }
 
 void CorpusSource::restore(const SourcePosition& position) {
@@ -44,7 +48,7 @@ void CorpusSource::restore(const SourcePosition& position) {
   current_.reset();
   if (file_ >= files_.size() || position.record == 0) return;
   current_ = open_document_source(files_[file_], filter_);
-  current_->restore({0, position.record});
+  current_->restore({0, position.record, position.byte});
 }
 
 SkipCounts CorpusSource::counts() const {

@@ -8,9 +8,10 @@ namespace echo {
 
 // What to train on and how it is cut into rows.
 //
-// Held-out documents: those of `validation_path` if given; else, when `path` is a folder with `train/` and `validation/` in it
-// (SlimPajama's layout), those of the latter; else the share `validation_fraction` of the documents of `path`, chosen by a
-// hash of their text, which training then leaves out. A folder with `train/` in it is trained on that part alone.
+// When `path` is a folder with `train/` in it, only that part is trained on. The held-out documents are
+// - those of `validation_path` if that is given;
+// - else those of `validation/` when `path` is a folder with `train/` and `validation/` in it (SlimPajama's layout);
+// - else the share `validation_fraction` of the documents of `path`, chosen by a hash of their text. Training leaves them out.
 struct DataSettings {
   std::string path;                    // file, folder or shell pattern of .jsonl, .jsonl.zst, .txt
   std::string validation_path;         // the same for held-out documents; empty: see above

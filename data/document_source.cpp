@@ -15,16 +15,26 @@ std::string without_prefix(std::string_view name) {
 
 }  // namespace
 
+std::span<const SkipCounts::Field> SkipCounts::fields() {
+  static constexpr Field kFields[] = {
+      {"records", &SkipCounts::records},           {"documents", &SkipCounts::documents},
+      {"other_sets", &SkipCounts::other_sets},     {"empty_text", &SkipCounts::empty_text},
+      {"damaged_json", &SkipCounts::damaged_json}, {"missing_text", &SkipCounts::missing_text},
+      {"invalid_utf8", &SkipCounts::invalid_utf8}, {"too_long", &SkipCounts::too_long},
+  };
+  return kFields;
+}
+
 SkipCounts& SkipCounts::operator+=(const SkipCounts& other) {
-  records += other.records;
-  documents += other.documents;
-  other_sets += other.other_sets;
-  empty_text += other.empty_text;
-  damaged_json += other.damaged_json;
-  missing_text += other.missing_text;
-  invalid_utf8 += other.invalid_utf8;
-  too_long += other.too_long;
+  for (const Field& field : fields()) this->*field.count += other.*field.count;
   return *this;
+}
+
+SkipCounts SkipCounts::before_last_document() const {
+  SkipCounts before = *this;
+  --before.records;
+  --before.documents;
+  return before;
 }
 
 std::string SkipCounts::describe() const {

@@ -1,26 +1,33 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
+#include <span>
 #include <string>
 #include <vector>
 
 namespace echo {
 
-// A record is a line of a .jsonl file, or a whole .txt file. Longer ones are bad records: memory stays bounded.
+// A record is a line of a .jsonl file, or a whole .txt file. Longer records are bad ones, so that memory stays bounded.
 inline constexpr size_t kLongestRecord = size_t{64} << 20;  // bytes
+
+// Where a record begins. A source of a single file keeps file = 0.
+struct SourcePosition {
+  int64_t file = 0;    // number of the file
+  int64_t record = 0;  // number of the record in the file
+  int64_t byte = -1;   // of the file's decompressed content; -1 when unknown, then records are counted instead
+  bool operator==(const SourcePosition&) const = default;
+};
 
 struct Document {
   std::string text;
   std::string set_name;  // meta.redpajama_set_name, empty when absent
-  std::filesystem::path file;
-  int64_t record = 0;  // number of the line in the file, from 0
+  SourcePosition position;
 };
 
 // What became of the records read so far.
 struct SkipCounts {
-  int64_t records = 0;       // read, blank lines not counted
-  int64_t documents = 0;     // given out
+  int64_t records = 0;       // read; blank lines are not counted
+  int64_t documents = 0;     // returned
   int64_t other_sets = 0;    // of a set that was not asked for: not bad
   int64_t empty_text = 0;    // not bad
   int64_t damaged_json = 0;  // the rest is bad
@@ -30,7 +37,15 @@ struct SkipCounts {
 
   int64_t bad() const { return damaged_json + missing_text + invalid_utf8 + too_long; }
   SkipCounts& operator+=(const SkipCounts& other);
+  SkipCounts before_last_document() const;  // without the document that was returned last
   bool operator==(const SkipCounts&) const = default;
+
+  struct Field {
+    const char* name;  // in saved cursors
+    int64_t SkipCounts::*count;
+  };
+  static std::span<const Field> fields();
+
   // "5 of 120 records are bad: 3 damaged JSON, 2 invalid UTF-8"
   std::string describe() const;
 };
@@ -46,20 +61,15 @@ class SetFilter {
   std::vector<std::string> names_;  // without the prefix
 };
 
-// Where a source goes on: `record` of file number `file` is read next. Sources of one file keep file = 0.
-struct SourcePosition {
-  int64_t file = 0;
-  int64_t record = 0;
-  bool operator==(const SourcePosition&) const = default;
-};
-
-// A stream of documents. Bad records are skipped and counted; a file that cannot be read on (damaged compression) throws Error.
+// A stream of documents. Bad records are skipped and counted. next() and restore() throw what reading the bytes throws (Error:
+// io, or bad_data when compressed data is damaged).
 class DocumentSource {
  public:
   virtual ~DocumentSource() = default;
-  virtual bool next(Document& document) = 0;  // false at the end
-  virtual SourcePosition position() const = 0;
-  virtual void restore(const SourcePosition& position) = 0;  // the records before it are not counted
+  virtual bool next(Document& document) = 0;    // false at the end
+  virtual SourcePosition position() const = 0;  // of the record that is read next
+  // Continues at a position that this source or an equal one gave. The records before it are neither parsed nor counted.
+  virtual void restore(const SourcePosition& position) = 0;
   virtual SkipCounts counts() const = 0;
 };
 

@@ -3,13 +3,12 @@
 #include <nlohmann/json.hpp>
 
 #include "base/utf8.h"
-#include "data/zstd_reader.h"
 
 namespace echo {
 namespace {
 
-// Picks the two fields out of a line as the parser passes them, so that no tree of the line is ever built: a hostile line costs
-// no more memory than itself.
+// Picks the two fields out of a line while the parser passes them. No tree of the line is built, so a hostile line takes no
+// more memory than its own bytes.
 class FieldPicker : public nlohmann::json_sax<nlohmann::json> {
  public:
   explicit FieldPicker(Document& document) : document_(document) {}
@@ -77,30 +76,25 @@ class FieldPicker : public nlohmann::json_sax<nlohmann::json> {
 
 }  // namespace
 
-JsonlSource::JsonlSource(const std::filesystem::path& file, SetFilter filter) : file_(file), filter_(std::move(filter)) {
-  open();
-}
+JsonlSource::JsonlSource(const DataFile& file, SetFilter filter) : file_(file), filter_(std::move(filter)) { open({0, 0, 0}); }
 
-void JsonlSource::open() {
-  std::unique_ptr<ByteReader> bytes;
-  if (file_.extension() == ".zst")
-    bytes = std::make_unique<ZstdReader>(file_);
-  else
-    bytes = std::make_unique<FileReader>(file_);
-  lines_ = std::make_unique<LineReader>(std::move(bytes), kLongestRecord);
-  record_ = 0;
+void JsonlSource::open(const SourcePosition& position) {
+  lines_ = std::make_unique<LineReader>(open_content(file_), kLongestRecord, position.byte);
+  record_ = position.record;
 }
 
 void JsonlSource::restore(const SourcePosition& position) {
-  if (position.record < record_) open();
-  while (record_ < position.record && lines_->skip()) ++record_;
+  if (position.byte >= 0) return open(position);
+  if (position.record < record_) open({0, 0, 0});
+  while (record_ < position.record && lines_->skip_line()) ++record_;
 }
 
 bool JsonlSource::next(Document& document) {
   for (;;) {
+    const SourcePosition start = position();
     const LineReader::Result result = lines_->next(line_);
     if (result == LineReader::Result::end) return false;
-    const int64_t record = record_++;
+    ++record_;
     if (result == LineReader::Result::line && line_.find_first_not_of(" \t") == std::string::npos) continue;
     ++counts_.records;
     if (result == LineReader::Result::too_long) {
@@ -124,8 +118,7 @@ bool JsonlSource::next(Document& document) {
       ++counts_.empty_text;
     } else {
       ++counts_.documents;
-      document.file = file_;
-      document.record = record;
+      document.position = start;
       return true;
     }
   }

@@ -3,25 +3,28 @@
 #include <memory>
 
 #include "data/byte_reader.h"
+#include "data/data_file.h"
 #include "data/document_source.h"
 
 namespace echo {
 
-// Documents of one .jsonl or .jsonl.zst file: each line an object with a string `text` and, optionally, a string
+// Documents of one .jsonl or .jsonl.zst file. Each line is an object with a string `text` and, optionally, a string
 // `meta.redpajama_set_name`; everything else in it is ignored. Blank lines are passed over. A line that is not valid JSON,
 // has no text, is not valid UTF-8 or is longer than kLongestRecord is skipped and counted.
+// Opens the file at once; throws as DataFile::open.
 class JsonlSource : public DocumentSource {
  public:
-  JsonlSource(const std::filesystem::path& file, SetFilter filter);
+  JsonlSource(const DataFile& file, SetFilter filter);
   bool next(Document& document) override;
-  SourcePosition position() const override { return {0, record_}; }
+  SourcePosition position() const override { return {0, record_, lines_->position()}; }
+  // Seeks to the byte of the position in a plain file; decompresses what is before it in a compressed one.
   void restore(const SourcePosition& position) override;
   SkipCounts counts() const override { return counts_; }
 
  private:
-  void open();
+  void open(const SourcePosition& position);
 
-  std::filesystem::path file_;
+  DataFile file_;
   SetFilter filter_;
   std::unique_ptr<LineReader> lines_;
   std::string line_;

@@ -1,44 +1,17 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <memory>
-#include <nlohmann/json_fwd.hpp>
 #include <stop_token>
 #include <string>
 #include <vector>
 
 #include "data/corpus_source.h"
 #include "data/data_settings.h"
+#include "data/pending_tokens.h"
 #include "tokenizer/tokenizer.h"
 
 namespace echo {
-
-// A position in the endless training stream: the token that the next row begins with.
-struct DataCursor {
-  int64_t epoch = 0;
-  int64_t file = 0;    // place in the epoch's order of the files
-  int64_t record = 0;  // line of that file
-  int64_t token = 0;   // of that document's tokens, begin and end tokens counted
-  uint64_t files = 0;  // fingerprint of the files it belongs to; 0: a fresh start
-  SkipCounts counts;   // of the records before it, over all epochs
-  bool operator==(const DataCursor&) const = default;
-};
-
-nlohmann::json to_json(const DataCursor& cursor);
-// Throws Error (bad_data) when a field is missing, ill-typed or negative.
-DataCursor data_cursor_from_json(const nlohmann::json& json);
-
-// One row: inputs (T), labels (T), and first_key (T) when asked for, else empty.
-//   label[t] is the token after input[t] in the stream, or kIgnoredLabel.
-//   first_key[t] is the index in the row of the first token of the document that input[t] is in (0 when it began in an
-//   earlier row).
-inline constexpr int32_t kIgnoredLabel = -1;
-struct Row {
-  std::vector<int32_t> inputs, labels, first_key;
-  int64_t valid_tokens = 0;  // labels that count
-  DataCursor next;           // where the row after this one begins (training rows only)
-};
 
 // Whether held-out selection by hash takes this text: a share `fraction` of all texts, the same ones always.
 bool is_held_out(const std::string& text, double fraction);
@@ -54,27 +27,26 @@ std::vector<int64_t> file_order(int64_t count, uint64_t seed, int64_t epoch);
 // A packer started from a row's `next` gives the rows that would have come.
 class TrainingPacker {
  public:
-  // files: sorted (find_data_files); held_out_fraction: documents left out by is_held_out. Throws Error: config when the
-  // tokenizer has no end token (or no begin token where one is asked for), bad_data when `start` belongs to other files.
-  TrainingPacker(const DataSettings& settings, std::string name, std::vector<std::filesystem::path> files,
-                 double held_out_fraction, Tokenizer tokenizer, const DataCursor& start);
+  // name: what errors call the data. files: sorted (find_data_files). held_out_fraction: documents left out by is_held_out.
+  // Throws Error: config when the tokenizer has no end token (or no begin token where one is asked for), bad_data when `start`
+  // belongs to other files or is not in them; and what reading up to `start` throws.
+  TrainingPacker(const DataSettings& settings, std::string name, std::vector<DataFile> files, double held_out_fraction,
+                 Tokenizer tokenizer, const DataCursor& start);
 
-  // Throws Error (bad_data) when a whole epoch has no document, or too many records are bad.
+  // Throws Error (bad_data) when a whole epoch has no document or too many records are bad; and what reading throws.
   // Returns false when `stop` was requested meanwhile.
   bool next(Row& row, const std::stop_token& stop = {});
 
- private:
-  struct PendingDocument {
-    std::vector<int32_t> tokens;
-    DataCursor start;  // its first token
-  };
+  const DataSettings& settings() const { return settings_; }
 
+ private:
   void begin_epoch(int64_t epoch);
-  bool read_document();  // appends one document to pending_, or moves to the next epoch
+  void begin_within_document(const DataCursor& start);
+  void read_document();  // adds one document to pending_, or passes one over, or begins the next epoch
 
   DataSettings settings_;
   std::string name_;
-  std::vector<std::filesystem::path> files_;
+  std::vector<DataFile> files_;
   double held_out_fraction_;
   Tokenizer tokenizer_;
   uint64_t fingerprint_;
@@ -83,28 +55,27 @@ class TrainingPacker {
   std::unique_ptr<CorpusSource> source_;
   bool epoch_read_from_start_ = true;
   int64_t documents_in_epoch_ = 0;
-
-  std::deque<PendingDocument> pending_;  // from the one that the next row begins in
-  size_t offset_ = 0;                    // of that row's first token in pending_.front()
-  size_t pending_tokens_ = 0;            // in pending_, from offset_ on
+  PendingTokens pending_;
 };
 
-// The same cut of held-out documents, once through. The last row is filled up with end tokens whose labels are kIgnoredLabel.
+// Cuts held-out documents in the same way, but reads them only once. The last row is filled up with end tokens whose labels are
+// kIgnoredLabel.
 class HeldOutPacker {
  public:
-  // keep_fraction: 1 takes every document, less takes those of is_held_out.
-  HeldOutPacker(const DataSettings& settings, std::string name, std::vector<std::filesystem::path> files, double keep_fraction,
+  // keep_fraction: 1 takes every document, less takes those of is_held_out. Throws Error (config) as TrainingPacker does.
+  HeldOutPacker(const DataSettings& settings, std::string name, std::vector<DataFile> files, double keep_fraction,
                 Tokenizer tokenizer);
-  bool next(Row& row);  // false at the end
-  SkipCounts counts() const { return source_.counts(); }
+  // Returns false at the end. Throws Error (bad_data) when too many records are bad; and what reading throws (input_missing
+  // when a file cannot be opened, io, bad_data when compressed data is damaged).
+  bool next(Row& row);
+  SkipCounts counts() const { return source_.counts(); }  // of the records read so far
 
  private:
   DataSettings settings_;
   double keep_fraction_;
   Tokenizer tokenizer_;
   CorpusSource source_;
-  std::deque<std::vector<int32_t>> pending_;
-  size_t offset_ = 0, pending_tokens_ = 0;
+  PendingTokens pending_;
 };
 
 }  // namespace echo

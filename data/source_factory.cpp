@@ -1,10 +1,9 @@
 #include "data/source_factory.h"
 
 #include <glob.h>
-#include <xxhash.h>
 
 #include <algorithm>
-#include <functional>
+#include <string_view>
 
 #include "base/error.h"
 #include "data/jsonl_source.h"
@@ -16,11 +15,11 @@ namespace {
 
 struct Format {
   std::string_view ending;
-  std::function<std::unique_ptr<DocumentSource>(const fs::path&, const SetFilter&)> open;
+  std::unique_ptr<DocumentSource> (*open)(const DataFile&, const SetFilter&);
 };
 
 template <class Source>
-std::unique_ptr<DocumentSource> open_as(const fs::path& file, const SetFilter& filter) {
+std::unique_ptr<DocumentSource> open_as(const DataFile& file, const SetFilter& filter) {
   return std::make_unique<Source>(file, filter);
 }
 
@@ -34,8 +33,8 @@ const std::vector<Format>& formats() {
   return kFormats;
 }
 
-const Format* format_of(const fs::path& file) {
-  const std::string name = file.filename().string();
+const Format* format_of(const fs::path& name_or_path) {
+  const std::string name = name_or_path.filename().string();
   for (const Format& format : formats())
     if (name.size() > format.ending.size() && name.ends_with(format.ending)) return &format;
   return nullptr;
@@ -65,7 +64,7 @@ std::vector<fs::path> glob_matches(const std::string& pattern) {
 
 }  // namespace
 
-std::vector<fs::path> find_data_files(const std::string& path) {
+std::vector<DataFile> find_data_files(const std::string& path) {
   std::vector<fs::path> files;
   std::error_code ignored;
   const bool is_pattern = path.find_first_of("*?[") != std::string::npos;
@@ -73,7 +72,8 @@ std::vector<fs::path> find_data_files(const std::string& path) {
     if (fs::is_directory(path, ignored)) {
       add_folder(path, files);
     } else if (fs::exists(path, ignored)) {
-      if (!format_of(path)) fail(ExitCode::bad_data, path, ": this kind of data file is not known; known are ", endings());
+      if (!format_of(path))
+        fail(ExitCode::bad_data, path, ": this kind of data file is not supported; supported are ", endings());
       files.push_back(path);
     } else if (is_pattern) {
       for (const fs::path& match : glob_matches(path)) {
@@ -93,30 +93,16 @@ std::vector<fs::path> find_data_files(const std::string& path) {
          " (files ending in ", endings(), ")");
   std::sort(files.begin(), files.end());
   files.erase(std::unique(files.begin(), files.end()), files.end());
-  return files;
+  std::vector<DataFile> data_files;
+  data_files.reserve(files.size());
+  for (const fs::path& file : files) data_files.push_back(local_data_file(file));
+  return data_files;
 }
 
-std::unique_ptr<DocumentSource> open_document_source(const fs::path& file, const SetFilter& filter) {
-  const Format* format = format_of(file);
-  if (!format) fail(ExitCode::bad_data, file.string(), ": this kind of data file is not known; known are ", endings());
+std::unique_ptr<DocumentSource> open_document_source(const DataFile& file, const SetFilter& filter) {
+  const Format* format = format_of(file.name);
+  if (!format) fail(ExitCode::bad_data, file.name, ": this kind of data file is not supported; supported are ", endings());
   return format->open(file, filter);
-}
-
-uint64_t fingerprint_of_files(const std::vector<fs::path>& files) {
-  // The folder that holds all of them may move between two runs.
-  fs::path common = files.empty() ? fs::path() : files.front().parent_path();
-  for (const fs::path& file : files)
-    while (!common.empty() && std::mismatch(common.begin(), common.end(), file.begin(), file.end()).first != common.end()) {
-      if (common == common.parent_path()) break;
-      common = common.parent_path();
-    }
-  std::string description;
-  for (const fs::path& file : files) {
-    std::error_code ignored;
-    description +=
-        file.lexically_relative(common).generic_string() + '\0' + std::to_string(fs::file_size(file, ignored)) + '\0';
-  }
-  return XXH3_64bits(description.data(), description.size());
 }
 
 }  // namespace echo

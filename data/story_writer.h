@@ -9,11 +9,11 @@
 
 namespace echo::story {
 
-// Writes one story: draws who and what it is about, then lets events happen to them. All randomness is from (seed, index).
+// Writes one story: draws who and what it is about, then lets events happen to them. All choices come from (seed, index).
 class StoryWriter {
  public:
   StoryWriter(uint64_t seed, uint64_t index);
-  std::string write();
+  std::string write();  // once
 
  private:
   // Someone of the story, with what they own.
@@ -32,15 +32,17 @@ class StoryWriter {
     return choices.begin()[random_.below(choices.size())];
   }
 
-  // Sentences: `say` adds one, with a capital letter and a full stop unless it ends in a mark already.
+  // Adds a sentence: `parts` joined (not empty), with a capital letter, and a full stop unless it ends in a mark already.
   template <class... Parts>
   void say(Parts... parts);
-  void paragraph();
+  void paragraph();  // ends the line
 
   std::string_view he(const Character& c) const { return c.name.pronoun == Pronoun::she ? "she" : "he"; }
   std::string_view him(const Character& c) const { return c.name.pronoun == Pronoun::she ? "her" : "him"; }
   std::string_view his(const Character& c) const { return c.name.pronoun == Pronoun::she ? "her" : "his"; }
 
+  // The parts of a story. Each appends its sentences to text_ and draws from random_, so their order decides what comes later.
+  // opening() introduces hero_, friend_ and animal_, whom all others name without introducing them: it comes first.
   void opening();
   void lose_the_thing();
   void help_the_animal();

@@ -1,7 +1,6 @@
 #include "data/text_source.h"
 
 #include "base/utf8.h"
-#include "data/byte_reader.h"
 
 namespace echo {
 
@@ -9,10 +8,10 @@ bool TextSource::next(Document& document) {
   if (record_ > 0) return false;
   ++record_;
   ++counts_.records;
-  FileReader reader(file_);
+  const std::unique_ptr<ByteReader> reader = open_content(file_);
   std::string text;
   char buffer[1 << 16];
-  while (const size_t count = reader.read(buffer, sizeof buffer)) {
+  while (const size_t count = reader->read(buffer, sizeof buffer)) {
     if (text.size() + count > kLongestRecord) {
       ++counts_.too_long;
       return false;
@@ -28,7 +27,7 @@ bool TextSource::next(Document& document) {
     ++counts_.empty_text;
   } else {
     ++counts_.documents;
-    document = {std::move(text), "", file_, 0};
+    document = {std::move(text), "", {}};
     return true;
   }
   return false;

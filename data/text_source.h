@@ -1,22 +1,23 @@
 #pragma once
 
+#include "data/data_file.h"
 #include "data/document_source.h"
 
 namespace echo {
 
-// A .txt file is one document: plain text has no agreed mark between documents, and blank lines stand inside them too. For many
-// documents use one file each, or .jsonl. A byte order mark is dropped. Not valid UTF-8, or longer than kLongestRecord: a bad
-// record.
+// A .txt file is one document, because plain text has no agreed mark between documents: blank lines occur inside them too. For
+// many documents use one file for each, or .jsonl. A byte order mark is dropped. A text that is not valid UTF-8 or is longer
+// than kLongestRecord is a bad record.
 class TextSource : public DocumentSource {
  public:
-  TextSource(const std::filesystem::path& file, SetFilter filter) : file_(file), filter_(std::move(filter)) {}
+  TextSource(const DataFile& file, SetFilter filter) : file_(file), filter_(std::move(filter)) {}
   bool next(Document& document) override;
   SourcePosition position() const override { return {0, record_}; }
   void restore(const SourcePosition& position) override { record_ = position.record; }
   SkipCounts counts() const override { return counts_; }
 
  private:
-  std::filesystem::path file_;
+  DataFile file_;
   SetFilter filter_;
   int64_t record_ = 0;
   SkipCounts counts_;

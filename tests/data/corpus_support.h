@@ -1,13 +1,18 @@
 #pragma once
 
+#include <algorithm>
+#include <atomic>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "base/file.h"
 #include "base/random.h"
+#include "data/data_file.h"
 #include "data/document_source.h"
 #include "data/zstd_writer.h"
 #include "tokenizer/tokenizer.h"
@@ -49,6 +54,55 @@ inline std::vector<std::string> made_up_texts(int count, uint64_t longest, uint6
     texts.push_back(text);
   }
   return texts;
+}
+
+// What was read of the files that memory_file() made.
+struct ReadLog {
+  std::atomic<int64_t> bytes = 0;         // in all, without those that were skipped
+  std::atomic<int64_t> open_readers = 0;  // now
+  std::atomic<int64_t> threads = 0;       // that have read and still run
+};
+
+class MemoryReader : public ByteReader {
+ public:
+  MemoryReader(std::shared_ptr<const std::string> content, std::shared_ptr<ReadLog> log)
+      : content_(std::move(content)), log_(std::move(log)) {
+    ++log_->open_readers;
+  }
+  ~MemoryReader() override { --log_->open_readers; }
+  MemoryReader(const MemoryReader&) = delete;
+  MemoryReader& operator=(const MemoryReader&) = delete;
+
+  size_t read(char* buffer, size_t capacity) override {
+    thread_local std::unique_ptr<ReadingThread> thread;
+    if (!thread || thread->log != log_) thread = std::make_unique<ReadingThread>(log_);
+    const size_t count = std::min(capacity, content_->size() - position_);
+    std::memcpy(buffer, content_->data() + position_, count);
+    position_ += count;
+    log_->bytes += int64_t(count);
+    return count;
+  }
+  void skip(int64_t count) override { position_ = std::min(content_->size(), position_ + size_t(count)); }
+
+ private:
+  struct ReadingThread {  // lives as long as its thread
+    explicit ReadingThread(std::shared_ptr<ReadLog> its_log) : log(std::move(its_log)) { ++log->threads; }
+    ~ReadingThread() { --log->threads; }
+    ReadingThread(const ReadingThread&) = delete;
+    ReadingThread& operator=(const ReadingThread&) = delete;
+    std::shared_ptr<ReadLog> log;
+  };
+
+  std::shared_ptr<const std::string> content_;
+  std::shared_ptr<ReadLog> log_;
+  size_t position_ = 0;
+};
+
+// A data file that lies in memory and can skip without reading.
+inline DataFile memory_file(const std::string& name, const std::string& content,
+                            const std::shared_ptr<ReadLog>& log = std::make_shared<ReadLog>()) {
+  const auto shared = std::make_shared<const std::string>(content);
+  return {name, int64_t(content.size()), [shared, log] { return std::make_unique<MemoryReader>(shared, log); }};
 }
 
 // A small tokenizer of our own, so that these tests need nothing from outside.

@@ -23,7 +23,7 @@ TEST(JsonlSourceTest, SkipsAndCountsBadRecordsByReason) {
       std::string(100000, '[') + "\n" + "{\"text\": \"last, without a newline\"}";
   for (const char* name : {"a.jsonl", "a.jsonl.zst"}) {
     write_corpus_file(folder / name, lines);
-    JsonlSource source(folder / name, SetFilter());
+    JsonlSource source(local_data_file(folder / name), SetFilter());
     EXPECT_EQ(all_texts(source), (std::vector<std::string>{"one", "two", "last, without a newline"}));
     const SkipCounts counts = source.counts();
     EXPECT_EQ(counts.records, 13);
@@ -43,12 +43,12 @@ TEST(JsonlSourceTest, FiltersOnTheSetNameWithAndWithoutPrefix) {
   write_corpus_file(folder / "a.jsonl",
                     json_line("book", "RedPajamaBook") + json_line("web", "RedPajamaC4") + "{\"text\": \"none\"}\n");
   for (const char* wanted : {"Book", "RedPajamaBook"}) {
-    JsonlSource source(folder / "a.jsonl", SetFilter({wanted}));
+    JsonlSource source(local_data_file(folder / "a.jsonl"), SetFilter({wanted}));
     Document document;
     ASSERT_TRUE(source.next(document));
     EXPECT_EQ(document.text, "book");
     EXPECT_EQ(document.set_name, "RedPajamaBook");
-    EXPECT_EQ(document.record, 0);
+    EXPECT_EQ(document.position, (SourcePosition{0, 0, 0}));
     EXPECT_FALSE(source.next(document));
     EXPECT_EQ(source.counts().other_sets, 2);
     EXPECT_EQ(source.counts().bad(), 0);
@@ -60,10 +60,77 @@ TEST(JsonlSourceTest, GoesOnFromAnyPosition) {
   const auto texts = made_up_texts(50, 20, 1);
   write_corpus_file(folder / "a.jsonl.zst", json_lines(texts));
   for (size_t start = 0; start <= texts.size(); start += 7) {
-    JsonlSource source(folder / "a.jsonl.zst", SetFilter());
+    JsonlSource source(local_data_file(folder / "a.jsonl.zst"), SetFilter());
     all_texts(source);
     source.restore({0, int64_t(start)});
     EXPECT_EQ(all_texts(source), std::vector<std::string>(texts.begin() + long(start), texts.end()));
+  }
+}
+
+TEST(JsonlSourceTest, RestoringASeekablePlainFileReadsNothingBeforeThePosition) {
+  const auto texts = made_up_texts(6000, 40, 4);
+  const std::string lines = json_lines(texts);
+  ASSERT_GT(lines.size(), size_t{1} << 19) << "several buffers";
+  JsonlSource source(memory_file("a.jsonl", lines), SetFilter());
+  Document document;
+  for (size_t read = 0; read < texts.size(); ++read) {
+    ASSERT_TRUE(source.next(document));
+    if (read % 1000 != 7) continue;
+    ASSERT_EQ(document.position.record, int64_t(read));
+    for (const SourcePosition& position : {document.position, source.position()}) {
+      const auto log = std::make_shared<ReadLog>();
+      JsonlSource resumed(memory_file("a.jsonl", lines, log), SetFilter());
+      resumed.restore(position);
+      EXPECT_EQ(all_texts(resumed), std::vector<std::string>(texts.begin() + long(position.record), texts.end()));
+      EXPECT_EQ(resumed.counts().records, int64_t(texts.size()) - position.record);
+      EXPECT_EQ(log->bytes, int64_t(lines.size()) - position.byte);
+    }
+  }
+}
+
+TEST(JsonlSourceTest, TheByteOfAPositionDecidesWhereItHasOne) {
+  TemporaryFolder folder;
+  const auto texts = made_up_texts(50, 20, 1);
+  for (const char* name : {"a.jsonl", "a.jsonl.zst"}) {
+    write_corpus_file(folder / name, json_lines(texts));
+    JsonlSource source(local_data_file(folder / name), SetFilter());
+    Document document;
+    for (int i = 0; i < 20; ++i) ASSERT_TRUE(source.next(document));
+    const SourcePosition after_twenty = source.position();
+    source.restore({0, 3, after_twenty.byte});
+    ASSERT_TRUE(source.next(document));
+    EXPECT_EQ(document.text, texts[20]) << "records are not counted";
+    EXPECT_EQ(document.position, (SourcePosition{0, 3, after_twenty.byte}));
+    source.restore({0, 2});
+    ASSERT_TRUE(source.next(document));
+    EXPECT_EQ(document.text, texts[2]) << "a position of an earlier version has no byte";
+    source.restore({0, 20});
+    EXPECT_EQ(source.position(), after_twenty) << "counting finds the byte again";
+  }
+}
+
+TEST(JsonlSourceTest, ReadsFromAnyReaderAndDecompressesByTheName) {
+  const auto texts = made_up_texts(20, 9, 5);
+  JsonlSource plain(memory_file("hub/a.jsonl", json_lines(texts)), SetFilter());
+  EXPECT_EQ(all_texts(plain), texts);
+  JsonlSource compressed(memory_file("hub/a.jsonl.zst", compress_zstd(json_lines(texts))), SetFilter());
+  EXPECT_EQ(all_texts(compressed), texts);
+}
+
+TEST(ByteReaderTest, SkippingAFileOrCompressedDataReachesTheSameByteAsReading) {
+  TemporaryFolder folder;
+  std::string content;
+  for (int i = 0; i < 100'000; ++i) content += std::to_string(i);
+  for (const char* name : {"a", "a.zst"}) {
+    write_corpus_file(folder / name, content);
+    const DataFile file = local_data_file(folder / name);
+    for (const size_t skipped : {size_t{0}, size_t{1}, size_t{300'000}, content.size(), content.size() + 10}) {
+      const std::unique_ptr<ByteReader> reader = open_content(file);
+      reader->skip(int64_t(skipped));
+      std::string rest, part(70'000, '\0');
+      while (const size_t count = reader->read(part.data(), part.size())) rest.append(part, 0, count);
+      EXPECT_EQ(rest, content.substr(std::min(skipped, content.size()))) << name << " from byte " << skipped;
+    }
   }
 }
 
@@ -88,7 +155,7 @@ TEST(ZstdReaderTest, ReadsSeveralFramesAsOneStream) {
   const std::string lines = json_lines(texts), half = lines.substr(0, lines.size() / 2);
   write_file_atomically(folder / "a.jsonl.zst",
                         compress_zstd(half) + compress_zstd("") + compress_zstd(lines.substr(half.size())));
-  JsonlSource source(folder / "a.jsonl.zst", SetFilter());
+  JsonlSource source(local_data_file(folder / "a.jsonl.zst"), SetFilter());
   EXPECT_EQ(all_texts(source), texts);
 }
 
@@ -98,7 +165,7 @@ TEST(ZstdReaderTest, TruncationAndDamageNameTheFileAndTheOffset) {
   const auto message_for = [&](const std::string& content) {
     write_file_atomically(folder / "a.jsonl.zst", content);
     return error_message(ExitCode::bad_data, [&] {
-      JsonlSource source(folder / "a.jsonl.zst", SetFilter());
+      JsonlSource source(local_data_file(folder / "a.jsonl.zst"), SetFilter());
       all_texts(source);
     });
   };
@@ -119,9 +186,9 @@ TEST(CorpusSourceTest, StopsWithTheCountsOnceTooMuchIsBad) {
   std::string lines;
   for (int i = 0; i < 300; ++i) lines += i % 10 == 9 ? "damaged\n" : json_line("text " + std::to_string(i));
   write_corpus_file(folder / "a.jsonl", lines);
-  CorpusSource tolerant(folder.path().string(), {folder / "a.jsonl"}, SetFilter(), 0.1);
+  CorpusSource tolerant(folder.path().string(), {local_data_file(folder / "a.jsonl")}, SetFilter(), 0.1);
   EXPECT_EQ(all_texts(tolerant).size(), 270u);
-  CorpusSource strict("my data", {folder / "a.jsonl"}, SetFilter(), 0.05);
+  CorpusSource strict("my data", {local_data_file(folder / "a.jsonl")}, SetFilter(), 0.05);
   const std::string message = error_message(ExitCode::bad_data, [&] { all_texts(strict); });
   EXPECT_NE(message.find("my data: too much bad data (max_bad_fraction is 0.05): 10 of 10"), std::string::npos) << message;
   EXPECT_NE(message.find("10 damaged JSON"), std::string::npos) << message;
@@ -131,7 +198,7 @@ TEST(CorpusSourceTest, StopsWithTheCountsOnceTooMuchIsBad) {
 TEST(CorpusSourceTest, FewRecordsAreJudgedAtTheEnd) {
   TemporaryFolder folder;
   write_corpus_file(folder / "a.jsonl", "damaged\n" + json_line("good"));
-  CorpusSource source("d", {folder / "a.jsonl"}, SetFilter(), 0.4);
+  CorpusSource source("d", {local_data_file(folder / "a.jsonl")}, SetFilter(), 0.4);
   Document document;
   EXPECT_TRUE(source.next(document));
   EXPECT_NE(error_message(ExitCode::bad_data, [&] { source.next(document); }).find("1 of 2 records"), std::string::npos);
@@ -139,12 +206,13 @@ TEST(CorpusSourceTest, FewRecordsAreJudgedAtTheEnd) {
 
 TEST(CorpusSourceTest, GoesOnFromAnyPositionInAnyFile) {
   TemporaryFolder folder;
-  std::vector<fs::path> files;
+  std::vector<DataFile> files;
   std::vector<std::string> texts;
   for (int f = 0; f < 4; ++f) {
     const auto some = f == 2 ? std::vector<std::string>{} : made_up_texts(9, 5, uint64_t(f));
-    files.push_back(folder / (std::to_string(f) + (f % 2 ? ".jsonl" : ".jsonl.zst")));
-    write_corpus_file(files.back(), "damaged\n" + json_lines(some));
+    const fs::path path = folder / (std::to_string(f) + (f % 2 ? ".jsonl" : ".jsonl.zst"));
+    write_corpus_file(path, "damaged\n" + json_lines(some));
+    files.push_back(local_data_file(path));
     texts.insert(texts.end(), some.begin(), some.end());
   }
   CorpusSource source("d", files, SetFilter(), kAnyFraction);

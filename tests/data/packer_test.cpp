@@ -22,8 +22,8 @@ class PackerTest : public ::testing::Test {
     settings_.max_bad_fraction = 0.5;
     settings_.seed = 5;
   }
-  fs::path file(int f) const { return folder_.path() / "data" / (std::to_string(f) + ".jsonl.zst"); }
-  std::vector<fs::path> files() const { return find_data_files((folder_.path() / "data").string()); }
+  fs::path file(int f) const { return folder_.path() / "data" / (std::to_string(f) + (f % 2 ? ".jsonl" : ".jsonl.zst")); }
+  std::vector<DataFile> files() const { return find_data_files((folder_.path() / "data").string()); }
   TrainingPacker packer(const DataCursor& start = {}, double held_out = 0) const {
     return TrainingPacker(settings_, "data", files(), held_out, tokenizer_, start);
   }
@@ -37,6 +37,20 @@ class PackerTest : public ::testing::Test {
           tokens.insert(tokens.end(), document.begin(), document.end());
         }
     return tokens;
+  }
+
+  // A packer started at `cursor` gives all[first] and the two rows after it.
+  void expect_resumes(const DataCursor& cursor, const std::vector<Row>& all, size_t first) const {
+    TrainingPacker resumed = packer(cursor);
+    Row row;
+    for (size_t i = first; i < first + 3; ++i) {
+      ASSERT_TRUE(resumed.next(row));
+      ASSERT_EQ(row.inputs, all[i].inputs) << "row " << i << ", resumed at " << first;
+      ASSERT_EQ(row.labels, all[i].labels);
+      ASSERT_EQ(row.next, all[i].next);
+      // A resumed run does not know in which earlier row its first document began. The first keys do not depend on it.
+      ASSERT_EQ(row.first_key, all[i].first_key);
+    }
   }
 
   TemporaryFolder folder_;
@@ -73,17 +87,21 @@ TEST_F(PackerTest, ResumingAtAnyRowGivesTheSameRowsCursorsAndCounts) {
     for (size_t start = 0; start + 3 < all.size(); start += 2) {
       const DataCursor cursor = data_cursor_from_json(nlohmann::json::parse(to_json(all[start].next).dump()));
       EXPECT_EQ(cursor, all[start].next);
-      TrainingPacker resumed = packer(cursor);
-      Row row;
-      for (size_t i = start + 1; i < start + 4; ++i) {
-        ASSERT_TRUE(resumed.next(row));
-        ASSERT_EQ(row.inputs, all[i].inputs) << "row " << i << " after " << start;
-        ASSERT_EQ(row.labels, all[i].labels);
-        ASSERT_EQ(row.next, all[i].next);
-        // What a resumed run cannot know is which earlier row its first document began in, nor does it matter.
-        ASSERT_EQ(row.first_key, all[i].first_key);
-      }
+      expect_resumes(cursor, all, start + 1);
     }
+  }
+}
+
+TEST_F(PackerTest, ACursorOfAnEarlierVersionHasNoByteAndResumesExactly) {
+  TrainingPacker rows = packer();
+  std::vector<Row> all(40);
+  for (Row& row : all) ASSERT_TRUE(rows.next(row));
+  for (size_t start = 0; start + 3 < all.size(); start += 3) {
+    nlohmann::json json = to_json(all[start].next);
+    ASSERT_EQ(json.erase("byte"), 1u);
+    const DataCursor cursor = data_cursor_from_json(json);
+    EXPECT_EQ(cursor.position.byte, -1);
+    expect_resumes(cursor, all, start + 1);
   }
 }
 
@@ -182,7 +200,7 @@ TEST_F(PackerTest, HeldOutRowsPredictEachTokenOnceAndIgnoreThePadding) {
 
 TEST_F(PackerTest, EmptyDataIsBadDataWithPathAndReasons) {
   write_corpus_file(folder_ / "empty/a.jsonl", "\n{\"text\": \"\"}\n{\"text\": \"\"}\n");
-  TrainingPacker rows(settings_, "my/path", {folder_ / "empty/a.jsonl"}, 0, tokenizer_, {});
+  TrainingPacker rows(settings_, "my/path", {local_data_file(folder_ / "empty/a.jsonl")}, 0, tokenizer_, {});
   Row row;
   const std::string message = error_message(ExitCode::bad_data, [&] { rows.next(row); });
   EXPECT_NE(message.find("my/path: no documents to train on: 0 of 2 records are bad: 2 with an empty text"), std::string::npos)
@@ -201,7 +219,8 @@ TEST_F(PackerTest, PositionOfOtherDataOrADamagedOneIsRefused) {
   EXPECT_NE(error_message(ExitCode::bad_data, [&] { packer(row.next); }).find("not the data files the saved run was reading"),
             std::string::npos);
   nlohmann::json json = to_json(row.next);
-  for (const auto& damage : {R"({"epoch": -1})", R"({"record": "x"})", R"({"counts": null})", R"({"token": 1.5})"}) {
+  for (const auto& damage :
+       {R"({"epoch": -1})", R"({"record": "x"})", R"({"byte": -5})", R"({"counts": null})", R"({"token": 1.5})"}) {
     nlohmann::json damaged = json;
     damaged.merge_patch(nlohmann::json::parse(damage));
     EXPECT_NE(error_message(ExitCode::bad_data, [&] { data_cursor_from_json(damaged); }).find("saved data position is damaged"),

@@ -10,7 +10,7 @@ namespace {
 
 std::vector<std::string> names(const fs::path& folder, const std::string& path) {
   std::vector<std::string> found;
-  for (const fs::path& file : find_data_files(path)) found.push_back(file.lexically_relative(folder).string());
+  for (const DataFile& file : find_data_files(path)) found.push_back(fs::path(file.name).lexically_relative(folder).string());
   return found;
 }
 
@@ -40,7 +40,7 @@ TEST(SourceFactoryTest, NothingThereIsInputMissingAndOtherKindsAreBadData) {
       message(ExitCode::input_missing, root).find("no data file in this folder (files ending in .jsonl, .jsonl.zst, .txt)"),
       std::string::npos);
   EXPECT_NE(message(ExitCode::input_missing, "").find("no such file"), std::string::npos);
-  EXPECT_NE(message(ExitCode::bad_data, root + "/table.csv").find("table.csv: this kind of data file is not known"),
+  EXPECT_NE(message(ExitCode::bad_data, root + "/table.csv").find("table.csv: this kind of data file is not supported"),
             std::string::npos);
 }
 
@@ -48,9 +48,9 @@ TEST(SourceFactoryTest, TextFileIsOneDocument) {
   TemporaryFolder folder;
   write_corpus_file(folder / "a.txt", "\xEF\xBB\xBFOne line.\n\nAnother.\n");
   write_corpus_file(folder / "b.txt", "\xFF\xFE");
-  const auto source = open_document_source(folder / "a.txt", SetFilter());
+  const auto source = open_document_source(local_data_file(folder / "a.txt"), SetFilter());
   EXPECT_EQ(all_texts(*source), (std::vector<std::string>{"One line.\n\nAnother.\n"}));
-  const auto damaged = open_document_source(folder / "b.txt", SetFilter());
+  const auto damaged = open_document_source(local_data_file(folder / "b.txt"), SetFilter());
   EXPECT_TRUE(all_texts(*damaged).empty());
   EXPECT_EQ(damaged->counts().invalid_utf8, 1);
 }
