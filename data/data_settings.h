@@ -22,6 +22,10 @@ struct DataSettings {
   bool reset_attention = false;        // also give each token's first key: attention stays within the document
   double max_bad_fraction = 0.01;      // of the records; with more bad ones the run stops (exit code 65)
   uint64_t seed = 0;                   // of the order of the files
+
+  // Several processes may share the training rows: process `rank` of `world` takes rows rank, rank + world, rank + 2 world, ...
+  // of the one sequence of rows that the settings above define. Held-out rows are not shared out.
+  int64_t rank = 0, world = 1;
 };
 
 }  // namespace echo

@@ -15,6 +15,8 @@ constexpr uint64_t kFileOrderStream = 0x66696C6573000000;  // no other use of th
 
 void check_settings(const DataSettings& settings, const Tokenizer& tokenizer) {
   ECHO_CHECK(settings.sequence_length > 0, "sequence_length is ", settings.sequence_length);
+  ECHO_CHECK(settings.rank >= 0 && settings.rank < settings.world, "rank ", settings.rank, " of ", settings.world,
+             " processes");
   if (tokenizer.eos_id() < 0) fail(ExitCode::config, "the tokenizer has no end token, which packing puts between documents");
   if (settings.bos_per_document && tokenizer.bos_id() < 0)
     fail(ExitCode::config, "bos_per_document: the tokenizer has no begin token");
@@ -103,11 +105,16 @@ void TrainingPacker::read_document() {
 }
 
 bool TrainingPacker::next(Row& row, const std::stop_token& stop) {
-  while (!pending_.fill_a_row()) {
-    if (stop.stop_requested()) return false;
-    read_document();
+  for (int64_t rank = 0; rank < settings_.world; ++rank) {
+    while (!pending_.fill_a_row()) {
+      if (stop.stop_requested()) return false;
+      read_document();
+    }
+    if (rank == settings_.rank)
+      pending_.take_row(row);
+    else
+      pending_.drop_row();
   }
-  pending_.take_row(row);
   row.next = pending_.cursor();
   return true;
 }

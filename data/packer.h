@@ -24,7 +24,11 @@ std::vector<int64_t> file_order(int64_t count, uint64_t seed, int64_t epoch);
 
 // Cuts all documents, epoch after epoch, into rows: row n holds tokens nT to nT+T-1 of the stream as inputs and nT+1 to nT+T as
 // labels, so every token but the very first is predicted exactly once and none is dropped.
-// A packer started from a row's `next` gives the rows that would have come.
+// Of these rows, this packer gives those of its rank (DataSettings): n = rank + k * world for k = 0, 1, ... Each rank reads and
+// tokenizes all documents, since only their tokens tell where a row begins.
+// A packer started from a row's `next` gives the rows that would have come. `next` of row k of each rank is the same: where row
+// (k + 1) * world begins. So ranks that have taken equally many rows can be resumed from the cursor of any of them, also with
+// another number of ranks.
 class TrainingPacker {
  public:
   // name: what errors call the data. files: sorted (find_data_files). held_out_fraction: documents left out by is_held_out.
@@ -34,7 +38,7 @@ class TrainingPacker {
                  Tokenizer tokenizer, const DataCursor& start);
 
   // Throws Error (bad_data) when a whole epoch has no document or too many records are bad; and what reading throws.
-  // Returns false when `stop` was requested meanwhile.
+  // Returns false when `stop` was requested meanwhile; call it no more then.
   bool next(Row& row, const std::stop_token& stop = {});
 
   const DataSettings& settings() const { return settings_; }

@@ -105,6 +105,54 @@ TEST_F(PackerTest, ACursorOfAnEarlierVersionHasNoByteAndResumesExactly) {
   }
 }
 
+TEST_F(PackerTest, RanksShareOutTheRowsOfOneProcess) {
+  TrainingPacker single = packer();
+  std::vector<Row> all(48);
+  for (Row& row : all) ASSERT_TRUE(single.next(row));
+  for (const int64_t world : {1, 2, 4}) {
+    settings_.world = world;
+    for (settings_.rank = 0; settings_.rank < world; ++settings_.rank) {
+      TrainingPacker part = packer();
+      Row row;
+      for (size_t k = 0; k < 24 / size_t(world); ++k) {
+        ASSERT_TRUE(part.next(row));
+        const size_t n = size_t(settings_.rank) + k * size_t(world);
+        ASSERT_EQ(row.inputs, all[n].inputs) << "row " << k << " of rank " << settings_.rank << " of " << world;
+        ASSERT_EQ(row.labels, all[n].labels);
+        ASSERT_EQ(row.next, all[(k + 1) * size_t(world) - 1].next) << "one cursor for all ranks";
+      }
+    }
+  }
+}
+
+TEST_F(PackerTest, ACursorOfAllRanksCanBeResumedWithAnotherNumberOfRanks) {
+  TrainingPacker single = packer();
+  std::vector<Row> all(48);
+  for (Row& row : all) ASSERT_TRUE(single.next(row));
+  Row last;
+  settings_.world = 4;
+  settings_.rank = 1;
+  TrainingPacker part = packer();
+  for (int k = 0; k < 6; ++k) ASSERT_TRUE(part.next(last));
+  for (const int64_t world : {1, 2, 4}) {
+    settings_.world = world;
+    for (settings_.rank = 0; settings_.rank < world; ++settings_.rank) {
+      TrainingPacker resumed = packer(last.next);
+      Row row;
+      for (size_t n = 24 + size_t(settings_.rank); n < all.size(); n += size_t(world)) {
+        ASSERT_TRUE(resumed.next(row));
+        ASSERT_EQ(row.inputs, all[n].inputs) << "row " << n << " with " << world << " ranks";
+      }
+    }
+  }
+}
+
+TEST_F(PackerTest, ARankThatDoesNotExistIsRefused) {
+  settings_.world = 2;
+  for (settings_.rank = -1; settings_.rank <= 2; settings_.rank += 3)
+    EXPECT_NE(error_message(ExitCode::internal, [&] { packer(); }).find("of 2 processes"), std::string::npos);
+}
+
 TEST_F(PackerTest, FirstKeyIsWhereTheTokensDocumentBeginsInTheRow) {
   settings_.reset_attention = true;
   settings_.sequence_length = 50;
