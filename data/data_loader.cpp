@@ -49,9 +49,12 @@ DataPaths resolve_data_paths(const DataSettings& settings) {
 }
 
 DataLoader::DataLoader(const DataSettings& settings, const Tokenizer& tokenizer, const DataCursor& start)
-    : sequence_length_(settings.sequence_length),
-      packer_(make_training_packer(settings, tokenizer, start)),
-      capacity_(size_t(std::clamp<int64_t>(kTokensAhead / settings.sequence_length, 16, 4096))),
+    : DataLoader(make_training_packer(settings, tokenizer, start)) {}
+
+DataLoader::DataLoader(TrainingPacker packer)
+    : sequence_length_(packer.settings().sequence_length),
+      packer_(std::move(packer)),
+      capacity_(size_t(std::clamp<int64_t>(kTokensAhead / sequence_length_, 16, 4096))),
       reader_([this](const std::stop_token& stop) { read_ahead(stop); }) {}
 
 DataLoader::~DataLoader() = default;  // reader_ is asked to stop and joined

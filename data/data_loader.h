@@ -22,21 +22,23 @@ struct Batch {
       labels;                      // (rows, sequence_length); a label is kIgnoredLabel (-1) where nothing is to be predicted
   std::vector<int32_t> first_key;  // the same shape, index within the row; empty unless reset_attention
   int64_t valid_tokens = 0;        // labels that count
-  DataCursor cursor;               // after this batch: a loader started here goes on with the next (training batches only)
+  DataCursor cursor;               // after this batch: a loader started here gives the next one (training batches only)
 };
 
-// Training batches without end. A thread of its own reads and tokenizes ahead, up to about a million tokens; what comes
-// depends on settings and start alone, not on timing. Destroying it at any moment ends the thread.
+// Training batches without end. A thread of its own reads and tokenizes ahead, up to about a million tokens. The batches depend
+// on the packer alone, not on timing. Destroying the loader at any moment ends the thread and waits for it.
 // One thread at a time may call next_batch.
 class DataLoader {
  public:
+  explicit DataLoader(TrainingPacker packer);
+  // Finds the data that the settings name and reads it from `start` on.
   // Throws Error when the data cannot be found (input_missing) or the start belongs to other data (bad_data).
   DataLoader(const DataSettings& settings, const Tokenizer& tokenizer, const DataCursor& start = {});
   ~DataLoader();
   DataLoader(const DataLoader&) = delete;
   DataLoader& operator=(const DataLoader&) = delete;
 
-  // Rethrows what stopped the reading thread, after the rows that it had ready (Error: bad_data, io, ...).
+  // Throws what stopped the reading thread (Error: bad_data, io, ...), after the rows that it had finished before.
   Batch next_batch(int64_t rows);
 
   double wait_seconds() const { return wait_seconds_; }  // spent in next_batch waiting for rows, in all
@@ -56,9 +58,9 @@ class DataLoader {
   std::jthread reader_;  // last: it is joined before what it uses goes
 };
 
-// The held-out documents (rule: data_settings.h) in batches of `rows_per_batch` rows, the last with fewer; at most `max_rows`
-// rows (0: all). Empty when validation_fraction is 0 and there is no separate held-out data.
-// Throws Error (bad_data) when there should be held-out documents and none is found, and as DataLoader does.
+// The held-out documents (rule: data_settings.h) in batches of `rows_per_batch` rows; the last may have fewer. At most
+// `max_rows` rows (0: all). Empty when validation_fraction is 0 and there is no separate held-out data.
+// Throws Error (bad_data) when there should be held-out documents and none is found; else as DataLoader and HeldOutPacker do.
 std::vector<Batch> held_out_batches(const DataSettings& settings, const Tokenizer& tokenizer, int64_t rows_per_batch,
                                     int64_t max_rows);
 

@@ -67,12 +67,25 @@ TEST_F(DataLoaderTest, ResumesExactlyFromASavedCursorAlsoAcrossEpochs) {
   }
 }
 
-TEST_F(DataLoaderTest, CanBeDestroyedAtAnyMoment) {
+TEST_F(DataLoaderTest, DestroyedAtAnyMomentItsThreadHasEndedAndNothingMoreIsRead) {
+  const auto log = std::make_shared<ReadLog>();
+  const DataFile file = memory_file("a.jsonl", json_lines(made_up_texts(30, 20, 1)), log);
   for (int i = 0; i < 20; ++i) {
-    DataLoader loader(settings_, tokenizer_);
-    if (i % 3 == 1) loader.next_batch(1 + i);
-    if (i % 3 == 2) std::this_thread::sleep_for(std::chrono::microseconds(50 * i));
+    {
+      DataLoader loader(TrainingPacker(settings_, "data", {file}, 0, tokenizer_, {}));
+      if (i % 3 == 1) {
+        loader.next_batch(1 + i);
+        EXPECT_EQ(log->threads, 1);
+      }
+      if (i % 3 == 2) std::this_thread::sleep_for(std::chrono::microseconds(50 * i));
+    }
+    EXPECT_EQ(log->threads, 0);
+    EXPECT_EQ(log->open_readers, 0);
+    const int64_t read_before = log->bytes;
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+    EXPECT_EQ(log->bytes, read_before);
   }
+  EXPECT_GT(log->bytes, 0);
 }
 
 TEST_F(DataLoaderTest, ErrorOfTheReadingThreadComesAfterTheRowsBeforeIt) {
