@@ -21,8 +21,6 @@ findings=$({
       long["kernels/attention/sm80_backward_whole_heads.cu:whole_heads"]
       long["kernels/attention/sm80_forward.cu:forward_rows"]
       long["kernels/attention/sm80_value_backward.cu:value_rows"]
-      long["kernels/attention/sm90_backward.cu:leader_gradients"]
-      long["kernels/attention/sm90_forward.cu:take_rows"]
       long["report/svg_line_chart.cpp:svg_line_chart"]
       long["tests/markup_check.h:markup_problem"]
       long["tests/programs/program_support.cpp:run_executable"]

@@ -5,19 +5,29 @@
 #include "kernels/cuda/matrix.cuh"
 #include "kernels/cuda/warpgroup.cuh"
 
-// The pieces of attention on Hopper (bf16; W = 64 or 128 columns, of which the first Dh are not zero): products by warpgroups
-// from shared memory, tiles brought by the copy engine. One warp of a block, the producer, asks for tiles; each of the other
-// warpgroups owns 64 rows (queries or keys) and walks over the same tiles of N columns. Scores, and what follows from them,
-// stay in registers: the accumulators of rows . columns^T are, once rounded to bf16, the left operand of the next product.
+// What attention's kernels on Hopper share (bf16; W = 64 or 128 columns, of which the first Dh are not zero). A block is
+// specialised by warps, as in FlashAttention 3: one warp, the producer, lets the copy engine (TMA) load tiles into shared
+// memory; the other warpgroups, the consumers, multiply them (wgmma). Each consumer owns 64 rows (queries or keys) and goes
+// through the same tiles of N columns. Scores and what follows from them stay in registers: the accumulators of
+// rows . columns^T, rounded to bf16, are the left operand of the next product.
 // A tile of R rows lies in shared memory as W / 64 panels of R rows of 128 bytes (kernels/cuda/bulk_copy.cuh).
-// Sources: Dao 2023, arXiv:2307.08691; Shah et al. 2024, arXiv:2407.08608 (producer, products that run beside exponentials).
+// Sources: Dao 2023, arXiv:2307.08691; Shah et al. 2024, arXiv:2407.08608 (warp specialisation; products overlap exponentials).
 namespace echo::kernels::cuda::attention::sm90 {
 
-using namespace sm80;
+// From kernels/attention/scores.cuh.
+using sm80::column_range;
+using sm80::kInfinity;
+using sm80::lane_number;
+using sm80::mask;
+using sm80::misses_any;
+using sm80::opaque;
+using sm80::Range;
+using sm80::sees_any;
+using sm80::Side;
 
-inline constexpr int kGroupRows = 64, kGroupWarps = 4, kGroupThreads = kGroupWarps * kWarp;
-// Registers that the warpgroups of a block have between them, for one thread of each: every thread starts with the same number,
-// a multiple of 8, and a group that claims more than the others have released waits for ever.
+inline constexpr int kGroupRows = 64, kGroupWarps = 4, kGroupThreads = kGroupWarps * kWarp;  // of a warpgroup
+// What the registers per thread of a block's warpgroups may add up to, for a block of so many threads. Every thread starts with
+// the same number, a multiple of 8. A warpgroup that claims more than the others have released waits forever.
 constexpr int registers_of_groups(int threads) { return 65536 / threads / 8 * 8 * (threads / kGroupThreads); }
 
 template <int W>
@@ -25,17 +35,19 @@ constexpr int tile_bytes(int rows) {
   return rows * 2 * W;
 }
 
-// A value that all lanes have, in a way that the compiler knows too: it runs a warpgroup's products one after the other where
-// it thinks that lanes may part.
+// Makes a warp-uniform value provably uniform. Otherwise ptxas assumes that lanes may diverge, and serialises wgmma.
 __device__ __forceinline__ int uniform(int value) { return __shfl_sync(kAllLanes, value, 0); }
 
-// Tiles of `rows` positions of a (B, T, count, Dh) tensor of the matrix's shape.
-inline CUtensorMap tile_map(const HeadView<bfloat16>& heads, const AttentionProblem<bfloat16>& problem, int count, int rows) {
-  return cuda::tile_map(heads.data, {problem.width, count, problem.positions, problem.batches},
-                        {heads.head_stride, heads.position_stride, heads.batch_stride}, rows);
+// The map of a (B, T, heads, Dh) tensor from which copy_panels() loads tiles of `rows` positions of one head, at most 256.
+// B, T and Dh are those of `problem`.
+inline CUtensorMap tile_map(const HeadView<bfloat16>& view, const AttentionProblem<bfloat16>& problem, int heads, int rows) {
+  return cuda::tile_map(view.data, {problem.width, heads, problem.positions, problem.batches},
+                        {view.head_stride, view.position_stride, view.batch_stride}, rows);
 }
 
-// The copy of a tile of kRows rows; the barrier learns of tile_bytes<W>(kRows) elsewhere.
+// Starts the load of a tile: positions `position` to `position` + kRows - 1 of one head, zeros beyond the last position and
+// the last column. For one thread, which has announced the tile_bytes<W>(kRows) to the barrier (arrive_expecting()).
+// `tile`: shared memory, aligned to 1024 bytes.
 template <int W, int kRows>
 __device__ __forceinline__ void copy_panels(unsigned char* tile, const CUtensorMap& map, uint64_t* barrier, int head,
                                             int position, int batch) {
@@ -44,33 +56,38 @@ __device__ __forceinline__ void copy_panels(unsigned char* tile, const CUtensorM
     copy_tile_async(tile + panel * kRows * 128, map, barrier, panel * 64, head, position, batch);
 }
 
-// Places for kSlots tiles that the producer fills and consumers read in turn, tile `count` the place count % kSlots: barrier
-// `full` ends a phase when a tile is there, `empty` when every consumer warp has released it.
-template <int kSlots>
-struct Ring {
-  uint64_t* barriers;  // kSlots full, kSlots empty
+// The barriers of a circular buffer of kStages tiles between the producer and the consumers (CUTLASS: PipelineTmaAsync). They
+// lie in shared memory. Tiles are numbered from 0 for the whole life of the block; tile i uses stage i % kStages.
+// The producer waits until the stage is empty, loads, and arrives at the full barrier. Consumers wait until it is full, read,
+// and release it.
+template <int kStages>
+struct Pipeline {
+  uint64_t full_barriers[kStages];   // a phase ends when a tile is there
+  uint64_t empty_barriers[kStages];  // a phase ends when every consumer warp has released the tile
 
-  static __device__ __forceinline__ int slot(int count) { return int(unsigned(count) % kSlots); }
-  __device__ __forceinline__ uint64_t* full(int count) const { return barriers + slot(count); }
-  __device__ __forceinline__ void wait_full(int count) const { wait_phase(full(count), int(unsigned(count) / kSlots % 2)); }
-  __device__ __forceinline__ void wait_empty(int count) const {
-    wait_phase(barriers + kSlots + slot(count), int(unsigned(count) / kSlots % 2 ^ 1));
-  }
-  // By whole warps, once all lanes have read what they need.
-  __device__ __forceinline__ void release(int count) const {
-    __syncwarp();
-    if (lane_number() == 0) arrive(barriers + kSlots + slot(count));
-  }
-  __device__ __forceinline__ void start(int full_arrivals, int consumer_warps) const {
-    for (int i = 0; i < kSlots; ++i) {
-      start_barrier(barriers + i, full_arrivals);
-      start_barrier(barriers + kSlots + i, consumer_warps);
+  // For one thread, before publish_barriers(). `full_arrivals`: arrivals that make a tile complete.
+  __device__ __forceinline__ void start(int full_arrivals, int consumer_warps) {
+    for (int i = 0; i < kStages; ++i) {
+      start_barrier(full_barriers + i, full_arrivals);
+      start_barrier(empty_barriers + i, consumer_warps);
     }
+  }
+  static __device__ __forceinline__ int stage(int tile) { return int(unsigned(tile) % kStages); }
+  __device__ __forceinline__ uint64_t* full(int tile) { return full_barriers + stage(tile); }
+  __device__ __forceinline__ void wait_full(int tile) { wait_phase(full(tile), int(unsigned(tile) / kStages % 2)); }
+  __device__ __forceinline__ void wait_empty(int tile) {
+    wait_phase(empty_barriers + stage(tile), int(unsigned(tile) / kStages % 2 ^ 1));
+  }
+  // For whole warps, each once per tile, after the last read of any lane.
+  __device__ __forceinline__ void release(int tile) {
+    __syncwarp();
+    if (lane_number() == 0) arrive(empty_barriers + stage(tile));
   }
 };
 
 // ---- products of a warpgroup ---------------------------------------------------------------------------------------------
-// scores = rows . columns^T over W, or += where `accumulate`: `rows` is the warpgroup's first row in a tile of kRows rows.
+// Starts scores = rows . columns^T over W columns, or += where `accumulate`, between start_products() and commit_products().
+// rows: the warpgroup's first row in a tile of kRows rows in shared memory. columns: a tile of N rows.
 template <int W, int kRows, int N>
 __device__ __forceinline__ void multiply_tiles(float (&scores)[N / 8][4], const unsigned char* rows,
                                                const unsigned char* columns, bool accumulate) {
@@ -81,7 +98,8 @@ __device__ __forceinline__ void multiply_tiles(float (&scores)[N / 8][4], const 
                                   right + (k / 4 * N * 128 + k % 4 * 32) / 16, accumulate || k > 0);
 }
 
-// result += weights . columns: weights as pack_weights leaves them, the columns' rows of W elements.
+// Starts result += weights . columns, between start_products() and commit_products(): (64, N) . (N, W). weights: as
+// pack_weights() leaves them. columns: a tile of N rows in shared memory.
 template <int W, int N>
 __device__ __forceinline__ void multiply_weights(float (&result)[W / 8][4], const uint32_t (&weights)[N / 16][4],
                                                  const unsigned char* columns) {
@@ -90,7 +108,7 @@ __device__ __forceinline__ void multiply_weights(float (&result)[W / 8][4], cons
   for (int k = 0; k < N / 16; ++k) multiply_registers(result, weights[k], right + k * 16 * 128 / 16);
 }
 
-// Scores rounded to bf16 as a left operand.
+// weights = scores, rounded to bf16 and laid out as the left operand of multiply_weights().
 template <int N>
 __device__ __forceinline__ void pack_weights(uint32_t (&weights)[N / 16][4], const float (&scores)[N / 8][4]) {
 #pragma unroll
@@ -102,13 +120,14 @@ __device__ __forceinline__ void pack_weights(uint32_t (&weights)[N / 16][4], con
 }
 
 // ---- probabilities -------------------------------------------------------------------------------------------------------
-// Exponents of 2 below this are exact to 1 / 16. Larger ones (in magnitude) may leave a probability far above 1, which then
-// needs care; the test is made once for many scores, as what it saves is a tenth of a kernel's instructions.
+// Exponents of 2 below this are exact to 1 / 16. Rounding of larger ones (in magnitude) may make a probability far greater
+// than 1: then exponents are clamped to 0. The test is made once for many scores, since it would cost a tenth of a kernel's
+// instructions for each of them.
 constexpr float kLargeExponent = 1 << 20;
 __device__ __forceinline__ bool is_large(float exponent) { return !(fabsf(exponent) < kLargeExponent); }
 
-// exp2(scale_log2 score - offset), offset = lse / ln 2 of the lane's two rows, or of each column, from shared memory. kLarge:
-// some offset may be large.
+// In place: score -> exp2(scale_log2 score - offset), the probability, where offset = lse / ln 2. kLarge: an offset may be
+// large. of_rows: `offsets` are those of the lane's two rows. of_columns: those of the N columns, in shared memory.
 template <int N, bool kLarge>
 __device__ __forceinline__ void to_probabilities_of_rows(float (&scores)[N / 8][4], const float (&offsets)[2],
                                                          float scale_log2) {
@@ -135,27 +154,37 @@ __device__ __forceinline__ void to_probabilities_of_columns(float (&scores)[N / 
 }
 
 // ---- results -------------------------------------------------------------------------------------------------------------
-// Stores factor[i] * sums of the warp's rows 8 i + ..., i = 0, 1, through its 16 rows of a tile of kRows rows that nobody
-// reads.
+// Stores a warp's 16 rows of a result as bf16 in a (B, T, H, Dh) tensor: positions row to row + 15 of one head, each row times
+// a factor. For whole warps.
+//   to        rows aligned to 16 bytes
+//   row       the warp's first position. Positions and columns beyond those of `problem` are not written.
+//   sums      the lane's accumulators; entries 0 and 1 belong to row lane / 4, entries 2 and 3 to row 8 + lane / 4
+//   factor    of these two rows
+//   tile      the warp's 16 rows of a tile of kRows rows in shared memory. Overwritten: rows pass through them, so that global
+//             memory is written 16 bytes at a time. No one else may read or write them until the call returns. The caller
+//             calls publish_shared_writes() before the copy engine writes them again.
 template <int W, int kRows>
-__device__ __forceinline__ void store_rows(const HeadView<bfloat16>& to, int batch, int row, int head, int positions, int width,
-                                           const float (&sums)[W / 8][4], const float (&factor)[2], unsigned char* tile) {
+__device__ __forceinline__ void store_rows(const HeadView<bfloat16>& to, const AttentionProblem<bfloat16>& problem, int batch,
+                                           int row, int head, const float (&sums)[W / 8][4], const float (&factor)[2],
+                                           unsigned char* tile) {
   const int lane = opaque(lane_number());
   __syncwarp();
-  const auto place = [&](int r, int chunk) { return tile + chunk / 8 * kRows * 128 + r * 128 + ((chunk % 8 ^ (r & 7)) << 4); };
+  const auto chunk_at = [&](int r, int chunk) {
+    return tile + chunk / 8 * kRows * 128 + r * 128 + ((chunk % 8 ^ (r & 7)) << 4);
+  };
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
 #pragma unroll
     for (int n = 0; n < W / 8; ++n)
-      *reinterpret_cast<uint32_t*>(place(8 * half + lane / 4, n) + lane % 4 * 4) =
+      *reinterpret_cast<uint32_t*>(chunk_at(8 * half + lane / 4, n) + lane % 4 * 4) =
           pack_bf16(sums[n][2 * half] * factor[half], sums[n][2 * half + 1] * factor[half]);
   }
   __syncwarp();
 #pragma unroll
   for (int i = 0; i < W / 16; ++i) {
     const int r = (i * kWarp + lane) / (W / 8), chunk = lane % (W / 8);
-    if (row + r < positions && chunk * 8 < width)
-      *reinterpret_cast<uint4*>(to.row(batch, row + r, head) + chunk * 8) = *reinterpret_cast<const uint4*>(place(r, chunk));
+    if (row + r < problem.positions && chunk * 8 < problem.width)
+      *reinterpret_cast<uint4*>(to.row(batch, row + r, head) + chunk * 8) = *reinterpret_cast<const uint4*>(chunk_at(r, chunk));
   }
 }
 

@@ -4,21 +4,34 @@
 
 #include <cstdint>
 
-// Products of a warpgroup, the 4 warps 4 i .. 4 i + 3 of a block, on GPUs of compute capability 9.0 (sm_90a), behind functions
-// that a host compiler can give the same meaning (tests/emulation). They run beside what the warps do next: between the
-// products and wait_products() neither accumulators nor operands may be touched.
+// Matrix products of a warpgroup (wgmma), the 4 warps 4 i to 4 i + 3 of a block, on GPUs of compute capability 9.0 (sm_90a).
+// They stand behind functions that a host compiler can give the same meaning (tests/emulation). A product runs while the warps
+// go on: between multiply_...() and wait_products() neither its accumulators nor its operands may be touched.
 //   start_products(registers...);                  names all arrays of accumulators and operands: earlier writes have happened
 //   multiply_shared(...); multiply_registers(...); any number
 //   commit_products();                             closes a group
 //   wait_products<N>(registers...);                at most N of the last groups still run; names what may be touched again
-// Warp w of a warpgroup (w = 0..3) holds rows 16 w .. 16 w + 15 of the 64; in them fragments are those of
-// kernels/cuda/matrix.cuh:
-// d[n] is the 16 x 8 matrix of columns 8 n, a the 16 x 16 one.
-// Operands in shared memory lie in rows of 64 bf16 (128 bytes) from an address aligned to 1024 bytes, the 16-byte chunk c of
-// row r at place c ^ (r % 8), as the copy engine leaves them (kernels/cuda/bulk_copy.cuh).
-// Source: PTX ISA 9.0, "Asynchronous Warpgroup Level Matrix Instructions"; strides of operands whose rows run along k or across
-// it:
-// its section on matrix descriptors.
+// Warp w of a warpgroup (w = 0..3) holds rows 16 w to 16 w + 15 of the 64. In them, fragments are those of
+// kernels/cuda/matrix.cuh: d[n] is the 16 x 8 matrix of columns 8 n, a the 16 x 16 one.
+// Operands in shared memory are rows of 64 bf16 (128 bytes) from an address aligned to 1024 bytes. The 16-byte chunk c of row r
+// lies at chunk c ^ (r % 8), as the copy engine leaves it (kernels/cuda/bulk_copy.cuh).
+// Source: PTX ISA 9.0, "Asynchronous Warpgroup Level Matrix Instructions"; for the strides of operands whose rows run along k
+// or across it, its section on matrix descriptors.
+namespace echo::kernels::cuda {
+
+// Calls body() once, and keeps what it computes before the next wait_products(). Otherwise the compiler moves arithmetic
+// whose results are needed only after that wait, such as exponentials of scores, behind it: nothing would then run beside the
+// product. Code that may run again is not moved, and the compiler cannot know that `again` is false.
+// again: false, and computed from a kernel's argument.
+template <class Body>
+__device__ __forceinline__ void keep_before_wait(bool again, Body&& body) {
+  do {
+    body();
+  } while (again);
+}
+
+}  // namespace echo::kernels::cuda
+
 #if defined(__CUDACC__)
 
 namespace echo::kernels::cuda {
@@ -45,8 +58,8 @@ __device__ __forceinline__ void wait_products(Arrays&... arrays) {
   (hold_registers(arrays), ...);
 }
 
-// Where an operand starts. `address`: its first row (a multiple of 8 rows from an aligned one) or, where k runs along rows, 32
-// i bytes further for k = 16 i. panel_bytes: from columns 0..63 to 64..127 where columns run along rows.
+// Describes an operand in shared memory. address: its first row (a multiple of 8 rows from an aligned one) or, where k runs
+// along rows, 32 i bytes further for k = 16 i. panel_bytes: from columns 0..63 to 64..127 where columns run along rows.
 __device__ __forceinline__ uint64_t shared_operand(const void* address, uint32_t panel_bytes = 16) {
   const uint32_t at = uint32_t(__cvta_generic_to_shared(address));
   return uint64_t(1) << 62 | uint64_t(1024 >> 4) << 32 | uint64_t(panel_bytes >> 4) << 16 | uint64_t((at & 0x3ffff) >> 4);
@@ -120,8 +133,8 @@ __device__ __forceinline__ void multiply_registers(float (&d)[16][4], const uint
 #undef ECHO_NAMES_48
 #undef ECHO_NAMES_64
 
-// All warps of a warpgroup give registers back to the block, or take more: to kCount a thread, a multiple of 8. The block must
-// have them: threads * registers of the launch bound the sum.
+// All warps of a warpgroup give registers back to the block, or take more, so that each thread has kCount, a multiple of 8. The
+// block does not get more than it was launched with: a claim waits until other warpgroups have released enough.
 template <int kCount>
 __device__ __forceinline__ void release_registers() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));
