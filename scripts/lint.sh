@@ -16,7 +16,6 @@ findings=$({
       # The longer functions that still wait to be cut. This list only shrinks.
       long["benchmarks/kernel_cases.h:elementwise_case"]
       long["config/reading.cpp:add_section"]
-      long["kernels/attention/cpu_forward.cpp:forward"]
       long["kernels/attention/sm80_backward.cu:score_rows"]
       long["kernels/attention/sm80_backward_whole_heads.cu:whole_heads"]
       long["kernels/attention/sm80_forward.cu:forward_rows"]

@@ -143,124 +143,194 @@ void attend(QueryTile<A>& tile, A* scores, const A* keys, const A* values, int64
   });
 }
 
-template <class T, bool kOnline>
-void forward(Tensor& o_tensor, Tensor& lse_tensor, const Tensor& q_tensor, const Tensor& k_tensor, const Tensor& v_tensor,
-             const Tensor& first_key, double scale) {
+template <class T>
+struct ForwardArguments {
   using A = accumulator<T>;
-  constexpr int N = kLanes<A>;
-  const HeadRows<T> o(o_tensor), q(q_tensor), k(k_tensor), v(v_tensor);
-  A* const lse = lse_tensor.data<A>();
-  const int64_t batches = q_tensor.dim(0), positions = q_tensor.dim(1), heads = q_tensor.dim(2), head_width = q_tensor.dim(3);
-  const int64_t key_heads = k_tensor.dim(2), group = heads / key_heads;
-  const FirstKeys first_keys(first_key, positions);
-  const int64_t width = vector_width<A>(head_width), depth = round_up(head_width, kRowBlock);
+  HeadRows<T> o, q, k, v;
+  A* lse;  // written by the leader, read by a follower
+  FirstKeys first_keys;
+  int64_t batches, positions, heads, key_heads, head_width;
+  A scale;
 
-  const Grouping grouping(batches * key_heads, group, positions);
-  const int64_t parts = grouping.parts, spans = grouping.spans, span = grouping.tiles * kTile;
-  const int64_t tasks = batches * key_heads * parts * spans;
-  const int64_t per_tile = 2 * width * kTile + 3 * kTile;
-  const ThreadBuffers<A> buffers(grouping.heads * grouping.tiles * per_tile + 3 * kTile * width + kTile * kTile);
+  int64_t group() const { return heads / key_heads; }
+  int64_t width() const { return vector_width<A>(head_width); }      // of packed rows
+  int64_t depth() const { return round_up(head_width, kRowBlock); }  // of them, what products read
+};
 
-  // Which thread takes a task changes no result; later positions see more keys, so they go first.
-  const bool parallel = worth_threads(batches, heads, positions, head_width);
-#pragma omp parallel for schedule(dynamic, 1) if (parallel)
-  for (int64_t task = 0; task < tasks; ++task) {
-    const int64_t span_begin = (spans - 1 - task / (batches * key_heads * parts)) * span;
-    const int64_t rest = task % (batches * key_heads * parts);
-    const int64_t part = rest % parts, key_head = rest / parts % key_heads, batch = rest / parts / key_heads;
-    const int64_t first_head = key_head * group + part * grouping.heads;
-    const int64_t last_head = std::min(first_head + grouping.heads, (key_head + 1) * group);
-    const int64_t span_end = std::min(span_begin + span, positions);
+// What one task computes: positions [span_begin, span_end) of heads [first_head, last_head).
+template <class T>
+struct Task {
+  int64_t batch, key_head, first_head, last_head, span_begin, span_end;
 
-    Arena<A> arena(buffers.mine());
-    A* const keys = arena.take(kTile * width);
-    A* const values = arena.take(kTile * width);
-    A* const rows = arena.take(kTile * width);
-    A* const scores = arena.take(kTile * kTile);
-    QueryTile<A> tiles[kTilesPerTask];
-    int64_t tile_count = 0;
-    for (int64_t head = first_head; head < last_head; ++head) {
-      for (int64_t start = span_begin; start < span_end; start += kTile) {
-        QueryTile<A>& tile = tiles[tile_count++];
-        const int64_t valid = std::min<int64_t>(kTile, positions - start);
-        if (start + kTile < span_end)
-          prefetch_rows(q.row(batch, start + kTile, head), q.position_stride, 0,
-                        std::min<int64_t>(kTile, span_end - start - kTile), head_width);
-        tile = {arena.take(width * kTile),
-                arena.take(width * kTile),
-                arena.take(kTile),
-                arena.take(kTile),
-                arena.take(kTile),
-                start,
-                head,
-                first_keys.minimum(batch, start, start + valid),
-                first_keys.maximum(batch, start, start + valid)};
-        pack_transposed(tile.queries, rows, width, q.row(batch, start, head), q.position_stride, valid, head_width,
-                        A(scale) * kLog2OfE<A>);
-        std::fill(tile.output, tile.output + width * kTile, A(0));
-        for (int64_t i = 0; i < kTile; ++i) {
-          const bool used = i < valid;
-          tile.first_keys[i] = used ? A(first_keys.at(batch, start + i)) : A(0);
-          tile.sum[i] = 0;
-          tile.maximum[i] = kOnline ? kMasked<A>
-                            : used  ? lse[(batch * heads + head) * positions + start + i] * kLog2OfE<A>
-                                    : A(0);
-        }
-      }
-    }
-
-    const int64_t first_row = first_keys.minimum(batch, span_begin, span_end) / kTile * kTile;
-    for (int64_t key_tile = first_row; key_tile < span_end; key_tile += kTile) {
-      const int64_t valid = std::min<int64_t>(kTile, positions - key_tile);
-      pack_rows(keys, width, k.row(batch, key_tile, key_head), k.position_stride, valid, kTile, head_width, depth);
-      pack_rows(values, width, v.row(batch, key_tile, key_head), v.position_stride, valid, kTile, head_width, depth);
-      for (int64_t t = 0; t < tile_count; ++t) {
-        QueryTile<A>& tile = tiles[t];
-        // While this tile computes, its share of the next keys and values arrives.
-        const int64_t next = key_tile + kTile, arriving = std::min<int64_t>(kTile, span_end - next);
-        if (arriving > 0) {
-          const int64_t begin = arriving * t / tile_count, end = arriving * (t + 1) / tile_count;
-          prefetch_rows(k.row(batch, next, key_head), k.position_stride, begin, end, head_width);
-          prefetch_rows(v.row(batch, next, key_head), v.position_stride, begin, end, head_width);
-        }
-        const int64_t skipped = std::max<int64_t>(0, tile.smallest_first_key / kChunk * kChunk - key_tile);
-        const int64_t end = std::min<int64_t>(kTile, std::min(tile.start + kTile, round_up(positions, kChunk)) - key_tile);
-        if (skipped < end)
-          attend<kOnline>(tile, scores, keys + skipped * width, values + skipped * width, key_tile + skipped, end - skipped,
-                          width, depth);
-      }
-    }
-
-    for (int64_t t = 0; t < tile_count; ++t) {
-      QueryTile<A>& tile = tiles[t];
-      const int64_t valid = std::min<int64_t>(kTile, positions - tile.start);
-      if constexpr (kOnline) {
-        for (int64_t n = 0; n < kTile; n += N) {
-          const Vector<A> sum = load(tile.sum + n);
-          const Vector<A> inverse = A(1) / sum;
-          for (int64_t d = 0; d < depth; ++d)
-            store<A>(tile.output + d * kTile + n, load(tile.output + d * kTile + n) * inverse);
-          store<A>(tile.sum + n, (load(tile.maximum + n) + log2_of_positive<A>(sum)) * kLogOf2<A>);
-        }
-        std::copy(tile.sum, tile.sum + valid, lse + (batch * heads + tile.head) * positions + tile.start);
-      }
-      unpack_transposed(o.row(batch, tile.start, tile.head), o.position_stride, rows, width, tile.output, valid, head_width,
-                        A(1));
-    }
+  // Later positions see more keys, so they go first.
+  Task(const ForwardArguments<T>& arguments, const Grouping& grouping, int64_t number) {
+    const int64_t key_heads = arguments.key_heads, group = arguments.group(), span = grouping.tiles * kTile;
+    const int64_t per_span = arguments.batches * key_heads * grouping.parts;
+    span_begin = (grouping.spans - 1 - number / per_span) * span;
+    const int64_t rest = number % per_span, part = rest % grouping.parts;
+    key_head = rest / grouping.parts % key_heads;
+    batch = rest / grouping.parts / key_heads;
+    first_head = key_head * group + part * grouping.heads;
+    last_head = std::min(first_head + grouping.heads, (key_head + 1) * group);
+    span_end = std::min(span_begin + span, arguments.positions);
   }
+};
+
+// Memory of one thread.
+template <class A>
+struct TaskBuffers {
+  Arena<A> arena;                    // for tiles of queries
+  A *keys, *values, *rows, *scores;  // rows: for transposition
+
+  TaskBuffers(A* memory, int64_t width)
+      : arena(memory),
+        keys(arena.take(kTile * width)),
+        values(arena.take(kTile * width)),
+        rows(arena.take(kTile * width)),
+        scores(arena.take(kTile * kTile)) {}
+  static int64_t elements(const Grouping& grouping, int64_t width) {
+    const int64_t per_tile = 2 * width * kTile + 3 * kTile;
+    return grouping.heads * grouping.tiles * per_tile + 3 * kTile * width + kTile * kTile;
+  }
+};
+
+// Load: a tile of queries that has seen no key yet.
+template <bool kOnline, class T, class A = accumulator<T>>
+QueryTile<A> load_queries(const ForwardArguments<T>& arguments, const Task<T>& task, TaskBuffers<A>& buffers, int64_t head,
+                          int64_t start) {
+  const HeadRows<T>& q = arguments.q;
+  const int64_t width = arguments.width(), positions = arguments.positions;
+  const int64_t valid = std::min<int64_t>(kTile, positions - start);
+  if (start + kTile < task.span_end)
+    prefetch_rows(q.row(task.batch, start + kTile, head), q.position_stride, 0,
+                  std::min<int64_t>(kTile, task.span_end - start - kTile), arguments.head_width);
+  Arena<A>& arena = buffers.arena;
+  const QueryTile<A> tile{arena.take(width * kTile),
+                          arena.take(width * kTile),
+                          arena.take(kTile),
+                          arena.take(kTile),
+                          arena.take(kTile),
+                          start,
+                          head,
+                          arguments.first_keys.minimum(task.batch, start, start + valid),
+                          arguments.first_keys.maximum(task.batch, start, start + valid)};
+  pack_transposed(tile.queries, buffers.rows, width, q.row(task.batch, start, head), q.position_stride, valid,
+                  arguments.head_width, arguments.scale * kLog2OfE<A>);
+  std::fill(tile.output, tile.output + width * kTile, A(0));
+  const A* const lse = arguments.lse + (task.batch * arguments.heads + head) * positions + start;
+  for (int64_t i = 0; i < kTile; ++i) {
+    const bool used = i < valid;
+    tile.first_keys[i] = used ? A(arguments.first_keys.at(task.batch, start + i)) : A(0);
+    tile.sum[i] = 0;
+    tile.maximum[i] = kOnline ? kMasked<A> : used ? lse[i] * kLog2OfE<A> : A(0);
+  }
+  return tile;
+}
+
+// All tiles against the keys from key_tile on.
+template <bool kOnline, class T, class A = accumulator<T>>
+void attend_keys(std::span<QueryTile<A>> tiles, const ForwardArguments<T>& arguments, const Task<T>& task,
+                 const TaskBuffers<A>& buffers, int64_t key_tile) {
+  const HeadRows<T>&k = arguments.k, &v = arguments.v;
+  const int64_t width = arguments.width(), depth = arguments.depth(), head_width = arguments.head_width;
+  const int64_t positions = arguments.positions, valid = std::min<int64_t>(kTile, positions - key_tile);
+  const int64_t batch = task.batch, key_head = task.key_head, tile_count = int64_t(tiles.size());
+  pack_rows(buffers.keys, width, k.row(batch, key_tile, key_head), k.position_stride, valid, kTile, head_width, depth);
+  pack_rows(buffers.values, width, v.row(batch, key_tile, key_head), v.position_stride, valid, kTile, head_width, depth);
+  for (int64_t t = 0; t < tile_count; ++t) {
+    QueryTile<A>& tile = tiles[size_t(t)];
+    // While this tile computes, its share of the next keys and values arrives.
+    const int64_t next = key_tile + kTile, arriving = std::min<int64_t>(kTile, task.span_end - next);
+    if (arriving > 0) {
+      const int64_t begin = arriving * t / tile_count, end = arriving * (t + 1) / tile_count;
+      prefetch_rows(k.row(batch, next, key_head), k.position_stride, begin, end, head_width);
+      prefetch_rows(v.row(batch, next, key_head), v.position_stride, begin, end, head_width);
+    }
+    const int64_t skipped = std::max<int64_t>(0, tile.smallest_first_key / kChunk * kChunk - key_tile);
+    const int64_t end = std::min<int64_t>(kTile, std::min(tile.start + kTile, round_up(positions, kChunk)) - key_tile);
+    if (skipped < end)
+      attend<kOnline>(tile, buffers.scores, buffers.keys + skipped * width, buffers.values + skipped * width,
+                      key_tile + skipped, end - skipped, width, depth);
+  }
+}
+
+// Store: rows of o; the leader's also of lse.
+template <bool kOnline, class T, class A = accumulator<T>>
+void store_tile(const QueryTile<A>& tile, const ForwardArguments<T>& arguments, const Task<T>& task,
+                const TaskBuffers<A>& buffers) {
+  const int64_t positions = arguments.positions, valid = std::min<int64_t>(kTile, positions - tile.start);
+  if constexpr (kOnline) {
+    for (int64_t n = 0; n < kTile; n += kLanes<A>) {
+      const Vector<A> sum = load(tile.sum + n);
+      const Vector<A> inverse = A(1) / sum;
+      for (int64_t d = 0; d < arguments.depth(); ++d)
+        store<A>(tile.output + d * kTile + n, load(tile.output + d * kTile + n) * inverse);
+      store<A>(tile.sum + n, (load(tile.maximum + n) + log2_of_positive<A>(sum)) * kLogOf2<A>);
+    }
+    std::copy(tile.sum, tile.sum + valid, arguments.lse + (task.batch * arguments.heads + tile.head) * positions + tile.start);
+  }
+  unpack_transposed(arguments.o.row(task.batch, tile.start, tile.head), arguments.o.position_stride, buffers.rows,
+                    arguments.width(), tile.output, valid, arguments.head_width, A(1));
+}
+
+template <bool kOnline, class T>
+void forward(const ForwardArguments<T>& arguments) {
+  using A = accumulator<T>;
+  const int64_t batches = arguments.batches, positions = arguments.positions, width = arguments.width();
+  const Grouping grouping(batches * arguments.key_heads, arguments.group(), positions);
+  const int64_t tasks = batches * arguments.key_heads * grouping.parts * grouping.spans;
+  const ThreadBuffers<A> memory(TaskBuffers<A>::elements(grouping, width));
+
+  // Which thread takes a task changes no result.
+  const bool parallel = worth_threads(batches, arguments.heads, positions, arguments.head_width);
+#pragma omp parallel for schedule(dynamic, 1) if (parallel)
+  for (int64_t number = 0; number < tasks; ++number) {
+    const Task<T> task(arguments, grouping, number);
+    TaskBuffers<A> buffers(memory.mine(), width);
+    QueryTile<A> tiles[kTilesPerTask];
+    size_t count = 0;
+    for (int64_t head = task.first_head; head < task.last_head; ++head)
+      for (int64_t start = task.span_begin; start < task.span_end; start += kTile)
+        tiles[count++] = load_queries<kOnline>(arguments, task, buffers, head, start);
+    const std::span<QueryTile<A>> used(tiles, count);
+    const int64_t first_row = arguments.first_keys.minimum(task.batch, task.span_begin, task.span_end) / kTile * kTile;
+    for (int64_t key_tile = first_row; key_tile < task.span_end; key_tile += kTile)
+      attend_keys<kOnline>(used, arguments, task, buffers, key_tile);
+    for (const QueryTile<A>& tile : used) store_tile<kOnline>(tile, arguments, task, buffers);
+  }
+}
+
+template <class T>
+ForwardArguments<T> forward_arguments(Tensor& o, accumulator<T>* lse, const Tensor& q, const Tensor& k, const Tensor& v,
+                                      const Tensor& first_key, double scale) {
+  return {.o = HeadRows<T>(o),
+          .q = HeadRows<T>(q),
+          .k = HeadRows<T>(k),
+          .v = HeadRows<T>(v),
+          .lse = lse,
+          .first_keys = FirstKeys(first_key, q.dim(1)),
+          .batches = q.dim(0),
+          .positions = q.dim(1),
+          .heads = q.dim(2),
+          .key_heads = k.dim(2),
+          .head_width = q.dim(3),
+          .scale = accumulator<T>(scale)};
 }
 
 }  // namespace
 
 void attention_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& first_key,
                        double scale) {
-  dispatch_float(q.dtype(), [&]<class T>() { forward<T, true>(o, lse, q, k, v, first_key, scale); });
+  dispatch_float(q.dtype(), [&]<class T>() {
+    forward<true>(forward_arguments<T>(o, lse.data<accumulator<T>>(), q, k, v, first_key, scale));
+  });
 }
 
 void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const Tensor& lse, const Tensor& v,
                               const Tensor& first_key, double scale) {
-  Tensor given = lse;
-  dispatch_float(q.dtype(), [&]<class T>() { forward<T, false>(o, given, q, k, v, first_key, scale); });
+  dispatch_float(q.dtype(), [&]<class T>() {
+    forward<false>(forward_arguments<T>(o, lse.data<accumulator<T>>(), q, k, v, first_key, scale));
+  });
 }
 
 }  // namespace echo::kernels::cpu
