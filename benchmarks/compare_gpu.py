@@ -66,7 +66,7 @@ class Run:
         self.servers = {
             "ours": Server(ours, self.log),
             "peer": Server([sys.executable, arguments.peer, "--device", device.split(":")[0]], self.log),
-            "mma": Server(ours, self.log, {"ECHOATT_WGMMA": "0"}),
+            "mma": Server(ours, self.log, {"ECHOATT_ATTENTION": "sm80"}),
         }
         for name in ("ours", "peer"):  # at once: the peer's imports take a while
             self.servers[name].start()

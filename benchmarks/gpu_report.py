@@ -137,7 +137,7 @@ def rates(f):
 
 
 def kernel_choice_table(f):
-    """Attention on Hopper's own matrix instructions beside that of the GPUs before it (ECHOATT_WGMMA=0), one row a case."""
+    """Attention on Hopper's own matrix instructions beside that of the GPUs before it (ECHOATT_ATTENTION=sm80), one row a case."""
     lines, quicker = [], 0
     for t in f.plan.attention_lengths:
         for what in ("attention forward", "attention backward", "follower forward", "block backward"):
@@ -153,7 +153,7 @@ def kernel_choice_table(f):
                 lines.append(f"| {what}, T = {t} | - | - | - | - | not measured: {reason} |")
     if not lines:
         return []
-    return ["", "Attention's kernels as chosen here beside those for GPUs before Hopper (`ECHOATT_WGMMA=0`): the former are "
+    return ["", "Attention's kernels as chosen here beside those for GPUs before Hopper (`ECHOATT_ATTENTION=sm80`): the former are "
             f"quicker in {quicker} of {len(lines)} cases. The difference is that of the results, by their norm; bf16 explains "
             "up to 1 %.", "",
             "| what | chosen, TFLOP/s | mma.sync, TFLOP/s | speed over mma.sync | rounds | difference |",

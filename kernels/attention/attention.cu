@@ -1,7 +1,7 @@
 // Attention on a GPU: the choice between the kernels of plain.cu, sm80_* and sm90_*; and delta.
 // Delta: as many lanes own a row of Dh as 16-byte loads cover it (8 for 64 bf16 values), neighbouring lanes neighbouring
 // heads and positions. Bytes per row: 2 Dh elements read, 4 bytes read and written. No shared memory.
-#include "base/environment.h"
+#include "kernels/attention/choice.h"
 #include "kernels/attention/views.cuh"
 #include "tensor/cuda_memory.h"
 
@@ -39,32 +39,43 @@ __global__ void __launch_bounds__(kRowThreads)
   if (member == 0 && index < rows) delta[(batch * heads + head) * positions + position] += sum;
 }
 
-template <class T>
-void forward(const Tensor& o, const Tensor& lse, const AttentionProblem<T>& problem, const Tensor& q, const Tensor& k,
-             const Tensor& v, bool shared) {
-  if constexpr (std::is_same_v<T, bfloat16>)
-    if (sm80::takes(problem, o, q, k, v))
-      return sm90::is_available() ? sm90::forward(o, lse, problem, v, shared) : sm80::forward(o, lse, problem, v, shared);
-  plain::forward(o, lse, problem, v, shared);
+enum class Family { plain, sm80, sm90 };
+
+// Which kernels take a problem with these tensors.
+template <class... Tensors>
+Family family_of(const AttentionProblem<bfloat16>& problem, const Tensors&... tensors) {
+  const AttentionKernels chosen = attention_kernels();
+  if (chosen == AttentionKernels::plain || !sm80::takes(problem, tensors...)) return Family::plain;
+  const echo::cuda::DeviceProperties& gpu = echo::cuda::properties();
+  return chosen == AttentionKernels::best && gpu.major == 9 && gpu.minor == 0 ? Family::sm90 : Family::sm80;
 }
 
 }  // namespace
 
-bool sm90::is_available() {
-  const echo::cuda::DeviceProperties& gpu = echo::cuda::properties();
-  return gpu.major == 9 && gpu.minor == 0 && !is_switched_off("ECHOATT_WGMMA");
-}
-
 void attention_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& first_key,
                        double scale) {
-  dispatch_gpu_float("attention_forward", q.dtype(),
-                     [&]<class T>() { forward(o, lse, problem_of<T>(q, k, first_key, scale), q, k, v, /*shared=*/false); });
+  dispatch_gpu_float("attention_forward", q.dtype(), [&]<class T>() {
+    const AttentionProblem<T> problem = problem_of<T>(q, k, first_key, scale);
+    if constexpr (std::is_same_v<T, bfloat16>) {
+      const Family family = family_of(problem, o, q, k, v);
+      if (family == Family::sm90) return sm90::forward(o, lse, problem, v);
+      if (family == Family::sm80) return sm80::forward(o, lse, problem, v);
+    }
+    plain::forward(o, lse, problem, v);
+  });
 }
 
 void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const Tensor& lse, const Tensor& v,
                               const Tensor& first_key, double scale) {
-  dispatch_gpu_float("shared_attention_forward", q.dtype(),
-                     [&]<class T>() { forward(o, lse, problem_of<T>(q, k, first_key, scale), q, k, v, /*shared=*/true); });
+  dispatch_gpu_float("shared_attention_forward", q.dtype(), [&]<class T>() {
+    const AttentionProblem<T> problem = problem_of<T>(q, k, first_key, scale);
+    if constexpr (std::is_same_v<T, bfloat16>) {
+      const Family family = family_of(problem, o, q, k, v);
+      if (family == Family::sm90) return sm90::shared_forward(o, problem, lse, v);
+      if (family == Family::sm80) return sm80::shared_forward(o, problem, lse, v);
+    }
+    plain::shared_forward(o, problem, lse, v);
+  });
 }
 
 void attention_delta(Tensor& delta, const Tensor& d_o, const Tensor& o) {
@@ -83,27 +94,31 @@ void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, co
                               const Tensor& first_key, double scale) {
   dispatch_gpu_float("attention_value_backward", q.dtype(), [&]<class T>() {
     const AttentionProblem<T> problem = problem_of<T>(q, k, first_key, scale);
-    if constexpr (std::is_same_v<T, bfloat16>)
-      if (sm80::takes(problem, dv, d_o, q, k))
-        return sm90::is_available() ? sm90::value_backward(dv, d_o, problem, lse) : sm80::value_backward(dv, d_o, problem, lse);
+    if constexpr (std::is_same_v<T, bfloat16>) {
+      const Family family = family_of(problem, dv, d_o, q, k);
+      if (family == Family::sm90) return sm90::value_backward(dv, d_o, problem, lse);
+      if (family == Family::sm80) return sm80::value_backward(dv, d_o, problem, lse);
+    }
     plain::value_backward(dv, d_o, problem, lse);
   });
 }
 
 void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_leader, std::span<const SharingLayer> layers, const Tensor& q,
-                        const Tensor& k, const Tensor& lse, const Tensor& delta, const Tensor& first_key, double scale,
-                        bool whole_heads) {
+                        const Tensor& k, const Tensor& lse, const Tensor& delta, const Tensor& first_key, double scale) {
   dispatch_gpu_float("attention_backward", q.dtype(), [&]<class T>() {
     const AttentionProblem<T> problem = problem_of<T>(q, k, first_key, scale);
     if constexpr (std::is_same_v<T, bfloat16>) {
       const int count = int(layers.size());
-      bool taken = sm80::takes(problem, dq, dk, dv_of_leader, q, k) && sm80::has_room(problem, count);
-      for (const SharingLayer& layer : layers) taken = taken && sm80::takes(problem, layer.d_o, layer.v);
-      if (taken && sm90::is_available() && sm90::has_room(problem, count))
+      Family family = family_of(problem, dq, dk, dv_of_leader, q, k);
+      for (const SharingLayer& layer : layers)
+        if (!sm80::takes(problem, layer.d_o, layer.v)) family = Family::plain;
+      if (!sm80::has_room(problem, count)) family = Family::plain;
+      if (family == Family::sm90 && sm90::has_room(problem, count))
         return sm90::backward(dq, dk, dv_of_leader, layers, problem, lse, delta);
-      if (taken && sm80::takes_whole_heads(problem, count) && (whole_heads || sm80::whole_heads_are_quicker(problem, count)))
+      if (family != Family::plain && sm80::takes_whole_heads(problem, count) &&
+          (attention_kernels() == AttentionKernels::sm80_whole_heads || sm80::whole_heads_are_quicker(problem, count)))
         return sm80::whole_heads_backward(dq, dk, dv_of_leader, layers, problem, lse, delta);
-      if (taken) return sm80::backward(dq, dk, dv_of_leader, layers, problem, lse, delta);
+      if (family != Family::plain) return sm80::backward(dq, dk, dv_of_leader, layers, problem, lse, delta);
     }
     plain::backward(dq, dk, dv_of_leader, layers, problem, lse, delta);
   });

@@ -18,6 +18,16 @@ namespace echo::kernels {
 // Throws Error when shapes, dtypes, strides or devices do not fit. Outputs do not overlap inputs. Results are the same for any
 // number of threads.
 // Sources: Dao 2023, arXiv:2307.08691 (tiles, log-sum-exp); the deferred gradient of a block: ARCHITECTURE.md.
+//
+// Which kernel runs (files of kernels/attention; on a GPU attention.cu chooses):
+//   CPU                 cpu_forward.cpp, cpu_backward.cpp; attention.cpp checks the arguments and has delta
+//   GPU                 leader, follower forward   follower backward        leader's backward
+//   Hopper              sm90_forward.cu            sm90_forward.cu          sm90_backward.cu, for up to 5 layers (heads of more
+//                                                                           than 64 columns: 2), else as Ampere and newer
+//   Ampere and newer    sm80_forward.cu            sm80_value_backward.cu   sm80_backward_whole_heads.cu where whole heads are
+//                                                                           quicker, else sm80_backward.cu
+//   f32, wide or unaligned heads, on any GPU: plain.cu (views.cuh says what the others take); delta: attention.cu
+// ECHOATT_ATTENTION in the environment chooses others, to compare (choice.h).
 
 // o = P v with lse[b,h,t] = log sum_s exp(scale * q . k), the leader's forward step.
 void attention_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& first_key,
@@ -71,11 +81,8 @@ void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const
 void attention_delta(Tensor& delta, const Tensor& d_o, const Tensor& o);
 void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, const Tensor& k, const Tensor& lse,
                               const Tensor& first_key, double scale);
-// `whole_heads`, where Hopper's kernels are not used: by blocks that own whole heads
-// (kernels/attention/sm80_backward_whole_heads.cu) wherever these can do it, not only where they are quicker.
 void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_leader, std::span<const SharingLayer> layers, const Tensor& q,
-                        const Tensor& k, const Tensor& lse, const Tensor& delta, const Tensor& first_key, double scale,
-                        bool whole_heads = false);
+                        const Tensor& k, const Tensor& lse, const Tensor& delta, const Tensor& first_key, double scale);
 
 }  // namespace cuda
 }  // namespace echo::kernels

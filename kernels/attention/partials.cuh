@@ -27,7 +27,7 @@ class Partials {
   }
   float* data() const { return data_or_null<float>(sums_); }
   // to = factor * sum over splits.
-  void add_up(const Tensor& to, float factor) const;
+  void add_up(Tensor& to, float factor) const;
 
  private:
   Tensor sums_;

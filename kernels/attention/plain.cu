@@ -324,15 +324,23 @@ const dim3 kBlock(kWarp, kWarps);
 }  // namespace
 
 template <class T>
-void forward(const Tensor& o, const Tensor& lse, const AttentionProblem<T>& problem, const Tensor& v, bool shared) {
+void forward(Tensor& o, Tensor& lse, const AttentionProblem<T>& problem, const Tensor& v) {
   dispatch_width(problem.width, 3, [&]<int C>() {
-    launch(shared ? forward_rows<T, C, true> : forward_rows<T, C, false>, grid(problem, problem.heads), kBlock,
-           shared_bytes<C>(3), stream(), head_view<T>(o), lse.data<float>(), problem, head_view<T>(v));
+    launch(forward_rows<T, C, false>, grid(problem, problem.heads), kBlock, shared_bytes<C>(3), stream(), head_view<T>(o),
+           lse.data<float>(), problem, head_view<T>(v));
   });
 }
 
 template <class T>
-void value_backward(const Tensor& dv, const Tensor& d_o, const AttentionProblem<T>& problem, const Tensor& lse) {
+void shared_forward(Tensor& o, const AttentionProblem<T>& problem, const Tensor& lse, const Tensor& v) {
+  dispatch_width(problem.width, 3, [&]<int C>() {
+    launch(forward_rows<T, C, true>, grid(problem, problem.heads), kBlock, shared_bytes<C>(3), stream(), head_view<T>(o),
+           lse.data<float>(), problem, head_view<T>(v));
+  });
+}
+
+template <class T>
+void value_backward(Tensor& dv, const Tensor& d_o, const AttentionProblem<T>& problem, const Tensor& lse) {
   const SharingLayer layer{d_o, Tensor()};
   dispatch_width(problem.width, 3, [&]<int C>() {
     launch(backward_of_keys<T, C, false>, grid(problem, problem.key_heads), kBlock, shared_bytes<C>(3), stream(),
@@ -342,8 +350,8 @@ void value_backward(const Tensor& dv, const Tensor& d_o, const AttentionProblem<
 }
 
 template <class T>
-void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const SharingLayer> layers,
-              const AttentionProblem<T>& problem, const Tensor& lse, const Tensor& delta) {
+void backward(Tensor& dq, Tensor& dk, Tensor& dv, std::span<const SharingLayer> layers, const AttentionProblem<T>& problem,
+              const Tensor& lse, const Tensor& delta) {
   dispatch_width(problem.width, 4, [&]<int C>() {
     launch(backward_of_keys<T, C, true>, grid(problem, problem.key_heads), kBlock, shared_bytes<C>(4), stream(),
            head_view<T>(dk), head_view<T>(dv), layers_of<T>(layers), problem, lse.data<float>(), delta.data<float>());
@@ -352,13 +360,15 @@ void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<co
   });
 }
 
-template void forward(const Tensor&, const Tensor&, const AttentionProblem<float>&, const Tensor&, bool);
-template void forward(const Tensor&, const Tensor&, const AttentionProblem<bfloat16>&, const Tensor&, bool);
-template void value_backward(const Tensor&, const Tensor&, const AttentionProblem<float>&, const Tensor&);
-template void value_backward(const Tensor&, const Tensor&, const AttentionProblem<bfloat16>&, const Tensor&);
-template void backward(const Tensor&, const Tensor&, const Tensor&, std::span<const SharingLayer>,
-                       const AttentionProblem<float>&, const Tensor&, const Tensor&);
-template void backward(const Tensor&, const Tensor&, const Tensor&, std::span<const SharingLayer>,
-                       const AttentionProblem<bfloat16>&, const Tensor&, const Tensor&);
+template void forward(Tensor&, Tensor&, const AttentionProblem<float>&, const Tensor&);
+template void forward(Tensor&, Tensor&, const AttentionProblem<bfloat16>&, const Tensor&);
+template void shared_forward(Tensor&, const AttentionProblem<float>&, const Tensor&, const Tensor&);
+template void shared_forward(Tensor&, const AttentionProblem<bfloat16>&, const Tensor&, const Tensor&);
+template void value_backward(Tensor&, const Tensor&, const AttentionProblem<float>&, const Tensor&);
+template void value_backward(Tensor&, const Tensor&, const AttentionProblem<bfloat16>&, const Tensor&);
+template void backward(Tensor&, Tensor&, Tensor&, std::span<const SharingLayer>, const AttentionProblem<float>&, const Tensor&,
+                       const Tensor&);
+template void backward(Tensor&, Tensor&, Tensor&, std::span<const SharingLayer>, const AttentionProblem<bfloat16>&,
+                       const Tensor&, const Tensor&);
 
 }  // namespace echo::kernels::cuda::attention::plain

@@ -185,7 +185,7 @@ template <int W>
 constexpr int kKeyTile = W == 64 ? 64 : 32;
 
 template <int W>
-void backward_of_width(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const SharingLayer> layers,
+void backward_of_width(Tensor& dq, Tensor& dk, Tensor& dv, std::span<const SharingLayer> layers,
                        const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta) {
   constexpr int kQueries = kQueryTile, kKeys = kKeyTile<W>;
   constexpr bool kCanAddValues = W == 64;
@@ -219,7 +219,7 @@ bool has_room(const AttentionProblem<bfloat16>& problem, int layers) {
   return SharedLayout<128, kQueryTile>::resident(layers) >= 0 && SharedLayout<128, kKeyTile<128>>::resident(layers) >= 0;
 }
 
-void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const SharingLayer> layers,
+void backward(Tensor& dq, Tensor& dk, Tensor& dv, std::span<const SharingLayer> layers,
               const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta) {
   if (problem.width <= 64) return backward_of_width<64>(dq, dk, dv, layers, problem, lse, delta);
   backward_of_width<128>(dq, dk, dv, layers, problem, lse, delta);

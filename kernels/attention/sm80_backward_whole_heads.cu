@@ -350,7 +350,7 @@ bool whole_heads_are_quicker(const AttentionProblem<bfloat16>& problem, int laye
   return (layers + 4) * schedule_of(problem).rounds * echo::cuda::properties().multiprocessors <= (2 * layers + 5) * heads;
 }
 
-void whole_heads_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const SharingLayer> layers,
+void whole_heads_backward(Tensor& dq, Tensor& dk, Tensor& dv, std::span<const SharingLayer> layers,
                           const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta) {
   const int count = int(layers.size()), splits = schedule_of(problem).splits;
   const Partials dk_partials(problem, splits, dk.device()), dv_partials(problem, dv.defined() ? splits : 1, dk.device());

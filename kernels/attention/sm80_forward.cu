@@ -158,16 +158,24 @@ __global__ void __launch_bounds__(kThreads, 2)
   store_rows<W>(o, batch, row, head, positions, problem.width, rows.result, factor, own_q);
 }
 
-}  // namespace
-
-void forward(const Tensor& o, const Tensor& lse, const AttentionProblem<bfloat16>& problem, const Tensor& v, bool shared) {
+template <bool kShared>
+void launch_forward(Tensor& o, float* lse, const AttentionProblem<bfloat16>& problem, const Tensor& v) {
   const dim3 grid(unsigned(problem.heads), unsigned(problem.batches), blocks_for(problem.positions, kBlockRows));
   const auto run = [&]<int W>() {
-    launch(shared ? forward_rows<W, true> : forward_rows<W, false>, grid, kThreads, kSharedBytes<W>, stream(),
-           head_view<bfloat16>(o), lse.data<float>(), problem, head_view<bfloat16>(v));
+    launch(forward_rows<W, kShared>, grid, kThreads, kSharedBytes<W>, stream(), head_view<bfloat16>(o), lse, problem,
+           head_view<bfloat16>(v));
   };
-  if (problem.width <= 64) return run.operator()<64>();
-  run.operator()<128>();
+  problem.width <= 64 ? run.template operator()<64>() : run.template operator()<128>();
+}
+
+}  // namespace
+
+void forward(Tensor& o, Tensor& lse, const AttentionProblem<bfloat16>& problem, const Tensor& v) {
+  launch_forward<false>(o, lse.data<float>(), problem, v);
+}
+
+void shared_forward(Tensor& o, const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& v) {
+  launch_forward<true>(o, lse.data<float>(), problem, v);
 }
 
 }  // namespace echo::kernels::cuda::attention::sm80

@@ -112,14 +112,14 @@ __global__ void __launch_bounds__(256) sum_partials(HeadView<bfloat16> to, const
 
 }  // namespace
 
-void Partials::add_up(const Tensor& to, float factor) const {
+void Partials::add_up(Tensor& to, float factor) const {
   if (!sums_.defined()) return;
   const int64_t vectors = to.elements() / 8;
   launch(sum_partials, blocks_for(vectors, 256), 256, 0, stream(), head_view<bfloat16>(to), data(), int(sums_.dim(0)), vectors,
          int(to.dim(1)), int(to.dim(2)), int(to.dim(3)), factor);
 }
 
-void value_backward(const Tensor& dv, const Tensor& d_o, const AttentionProblem<bfloat16>& problem, const Tensor& lse) {
+void value_backward(Tensor& dv, const Tensor& d_o, const AttentionProblem<bfloat16>& problem, const Tensor& lse) {
   const int splits = group_splits(problem, kBlockRows, 2);
   const Partials partials(problem, splits, dv.device());
   const auto run = [&]<int W>() {

@@ -88,8 +88,8 @@ Schedule schedule_of(const AttentionProblem<bfloat16>& problem) {
 }
 
 template <int W, int kLayers>
-void run(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const SharingLayer> layers,
-         const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta) {
+void run(Tensor& dq, Tensor& dk, Tensor& dv, std::span<const SharingLayer> layers, const AttentionProblem<bfloat16>& problem,
+         const Tensor& lse, const Tensor& delta) {
   const Schedule schedule = schedule_of(problem);
   const Tensor own_dv = KeyFragments<W>::kMakesDv ? dv : Tensor();
   const Partials dk_partials(problem, schedule.splits, dk.device());
@@ -129,7 +129,7 @@ void run(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const S
 
 // Calls run() for as many layers as there are.
 template <int W, int kLayers = 1>
-void run_layers(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const SharingLayer> layers,
+void run_layers(Tensor& dq, Tensor& dk, Tensor& dv, std::span<const SharingLayer> layers,
                 const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta) {
   if (int(layers.size()) == kLayers) return run<W, kLayers>(dq, dk, dv, layers, problem, lse, delta);
   if constexpr (kLayers < kMostBackwardLayers<W>) run_layers<W, kLayers + 1>(dq, dk, dv, layers, problem, lse, delta);
@@ -141,7 +141,7 @@ bool has_room(const AttentionProblem<bfloat16>& problem, int layers) {
   return layers <= (problem.width <= 64 ? kMostBackwardLayers<64> : kMostBackwardLayers<128>);
 }
 
-void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const SharingLayer> layers,
+void backward(Tensor& dq, Tensor& dk, Tensor& dv, std::span<const SharingLayer> layers,
               const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta) {
   problem.width <= 64 ? run_layers<64>(dq, dk, dv, layers, problem, lse, delta)
                       : run_layers<128>(dq, dk, dv, layers, problem, lse, delta);

@@ -56,15 +56,17 @@ void run(const HeadView<bfloat16>& to, const HeadView<bfloat16>& second, float* 
 
 }  // namespace
 
-void forward(const Tensor& o, const Tensor& lse, const AttentionProblem<bfloat16>& problem, const Tensor& v, bool shared) {
-  const auto of_width = [&]<int W>() {
-    const auto operation = shared ? run<W, Operation::shared_forward> : run<W, Operation::forward>;
-    operation(head_view<bfloat16>(o), head_view<bfloat16>(v), nullptr, lse.data<float>(), problem, 1);
-  };
-  problem.width <= 64 ? of_width.operator()<64>() : of_width.operator()<128>();
+void forward(Tensor& o, Tensor& lse, const AttentionProblem<bfloat16>& problem, const Tensor& v) {
+  const auto operation = problem.width <= 64 ? run<64, Operation::forward> : run<128, Operation::forward>;
+  operation(head_view<bfloat16>(o), head_view<bfloat16>(v), nullptr, lse.data<float>(), problem, 1);
 }
 
-void value_backward(const Tensor& dv, const Tensor& d_o, const AttentionProblem<bfloat16>& problem, const Tensor& lse) {
+void shared_forward(Tensor& o, const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& v) {
+  const auto operation = problem.width <= 64 ? run<64, Operation::shared_forward> : run<128, Operation::shared_forward>;
+  operation(head_view<bfloat16>(o), head_view<bfloat16>(v), nullptr, lse.data<float>(), problem, 1);
+}
+
+void value_backward(Tensor& dv, const Tensor& d_o, const AttentionProblem<bfloat16>& problem, const Tensor& lse) {
   const auto of_width = [&]<int W>() {
     const int splits = group_splits(problem, ForwardShape<W, Operation::value_backward>::kRows, 4);
     const Partials partials(problem, splits, dv.device());

@@ -5,9 +5,12 @@
 #include "kernels/attention/attention.h"
 #include "kernels/cuda/common.cuh"
 
-// What attention's CUDA kernels are given, and the families of them: `plain` takes every shape and dtype; `sm80`
-// (Ampere's instructions) and `sm90` (Hopper's) take bf16 heads of a width up to 128, a multiple of 8, whose rows are
-// aligned to 16 bytes. kernels/attention/attention.cu chooses.
+// The arguments of attention's CUDA kernels, and the functions that start them, in three families:
+//   plain  takes every shape and dtype.
+//   sm80   uses the tensor cores by Ampere's instructions. It takes bf16 heads of at most 128 columns, a multiple of 8, with
+//          rows aligned to 16 bytes and a positive scale.
+//   sm90   uses Hopper's instructions, and takes what sm80 takes.
+// kernels/attention/attention.cu chooses between them.
 namespace echo::kernels::cuda::attention {
 
 // A (B, T, H, Dh) tensor with rows of stride 1.
@@ -26,7 +29,7 @@ HeadView<T> head_view(const Tensor& tensor) {
   return {tensor.data<T>(), tensor.stride(0), tensor.stride(1), tensor.stride(2)};
 }
 
-// The matrix of probabilities, as its queries and keys.
+// What the matrix of probabilities is computed from.
 template <class T>
 struct AttentionProblem {
   HeadView<T> q, k;
@@ -50,7 +53,7 @@ AttentionProblem<T> problem_of(const Tensor& q, const Tensor& k, const Tensor& f
           int(k.dim(2)),   int(q.dim(3)),   float(scale)};
 }
 
-// The layers that use the matrix, as an argument of a kernel (of which there are at most 4 KiB).
+// The layers that share the matrix, as an argument of a kernel. The arguments of a kernel have room in 4 KiB.
 inline constexpr int kMostLayers = 48;
 template <class T>
 struct SharingLayers {
@@ -61,14 +64,15 @@ struct SharingLayers {
 };
 template <class T>
 SharingLayers<T> layers_of(std::span<const SharingLayer> layers) {
-  ECHO_CHECK(layers.size() <= size_t(kMostLayers), "attention_backward: ", layers.size(), " layers share one problem, at most ",
-             kMostLayers, " can on a GPU");
+  ECHO_CHECK(layers.size() <= size_t(kMostLayers), "attention_backward: ", layers.size(),
+             " layers share one matrix; a GPU supports at most ", kMostLayers);
   SharingLayers<T> result = {};
   for (const SharingLayer& layer : layers) result.of[result.count++] = {head_view<T>(layer.d_o), head_view<T>(layer.v)};
   return result;
 }
 
-// Probabilities are at most 1: rounding of a large score and its lse may not make them more. NaN stays NaN.
+// Probabilities are at most 1, so their exponents are at most 0, which rounding of a large score and its lse could exceed. NaN
+// stays NaN.
 __device__ __forceinline__ float at_most_zero(float x) {
 #if defined(__CUDA_ARCH__)
   float y;
@@ -79,58 +83,59 @@ __device__ __forceinline__ float at_most_zero(float x) {
 #endif
 }
 
-// Below any score, and finite: the difference of two masked scores must not be NaN.
+// Stands for a masked score: below any score, and finite, as the difference of two masked scores must not be NaN.
 inline constexpr float kMasked = -1e30f;
 
 // Whether all rows can be read 16 bytes at a time.
 inline bool has_aligned_rows(const Tensor& tensor) {
   if (!tensor.defined()) return true;
   bool aligned = reinterpret_cast<uintptr_t>(tensor.raw_data()) % 16 == 0;
-  for (int i = 0; i < 3; ++i)  // positions beyond the last one are addressed too, though not read
+  for (int i = 0; i < 3; ++i)  // i = 1: addresses after the last position are computed too, though not read
     aligned = aligned && ((i != 1 && tensor.dim(i) == 1) || tensor.stride(i) * size_of(tensor.dtype()) % 16 == 0);
   return aligned;
 }
 
+// Arguments as in kernels/attention/attention.h.
 namespace plain {
-// Arguments as in kernels/attention/attention.h. `lse` is written, or read when the matrix is shared.
 template <class T>
-void forward(const Tensor& o, const Tensor& lse, const AttentionProblem<T>& problem, const Tensor& v, bool shared);
+void forward(Tensor& o, Tensor& lse, const AttentionProblem<T>& problem, const Tensor& v);
 template <class T>
-void value_backward(const Tensor& dv, const Tensor& d_o, const AttentionProblem<T>& problem, const Tensor& lse);
+void shared_forward(Tensor& o, const AttentionProblem<T>& problem, const Tensor& lse, const Tensor& v);
 template <class T>
-void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const SharingLayer> layers,
-              const AttentionProblem<T>& problem, const Tensor& lse, const Tensor& delta);
+void value_backward(Tensor& dv, const Tensor& d_o, const AttentionProblem<T>& problem, const Tensor& lse);
+template <class T>
+void backward(Tensor& dq, Tensor& dk, Tensor& dv, std::span<const SharingLayer> layers, const AttentionProblem<T>& problem,
+              const Tensor& lse, const Tensor& delta);
 }  // namespace plain
 
 namespace sm80 {
-// As above; `takes` says whether these tensors will do.
+// Whether the kernels of sm80 and sm90 can work on these tensors.
 template <class... Tensors>
 bool takes(const AttentionProblem<bfloat16>& problem, const Tensors&... tensors) {
   return problem.width % 8 == 0 && problem.width <= 128 && problem.scale > 0 && (has_aligned_rows(tensors) && ...);
 }
-void forward(const Tensor& o, const Tensor& lse, const AttentionProblem<bfloat16>& problem, const Tensor& v, bool shared);
-void value_backward(const Tensor& dv, const Tensor& d_o, const AttentionProblem<bfloat16>& problem, const Tensor& lse);
+void forward(Tensor& o, Tensor& lse, const AttentionProblem<bfloat16>& problem, const Tensor& v);
+void shared_forward(Tensor& o, const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& v);
+void value_backward(Tensor& dv, const Tensor& d_o, const AttentionProblem<bfloat16>& problem, const Tensor& lse);
 // Whether a block of backward() has enough shared memory on this device.
 bool has_room(const AttentionProblem<bfloat16>& problem, int layers);
-void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const SharingLayer> layers,
+void backward(Tensor& dq, Tensor& dk, Tensor& dv, std::span<const SharingLayer> layers,
               const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta);
-// The same with fewer products by blocks that own whole heads, of up to 64 columns: whether they have enough shared memory, and
-// whether there are enough of them to be quicker.
+// The same with fewer products, for heads of at most 64 columns: each block owns whole heads. Whether its blocks have enough
+// shared memory, and whether there are enough of them to be quicker than backward().
 bool takes_whole_heads(const AttentionProblem<bfloat16>& problem, int layers);
 bool whole_heads_are_quicker(const AttentionProblem<bfloat16>& problem, int layers);
-void whole_heads_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const SharingLayer> layers,
+void whole_heads_backward(Tensor& dq, Tensor& dk, Tensor& dv, std::span<const SharingLayer> layers,
                           const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta);
 }  // namespace sm80
 
 namespace sm90 {
-// Whether this GPU has Hopper's instructions (compute capability 9.0), and the environment's ECHOATT_WGMMA is not 0.
-bool is_available();
-// As above, of what sm80 takes.
-void forward(const Tensor& o, const Tensor& lse, const AttentionProblem<bfloat16>& problem, const Tensor& v, bool shared);
-void value_backward(const Tensor& dv, const Tensor& d_o, const AttentionProblem<bfloat16>& problem, const Tensor& lse);
-// Whether a block of backward() has enough shared memory for so many layers.
+void forward(Tensor& o, Tensor& lse, const AttentionProblem<bfloat16>& problem, const Tensor& v);
+void shared_forward(Tensor& o, const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& v);
+void value_backward(Tensor& dv, const Tensor& d_o, const AttentionProblem<bfloat16>& problem, const Tensor& lse);
+// Whether a block of backward() has enough shared memory for this number of layers.
 bool has_room(const AttentionProblem<bfloat16>& problem, int layers);
-void backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, std::span<const SharingLayer> layers,
+void backward(Tensor& dq, Tensor& dk, Tensor& dv, std::span<const SharingLayer> layers,
               const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta);
 }  // namespace sm90
 

@@ -1,9 +1,14 @@
 #include "kernels/attention/attention.h"
+#include "kernels/attention/choice.h"
+#include "tensor/cuda_memory.h"
 #include "tests/kernels/attention/attention_reference.h"
 #include "tests/kernels/cuda_parity.h"
 
 namespace echo {
 namespace {
+
+using kernels::cuda::AttentionKernels;
+using kernels::cuda::ScopedAttentionKernels;
 
 enum class Layout {
   packed,     // every tensor on its own
@@ -17,8 +22,7 @@ struct Case {
   Layout layout = Layout::packed;
   bool documents = false;
   double magnitude = 1;
-  bool ampere = false;       // the kernels for GPUs before Hopper, on a Hopper GPU too
-  bool whole_heads = false;  // of these, the leader's backward step by blocks that own whole heads
+  AttentionKernels kernels = AttentionKernels::best;
 };
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
@@ -27,17 +31,26 @@ std::ostream& operator<<(std::ostream& out, const Case& c) {
              << (c.layout == Layout::packed  ? ""
                  : c.layout == Layout::fused ? " fused"
                                              : " unaligned")
-             << (c.documents ? " documents" : "") << " magnitude " << c.magnitude << (c.ampere ? " Ampere" : "")
-             << (c.whole_heads ? " whole heads" : "");
+             << (c.documents ? " documents" : "") << " magnitude " << c.magnitude << " kernels " << int(c.kernels);
 }
 
-// Hopper's kernels are chosen where they can be used, unless the environment says otherwise.
-class ChosenKernels {
+// Whether groups are split over several blocks, and whether whole heads are quicker, depends on the number of multiprocessors.
+// This is what the kernels' schedules take it for, for one scope, on the emulated device and on a real one.
+class ScopedMultiprocessors {
  public:
-  explicit ChosenKernels(const Case& c) {
-    if (c.ampere || c.whole_heads) ::setenv("ECHOATT_WGMMA", "0", 1);
+  explicit ScopedMultiprocessors(int count) {
+    if constexpr (kWithCuda) std::swap(multiprocessors(), count);
+    before_ = count;
   }
-  ~ChosenKernels() { ::unsetenv("ECHOATT_WGMMA"); }
+  ~ScopedMultiprocessors() {
+    if constexpr (kWithCuda) multiprocessors() = before_;
+  }
+  ScopedMultiprocessors(const ScopedMultiprocessors&) = delete;
+  ScopedMultiprocessors& operator=(const ScopedMultiprocessors&) = delete;
+
+ private:
+  static int& multiprocessors() { return const_cast<cuda::DeviceProperties&>(cuda::properties()).multiprocessors; }
+  int before_;
 };
 
 // The inputs of a case, in order: q, k, then v and d_o of each layer.
@@ -82,18 +95,9 @@ Tensor strided(const Case& c, int64_t heads, int64_t fused_from, DType dtype, De
   return whole({c.batches, c.positions, heads, c.width});
 }
 
-// The leader's backward step by the kernels that the case is about. Without CUDA only the emulated device is there, and only
-// the public function; it chooses whole heads from three of them on, as that device has four multiprocessors.
-template <class... Arguments>
-void backward(const Case& c, Arguments&&... arguments) {
-  if constexpr (kWithCuda)
-    if (c.whole_heads) return kernels::cuda::attention_backward(arguments..., /*whole_heads=*/true);
-  kernels::attention_backward(arguments...);
-}
-
 // A block's forward and backward passes; gives lse, delta, dq, dk, then o and dv of each layer.
 std::vector<Tensor> run_block(const Case& c, const ParitySetting& on) {
-  const ChosenKernels chosen(c);
+  const ScopedAttentionKernels chosen(c.kernels);
   const std::vector<Tensor> given = inputs(c, on.rounded_to);
   size_t next = 0;
   const auto input = [&](int64_t fused_from) {
@@ -128,7 +132,7 @@ std::vector<Tensor> run_block(const Case& c, const ParitySetting& on) {
     kernels::attention_delta(delta, layers[layer].d_o, o[layer]);
     if (j > 0) kernels::attention_value_backward(dv[layer], layers[layer].d_o, q, k, lse, first_key, scale);
   }
-  backward(c, dq, dk, dv[0], layers, q, k, lse, delta, first_key, scale);
+  kernels::attention_backward(dq, dk, dv[0], layers, q, k, lse, delta, first_key, scale);
   std::vector<Tensor> results = {lse, delta, dq, dk};
   results.insert(results.end(), o.begin(), o.end());
   results.insert(results.end(), dv.begin(), dv.end());
@@ -197,6 +201,7 @@ TEST(CudaAttentionTest, PlainKernelsMatchTheMaterialisedFormula) {
 }
 
 TEST(CudaAttentionTest, TensorCoreKernelsMatchTheMaterialisedFormula) {
+  const ScopedMultiprocessors four(4);
   const std::vector<Case> cases = {
       {.positions = 1, .width = 64},
       {.positions = 5, .heads = 2, .width = 128, .layers = 2},
@@ -214,14 +219,15 @@ TEST(CudaAttentionTest, TensorCoreKernelsMatchTheMaterialisedFormula) {
       {.positions = 20, .width = 128, .layers = 7},
   };
   for (Case c : cases)
-    for (const bool ampere : {false, true}) {
-      c.ampere = ampere;
+    for (const AttentionKernels kernels : {AttentionKernels::best, AttentionKernels::sm80}) {
+      c.kernels = kernels;
       expect_block(c, DType::bf16, 0);
     }
 }
 
 // More tiles than there are slots for them, more work than blocks, keys dealt out to several blocks.
 TEST(CudaAttentionTest, HopperKernelsTakeAnyNumberOfTiles) {
+  const ScopedMultiprocessors four(4);
   const std::vector<Case> cases = {
       {.positions = 420, .heads = 2, .width = 64, .layers = 2},
       {.positions = 390, .width = 56, .layers = 3, .layout = Layout::fused, .documents = true},
@@ -234,6 +240,7 @@ TEST(CudaAttentionTest, HopperKernelsTakeAnyNumberOfTiles) {
 }
 
 TEST(CudaAttentionTest, BlocksThatOwnWholeHeadsMatchTheMaterialisedFormula) {
+  const ScopedMultiprocessors four(4);
   const std::vector<Case> cases = {
       {.positions = 1, .heads = 3, .width = 64},
       {.positions = 63, .width = 64, .layers = 5},  // five layers: room for 32 queries of dS only
@@ -248,20 +255,29 @@ TEST(CudaAttentionTest, BlocksThatOwnWholeHeadsMatchTheMaterialisedFormula) {
       {.positions = 290, .width = 64, .layers = 5},
   };
   for (Case c : cases) {
-    c.whole_heads = true;
+    c.kernels = AttentionKernels::sm80_whole_heads;
     expect_block(c, DType::bf16, 0);
   }
 }
 
+// The case is small: one multiprocessor is filled by whole heads, a hundred are not.
+TEST(CudaAttentionTest, ResultsOfAllKernelsAndDeviceSizesMatchTheMaterialisedFormula) {
+  for (const AttentionKernels kernels : {AttentionKernels::sm80, AttentionKernels::plain})
+    for (const int multiprocessors : {1, 100}) {
+      const ScopedMultiprocessors device(multiprocessors);
+      expect_block({.positions = 40, .heads = 4, .key_heads = 2, .width = 64, .layers = 2, .kernels = kernels}, DType::bf16, 0);
+    }
+}
+
 TEST(CudaAttentionTest, LargeScoresStayFiniteAndProbabilitiesSumToOne) {
-  for (Case c : {Case{.width = 16}, Case{.width = 64}, Case{.width = 64, .ampere = true},
-                 Case{.heads = 3, .width = 64, .whole_heads = true}}) {
+  for (Case c : {Case{.width = 16}, Case{.width = 64}, Case{.width = 64, .kernels = AttentionKernels::sm80},
+                 Case{.heads = 3, .width = 64, .kernels = AttentionKernels::sm80_whole_heads}}) {
     c.positions = 70, c.layers = 2, c.magnitude = 1e6;
     const ParityCase body = [&](const ParitySetting& on) {
       const std::vector<Tensor> results = run_block(c, on);
       Tensor ones =
           kernels::cast(Tensor::from(std::vector<float>(size_t(70 * c.width), 1), {1, 70, 1, c.width}), on.dtype).to(on.device);
-      const ChosenKernels chosen(c);
+      const ScopedAttentionKernels chosen(c.kernels);
       const std::vector<Tensor> given = inputs(c, on.dtype);
       Tensor o = on.output(given[0].shape()), lse = on.wide_output({1, c.heads, 70});
       kernels::attention_forward(o, lse, given[0].to(on.device), given[1].to(on.device), ones, Tensor(), 1);
@@ -279,15 +295,15 @@ TEST(CudaAttentionTest, LargeScoresStayFiniteAndProbabilitiesSumToOne) {
 }
 
 TEST(CudaAttentionTest, FirstKeysThatDoNotExistGiveNanInTheirRowsOnly) {
-  for (const Case& c :
-       {Case{.positions = 70}, Case{.positions = 70, .width = 64}, Case{.positions = 70, .width = 64, .ampere = true}}) {
+  for (const Case& c : {Case{.positions = 70}, Case{.positions = 70, .width = 64},
+                        Case{.positions = 70, .width = 64, .kernels = AttentionKernels::sm80}}) {
     std::vector<int32_t> first(70, 0);
     first[20] = 30;
     first[40] = 1 << 30;
     first[50] = -5;
     first[69] = 70;
     const ParityCase body = [&](const ParitySetting& on) {
-      const ChosenKernels chosen(c);
+      const ScopedAttentionKernels chosen(c.kernels);
       const std::vector<Tensor> given = inputs(c, on.dtype);
       Tensor o = on.output(given[0].shape()), lse = on.wide_output({1, 1, 70});
       kernels::attention_forward(o, lse, given[0].to(on.device), given[1].to(on.device), given[2].to(on.device),
@@ -304,16 +320,17 @@ TEST(CudaAttentionTest, FirstKeysThatDoNotExistGiveNanInTheirRowsOnly) {
 
 TEST(CudaAttentionTest, ValueGradientOfTheLeaderMayBeLeftOut) {
   for (const Case& c : {Case{.positions = 20}, Case{.positions = 20, .width = 64}, Case{.positions = 20, .width = 128},
-                        Case{.positions = 20, .width = 64, .ampere = true},
-                        Case{.positions = 70, .heads = 3, .width = 64, .whole_heads = true}}) {
+                        Case{.positions = 20, .width = 64, .kernels = AttentionKernels::sm80},
+                        Case{.positions = 70, .heads = 3, .width = 64, .kernels = AttentionKernels::sm80_whole_heads}}) {
     const ParityCase body = [&](const ParitySetting& on) {
       const std::vector<Tensor> with = run_block(c, on);
-      const ChosenKernels chosen(c);
+      const ScopedAttentionKernels chosen(c.kernels);
       std::vector<Tensor> given;
       for (const Tensor& tensor : inputs(c, on.dtype)) given.push_back(tensor.to(on.device));
       const std::vector<kernels::SharingLayer> layers = {{given[3], given[2]}};
       Tensor dq = on.output(given[0].shape()), dk = on.output(given[1].shape()), none;
-      backward(c, dq, dk, none, layers, given[0], given[1], with[0], with[1], Tensor(), 1 / std::sqrt(double(c.width)));
+      kernels::attention_backward(dq, dk, none, layers, given[0], given[1], with[0], with[1], Tensor(),
+                                  1 / std::sqrt(double(c.width)));
       return std::vector<Tensor>{with[2], dq, with[3], dk};
     };
     const std::vector<Tensor> results = run_on_cuda(body, DType::bf16);
