@@ -1,4 +1,5 @@
 #include "autograd/ops.h"
+#include "autograd/tape.h"
 #include "kernels/cast.h"
 #include "kernels/elementwise.h"
 #include "kernels/losses/cross_entropy.h"

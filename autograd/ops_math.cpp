@@ -1,4 +1,6 @@
+#include "autograd/gradient_target.h"
 #include "autograd/ops.h"
+#include "autograd/tape.h"
 #include "kernels/cast.h"
 #include "kernels/elementwise.h"
 #include "kernels/matmul/matmul.h"

@@ -1,6 +1,8 @@
 #include <algorithm>
 
+#include "autograd/gradient_target.h"
 #include "autograd/ops.h"
+#include "autograd/tape.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
 #include "kernels/matmul/matmul.h"

@@ -1,6 +1,8 @@
 #include "autograd/recompute.h"
 
 #include "autograd/no_grad.h"
+#include "autograd/tape.h"
+#include "autograd/used_leaves.h"
 #include "kernels/cast.h"
 
 namespace echo {

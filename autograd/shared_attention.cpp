@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "autograd/tape.h"
+
 namespace echo {
 namespace {
 

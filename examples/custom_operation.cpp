@@ -7,6 +7,7 @@
 
 #include "autograd/no_grad.h"
 #include "autograd/ops.h"
+#include "autograd/tape.h"
 #include "base/program.h"
 
 using namespace echo;

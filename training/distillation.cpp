@@ -1,6 +1,8 @@
 #include "training/distillation.h"
 
+#include "autograd/gradient_target.h"
 #include "autograd/no_grad.h"
+#include "autograd/tape.h"
 #include "data/batch_tensors.h"
 #include "tensor/allocator.h"
 

@@ -89,7 +89,7 @@ TEST_F(HookTest, FireWhenTheOperationAddedTheGradientItself) {
   EXPECT_EQ(calls, 1);
 }
 
-TEST_F(HookTest, ParametersOfCheckpointedBlocksFireOnceWhenTheirLastBlockIsDone) {
+TEST_F(HookTest, ParametersOfRecomputedBlocksFireOnceWhenTheirLastBlockIsDone) {
   const Variable a = leaf(2), b = leaf(3), shared = leaf(1.5);
   const auto block_of = [shared](const Variable& own) {
     return [=](const std::vector<Variable>& x) { return std::vector<Variable>{multiply(tanh(multiply(x[0], own)), shared)}; };

@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "autograd/ops.h"
+#include "autograd/tape.h"
 #include "tensor/allocator.h"
 #include "tests/kernels/random_tensor.h"
 #include "tests/kernels/thread_count.h"

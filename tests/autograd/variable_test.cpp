@@ -6,6 +6,7 @@
 
 #include "autograd/no_grad.h"
 #include "autograd/ops.h"
+#include "autograd/tape.h"
 #include "tests/kernels/random_tensor.h"
 #include "tests/test_support.h"
 
