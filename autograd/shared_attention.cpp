@@ -21,8 +21,8 @@ void add_delta(SharedProbabilities& shared, const Tensor& d_o, const Tensor& o) 
 
 }  // namespace
 
-AttentionBlock leader_attention(const Variable& qkv, const HeadCounts& heads, const kernels::RopeTable& table,
-                                const Tensor& first_key, bool detach_shared) {
+AttentionBlock leader_attention(const Variable& qkv, InputMemory qkv_memory, const HeadCounts& heads,
+                                const kernels::RopeTable& table, const Tensor& first_key, bool detach_shared) {
   const auto [query_heads, kv_heads, head_dim] = heads;
   const int64_t all_heads = query_heads + 2 * kv_heads;
   ECHO_CHECK(qkv.data().rank() == 3 && qkv.shape()[2] == all_heads * head_dim, "attention: qkv is ", qkv.shape(),
@@ -35,9 +35,9 @@ AttentionBlock leader_attention(const Variable& qkv, const HeadCounts& heads, co
   auto shared = std::make_shared<SharedProbabilities>();
   shared->heads = heads;
   shared->scale = 1.0 / std::sqrt(double(head_dim));
-  // An operation's output is turned where it is; a leaf's data belong to whoever made it.
   const Tensor queries_and_keys = split.narrow(2, 0, query_heads + kv_heads);
-  Tensor rotated = qkv.is_leaf() ? Tensor::empty(queries_and_keys.shape(), dtype, device) : queries_and_keys;
+  Tensor rotated =
+      qkv_memory == InputMemory::overwrite ? queries_and_keys : Tensor::empty(queries_and_keys.shape(), dtype, device);
   kernels::rope(rotated, queries_and_keys, table, 0, RopeDirection::forward);
   shared->q = rotated.narrow(2, 0, query_heads);
   shared->k = rotated.narrow(2, query_heads, kv_heads);

@@ -31,23 +31,32 @@ struct SharedProbabilities {
   std::vector<kernels::SharingLayer> layers;  // backward: dO and V of each follower
 };
 
-// A leader's output with what its followers need. Followers name the output as an input: their backward functions then run
-// before the leader's, which finishes the gradient of q and k for all of them (ARCHITECTURE.md, shared attention).
+// A leader's output, and what its followers need. A follower names the leader's output as one of its inputs. So its backward
+// function runs before the leader's, which finishes the gradient of q and k for all of them (ARCHITECTURE.md, shared attention).
 struct AttentionBlock {
   Variable output;  // (B, T, H * Dh)
   std::shared_ptr<SharedProbabilities> shared;
 };
 
+// What an operation does with the memory of its input.
+//   keep: leaves it as it is.
+//   overwrite: puts results there. The caller hands over a tensor that nobody reads afterwards, neither the program nor the
+//     backward function of the operation that made it (that of linear() does not read its output).
+enum class InputMemory { keep, overwrite };
+
 // Rotates queries and keys and applies causal attention.
-//   qkv: (B, T, (H + 2 Hkv) * Dh): queries, keys and values of one fused projection, not yet rotated. Queries and keys are
-//   rotated in place when an operation recorded them (a projection's backward function does not read its output); a leaf is
-//   left as it is.
+//   qkv: (B, T, (H + 2 Hkv) * Dh): queries, keys and values of one fused projection, not yet rotated. With
+//   InputMemory::overwrite queries and keys are rotated where they are, which saves a copy of them.
 //   first_key: undefined, or (B, T) i32 (see kernels/attention/attention.h). detach_shared: followers contribute nothing to q
 //   and k.
-AttentionBlock leader_attention(const Variable& qkv, const HeadCounts& heads, const kernels::RopeTable& table,
-                                const Tensor& first_key = {}, bool detach_shared = false);
+// Throws Error when shapes, dtypes or devices do not fit.
+AttentionBlock leader_attention(const Variable& qkv, InputMemory qkv_memory, const HeadCounts& heads,
+                                const kernels::RopeTable& table, const Tensor& first_key = {}, bool detach_shared = false);
 
-// The leader's probabilities applied to this layer's values. v: (B, T, Hkv * Dh) -> (B, T, H * Dh).
+// The leader's probabilities applied to this layer's values. v: (B, T, Hkv * Dh) -> (B, T, H * Dh), in the dtype of the
+// leader's qkv and on its device.
+// A block takes part in one backward pass: what a follower leaves for the leader is used up by it. Throws Error when shapes,
+// dtypes or devices do not fit.
 Variable follower_attention(const Variable& v, const AttentionBlock& block);
 
 }  // namespace echo

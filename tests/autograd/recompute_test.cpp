@@ -39,7 +39,7 @@ struct SharingBlock {
   Variables parameters() const { return {norm, qkv, value[0], value[1]}; }
   Variables operator()(const Variables& inputs) const {
     Variable x = inputs[0];
-    const AttentionBlock leader = leader_attention(linear(rms_norm(x, norm, 1e-5), qkv), kHeads, table);
+    const AttentionBlock leader = leader_attention(linear(rms_norm(x, norm, 1e-5), qkv), InputMemory::overwrite, kHeads, table);
     x = add(x, leader.output);
     for (const Variable& weight : value) x = add(x, follower_attention(linear(rms_norm(x, norm, 1e-5), weight), leader));
     return {x, scale(x, 0.5)};

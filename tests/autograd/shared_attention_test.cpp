@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/cast.h"
 #include "tests/gradient_check.h"
 #include "tests/test_support.h"
 
@@ -55,7 +56,8 @@ Variable run_block(const Inputs& x, const AttentionBlock& own, const AttentionBl
 
 DifferentiableFunction function_of(const BlockCase& block) {
   return [block](const Inputs& x) {
-    const AttentionBlock leader = leader_attention(x[0], block.heads, rope_table(), first_keys(block), block.detach);
+    const AttentionBlock leader =
+        leader_attention(x[0], InputMemory::keep, block.heads, rope_table(), first_keys(block), block.detach);
     return run_block(x, leader, leader);
   };
 }
@@ -81,9 +83,10 @@ TEST(SharedAttentionTest, DetachedFollowersSeeAConstantMatrix) {
     SCOPED_TRACE(layers);
     const BlockCase block{{4, 2, kHeadDim}, layers, true, /*detach=*/true};
     const std::vector<Tensor> inputs = inputs_of(block);
-    const AttentionBlock fixed = leader_attention(Variable(inputs[0]), block.heads, rope_table(), first_keys(block));
+    const AttentionBlock fixed =
+        leader_attention(Variable(inputs[0]), InputMemory::keep, block.heads, rope_table(), first_keys(block));
     const DifferentiableFunction reference = [&](const Inputs& x) {
-      return run_block(x, leader_attention(x[0], block.heads, rope_table(), first_keys(block)), fixed);
+      return run_block(x, leader_attention(x[0], InputMemory::keep, block.heads, rope_table(), first_keys(block)), fixed);
     };
     expect_gradients_match(function_of(block), reference, inputs, kTolerance, /*entries=*/40);
   }
@@ -92,7 +95,7 @@ TEST(SharedAttentionTest, DetachedFollowersSeeAConstantMatrix) {
 TEST(SharedAttentionTest, ALeaderWhoseOwnOutputIsUnusedStillGetsItsFollowersGradient) {
   const HeadCounts heads{4, 2, kHeadDim};
   const auto function = [&](const Inputs& x) {
-    const AttentionBlock block = leader_attention(x[0], heads, rope_table());
+    const AttentionBlock block = leader_attention(x[0], InputMemory::keep, heads, rope_table());
     const Variable first = follower_attention(x[1], block), second = follower_attention(tanh(x[1]), block);
     return multiply(first, second);
   };
@@ -105,7 +108,7 @@ TEST(SharedAttentionTest, ALeaderWhoseOwnOutputIsUnusedStillGetsItsFollowersGrad
 TEST(SharedAttentionTest, AFollowerOutsideTheLossContributesNothing) {
   const BlockCase block{{4, 2, kHeadDim}, 1, false};
   const auto function = [&](const Inputs& x) {
-    const AttentionBlock leader = leader_attention(x[0], block.heads, rope_table());
+    const AttentionBlock leader = leader_attention(x[0], InputMemory::keep, block.heads, rope_table());
     const Variable unused =
         follower_attention(Variable(random_tensor({kBatch, kTokens, 2 * kHeadDim}, DType::f64, 3), true), leader);
     return leader.output;
@@ -115,8 +118,8 @@ TEST(SharedAttentionTest, AFollowerOutsideTheLossContributesNothing) {
 
 TEST(SharedAttentionTest, FollowersOfAFrozenLeaderLeaveNothingBehind) {
   const HeadCounts heads{4, 2, kHeadDim};
-  const AttentionBlock block =
-      leader_attention(Variable(random_tensor({kBatch, kTokens, 8 * kHeadDim}, DType::f64, 1)), heads, rope_table());
+  const AttentionBlock block = leader_attention(Variable(random_tensor({kBatch, kTokens, 8 * kHeadDim}, DType::f64, 1)),
+                                                InputMemory::keep, heads, rope_table());
   expect_gradients_match([&](const Inputs& x) { return follower_attention(x[0], block); },
                          {random_tensor({kBatch, kTokens, 2 * kHeadDim}, DType::f64, 2)}, kTolerance);
   EXPECT_TRUE(block.shared->layers.empty());
@@ -128,7 +131,7 @@ TEST(SharedAttentionTest, TheStateIsFreedWithTheGraph) {
     const BlockCase block{{2, 2, kHeadDim}, 3, false};
     Inputs leaves;
     for (const Tensor& input : inputs_of(block)) leaves.emplace_back(input, true);
-    AttentionBlock leader = leader_attention(leaves[0], block.heads, rope_table());
+    AttentionBlock leader = leader_attention(leaves[0], InputMemory::keep, block.heads, rope_table());
     watch = leader.shared;
     Variable loss = sum(run_block(leaves, leader, leader));
     leader = AttentionBlock();
@@ -138,6 +141,21 @@ TEST(SharedAttentionTest, TheStateIsFreedWithTheGraph) {
   }
 }
 
+// The same bits either way; only with `overwrite` the rotated queries and keys lie in the input's memory.
+TEST(SharedAttentionTest, TheInputIsOverwrittenOnlyWhenTheCallerSaysSo) {
+  const HeadCounts heads{4, 2, kHeadDim};
+  const Tensor original = random_tensor({kBatch, kTokens, 8 * kHeadDim}, DType::f32, 1);
+  kernels::RopeTable table = rope_table();
+  table = {kernels::cast(table.cosine, DType::f32), kernels::cast(table.sine, DType::f32)};
+  const Variable kept(original.clone()), overwritten(original.clone());
+  const AttentionBlock from_kept = leader_attention(kept, InputMemory::keep, heads, table),
+                       from_overwritten = leader_attention(overwritten, InputMemory::overwrite, heads, table);
+  EXPECT_EQ(kept.data().to_vector<float>(), original.to_vector<float>());
+  EXPECT_NE(overwritten.data().to_vector<float>(), original.to_vector<float>());
+  EXPECT_EQ(from_overwritten.shared->q.raw_data(), overwritten.data().raw_data());
+  EXPECT_EQ(from_kept.output.data().to_vector<float>(), from_overwritten.output.data().to_vector<float>());
+}
+
 TEST(SharedAttentionTest, WhatDoesNotFitIsRefused) {
   const auto has = [](const char* part, auto body) {
     const std::string text = error_message(ExitCode::internal, body);
@@ -145,14 +163,19 @@ TEST(SharedAttentionTest, WhatDoesNotFitIsRefused) {
   };
   const HeadCounts heads{4, 2, kHeadDim};
   const auto qkv = [](const Shape& shape, DType dtype = DType::f64) { return Variable(Tensor::zeros(shape, dtype)); };
-  has("qkv is (2, 5, 30), expected (B, T, 32)", [&] { leader_attention(qkv({2, 5, 30}), heads, rope_table()); });
-  has("qkv is (10, 32)", [&] { leader_attention(qkv({10, 32}), heads, rope_table()); });
-  has("the table has 5", [&] { leader_attention(qkv({2, 6, 32}), heads, rope_table()); });
-  has("3 heads are not a multiple of 2", [&] { leader_attention(qkv({2, 5, 28}), {3, 2, kHeadDim}, rope_table()); });
-  has("first_key", [&] {
-    leader_attention(qkv({2, 5, 32}), heads, rope_table(), Tensor::from(std::vector<int32_t>(10, 1), {2, 5}));
+  has("qkv is (2, 5, 30), expected (B, T, 32)", [&] {
+    leader_attention(qkv({2, 5, 30}), InputMemory::keep, heads, rope_table());
   });
-  const AttentionBlock block = leader_attention(qkv({2, 5, 32}), heads, rope_table());
+  has("qkv is (10, 32)", [&] { leader_attention(qkv({10, 32}), InputMemory::keep, heads, rope_table()); });
+  has("the table has 5", [&] { leader_attention(qkv({2, 6, 32}), InputMemory::keep, heads, rope_table()); });
+  has("3 heads are not a multiple of 2", [&] {
+    leader_attention(qkv({2, 5, 28}), InputMemory::keep, {3, 2, kHeadDim}, rope_table());
+  });
+  has("first_key", [&] {
+    leader_attention(qkv({2, 5, 32}), InputMemory::keep, heads, rope_table(),
+                     Tensor::from(std::vector<int32_t>(10, 1), {2, 5}));
+  });
+  const AttentionBlock block = leader_attention(qkv({2, 5, 32}), InputMemory::keep, heads, rope_table());
   has("v is (2, 5, 16), expected (2, 5, 8)", [&] { follower_attention(qkv({2, 5, 16}), block); });
   has("must be f64 on cpu, got f32", [&] { follower_attention(qkv({2, 5, 8}, DType::f32), block); });
 }
