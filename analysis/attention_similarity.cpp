@@ -25,7 +25,8 @@ SquareMatrix of_all_layers(const Tensor& table, const LeaderMap& map, const std:
 
 }  // namespace
 
-std::array<SquareMatrix, 4> attention_similarity(const Llama& model, std::span<const int32_t> ids, DType compute_dtype) {
+std::array<SquareMatrix, 4> attention_similarity(const LanguageModel& model, std::span<const int32_t> ids,
+                                                 DType compute_dtype) {
   ECHO_CHECK(ids.size() >= 2, "attention similarity: a text of ", ids.size(), " tokens, expected at least 2");
   const NoGrad no_grad;
   const LeaderMap& map = model.leader_map();

@@ -5,7 +5,7 @@
 #include <span>
 
 #include "analysis/analysis_file.h"
-#include "nn/llama.h"
+#include "nn/language_model.h"
 
 namespace echo {
 
@@ -14,6 +14,6 @@ namespace echo {
 // leader.
 //   ids: the text, at least 2 tokens. Of the forward pass only queries, keys and log-sum-exps of the layers are kept: O(L T D).
 // Throws Error (bad_data) when a similarity is not finite: the model's weights are damaged.
-std::array<SquareMatrix, 4> attention_similarity(const Llama& model, std::span<const int32_t> ids, DType compute_dtype);
+std::array<SquareMatrix, 4> attention_similarity(const LanguageModel& model, std::span<const int32_t> ids, DType compute_dtype);
 
 }  // namespace echo

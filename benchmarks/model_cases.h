@@ -23,8 +23,8 @@ inline LlamaConfig config_from(const nlohmann::json& model) {
 }
 
 // Random matrices, norm weights of one. `leaders`: null for a model that shares nothing.
-inline std::unique_ptr<Llama> random_model(const nlohmann::json& request, const nlohmann::json& leaders,
-                                           const WeightOptions& options) {
+inline std::unique_ptr<LanguageModel> random_model(const nlohmann::json& request, const nlohmann::json& leaders,
+                                                   const WeightOptions& options) {
   const LlamaConfig config = config_from(request.at("model"));
   const LeaderMap map = leaders.is_null() ? LeaderMap::own(config.num_hidden_layers) : LeaderMap::from_json(leaders);
   auto model = make_model(config, map, options);
@@ -39,14 +39,14 @@ inline std::unique_ptr<Llama> random_model(const nlohmann::json& request, const 
 
 // A model in training; several cases may train the same one.
 struct Student {
-  std::unique_ptr<Llama> model;
+  std::unique_ptr<LanguageModel> model;
   std::unique_ptr<AdamW> optimizer;
 };
 
 // Models that prepared cases share, until gpu_benchmark releases everything.
 struct ModelShelf {
   std::map<std::string, std::shared_ptr<Student>> students;
-  std::map<std::string, std::shared_ptr<Llama>> frozen;
+  std::map<std::string, std::shared_ptr<LanguageModel>> frozen;
 };
 
 inline nlohmann::json leaders_of(const nlohmann::json& request) { return request.value("leaders", nlohmann::json()); }
@@ -62,9 +62,9 @@ inline std::shared_ptr<Student> student_for(const nlohmann::json& request, Devic
   return student;
 }
 
-inline std::shared_ptr<Llama> frozen_for(const nlohmann::json& request, const nlohmann::json& leaders, Device device,
-                                         ModelShelf& shelf) {
-  std::shared_ptr<Llama>& model = shelf.frozen[request.at("model").dump() + leaders.dump()];
+inline std::shared_ptr<LanguageModel> frozen_for(const nlohmann::json& request, const nlohmann::json& leaders, Device device,
+                                                 ModelShelf& shelf) {
+  std::shared_ptr<LanguageModel>& model = shelf.frozen[request.at("model").dump() + leaders.dump()];
   if (model == nullptr) model = random_model(request, leaders, {dtype_from(request), false, device});
   return model;
 }
@@ -103,7 +103,7 @@ inline BenchmarkCase step_case(const nlohmann::json& request, Device device, Mod
 // host reads every token, as generation does.
 inline BenchmarkCase decode_case(const nlohmann::json& request, Device device, ModelShelf& shelf) {
   struct Generation {
-    std::shared_ptr<Llama> model;
+    std::shared_ptr<LanguageModel> model;
     KvCache cache;
     std::unique_ptr<DecodeStep> step;
     std::vector<int32_t> ids;

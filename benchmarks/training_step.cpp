@@ -61,7 +61,7 @@ int run(const Arguments& arguments) {
   const bool distill = arguments.step == "distill";
   const auto student = make_model(work.config, block_of(work.config.num_hidden_layers, arguments.followers), {});
   initialize(*student, 0.02, 1);
-  std::unique_ptr<Llama> teacher;
+  std::unique_ptr<LanguageModel> teacher;
   if (distill) {
     teacher = make_model(work.config, LeaderMap::own(work.config.num_hidden_layers), {DType::f32, false});
     initialize(*teacher, 0.02, 2);

@@ -13,7 +13,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-Tensor final_states(const Llama& model, const BatchTensors& tensors, DType compute_dtype) {
+Tensor final_states(const LanguageModel& model, const BatchTensors& tensors, DType compute_dtype) {
   ForwardOptions options;
   options.compute_dtype = compute_dtype;
   options.first_key = tensors.first_key;
@@ -21,8 +21,8 @@ Tensor final_states(const Llama& model, const BatchTensors& tensors, DType compu
   return hidden.reshape({hidden.elements() / hidden.dim(-1), hidden.dim(-1)});
 }
 
-kernels::DistillationTerms head_terms(const Tensor& hidden, const Llama& model, const Tensor& teacher_hidden,
-                                      const Llama* teacher, const Tensor& labels) {
+kernels::DistillationTerms head_terms(const Tensor& hidden, const LanguageModel& model, const Tensor& teacher_hidden,
+                                      const LanguageModel* teacher, const Tensor& labels) {
   kernels::DistillationWeights weights;
   weights.kl = teacher != nullptr ? 1 : 0;
   weights.hard_label = 0;
@@ -36,7 +36,8 @@ kernels::DistillationTerms head_terms(const Tensor& hidden, const Llama& model, 
 
 }  // namespace
 
-EvaluationResult evaluate(const Llama& model, const Llama* teacher, const std::vector<Batch>& batches, DType compute_dtype) {
+EvaluationResult evaluate(const LanguageModel& model, const LanguageModel* teacher, const std::vector<Batch>& batches,
+                          DType compute_dtype) {
   const NoGrad no_grad;
   const MemoryLabel label("activations");
   kernels::DistillationTerms terms;

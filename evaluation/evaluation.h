@@ -1,7 +1,7 @@
 #pragma once
 
 #include "data/data_loader.h"
-#include "nn/llama.h"
+#include "nn/language_model.h"
 
 namespace echo {
 
@@ -15,7 +15,10 @@ struct EvaluationResult {
   double tokens_per_second = 0;  // forward pass of the model alone, head included, on the batch that went fastest
 };
 
-// model on the batches, compared with `teacher` when it is not null. Records nothing.
-EvaluationResult evaluate(const Llama& model, const Llama* teacher, const std::vector<Batch>& batches, DType compute_dtype);
+// How `model` does on the batches, compared with `teacher` when it is not null. Each batch is copied to the device of the model,
+// where the teacher must be too. Without batches, or when no label counts, all results are 0. Records nothing.
+// Throws Error when the models differ in vocabulary or device, (device) when memory runs out.
+EvaluationResult evaluate(const LanguageModel& model, const LanguageModel* teacher, const std::vector<Batch>& batches,
+                          DType compute_dtype);
 
 }  // namespace echo

@@ -37,12 +37,12 @@ Batch make_batch(uint64_t index) {
   return {Tensor::from(ids, {kBatch, kTokens}), Tensor::from(labels)};
 }
 
-Variable hidden_rows(const Llama& model, const Tensor& ids) {
+Variable hidden_rows(const LanguageModel& model, const Tensor& ids) {
   return reshape(model.forward(ids, {}).hidden, {kRows, model.config().hidden_size});
 }
 
 // The mean loss per token: on true labels, or with a teacher the divergence from its predictions, KL(teacher || student).
-Variable loss_of(const Llama& model, const Batch& batch, const Llama* teacher) {
+Variable loss_of(const LanguageModel& model, const Batch& batch, const LanguageModel* teacher) {
   kernels::DistillationWeights weights{.kl = 0, .hard_label = 0, .true_label = 1};
   Tensor teacher_hidden, teacher_head;
   if (teacher != nullptr) {
@@ -57,7 +57,7 @@ Variable loss_of(const Llama& model, const Batch& batch, const Llama* teacher) {
 }
 
 // Returns the loss on a batch that was not trained on.
-double train(Llama& model, const Llama* teacher, int steps, double learning_rate) {
+double train(LanguageModel& model, const LanguageModel* teacher, int steps, double learning_rate) {
   AdamW optimizer(model, {});
   for (int step = 0; step < steps; ++step) {
     Variable loss = loss_of(model, make_batch(uint64_t(step)), teacher);

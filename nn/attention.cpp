@@ -4,6 +4,7 @@
 
 #include "autograd/ops.h"
 #include "kernels/decode/attention.h"
+#include "kernels/decode/projections.h"
 #include "nn/weight_names.h"
 
 namespace echo {
@@ -11,6 +12,7 @@ namespace echo {
 SelfAttention::SelfAttention(const LlamaConfig& config, int64_t layer, bool has_followers, const WeightOptions& options)
     : heads_{config.num_attention_heads, config.num_key_value_heads, config.head_dim},
       layer_(layer),
+      eps_(config.rms_norm_eps),
       has_followers_(has_followers) {
   const int64_t query = heads_.heads * heads_.head_dim, key_value = heads_.kv_heads * heads_.head_dim;
   qkv_ = add_parameter({{layer_weight(layer, "self_attn.q_proj"), query},
@@ -39,14 +41,15 @@ Variable SelfAttention::forward(const Variable& x, AttentionContext& context) co
   return linear(block.output, output_);
 }
 
-void SelfAttention::decode(const kernels::NormedRows& x, DecodeContext& context) const {
+void SelfAttention::decode(Tensor& residual, const Tensor& norm, DecodeContext& context) const {
   const auto [H, Hkv, Dh] = heads_;
-  const int64_t batch = x.x.dim(0);
-  const DType dtype = x.x.dtype();
-  const Device device = x.x.device();
+  const int64_t batch = residual.dim(0);
+  const DType dtype = residual.dtype();
+  const Device device = residual.device();
   KvCache::Layer& cache = context.cache->layers[size_t(layer_)];
   Tensor projected = Tensor::empty({batch, (H + 2 * Hkv) * Dh}, dtype, device);
-  kernels::project_heads(projected, cache.k, cache.v, x, qkv_.data_as(dtype), context.cache->rope, context.cache->lengths);
+  kernels::project_heads(projected, cache.k, cache.v, {residual, norm, eps_}, qkv_.data_as(dtype), context.cache->rope,
+                         context.cache->lengths);
   const Tensor q = projected.reshape({batch, H + 2 * Hkv, Dh}).narrow(1, 0, H);
   Tensor o = Tensor::empty({batch, H, Dh}, dtype, device), probabilities;
   if (has_followers_) {
@@ -54,8 +57,7 @@ void SelfAttention::decode(const kernels::NormedRows& x, DecodeContext& context)
     context.probabilities[layer_] = probabilities;
   }
   kernels::attention_decode(o, probabilities, q, cache.k, cache.v, context.cache->lengths, 1.0 / std::sqrt(double(Dh)));
-  Tensor stream = x.x;
-  kernels::project_onto(stream, o.reshape({batch, H * Dh}), output_.data_as(dtype));
+  kernels::project_onto(residual, o.reshape({batch, H * Dh}), output_.data_as(dtype));
 }
 
 }  // namespace echo

@@ -1,19 +1,13 @@
 #pragma once
 
-#include <functional>
 #include <map>
 
-#include "autograd/shared_attention.h"
-#include "kernels/decode/projections.h"
+#include "nn/attention_observer.h"
 #include "nn/kv_cache.h"
 #include "nn/model_config.h"
 #include "nn/module.h"
 
 namespace echo {
-
-// Gets each matrix of probabilities that a forward pass computes, once per layer that has one of its own, in order of the
-// layers. The tensors may be kept: they belong to this pass.
-using AttentionObserver = std::function<void(int64_t layer, const SharedProbabilities& probabilities)>;
 
 // What the attention layers of one forward pass hand to each other.
 struct AttentionContext {
@@ -36,8 +30,9 @@ class Attention : public Module {
  public:
   // x: (B, T, D) normed -> (B, T, D).
   virtual Variable forward(const Variable& x, AttentionContext& context) const = 0;
-  // Adds the attention of RMSNorm(x) to x, the residual stream at the new position of each sequence: (B, D). No gradient.
-  virtual void decode(const kernels::NormedRows& x, DecodeContext& context) const = 0;
+  // residual += attention(RMSNorm(residual)) at the new position of each sequence. residual: (B, D) contiguous in the compute
+  // dtype; norm: (D), the weight of the RMSNorm. No gradient.
+  virtual void decode(Tensor& residual, const Tensor& norm, DecodeContext& context) const = 0;
 };
 
 // A layer that computes its own matrix: projections q, k, v (fused) and o.
@@ -46,11 +41,12 @@ class SelfAttention : public Attention {
   // `has_followers`: its probabilities are kept for later layers.
   SelfAttention(const LlamaConfig& config, int64_t layer, bool has_followers, const WeightOptions& options);
   Variable forward(const Variable& x, AttentionContext& context) const override;
-  void decode(const kernels::NormedRows& x, DecodeContext& context) const override;
+  void decode(Tensor& residual, const Tensor& norm, DecodeContext& context) const override;
 
  private:
   HeadCounts heads_;
   int64_t layer_;
+  double eps_;  // of the norm before it
   bool has_followers_;
   Variable qkv_, output_;
 };

@@ -2,20 +2,15 @@
 
 #include "kernels/argmax.h"
 #include "kernels/matmul/matmul.h"
-#include "tensor/cuda_graph.h"
 
 namespace echo {
 
-DecodeStep::DecodeStep(const Llama& model, KvCache& cache, DType compute_dtype)
+DecodeStep::DecodeStep(const LanguageModel& model, KvCache& cache, DType compute_dtype)
     : model_(model), cache_(cache), compute_dtype_(compute_dtype) {
   const int64_t batch = cache.lengths.dim(0);
   ids_ = Tensor::empty({batch}, DType::i32, model.device());
   logits_ = Tensor::empty({batch, model.config().vocab_size}, compute_dtype, model.device());
   best_ = Tensor::empty({batch}, DType::i32, model.device());
-}
-
-DecodeStep::~DecodeStep() {
-  if constexpr (kWithCuda) cuda::drop_recorded(recording_);
 }
 
 void DecodeStep::step() {
@@ -35,7 +30,7 @@ const Tensor& DecodeStep::logits(const std::vector<int32_t>& ids) {
       } else {
         cache_.count_position();
       }
-      cuda::run_recorded(recording_);
+      cuda::run_recorded(*recording_);
       return logits_;
     }
   }

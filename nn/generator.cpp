@@ -11,7 +11,8 @@ namespace {
 
 // One pass over all prompts, padded at their ends: causal attention keeps what comes later from a prompt's own positions, and
 // the cache forgets it. Returns the logits after each prompt's last token, (B, V).
-Tensor read_prompts(const Llama& model, const std::vector<std::vector<int32_t>>& prompts, KvCache& cache, DType compute_dtype) {
+Tensor read_prompts(const LanguageModel& model, const std::vector<std::vector<int32_t>>& prompts, KvCache& cache,
+                    DType compute_dtype) {
   size_t longest = 0;
   for (const auto& prompt : prompts) longest = std::max(longest, prompt.size());
   std::vector<int32_t> padded, lengths;
@@ -33,7 +34,7 @@ Tensor read_prompts(const Llama& model, const std::vector<std::vector<int32_t>>&
 
 }  // namespace
 
-GenerationStatistics generate(const Llama& model, const std::vector<std::vector<int32_t>>& prompts,
+GenerationStatistics generate(const LanguageModel& model, const std::vector<std::vector<int32_t>>& prompts,
                               const GenerationOptions& options,
                               const std::function<void(size_t prompt, int32_t id)>& on_token) {
   using Clock = std::chrono::steady_clock;
@@ -88,7 +89,7 @@ GenerationStatistics generate(const Llama& model, const std::vector<std::vector<
     }
     if (!any || written >= options.max_new_tokens) break;
     ++statistics.decode_steps;
-    // A text that has ended goes on unread until the last one ends.
+    // Finished sequences keep decoding; their tokens are ignored.
     tokens = options.sampling.temperature <= 0 ? step.most_likely(tokens) : choose(step.logits(tokens));
   }
   statistics.decode_seconds = seconds_since(start);

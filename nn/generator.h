@@ -3,7 +3,7 @@
 #include <functional>
 #include <vector>
 
-#include "nn/llama.h"
+#include "nn/language_model.h"
 #include "nn/sampler.h"
 
 namespace echo {
@@ -16,7 +16,7 @@ struct GenerationOptions {
 
 struct GenerationStatistics {
   int64_t prompt_tokens = 0, new_tokens = 0;  // over all prompts
-  int64_t decode_steps = 0;  // forward passes of one token a sequence: the first new token comes from the prompts' pass
+  int64_t decode_steps = 0;  // forward passes of one token per sequence: the first new token comes from the prompts' pass
   double prefill_seconds = 0, decode_seconds = 0;
   std::vector<bool> ended;  // by prompt: an end-of-text token came, which is not counted and not handed out
 };
@@ -25,7 +25,7 @@ struct GenerationStatistics {
 // whatever their lengths; each token goes to `on_token` at once, with the number of its prompt. A text ends at an end-of-text
 // token of the config, or after max_new_tokens. What is written for a prompt does not depend on its company but for rounding;
 // prompt i draws with sampling.seed + i. Throws Error (usage) when there is no prompt or one is empty.
-GenerationStatistics generate(const Llama& model, const std::vector<std::vector<int32_t>>& prompts,
+GenerationStatistics generate(const LanguageModel& model, const std::vector<std::vector<int32_t>>& prompts,
                               const GenerationOptions& options, const std::function<void(size_t prompt, int32_t id)>& on_token);
 
 }  // namespace echo

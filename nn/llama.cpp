@@ -7,8 +7,6 @@
 #include "autograd/recompute.h"
 #include "kernels/cast.h"
 #include "kernels/decode/cache_append.h"
-#include "kernels/matmul/matmul.h"
-#include "nn/rope_table.h"
 #include "nn/weight_names.h"
 #include "tensor/allocator.h"
 
@@ -28,9 +26,7 @@ Llama::Llama(const LlamaConfig& config, const WeightOptions& options)
             [&](int64_t layer) { return std::make_unique<SelfAttention>(config, layer, /*has_followers=*/false, options); }) {}
 
 Llama::Llama(const LlamaConfig& config, LeaderMap leader_map, const WeightOptions& options, const AttentionFactory& factory)
-    : config_(config), leader_map_(std::move(leader_map)) {
-  ECHO_CHECK(leader_map_.layers() == config.num_hidden_layers, "llama: a leader map of ", leader_map_.layers(),
-             " layers for a model of ", config.num_hidden_layers);
+    : LanguageModel(config, std::move(leader_map)), rope_tables_(std::make_unique<RopeTableCache>(config, options.device)) {
   embedding_ = add_parameter({{std::string(kEmbeddingWeight), config.vocab_size}}, config.hidden_size, options);
   final_norm_ = add_parameter({{std::string(kFinalNormWeight), config.hidden_size}}, 0, options);
   head_ = config.tie_word_embeddings
@@ -48,7 +44,7 @@ const Variable& Llama::norm_after(size_t layer) const {
 
 Llama::Residual Llama::run_layer(size_t index, const Residual& residual, AttentionContext& context) const {
   const Layer& layer = *layers_[index];
-  const double eps = config_.rms_norm_eps;
+  const double eps = config().rms_norm_eps;
   const Variable attended = layer.attention->forward(residual.normed, context);
   const NormedSum middle = add_rms_norm(residual.x, attended, layer.post_attention_norm, eps);
   const NormedSum end = add_rms_norm(middle.sum, layer.mlp.forward(middle.normed), norm_after(index), eps);
@@ -59,7 +55,7 @@ ForwardResult Llama::forward(const Tensor& ids, const ForwardOptions& options) c
   ECHO_CHECK(ids.rank() == 2, "llama: ids are ", ids, ", expected (B, T)");
   const int64_t batch = ids.dim(0), tokens = ids.dim(1);
   AttentionContext context;
-  context.rope = rope_table(tokens, options.compute_dtype);
+  context.rope = rope_tables_->at_least(tokens, options.compute_dtype);
   context.first_key = options.first_key.to(device());
   context.detach_shared = options.detach_shared;
   context.cache = options.cache;
@@ -67,14 +63,14 @@ ForwardResult Llama::forward(const Tensor& ids, const ForwardOptions& options) c
 
   const Variable embedded = embedding(embedding_, ids.to(device()).reshape({batch * tokens}), options.compute_dtype);
   Residual residual;
-  residual.x = reshape(embedded, {batch, tokens, config_.hidden_size});
-  residual.normed = rms_norm(residual.x, layers_.front()->input_norm, config_.rms_norm_eps);
+  residual.x = reshape(embedded, {batch, tokens, config().hidden_size});
+  residual.normed = rms_norm(residual.x, layers_.front()->input_norm, config().rms_norm_eps);
   const auto wanted = [&](size_t layer) {
     return std::binary_search(options.wanted_outputs.begin(), options.wanted_outputs.end(), int64_t(layer));
   };
   ForwardResult result;
   if (options.recompute) {
-    for (const auto& [first_layer, last_layer] : leader_map_.closed_spans()) {
+    for (const auto& [first_layer, last_layer] : leader_map().closed_spans()) {
       const auto first = size_t(first_layer), last = size_t(last_layer);
       const Block span = [=, this](const std::vector<Variable>& inputs) {
         AttentionContext own = context;
@@ -105,20 +101,15 @@ ForwardResult Llama::forward(const Tensor& ids, const ForwardOptions& options) c
   return result;
 }
 
-Tensor Llama::logits(const Tensor& hidden) const {
-  const NoGrad no_grad;
-  return linear(Variable(hidden), head_).data();
-}
-
 KvCache Llama::make_cache(int64_t batch, int64_t capacity, DType dtype) const {
   const MemoryLabel label("KV cache");
   KvCache cache;
   cache.capacity = capacity;
-  cache.rope = rope_table(capacity, dtype);
-  const Shape shape{batch, capacity, config_.num_key_value_heads, config_.head_dim};
-  for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
+  cache.rope = rope_tables_->at_least(capacity, dtype);
+  const Shape shape{batch, capacity, config().num_key_value_heads, config().head_dim};
+  for (int64_t i = 0; i < config().num_hidden_layers; ++i) {
     KvCache::Layer layer;
-    if (!leader_map_.follows(i)) layer.k = Tensor::empty(shape, dtype, device());
+    if (!leader_map().follows(i)) layer.k = Tensor::empty(shape, dtype, device());
     layer.v = Tensor::empty(shape, dtype, device());
     cache.layers.push_back(std::move(layer));
   }
@@ -132,21 +123,12 @@ Tensor Llama::decode(const Tensor& ids, KvCache& cache, DType compute_dtype) con
   kernels::extend_lengths(cache.lengths, cache.capacity);
   DecodeContext context;
   context.cache = &cache;
-  const double eps = config_.rms_norm_eps;
-  const Variable x = embedding(embedding_, ids.to(cache.lengths.device()), compute_dtype);  // (B, D), added to layer by layer
+  Tensor residual = embedding(embedding_, ids.to(cache.lengths.device()), compute_dtype).data();  // (B, D)
   for (const auto& layer : layers_) {
-    layer->attention->decode({x.data(), layer->input_norm.data(), eps}, context);
-    layer->mlp.decode({x.data(), layer->post_attention_norm.data(), eps});
+    layer->attention->decode(residual, layer->input_norm.data(), context);
+    layer->mlp.decode(residual, layer->post_attention_norm.data());
   }
-  return rms_norm(x, final_norm_, eps).data();
-}
-
-kernels::RopeTable Llama::rope_table(int64_t positions, DType compute_dtype) const {
-  const DType dtype = accumulator_dtype(compute_dtype);
-  if (rope_.positions() < positions || rope_.cosine.dtype() != dtype)
-    rope_ = make_rope_table(config_, std::max(positions, std::min<int64_t>(2 * positions, config_.max_position_embeddings)),
-                            dtype, device());
-  return rope_;
+  return rms_norm(Variable(residual), final_norm_, config().rms_norm_eps).data();
 }
 
 }  // namespace echo

@@ -1,6 +1,5 @@
 #pragma once
 
-#include "kernels/decode/projections.h"
 #include "nn/model_config.h"
 #include "nn/module.h"
 
@@ -11,11 +10,13 @@ class Mlp : public Module {
  public:
   Mlp(const LlamaConfig& config, int64_t layer, const WeightOptions& options);
   Variable forward(const Variable& x) const;  // (..., D) -> (..., D)
-  // Adds the MLP of RMSNorm(x) to x: (B, D). No gradient.
-  void decode(const kernels::NormedRows& x) const;
+  // residual += mlp(RMSNorm(residual)). residual: (B, D) contiguous in the compute dtype; norm: (D), the weight of the RMSNorm.
+  // No gradient.
+  void decode(Tensor& residual, const Tensor& norm) const;
 
  private:
-  int64_t width_;
+  int64_t width_;  // F
+  double eps_;     // of the norm before it
   Variable gate_up_, down_;
 };
 

@@ -4,196 +4,25 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <utility>
 
 #include "base/file.h"
 #include "base/strict_json.h"
+#include "nn/config_fields.h"
+#include "nn/model_families.h"
 
 namespace echo {
 namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::string_view kSharedArchitecture = "SharedAttentionLlamaForCausalLM";
-constexpr std::string_view kSharedModelType = "shared_attention_llama";
 constexpr size_t kMaxConfigBytes = 4 << 20;
 
-// Typed access to the keys of one JSON object; null counts as absent, as transformers treats it.
-class Fields {
- public:
-  Fields(const Json& object, std::string source) : object_(object), source_(std::move(source)) {
-    if (!object.is_object()) refuse("is not a JSON object");
-  }
-
-  template <class... Parts>
-  [[noreturn]] void refuse(const Parts&... parts) const {
-    fail(ExitCode::bad_data, source_, ": ", parts...);
-  }
-
-  const Json* find(std::string_view key) const {
-    const auto found = object_.find(key);
-    return found == object_.end() || found->is_null() ? nullptr : &*found;
-  }
-  bool has(std::string_view key) const { return find(key) != nullptr; }
-
-  int64_t integer(std::string_view key) const {
-    const Json* value = find(key);
-    if (value == nullptr) refuse("has no ", key);
-    return whole(*value, key);
-  }
-  int64_t integer(std::string_view key, int64_t otherwise) const { return has(key) ? integer(key) : otherwise; }
-  int64_t whole(const Json& value, std::string_view key) const {
-    if (!value.is_number_integer() || (value.is_number_unsigned() && value.get<uint64_t>() > uint64_t(INT64_MAX)))
-      refuse(key, " is ", value.dump().substr(0, 80), ", expected a whole number");
-    return value.get<int64_t>();
-  }
-  double number(std::string_view key, double otherwise) const {
-    const Json* value = find(key);
-    if (value == nullptr) return otherwise;
-    if (!value->is_number()) refuse(key, " is ", value->dump().substr(0, 80), ", expected a number");
-    return value->get<double>();
-  }
-  bool flag(std::string_view key, bool otherwise) const {
-    const Json* value = find(key);
-    if (value == nullptr) return otherwise;
-    if (!value->is_boolean()) refuse(key, " is ", value->dump().substr(0, 80), ", expected true or false");
-    return value->get<bool>();
-  }
-  std::string text(std::string_view key, std::string otherwise) const {
-    const Json* value = find(key);
-    if (value == nullptr) return otherwise;
-    if (!value->is_string()) refuse(key, " is ", value->dump().substr(0, 80), ", expected a text");
-    return value->get<std::string>();
-  }
-  const Json& json() const { return object_; }
-  const std::string& source() const { return source_; }
-
- private:
-  const Json& object_;
-  std::string source_;
-};
-
-struct RopeSettings {
-  std::optional<double> theta;
-  RopeScaling scaling;
-};
-
-std::string_view name_of(RopeType type) {
-  constexpr std::string_view names[] = {"default", "linear", "llama3"};
-  return names[size_t(type)];
-}
-
-// One of the two places: rope_scaling, or rope_parameters, which also holds rope_theta.
-RopeSettings read_rope(const Fields& model, std::string_view place) {
-  const Fields fields(*model.find(place), concat(model.source(), ": ", place));
-  static const std::set<std::string> known = {"type",
-                                              "rope_type",
-                                              "rope_theta",
-                                              "factor",
-                                              "low_freq_factor",
-                                              "high_freq_factor",
-                                              "original_max_position_embeddings",
-                                              "partial_rotary_factor"};
-  for (const auto& [key, value] : fields.json().items())
-    if (!known.contains(key) && !value.is_null())
-      fields.refuse("the key ", key, " is not supported; RoPE types default, linear and llama3 are");
-  const std::string type = fields.text("rope_type", fields.text("type", "default"));
-  if (fields.has("type") && fields.text("type", "") != type)
-    fields.refuse("type is ", fields.text("type", ""), " and rope_type is ", type);
-  RopeSettings result;
-  if (fields.has("rope_theta")) result.theta = fields.number("rope_theta", 0);
-  if (fields.number("partial_rotary_factor", 1.0) != 1.0) fields.refuse("partial_rotary_factor other than 1 is not supported");
-  RopeScaling& scaling = result.scaling;
-  if (type == "default" || type == "none") return result;
-  const auto required = [&](std::string_view key) {
-    if (!fields.has(key)) fields.refuse("the RoPE type ", type, " needs ", key);
-    return fields.number(key, 0);
-  };
-  if (type == "linear") {
-    scaling.type = RopeType::linear;
-    scaling.factor = required("factor");
-  } else if (type == "llama3") {
-    scaling.type = RopeType::llama3;
-    scaling.factor = required("factor");
-    scaling.low_freq_factor = required("low_freq_factor");
-    scaling.high_freq_factor = required("high_freq_factor");
-    scaling.original_max_position_embeddings = fields.integer("original_max_position_embeddings");
-  } else {
-    fields.refuse("the RoPE type \"", type, "\" is not supported; default, linear and llama3 are");
-  }
-  return result;
-}
-
-std::string describe(const RopeScaling& scaling) {
-  if (scaling.type == RopeType::none) return "default";
-  std::string text = concat(name_of(scaling.type), " with factor ", scaling.factor);
-  if (scaling.type == RopeType::llama3)
-    text += concat(", low ", scaling.low_freq_factor, ", high ", scaling.high_freq_factor, ", original length ",
-                   scaling.original_max_position_embeddings);
-  return text;
-}
-
-void read_rope_settings(const Fields& fields, LlamaConfig& config) {
-  constexpr double kDefaultTheta = 10000.0;
-  std::optional<double> theta;
-  std::optional<RopeScaling> scaling;
-  if (fields.has("rope_theta")) theta = fields.number("rope_theta", 0);
-  // An explicit null for rope_scaling next to rope_parameters says nothing: transformers writes it for every model.
-  for (const std::string_view place : {"rope_scaling", "rope_parameters"}) {
-    if (!fields.has(place)) continue;
-    const RopeSettings found = read_rope(fields, place);
-    if (theta && found.theta && *theta != *found.theta)
-      fields.refuse("rope_theta is given twice and differs: ", *theta, " and, in ", place, ", ", *found.theta);
-    if (scaling && *scaling != found.scaling)
-      fields.refuse("rope_scaling (", describe(*scaling), ") and rope_parameters (", describe(found.scaling), ") disagree");
-    if (found.theta) theta = found.theta;
-    scaling = found.scaling;
-  }
-  if (fields.number("partial_rotary_factor", 1.0) != 1.0) fields.refuse("partial_rotary_factor other than 1 is not supported");
-  config.rope_theta = theta.value_or(kDefaultTheta);
-  config.rope_scaling = scaling.value_or(RopeScaling{});
-}
-
-DType read_dtype(const Fields& fields) {
-  std::optional<std::string> name;
-  for (const std::string_view key : {"torch_dtype", "dtype"}) {
-    if (!fields.has(key)) continue;
-    const std::string found = fields.text(key, "");
-    if (name && *name != found) fields.refuse("torch_dtype is ", *name, " and dtype is ", found);
-    name = found;
-  }
-  if (!name || *name == "float32" || *name == "float16") return DType::f32;
-  if (*name == "bfloat16") return DType::bf16;
-  if (*name == "float64") return DType::f64;
-  fields.refuse("dtype \"", *name, "\" is not supported; float32, bfloat16, float16 and float64 are");
-}
-
-// Whether the file says that it is a shared model.
-bool read_architecture(const Fields& fields) {
-  const std::string model_type = fields.text("model_type", "");
-  std::string architecture;
-  if (const Json* list = fields.find("architectures")) {
-    if (!list->is_array() || list->size() != 1 || !list->front().is_string())
-      fields.refuse("architectures is ", list->dump().substr(0, 80), ", expected a list of one name");
-    architecture = list->front().get<std::string>();
-  }
-  if (model_type.empty() && architecture.empty())
-    fields.refuse("has neither model_type nor architectures: not a model's config.json");
-  if (!model_type.empty() && model_type != "llama" && model_type != kSharedModelType)
-    fields.refuse("model_type \"", model_type, "\" is not supported; llama and ", kSharedModelType, " are");
-  if (!architecture.empty() && architecture != "LlamaForCausalLM" && architecture != "LLaMAForCausalLM" &&
-      architecture != kSharedArchitecture)
-    fields.refuse("the architecture ", architecture, " is not supported; LlamaForCausalLM and ", kSharedArchitecture, " are");
-  return model_type == kSharedModelType || architecture == kSharedArchitecture;
-}
-
-std::optional<TeacherIdentity> read_teacher(const Fields& model) {
+std::optional<TeacherIdentity> read_teacher(const ConfigFields& model) {
   const Json* found = model.find("echo_teacher");
   if (found == nullptr) return std::nullopt;
-  const Fields fields(*found, model.source() + ": echo_teacher");
+  const ConfigFields fields(*found, model.source() + ": echo_teacher");
   return TeacherIdentity{fields.text("name", ""), fields.text("config_xxh3", "")};
 }
 
@@ -242,46 +71,10 @@ void validate(const LlamaConfig& config, std::string_view source, ExitCode code)
 }
 
 ModelDescription model_description_from_json(const nlohmann::json& json, std::string_view source) {
-  const Fields fields(json, std::string(source));
-  const bool shared = read_architecture(fields);
-  LlamaConfig config;
-  config.vocab_size = fields.integer("vocab_size");
-  config.hidden_size = fields.integer("hidden_size");
-  config.intermediate_size = fields.integer("intermediate_size");
-  config.num_hidden_layers = fields.integer("num_hidden_layers");
-  config.num_attention_heads = fields.integer("num_attention_heads");
-  config.num_key_value_heads = fields.integer("num_key_value_heads", config.num_attention_heads);
-  if (fields.has("head_dim")) {
-    config.head_dim = fields.integer("head_dim");
-  } else {
-    if (config.num_attention_heads < 1 || config.hidden_size % config.num_attention_heads != 0)
-      fields.refuse("hidden_size ", config.hidden_size, " is not a multiple of num_attention_heads ",
-                    config.num_attention_heads);
-    config.head_dim = config.hidden_size / config.num_attention_heads;
-  }
-  config.max_position_embeddings = fields.integer("max_position_embeddings", config.max_position_embeddings);
-  config.rms_norm_eps = fields.number("rms_norm_eps", config.rms_norm_eps);
-  config.initializer_range = fields.number("initializer_range", config.initializer_range);
-  config.tie_word_embeddings = fields.flag("tie_word_embeddings", false);
-  read_rope_settings(fields, config);
-  config.dtype = read_dtype(fields);
-
-  if (const std::string activation = fields.text("hidden_act", "silu"); activation != "silu" && activation != "swish")
-    fields.refuse("hidden_act \"", activation, "\" is not supported; silu is");
-  for (const std::string_view key : {"attention_bias", "mlp_bias"})
-    if (fields.flag(key, false)) fields.refuse(key, " is true; models with biases are not supported");
-  if (fields.has("quantization_config"))
-    fields.refuse("holds quantised weights (quantization_config), which are not supported");
-
-  if (fields.has("bos_token_id")) config.bos_token_id = fields.integer("bos_token_id");
-  if (const Json* eos = fields.find("eos_token_id")) {
-    if (eos->is_array())
-      for (const Json& token : *eos) config.eos_token_id.push_back(fields.whole(token, "eos_token_id"));
-    else
-      config.eos_token_id.push_back(fields.integer("eos_token_id"));
-  }
-  // Some files write -1 for "none".
-  if (fields.has("pad_token_id") && fields.integer("pad_token_id") >= 0) config.pad_token_id = fields.integer("pad_token_id");
+  const ConfigFields fields(json, std::string(source));
+  const auto [family, shared] = identify_family(fields);
+  LlamaConfig config = family.read_config(fields);
+  config.family = family.model_type;
   validate(config, source);
 
   ModelDescription result{config, LeaderMap::own(config.num_hidden_layers), read_teacher(fields)};
@@ -303,66 +96,16 @@ ModelDescription read_model_description(const std::filesystem::path& config_file
 }
 
 nlohmann::json to_json(const ModelDescription& description) {
-  const LlamaConfig& config = description.config;
+  const ModelFamily& family = model_family(description.config.family);
   const bool shared = description.leader_map.shares();
   Json json;
-  json["architectures"] = {shared ? kSharedArchitecture : "LlamaForCausalLM"};
-  json["model_type"] = shared ? kSharedModelType : "llama";
-  json["vocab_size"] = config.vocab_size;
-  json["hidden_size"] = config.hidden_size;
-  json["intermediate_size"] = config.intermediate_size;
-  json["num_hidden_layers"] = config.num_hidden_layers;
-  json["num_attention_heads"] = config.num_attention_heads;
-  json["num_key_value_heads"] = config.num_key_value_heads;
-  json["head_dim"] = config.head_dim;
-  json["max_position_embeddings"] = config.max_position_embeddings;
-  json["rms_norm_eps"] = config.rms_norm_eps;
-  json["initializer_range"] = config.initializer_range;
-  json["tie_word_embeddings"] = config.tie_word_embeddings;
-  json["hidden_act"] = "silu";
-  json["attention_bias"] = false;
-  json["mlp_bias"] = false;
-  json["attention_dropout"] = 0.0;
-  json["use_cache"] = true;
-  const char* dtype = config.dtype == DType::bf16 ? "bfloat16" : config.dtype == DType::f64 ? "float64" : "float32";
-  json["torch_dtype"] = dtype;
-  json["dtype"] = dtype;
-
-  const RopeScaling& scaling = config.rope_scaling;
-  Json rope = {{"rope_type", name_of(scaling.type)}};
-  if (scaling.type != RopeType::none) rope["factor"] = scaling.factor;
-  if (scaling.type == RopeType::llama3) {
-    rope["low_freq_factor"] = scaling.low_freq_factor;
-    rope["high_freq_factor"] = scaling.high_freq_factor;
-    rope["original_max_position_embeddings"] = scaling.original_max_position_embeddings;
-  }
-  json["rope_theta"] = config.rope_theta;
-  json["rope_scaling"] = scaling.type == RopeType::none ? Json() : rope;
-  rope["rope_theta"] = config.rope_theta;
-  json["rope_parameters"] = rope;
-
-  json["bos_token_id"] = config.bos_token_id ? Json(*config.bos_token_id) : Json();
-  if (config.eos_token_id.empty())
-    json["eos_token_id"] = nullptr;
-  else if (config.eos_token_id.size() == 1)
-    json["eos_token_id"] = config.eos_token_id.front();
-  else
-    json["eos_token_id"] = config.eos_token_id;
-  json["pad_token_id"] = config.pad_token_id ? Json(*config.pad_token_id) : Json();
+  family.write_config(description.config, json);
+  json["architectures"] = {shared ? family.shared_architecture : family.architecture};
+  json["model_type"] = shared ? family.shared_model_type : family.model_type;
   if (shared) json["leader_map"] = description.leader_map.to_json();
   if (description.teacher)
     json["echo_teacher"] = {{"name", description.teacher->name}, {"config_xxh3", description.teacher->config_xxh3}};
   return json;
-}
-
-int64_t parameter_count(const LlamaConfig& config, const LeaderMap& leader_map) {
-  const int64_t hidden = config.hidden_size;
-  const int64_t query = config.num_attention_heads * config.head_dim, key = config.num_key_value_heads * config.head_dim;
-  // q and o, k and v, the three of the MLP, two norms
-  const int64_t layer = 2 * query * hidden + 2 * key * hidden + 3 * config.intermediate_size * hidden + 2 * hidden;
-  const int64_t embeddings = (config.tie_word_embeddings ? 1 : 2) * config.vocab_size * hidden;
-  return embeddings + config.num_hidden_layers * layer + hidden -
-         leader_map.parameters_removed(hidden, config.num_attention_heads, config.num_key_value_heads, config.head_dim);
 }
 
 TeacherIdentity identify_model(const std::filesystem::path& folder, std::string name) {

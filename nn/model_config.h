@@ -29,8 +29,11 @@ struct RopeScaling {
   bool operator==(const RopeScaling&) const = default;
 };
 
-// The shape of a Llama, in the field names of Hugging Face's config.json.
+// The shape of a Llama or of a model much like it, in the field names of Hugging Face's config.json. A family that has a
+// setting which Llama lacks (biases, say) adds a field here whose default is what Llama does, and reads and writes it in its
+// ModelFamily.
 struct LlamaConfig {
+  std::string family = "llama";  // ModelFamily::model_type (nn/model_families.h)
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;                 // D, width of the residual stream
   int64_t intermediate_size = 0;           // width inside the MLP
@@ -69,23 +72,18 @@ struct ModelDescription {
 // parameters or bytes of a config that passes can overflow int64. `source` begins every message.
 void validate(const LlamaConfig& config, std::string_view source, ExitCode code = ExitCode::bad_data);
 
-// From the content of config.json. Both spellings of the RoPE settings are read, rope_theta with rope_scaling and
-// rope_parameters; when both are there they must agree. Without leader_map every layer computes its own.
-// Throws Error (bad_data): missing or ill-typed key, unknown architecture, activation, RoPE type or dtype, biases,
-// quantised weights, and what validate() refuses; (config) for an invalid leader map.
+// From the content of config.json, as its model's family reads it (nn/model_families.h). Without leader_map every layer computes
+// its own matrix. Throws Error (bad_data): missing or ill-typed key, unknown architecture, activation, RoPE type or dtype,
+// biases, quantised weights, and what validate() refuses; (config) for an invalid leader map.
 ModelDescription model_description_from_json(const nlohmann::json& json, std::string_view source);
 
 // From a config.json file. Throws Error (input_missing) when it is not there, else as above.
 ModelDescription read_model_description(const std::filesystem::path& config_file);
 
-// The content of config.json. RoPE settings are written in both spellings, dtype under both its names, so that old and new
-// transformers read an unshared model as LlamaForCausalLM. A shared model has architectures
-// ["SharedAttentionLlamaForCausalLM"] and model_type "shared_attention_llama": with model_type "llama" transformers would load
-// it, warn, and fill the followers' absent projections with random numbers.
+// The content of config.json. A shared model has a model_type and an architecture of its own ("shared_attention_llama"): under
+// those of the unshared model transformers would load it, warn, and fill the followers' absent projections with random
+// numbers.
 nlohmann::json to_json(const ModelDescription& description);
-
-// Parameters of the model in closed form; a tied head counts once.
-int64_t parameter_count(const LlamaConfig& config, const LeaderMap& leader_map);
 
 // Hashes config.json of a model folder. Throws Error (input_missing, io) when it cannot be read.
 TeacherIdentity identify_model(const std::filesystem::path& folder, std::string name);

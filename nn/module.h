@@ -43,7 +43,7 @@ class Module {
   Module(const Module&) = delete;
   Module& operator=(const Module&) = delete;
 
-  // This module's own parameters, then those of its children.
+  // This module's own parameters, then those of its children. The pointers stay valid as long as the module lives.
   std::vector<Parameter*> parameters() const;
   // Every parameter under its checkpoint name, fused ones in their parts.
   std::vector<NamedTensor> named_tensors() const;
@@ -54,6 +54,7 @@ class Module {
  protected:
   // A parameter of zeros with the rows of all parts; columns == 0 makes a vector.
   Variable add_parameter(std::vector<Parameter::Part> parts, int64_t columns, const WeightOptions& options);
+  // `child` must live as long as this module: it is a member, or owned by one.
   void add_child(Module& child) { children_.push_back(&child); }
 
  private:

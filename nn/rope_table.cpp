@@ -1,5 +1,6 @@
 #include "nn/rope_table.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -41,6 +42,15 @@ kernels::RopeTable make_rope_table(const LlamaConfig& config, int64_t positions,
     }
   });
   return {table.cosine.to(device), table.sine.to(device)};
+}
+
+kernels::RopeTable RopeTableCache::at_least(int64_t positions, DType compute_dtype) {
+  const DType dtype = accumulator_dtype(compute_dtype);
+  const std::lock_guard lock(mutex_);
+  if (table_.positions() < positions || table_.cosine.dtype() != dtype)
+    table_ =
+        make_rope_table(config_, std::max(positions, std::min(2 * positions, config_.max_position_embeddings)), dtype, device_);
+  return table_;
 }
 
 }  // namespace echo

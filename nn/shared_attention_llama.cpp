@@ -2,12 +2,16 @@
 
 #include "autograd/ops.h"
 #include "kernels/decode/attention.h"
+#include "kernels/decode/projections.h"
 #include "nn/weight_names.h"
 
 namespace echo {
 
 FollowerAttention::FollowerAttention(const LlamaConfig& config, int64_t layer, int64_t leader, const WeightOptions& options)
-    : heads_{config.num_attention_heads, config.num_key_value_heads, config.head_dim}, layer_(layer), leader_(leader) {
+    : heads_{config.num_attention_heads, config.num_key_value_heads, config.head_dim},
+      layer_(layer),
+      leader_(leader),
+      eps_(config.rms_norm_eps) {
   value_ = add_parameter({{layer_weight(layer, "self_attn.v_proj"), heads_.kv_heads * heads_.head_dim}}, config.hidden_size,
                          options);
   output_ =
@@ -25,15 +29,15 @@ Variable FollowerAttention::forward(const Variable& x, AttentionContext& context
   return linear(follower_attention(v, context.blocks.at(leader_)), output_);
 }
 
-void FollowerAttention::decode(const kernels::NormedRows& x, DecodeContext& context) const {
+void FollowerAttention::decode(Tensor& residual, const Tensor& norm, DecodeContext& context) const {
   const auto [H, Hkv, Dh] = heads_;
-  const int64_t batch = x.x.dim(0);
+  const int64_t batch = residual.dim(0);
+  const DType dtype = residual.dtype();
   Tensor& cache = context.cache->layers[size_t(layer_)].v;
-  kernels::project_values(cache, x, value_.data_as(x.x.dtype()), context.cache->lengths);
-  Tensor o = Tensor::empty({batch, H, Dh}, x.x.dtype(), x.x.device());
+  kernels::project_values(cache, {residual, norm, eps_}, value_.data_as(dtype), context.cache->lengths);
+  Tensor o = Tensor::empty({batch, H, Dh}, dtype, residual.device());
   kernels::shared_attention_decode(o, context.probabilities.at(leader_), cache, context.cache->lengths);
-  Tensor stream = x.x;
-  kernels::project_onto(stream, o.reshape({batch, H * Dh}), output_.data_as(x.x.dtype()));
+  kernels::project_onto(residual, o.reshape({batch, H * Dh}), output_.data_as(dtype));
 }
 
 SharedAttentionLlama::SharedAttentionLlama(const LlamaConfig& config, const LeaderMap& leader_map, const WeightOptions& options)

@@ -9,11 +9,12 @@ class FollowerAttention : public Attention {
  public:
   FollowerAttention(const LlamaConfig& config, int64_t layer, int64_t leader, const WeightOptions& options);
   Variable forward(const Variable& x, AttentionContext& context) const override;
-  void decode(const kernels::NormedRows& x, DecodeContext& context) const override;
+  void decode(Tensor& residual, const Tensor& norm, DecodeContext& context) const override;
 
  private:
   HeadCounts heads_;
   int64_t layer_, leader_;
+  double eps_;  // of the norm before it
   Variable value_, output_;
 };
 

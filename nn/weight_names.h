@@ -31,4 +31,7 @@ std::string layer_weight(int64_t layer, std::string_view part);
 // Every parameter, in the order of the forward pass: embedding, layers, final norm, head (untied models only).
 std::vector<WeightShape> weight_shapes(const LlamaConfig& config, const LeaderMap& leader_map);
 
+// Elements of all of them; a tied head counts once.
+int64_t parameter_count(const LlamaConfig& config, const LeaderMap& leader_map);
+
 }  // namespace echo

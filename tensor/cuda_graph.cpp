@@ -13,7 +13,7 @@ struct RecordedWork {
   std::unique_ptr<RecordedMemory> memory;
 };
 
-RecordedWork* record_work(const std::function<void()>& work) {
+RecordedWorkPointer record_work(const std::function<void()>& work) {
   cudaGraph_t graph = nullptr;
   synchronize();  // so that memory freed before is there for the recorded work's
   ECHO_CUDA(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal));
@@ -39,13 +39,12 @@ RecordedWork* record_work(const std::function<void()>& work) {
   const cudaError_t status = with_memory_released([&] { return cudaGraphInstantiate(&executable, graph, 0); });
   (void)cudaGraphDestroy(graph);
   check(status, "cudaGraphInstantiate");
-  return new RecordedWork{executable, std::move(memory)};
+  return RecordedWorkPointer(new RecordedWork{executable, std::move(memory)});
 }
 
-void run_recorded(RecordedWork* recorded) { ECHO_CUDA(cudaGraphLaunch(recorded->executable, stream())); }
+void run_recorded(RecordedWork& recorded) { ECHO_CUDA(cudaGraphLaunch(recorded.executable, stream())); }
 
 void drop_recorded(RecordedWork* recorded) noexcept {
-  if (recorded == nullptr) return;
   (void)cudaStreamSynchronize(stream());  // it may still run, and its memory goes
   (void)cudaGraphExecDestroy(recorded->executable);
   delete recorded;

@@ -1,6 +1,9 @@
 #pragma once
 
 #include <functional>
+#include <memory>
+
+#include "tensor/device.h"
 
 namespace echo::cuda {
 
@@ -8,11 +11,19 @@ namespace echo::cuda {
 // by one call instead of one for each kernel.
 struct RecordedWork;
 
+// Waits until the work no longer runs, then frees it and the memory of its tensors.
+void drop_recorded(RecordedWork* recorded) noexcept;
+
+struct DropRecordedWork {
+  void operator()(RecordedWork* recorded) const noexcept {
+    if constexpr (kWithCuda) drop_recorded(recorded);
+  }
+};
+using RecordedWorkPointer = std::unique_ptr<RecordedWork, DropRecordedWork>;
+
 // Records what `work` asks the device for, without doing it. What `work` does on the host happens once, now. It must not wait
-// for the device nor read the host's tensors, and tensors that it makes must not outlive it: all three throw. The result is the
-// caller's to drop.
-RecordedWork* record_work(const std::function<void()>& work);
-void run_recorded(RecordedWork* recorded);
-void drop_recorded(RecordedWork* recorded) noexcept;  // null: nothing
+// for the device nor read the host's tensors, and tensors that it makes must not outlive it: all three throw.
+RecordedWorkPointer record_work(const std::function<void()>& work);
+void run_recorded(RecordedWork& recorded);
 
 }  // namespace echo::cuda

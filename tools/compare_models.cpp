@@ -29,7 +29,7 @@ struct Arguments {
 
 struct Entry {
   std::string name;
-  std::unique_ptr<Llama> model;
+  std::unique_ptr<LanguageModel> model;
 };
 
 // A folder with validation/ in it is read there; other data is held-out as a whole.
@@ -86,7 +86,7 @@ int compare(const Arguments& arguments) {
          " pieces, but the teacher has vocab_size ", entries[0].model->config().vocab_size,
          "; use the tokenizer that it was trained with");
 
-  const Llama& teacher = *entries[0].model;
+  const LanguageModel& teacher = *entries[0].model;
   std::vector<ComparedModel> compared;  // in the order of the entries
   {
     Progress bar("comparing", int64_t(entries.size()) * arguments.repeats, /*plain_lines=*/false);

@@ -52,8 +52,8 @@ LossSums& LossSums::operator+=(const LossSums& other) {
   return *this;
 }
 
-LossSums accumulate_gradients(const Llama& student, const Llama* teacher, const Batch& batch, const LossSettings& settings,
-                              const ForwardOptions& options, int64_t global_tokens) {
+LossSums accumulate_gradients(const LanguageModel& student, const LanguageModel* teacher, const Batch& batch,
+                              const LossSettings& settings, const ForwardOptions& options, int64_t global_tokens) {
   ECHO_CHECK(teacher != nullptr || !settings.needs_teacher(), "distillation: the loss needs a teacher, none is given");
   const MemoryLabel label("activations");
   const BatchTensors tensors = to_tensors(batch, student.device());

@@ -4,7 +4,7 @@
 #include "data/data_loader.h"
 #include "kernels/losses/distillation_loss.h"
 #include "kernels/losses/mean_squared_error.h"
-#include "nn/llama.h"
+#include "nn/language_model.h"
 
 namespace echo {
 
@@ -36,7 +36,7 @@ struct LossSums {
 // so that any split of a global batch into micro-batches gives the same gradient (method:
 // tests/training/distillation_test.cpp).
 // teacher: may be null when settings.needs_teacher() is false. Its forward pass records nothing.
-LossSums accumulate_gradients(const Llama& student, const Llama* teacher, const Batch& batch, const LossSettings& settings,
-                              const ForwardOptions& options, int64_t global_tokens);
+LossSums accumulate_gradients(const LanguageModel& student, const LanguageModel* teacher, const Batch& batch,
+                              const LossSettings& settings, const ForwardOptions& options, int64_t global_tokens);
 
 }  // namespace echo

@@ -6,6 +6,7 @@
 
 #include "kernels/losses/distillation_loss.h"
 #include "kernels/matmul/matmul.h"
+#include "nn/weight_names.h"
 #include "training/distillation.h"
 #include "training/run_setup.h"
 

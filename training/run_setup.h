@@ -5,7 +5,7 @@
 
 #include "config/train_config.h"
 #include "data/data_loader.h"
-#include "nn/llama.h"
+#include "nn/language_model.h"
 #include "tokenizer/tokenizer.h"
 
 namespace echo {
@@ -13,8 +13,8 @@ namespace echo {
 // Everything a run needs, loaded and checked against each other.
 struct TrainingRun {
   TrainConfig config;
-  std::unique_ptr<Llama> teacher;  // frozen; null without distillation
-  std::unique_ptr<Llama> student;
+  std::unique_ptr<LanguageModel> teacher;  // frozen; null without distillation
+  std::unique_ptr<LanguageModel> student;
   ModelDescription description;  // of the student, as its config.json will say
   std::string teacher_name;      // for reports; empty without teacher
   std::filesystem::path tokenizer_file;

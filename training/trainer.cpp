@@ -202,7 +202,7 @@ void Trainer::evaluate_models(const char* when, bool with_teacher_alone) {
     log_->write(line);
     print(console_line(line, total_steps()));
   };
-  const Llama* teacher = run_.teacher.get();
+  const LanguageModel* teacher = run_.teacher.get();
   if (with_teacher_alone && teacher != nullptr)
     write("teacher", evaluate(*teacher, nullptr, held_out_, run_.compute_dtype), false);
   write("student", evaluate(*run_.student, teacher, held_out_, run_.compute_dtype), teacher != nullptr);

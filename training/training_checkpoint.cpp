@@ -49,7 +49,7 @@ std::vector<std::pair<int64_t, fs::path>> checkpoints_in(const fs::path& output_
   return found;
 }
 
-NamedTensors tensors_of(const Llama& model) {
+NamedTensors tensors_of(const LanguageModel& model) {
   NamedTensors tensors;
   for (NamedTensor& part : model.named_tensors()) tensors.emplace_back(part.name, part.tensor);
   return tensors;
@@ -91,9 +91,9 @@ void remove_unfinished(const fs::path& output_dir) {
   for (const fs::path& leftover : leftovers) fs::remove_all(leftover, error);
 }
 
-fs::path save_checkpoint(const fs::path& output_dir, const TrainingState& state, const Llama& model, const AdamW& optimizer,
-                         const ModelDescription& description, const fs::path& tokenizer_file, const json& config,
-                         int64_t keep) {
+fs::path save_checkpoint(const fs::path& output_dir, const TrainingState& state, const LanguageModel& model,
+                         const AdamW& optimizer, const ModelDescription& description, const fs::path& tokenizer_file,
+                         const json& config, int64_t keep) {
   const fs::path folder = output_dir / (kPrefix + std::to_string(state.step));
   write_folder_atomically(folder, [&](const fs::path& temporary) {
     save_model_folder(temporary, description, tensors_of(model), {.tokenizer = tokenizer_file});
@@ -117,7 +117,7 @@ fs::path save_checkpoint(const fs::path& output_dir, const TrainingState& state,
   return folder;
 }
 
-void save_model_atomically(const fs::path& folder, const Llama& model, const ModelDescription& description,
+void save_model_atomically(const fs::path& folder, const LanguageModel& model, const ModelDescription& description,
                            const fs::path& tokenizer_file) {
   write_folder_atomically(folder, [&](const fs::path& temporary) {
     save_model_folder(temporary, description, tensors_of(model), {.tokenizer = tokenizer_file});

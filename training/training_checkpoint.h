@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "data/packer.h"
-#include "nn/llama.h"
+#include "nn/language_model.h"
 #include "training/optimizer.h"
 #include "training/training_log.h"
 
@@ -33,12 +33,12 @@ struct TrainingState {
 
 // Writes checkpoint-<state.step>, then removes the oldest beyond `keep` (0: all stay). Returns its path.
 // Throws Error (io); older checkpoints are then untouched and the unfinished folder is removed.
-std::filesystem::path save_checkpoint(const std::filesystem::path& output_dir, const TrainingState& state, const Llama& model,
-                                      const AdamW& optimizer, const ModelDescription& description,
+std::filesystem::path save_checkpoint(const std::filesystem::path& output_dir, const TrainingState& state,
+                                      const LanguageModel& model, const AdamW& optimizer, const ModelDescription& description,
                                       const std::filesystem::path& tokenizer_file, const nlohmann::json& config, int64_t keep);
 
 // A model folder alone (stage ends, the final model), by the same rename; one of that name is replaced.
-void save_model_atomically(const std::filesystem::path& folder, const Llama& model, const ModelDescription& description,
+void save_model_atomically(const std::filesystem::path& folder, const LanguageModel& model, const ModelDescription& description,
                            const std::filesystem::path& tokenizer_file);
 
 // Removes the unfinished folders that killed runs left. Only under the run's lock: another process may be saving.

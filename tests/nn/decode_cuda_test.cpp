@@ -8,7 +8,7 @@ namespace echo {
 namespace {
 
 // A leader, its follower and a layer of its own, in groups of two heads.
-std::unique_ptr<Llama> small_model(Device device) {
+std::unique_ptr<LanguageModel> small_model(Device device) {
   LlamaConfig config;
   config.vocab_size = 30, config.hidden_size = 32, config.intermediate_size = 40, config.num_hidden_layers = 3;
   config.num_attention_heads = 4, config.num_key_value_heads = 2, config.head_dim = 16, config.max_position_embeddings = 64;

@@ -15,7 +15,7 @@ LlamaConfig small_config() {
   return config;
 }
 
-std::unique_ptr<Llama> small_model(LlamaConfig config = small_config()) {
+std::unique_ptr<LanguageModel> small_model(LlamaConfig config = small_config()) {
   auto model = make_model(config, LeaderMap({0, 1, 1}), {DType::f64, false});
   initialize(*model, 0.5, 5);
   return model;
@@ -29,7 +29,7 @@ GenerationOptions options_of(int64_t max_new_tokens, const SamplingOptions& samp
   return options;
 }
 
-std::vector<int32_t> generated(const Llama& model, const std::vector<int32_t>& prompt, const GenerationOptions& options,
+std::vector<int32_t> generated(const LanguageModel& model, const std::vector<int32_t>& prompt, const GenerationOptions& options,
                                GenerationStatistics* statistics = nullptr) {
   std::vector<int32_t> ids;
   const GenerationStatistics result = generate(model, {prompt}, options, [&](size_t, int32_t id) { ids.push_back(id); });
@@ -126,7 +126,7 @@ TEST(KvCacheTest, FollowersCacheNoKeys) {
 }
 
 // The hidden states of `steps`, after a pass over `prompts`, which are padded to the same length.
-std::vector<Tensor> decoded(const Llama& model, const std::vector<std::vector<int32_t>>& prompts,
+std::vector<Tensor> decoded(const LanguageModel& model, const std::vector<std::vector<int32_t>>& prompts,
                             const std::vector<std::vector<int32_t>>& steps) {
   const NoGrad no_grad;
   std::vector<int32_t> padded, lengths;

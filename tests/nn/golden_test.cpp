@@ -42,13 +42,14 @@ ForwardOptions options_for(DType compute_dtype, std::vector<int64_t> wanted_outp
 Tensor rows_of(const Tensor& hidden) { return hidden.reshape({hidden.dim(0) * hidden.dim(1), hidden.dim(2)}); }
 Variable rows_of(const Variable& hidden) { return reshape(hidden, {hidden.shape()[0] * hidden.shape()[1], hidden.shape()[2]}); }
 
-ForwardResult without_gradient(const Llama& model, const Tensor& ids, const ForwardOptions& options) {
+ForwardResult without_gradient(const LanguageModel& model, const Tensor& ids, const ForwardOptions& options) {
   const NoGrad no_grad;
   return model.forward(ids, options);
 }
 
 // The mean over tokens of stage 1 with the paper's weights: 0.25 hidden + 0.25 KL(student || teacher) + 0.5 hard labels.
-Variable stage1_total(const Llama& student, const Llama& teacher, const GoldenValues& golden, ForwardOptions options) {
+Variable stage1_total(const LanguageModel& student, const LanguageModel& teacher, const GoldenValues& golden,
+                      ForwardOptions options) {
   options.wanted_outputs = golden.leader_map.block_ends();
   const double tokens = double(golden.ids().elements());
   ForwardOptions teacher_options = options;
@@ -67,7 +68,7 @@ Variable stage1_total(const Llama& student, const Llama& teacher, const GoldenVa
 }
 
 // Each gradient under its checkpoint name.
-std::map<std::string, Tensor> gradients_of(const Llama& model) {
+std::map<std::string, Tensor> gradients_of(const LanguageModel& model) {
   std::map<std::string, Tensor> result;
   for (const Parameter* parameter : model.parameters())
     for (NamedTensor& part : parts_of(*parameter, parameter->variable.gradient())) result[part.name] = part.tensor;
@@ -81,7 +82,7 @@ double norm_of(const Tensor& tensor) {
 }
 
 // Whole gradients where the reference has them, else their norms.
-void expect_gradients(const Llama& model, const GoldenValues& golden, const std::string& who, double tolerance) {
+void expect_gradients(const LanguageModel& model, const GoldenValues& golden, const std::string& who, double tolerance) {
   const nlohmann::json& norms = golden.values.at(who + "_grad_norms");
   const std::map<std::string, Tensor> gradients = gradients_of(model);
   EXPECT_EQ(gradients.size(), norms.size());

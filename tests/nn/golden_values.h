@@ -24,8 +24,10 @@ struct GoldenValues {
         tensors(shared / "golden" / name / "forward_backward.safetensors"),
         leader_map(values.at("leader_map").get<std::vector<int64_t>>()) {}
 
-  std::unique_ptr<Llama> teacher(DType dtype) const { return load_model(CheckpointReader(model), {dtype, true, device}); }
-  std::unique_ptr<Llama> student(DType dtype) const {
+  std::unique_ptr<LanguageModel> teacher(DType dtype) const {
+    return load_model(CheckpointReader(model), {dtype, true, device});
+  }
+  std::unique_ptr<LanguageModel> student(DType dtype) const {
     return load_student(CheckpointReader(model), leader_map, {dtype, true, device});
   }
   Tensor ids() const { return tensors.read("input_ids").to(device); }

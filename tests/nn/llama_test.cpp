@@ -1,13 +1,12 @@
-#include "nn/llama.h"
-
 #include <algorithm>
 #include <numeric>
+#include <thread>
 
 #include "autograd/no_grad.h"
 #include "autograd/ops.h"
 #include "nn/generator.h"
+#include "nn/language_model.h"
 #include "nn/model_io.h"
-#include "nn/shared_attention_llama.h"
 #include "tensor/allocator.h"
 #include "tests/kernels/random_tensor.h"
 #include "tests/test_support.h"
@@ -25,7 +24,7 @@ LlamaConfig small_config(bool tied = false) {
 
 const LeaderMap kShared({0, 1, 1, 3, 1});  // layer 4 follows layer 1 past a layer of its own
 
-std::unique_ptr<Llama> small_model(const LeaderMap& map, DType dtype, bool tied = false) {
+std::unique_ptr<LanguageModel> small_model(const LeaderMap& map, DType dtype, bool tied = false) {
   auto model = make_model(small_config(tied), map, {dtype, true});
   initialize(*model, 0.3, 11);
   return model;
@@ -43,7 +42,7 @@ ForwardOptions f64_options() {
   return options;
 }
 
-std::vector<std::string> names_of(const Llama& model) {
+std::vector<std::string> names_of(const LanguageModel& model) {
   std::vector<std::string> names;
   for (const NamedTensor& tensor : model.named_tensors()) names.push_back(tensor.name);
   return names;
@@ -71,12 +70,18 @@ TEST(LlamaTest, FollowersDoWithoutQueryAndKeyProjections) {
   EXPECT_EQ(removed, 2 * (6 + 2) * 6 * 24);
 }
 
+// Layer 2 is the first follower of kShared: what comes before it has the same names and values as without sharing.
 TEST(LlamaTest, InitialValuesDoNotDependOnTheLeaderMapOfLaterLayers) {
-  const auto own = small_model(LeaderMap::own(5), DType::f32);
-  const NamedTensor first = own->named_tensors().front();
-  EXPECT_EQ(first.name, kEmbeddingWeight);
-  EXPECT_EQ(first.tensor.to_vector<float>(),
-            small_model(kShared, DType::f32)->named_tensors().front().tensor.to_vector<float>());
+  const auto own = small_model(LeaderMap::own(5), DType::f32), shared = small_model(kShared, DType::f32);
+  const std::vector<NamedTensor> expected = own->named_tensors(), actual = shared->named_tensors();
+  const std::string last = layer_weight(1, "mlp.down_proj");
+  bool complete = false;
+  for (size_t i = 0; !complete; ++i) {
+    ASSERT_LT(i, actual.size());
+    ASSERT_EQ(actual[i].name, expected[i].name);
+    EXPECT_EQ(actual[i].tensor.to_vector<float>(), expected[i].tensor.to_vector<float>()) << actual[i].name;
+    complete = actual[i].name == last;
+  }
 }
 
 // With equal query and key weights and equal inputs to attention a follower is what it stands for. Here: a student whose
@@ -168,7 +173,80 @@ TEST(LlamaTest, DetachedFollowersLeaveTheLeadersQueriesTheirOwnGradientOnly) {
   EXPECT_EQ(largest_difference(gradient_of(true, false), gradient_of(false, false)), 0);
 }
 
-// ---- memory at long texts ----
+TEST(LlamaTest, ThreadsThatRunForwardAtTheSameTimeGetTheBitsOfOne) {
+  const auto hidden = [](const LanguageModel& model, int64_t tokens) {
+    const NoGrad no_grad;
+    return model.forward(some_ids(1, tokens), {}).hidden.data().to_vector<float>();
+  };
+  // From short to long, past max_position_embeddings (64): tables of angles are made while other threads use theirs.
+  const std::vector<int64_t> lengths = {3, 9, 17, 33, 65, 90, 130};
+  std::vector<std::vector<float>> expected;
+  for (const int64_t length : lengths) expected.push_back(hidden(*small_model(kShared, DType::f32), length));
+  const auto model = small_model(kShared, DType::f32);
+  std::vector<std::vector<float>> actual[2];
+  std::vector<std::thread> threads;
+  for (auto& results : actual)
+    threads.emplace_back([&] {
+      for (const int64_t length : lengths) results.push_back(hidden(*model, length));
+    });
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& results : actual) EXPECT_EQ(results, expected);
+}
+
+// All parameters' gradients in one bucket: the bits of gradients that each have a tensor of their own.
+TEST(LlamaTest, GradientsLandInABucketWithTheSameBits) {
+  const auto pass = [](const LanguageModel& model) { sum(tanh(model.forward(some_ids(2, 9), {}).hidden)).backward(); };
+  const auto expected = small_model(kShared, DType::f32, true), model = small_model(kShared, DType::f32, true);
+  Tensor bucket = Tensor::full({model->parameter_count()}, 5, DType::f32);
+  int64_t start = 0;
+  for (Parameter* parameter : model->parameters()) {
+    const Shape& shape = parameter->variable.shape();
+    parameter->variable.set_gradient_storage(bucket.narrow(0, start, shape.elements()).reshape(shape));
+    start += shape.elements();
+  }
+  for (int passes = 0; passes < 2; ++passes) {
+    pass(*expected);
+    pass(*model);
+    std::vector<float> joined;
+    for (const Parameter* parameter : expected->parameters())
+      for (const float value : parameter->variable.gradient().to_vector<float>()) joined.push_back(value);
+    EXPECT_EQ(bucket.to_vector<float>(), joined);
+  }
+  for (Parameter* parameter : model->parameters()) parameter->variable.clear_gradient();
+  EXPECT_EQ(bucket.to_vector<float>(), std::vector<float>(size_t(start), 0.0f));
+}
+
+// ---- memory ----
+
+// Queries and keys are most of what attention makes here: a copy of them would add half of the bound again.
+TEST(MemoryTest, APassThatRecordsNothingCopiesNoQueriesAndKeys) {
+  LlamaConfig config = small_config();
+  config.hidden_size = 8, config.intermediate_size = 8, config.num_hidden_layers = 1;
+  config.num_attention_heads = config.num_key_value_heads = 4, config.head_dim = 64;
+  const auto model = make_model(config, LeaderMap::own(1), {DType::f32, true});
+  initialize(*model, 0.3, 1);
+  constexpr int64_t kTokens = 256;
+  const Tensor ids = some_ids(1, kTokens);
+  int64_t before = 0, within = 0;
+  ForwardOptions options;
+  options.on_attention = [&](int64_t, const SharedProbabilities&) {
+    within = CpuAllocator::instance().statistics().in_use - before;
+  };
+  const auto pass = [&] {
+    before = CpuAllocator::instance().statistics().in_use;
+    return model->forward(ids, options).hidden.data().to_vector<float>();
+  };
+  std::vector<float> recorded, unrecorded;
+  recorded = pass();
+  {
+    const NoGrad no_grad;
+    unrecorded = pass();
+  }
+  EXPECT_EQ(unrecorded, recorded);
+  const int64_t heads = kTokens * 4 * 64 * 4;  // bytes of the queries of all heads
+  EXPECT_GE(within, 4 * heads);                // queries, keys, values and the output
+  EXPECT_LT(within, 5 * heads);                // a copy would make it six
+}
 
 struct Peaks {
   double bytes;

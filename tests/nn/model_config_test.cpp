@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/strict_json.h"
+#include "nn/weight_names.h"
 #include "tests/test_support.h"
 
 namespace echo {

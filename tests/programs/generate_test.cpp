@@ -56,7 +56,7 @@ class GenerateTest : public testing::Test {
     initialize(*model, 0.5, 3);
     return save(*model, description, "tiny");
   }
-  fs::path save(const Llama& model, const ModelDescription& description, const std::string& name) const {
+  fs::path save(const LanguageModel& model, const ModelDescription& description, const std::string& name) const {
     NamedTensors tensors;
     for (NamedTensor& tensor : model.named_tensors()) tensors.emplace_back(tensor.name, tensor.tensor);
     SaveOptions options;

@@ -18,13 +18,10 @@ struct Recorded {
   explicit Recorded(const std::function<void()>& asked) {
     if constexpr (kWithCuda) work = cuda::record_work(asked);
   }
-  ~Recorded() {
-    if constexpr (kWithCuda) cuda::drop_recorded(work);
-  }
   void run() const {
-    if constexpr (kWithCuda) cuda::run_recorded(work);
+    if constexpr (kWithCuda) cuda::run_recorded(*work);
   }
-  cuda::RecordedWork* work = nullptr;
+  cuda::RecordedWorkPointer work;
 };
 
 Tensor numbers(float first) { return Tensor::from(std::vector<float>{first, first + 1, first + 2}).to(kCuda); }

@@ -121,7 +121,7 @@ LlamaConfig tiny_config() {
   return config;
 }
 
-std::unique_ptr<Llama> tiny_model(const LeaderMap& map, uint64_t seed, bool requires_gradient) {
+std::unique_ptr<LanguageModel> tiny_model(const LeaderMap& map, uint64_t seed, bool requires_gradient) {
   auto model = make_model(tiny_config(), map, {.dtype = DType::f64, .requires_gradient = requires_gradient});
   initialize(*model, 0.3, seed);
   return model;

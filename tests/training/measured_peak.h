@@ -43,7 +43,7 @@ inline int64_t measured_peak(const TrainConfig& config, const PlannedModels& mod
   const auto student = make_model(models.student, models.leader_map, {DType::f32, true, device});
   initialize(*student, 0.02, 1);
   student->keep_compute_copies(dtype);
-  std::unique_ptr<Llama> teacher;
+  std::unique_ptr<LanguageModel> teacher;
   if (with_teacher) {
     teacher = make_model(models.student, LeaderMap::own(models.student.num_hidden_layers), {dtype, false, device});
     initialize(*teacher, 0.02, 2);

@@ -48,7 +48,7 @@ struct SmallRun {
 
   TemporaryFolder folder;
   ModelDescription description;
-  std::unique_ptr<Llama> model;
+  std::unique_ptr<LanguageModel> model;
   std::unique_ptr<AdamW> optimizer;
   TrainingState state;
 };

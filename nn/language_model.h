@@ -1,0 +1,65 @@
+#pragma once
+
+#include <vector>
+
+#include "nn/attention_observer.h"
+#include "nn/kv_cache.h"
+#include "nn/leader_map.h"
+#include "nn/model_config.h"
+#include "nn/module.h"
+
+namespace echo {
+
+struct ForwardOptions {
+  DType compute_dtype = DType::f32;     // of activations: f32, bf16 or f64
+  std::vector<int64_t> wanted_outputs;  // layers whose output (after the MLP's residual) is asked for, increasing
+  Tensor first_key;                     // (B, T) i32 or undefined: attention does not cross document borders
+  bool detach_shared = false;           // gradients do not flow through a shared matrix to its leader
+  bool recompute = false;               // keep activations only at the ends of sharing blocks, recompute the rest
+  AttentionObserver on_attention;       // is shown every matrix of probabilities (again when a layer is recomputed)
+  // A cache from make_cache() with nothing in it and room for T positions. It is filled with this pass's keys and values from
+  // position 0 (no gradient, no recomputation); positions that it held are lost.
+  KvCache* cache = nullptr;
+};
+
+struct ForwardResult {
+  Variable hidden;                      // (B, T, D): output of the final norm, what the head multiplies
+  std::vector<Variable> layer_outputs;  // (B, T, D) each, in the order of wanted_outputs
+};
+
+// A causal language model: token ids in, hidden states and logits out. Training, evaluation, generation and analysis know
+// models by this interface alone, and get them from nn/model_io.h. How to add one: nn/model_families.h.
+//
+// Threads: under NoGrad several threads may call forward(), logits() and decode() of one model at the same time on the CPU,
+// each decode() with a cache of its own. Passes that are recorded count the uses of the model's parameters and must follow one
+// after the other, and so must all work on a GPU.
+class LanguageModel : public Module {
+ public:
+  const LlamaConfig& config() const { return config_; }
+  const LeaderMap& leader_map() const { return leader_map_; }
+  Device device() const { return head_weight().data().device(); }  // where the weights are, and so where it computes
+
+  // One pass over whole sequences. ids: (B, T) i32 on any device, each from 0 to vocab_size - 1; T may exceed
+  // max_position_embeddings. Throws Error when ids, first_key or the cache do not fit, (device) when memory runs out.
+  virtual ForwardResult forward(const Tensor& ids, const ForwardOptions& options) const = 0;
+  virtual const Variable& head_weight() const = 0;  // (V, D); the embedding's own in a tied model
+  // hidden: (..., D) -> (..., V). Records nothing.
+  Tensor logits(const Tensor& hidden) const;
+
+  // An empty cache for `batch` sequences of at most `capacity` positions. dtype: the compute dtype of the steps.
+  virtual KvCache make_cache(int64_t batch, int64_t capacity, DType dtype) const = 0;
+  // The next position of each sequence, which may be at different ones: ids (B) i32 -> hidden (B, D) after the final norm.
+  // Extends the cache by one position; throws Error when it is full. Records nothing. What is done on a device depends on the
+  // host by `ids` alone, so that the step can be recorded (nn/decode_step.h).
+  virtual Tensor decode(const Tensor& ids, KvCache& cache, DType compute_dtype) const = 0;
+
+ protected:
+  // Throws Error when the map is one of another number of layers.
+  LanguageModel(const LlamaConfig& config, LeaderMap leader_map);
+
+ private:
+  LlamaConfig config_;
+  LeaderMap leader_map_;
+};
+
+}  // namespace echo
