@@ -32,7 +32,7 @@ struct SharedProbabilities {
 };
 
 // A leader's output, and what its followers need. A follower names the leader's output as one of its inputs. So its backward
-// function runs before the leader's, which finishes the gradient of q and k for all of them (ARCHITECTURE.md, shared attention).
+// function runs before the leader's, which finishes the gradient of q and k for all of them (ARCHITECTURE.md).
 struct AttentionBlock {
   Variable output;  // (B, T, H * Dh)
   std::shared_ptr<SharedProbabilities> shared;

@@ -15,7 +15,7 @@ struct EvaluationResult {
   double tokens_per_second = 0;  // forward pass of the model alone, head included, on the batch that went fastest
 };
 
-// How `model` does on the batches, compared with `teacher` when it is not null. Each batch is copied to the device of the model,
+// How `model` does on the batches, compared with `teacher` when it is not null. Batches are copied to the device of the model,
 // where the teacher must be too. Without batches, or when no label counts, all results are 0. Records nothing.
 // Throws Error when the models differ in vocabulary or device, (device) when memory runs out.
 EvaluationResult evaluate(const LanguageModel& model, const LanguageModel* teacher, const std::vector<Batch>& batches,

@@ -72,7 +72,7 @@ struct ModelDescription {
 // parameters or bytes of a config that passes can overflow int64. `source` begins every message.
 void validate(const LlamaConfig& config, std::string_view source, ExitCode code = ExitCode::bad_data);
 
-// From the content of config.json, as its model's family reads it (nn/model_families.h). Without leader_map every layer computes
+// From the content of config.json, as its family reads it (nn/model_families.h). Without leader_map every layer computes
 // its own matrix. Throws Error (bad_data): missing or ill-typed key, unknown architecture, activation, RoPE type or dtype,
 // biases, quantised weights, and what validate() refuses; (config) for an invalid leader map.
 ModelDescription model_description_from_json(const nlohmann::json& json, std::string_view source);
