@@ -18,9 +18,6 @@ std::string sequential_color(double fraction);
 // Whether text on that colour should be white rather than black (the higher contrast by WCAG's relative luminance).
 bool needs_white_text(double fraction);
 
-// "12", "0.25", "15.5k", "1.1M", "2e-5": at most four significant digits; "-" for what is not finite.
-std::string short_number(double value);
-
 struct SvgSeries {
   std::string name;
   std::vector<double> x, y;  // same length, x increasing; a y that is not finite interrupts the line

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "report/numbers.h"
 #include "report/svg.h"
 #include "report/svg_canvas.h"
 
@@ -101,108 +102,157 @@ std::vector<Point> thinned(const std::vector<Point>& points, size_t limit) {
   return kept;
 }
 
-}  // namespace
-
-std::string svg_line_chart(const SvgLineChart& chart, SvgUse use) {
-  std::vector<std::vector<Point>> lines;
-  Range xs, ys;
-  for (const SvgSeries& series : chart.series) {
-    ECHO_CHECK(series.x.size() == series.y.size(), "line chart: ", series.name, " has ", series.x.size(), " x and ",
-               series.y.size(), " y");
-    std::vector<Point> points;
-    for (size_t i = 0; i < series.x.size(); ++i) {
-      // Bounds far from the ends of f64, so that no difference or ratio below overflows.
-      const bool drawn = std::abs(series.y[i]) < 1e100 && (!chart.log_y || series.y[i] > 1e-100);
-      if (!(std::abs(series.x[i]) < 1e100)) continue;
-      points.push_back({series.x[i], drawn ? series.y[i] : std::numeric_limits<double>::quiet_NaN()});
-      xs.include(series.x[i]);
-      if (drawn) ys.include(series.y[i]);
-    }
-    lines.push_back(std::move(points));
+// A series as it is drawn: values that cannot be drawn interrupt the line.
+std::vector<Point> drawable(const SvgSeries& series, bool log_y) {
+  ECHO_CHECK(series.x.size() == series.y.size(), "line chart: ", series.name, " has ", series.x.size(), " x and ",
+             series.y.size(), " y");
+  std::vector<Point> points;
+  for (size_t i = 0; i < series.x.size(); ++i) {
+    // Bounds far from the ends of f64, so that no difference or ratio below overflows.
+    const bool drawn = std::abs(series.y[i]) < 1e100 && (!log_y || series.y[i] > 1e-100);
+    if (!(std::abs(series.x[i]) < 1e100)) continue;
+    points.push_back({series.x[i], drawn ? series.y[i] : std::numeric_limits<double>::quiet_NaN()});
   }
-  widen(xs, false, chart.integer_x && xs.high - xs.low < 300 ? 0.5 / std::max(1.0, xs.high - xs.low) : 0.0);
-  widen(ys, chart.log_y, 0.06);
+  return points;
+}
 
-  // Legend: as many rows as its entries need.
-  const double left = 78, right = chart.width - 18.0;
-  double top = 12;
-  SvgCanvas canvas;
-  if (chart.series.size() > 1) {
-    double at = left;
-    for (size_t i = 0; i < chart.series.size(); ++i) {
-      const double needed = 44 + 7.6 * double(chart.series[i].name.size());
-      if (at > left && at + needed > right) at = left, top += 22;
-      canvas.add("<line x1=\"{:.1f}\" x2=\"{:.1f}\" y1=\"{:.1f}\" y2=\"{:.1f}\" class=\"series l{}\"{}/>\n", at, at + 24, top,
-                 top, i % 8, chart.series[i].dashed ? " stroke-dasharray=\"6 4\"" : "");
-      canvas.text(at + 30, top + 4, "start", "ink", 13, chart.series[i].name);
+// One chart being drawn. Each function adds a layer; later ones cover earlier ones.
+class LineChart {
+ public:
+  explicit LineChart(const SvgLineChart& chart) : chart_(chart), right_(chart.width - 18.0) {
+    for (const SvgSeries& series : chart.series) {
+      lines_.push_back(drawable(series, chart.log_y));
+      for (const Point& point : lines_.back()) {
+        xs_.include(point.x);
+        if (std::isfinite(point.y)) ys_.include(point.y);
+      }
+    }
+    widen(xs_, false, chart.integer_x && xs_.high - xs_.low < 300 ? 0.5 / std::max(1.0, xs_.high - xs_.low) : 0.0);
+    widen(ys_, chart.log_y, 0.06);
+  }
+
+  std::string draw(SvgUse use) {
+    if (chart_.series.size() > 1) legend();
+    bottom_ = std::max(top_ + 60.0, chart_.height - 50.0);
+    x_ = {xs_.low, xs_.high, kLeft, right_, false};
+    y_ = {ys_.low, ys_.high, bottom_, top_, chart_.log_y};
+    bands();
+    ticks();
+    band_labels();
+    axes();
+    marks();
+    for (size_t i = 0; i < lines_.size(); ++i) series(i);
+    return canvas_.finish(chart_.width, bottom_ + 50, chart_.title, use);
+  }
+
+ private:
+  double clamp_x(double value) const { return std::clamp(x_(value), kLeft, right_); }
+  double clamp_y(double value) const { return chart_.log_y && value <= 0.0 ? bottom_ : std::clamp(y_(value), top_, bottom_); }
+
+  // As many rows as its entries need, above the axes.
+  void legend() {
+    double at = kLeft;
+    for (size_t i = 0; i < chart_.series.size(); ++i) {
+      const double needed = 44 + 7.6 * double(chart_.series[i].name.size());
+      if (at > kLeft && at + needed > right_) at = kLeft, top_ += 22;
+      canvas_.add("<line x1=\"{:.1f}\" x2=\"{:.1f}\" y1=\"{:.1f}\" y2=\"{:.1f}\" class=\"series l{}\"{}/>\n", at, at + 24, top_,
+                  top_, i % 8, chart_.series[i].dashed ? " stroke-dasharray=\"6 4\"" : "");
+      canvas_.text(at + 30, top_ + 4, "start", "ink", 13, chart_.series[i].name);
       at += needed;
     }
-    top += 22;
+    top_ += 22;
   }
-  const double bottom = std::max(top + 60.0, chart.height - 50.0);
-  const Scale x{xs.low, xs.high, left, right, false}, y{ys.low, ys.high, bottom, top, chart.log_y};
-  const auto clamp_x = [&](double value) { return std::clamp(x(value), left, right); };
-  const auto clamp_y = [&](double value) { return chart.log_y && value <= 0.0 ? bottom : std::clamp(y(value), top, bottom); };
 
-  for (const SvgBand& band : chart.x_bands) {
-    const double from = clamp_x(std::min(band.from, band.to)), to = clamp_x(std::max(band.from, band.to));
-    canvas.add("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" class=\"band\"><title>{}</title></rect>\n",
-               from, top, to - from, bottom - top, escape_html(band.label));
+  void bands() {
+    for (const SvgBand& band : chart_.x_bands) {
+      const double from = clamp_x(std::min(band.from, band.to)), to = clamp_x(std::max(band.from, band.to));
+      canvas_.add(
+          "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" class=\"band\"><title>{}</title></rect>\n", from,
+          top_, to - from, bottom_ - top_, escape_html(band.label));
+    }
   }
-  for (const double tick : chart.log_y ? logarithmic_ticks(ys.low, ys.high) : linear_ticks(ys.low, ys.high, 6, false)) {
-    canvas.add("<line x1=\"{:.1f}\" x2=\"{:.1f}\" y1=\"{:.1f}\" y2=\"{:.1f}\" class=\"grid\"/>\n", left, right, y(tick),
-               y(tick));
-    canvas.text(left - 8, y(tick) + 4, "end", "soft-ink", 12, short_number(tick));
+
+  void ticks() {
+    for (const double tick : chart_.log_y ? logarithmic_ticks(ys_.low, ys_.high) : linear_ticks(ys_.low, ys_.high, 6, false)) {
+      canvas_.add("<line x1=\"{:.1f}\" x2=\"{:.1f}\" y1=\"{:.1f}\" y2=\"{:.1f}\" class=\"grid\"/>\n", kLeft, right_, y_(tick),
+                  y_(tick));
+      canvas_.text(kLeft - 8, y_(tick) + 4, "end", "soft-ink", 12, short_number(tick));
+    }
+    const int count = xs_.high - xs_.low <= 24 && chart_.integer_x ? 24 : 10;
+    for (const double tick : linear_ticks(xs_.low, xs_.high, count, chart_.integer_x)) {
+      canvas_.add("<line x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1:.1f}\" y2=\"{2:.1f}\" class=\"axis\"/>\n", x_(tick), bottom_,
+                  bottom_ + 5);
+      canvas_.text(x_(tick), bottom_ + 19, "middle", "soft-ink", 12, short_number(tick));
+    }
   }
-  for (const double tick :
-       linear_ticks(xs.low, xs.high, xs.high - xs.low <= 24 && chart.integer_x ? 24 : 10, chart.integer_x)) {
-    canvas.add("<line x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1:.1f}\" y2=\"{2:.1f}\" class=\"axis\"/>\n", x(tick), bottom,
-               bottom + 5);
-    canvas.text(x(tick), bottom + 19, "middle", "soft-ink", 12, short_number(tick));
+
+  // A label wider than its band may reach beyond it, but not beyond the axes.
+  void band_labels() {
+    for (const SvgBand& band : chart_.x_bands) {
+      const double half = std::min(3.8 * double(band.label.size()), (right_ - kLeft) / 2);
+      const double middle = (clamp_x(band.from) + clamp_x(band.to)) / 2;
+      canvas_.text(std::clamp(middle, kLeft + half, right_ - half), top_ + 15, "middle", "soft-ink", 12, band.label);
+    }
   }
-  for (const SvgBand& band : chart.x_bands) {
-    // A label wider than its band may reach beyond it, but not beyond the axes.
-    const double half = std::min(3.8 * double(band.label.size()), (right - left) / 2);
-    const double middle = (clamp_x(band.from) + clamp_x(band.to)) / 2;
-    canvas.text(std::clamp(middle, left + half, right - half), top + 15, "middle", "soft-ink", 12, band.label);
+
+  void axes() {
+    canvas_.add("<path d=\"M{0:.1f} {1:.1f}V{2:.1f}H{3:.1f}\" class=\"axis\"/>\n", kLeft, top_, bottom_, right_);
+    canvas_.text((kLeft + right_) / 2, bottom_ + 42, "middle", "ink", 13, chart_.x_label);
+    canvas_.text(14, (top_ + bottom_) / 2, "middle", "ink", 13, chart_.y_label,
+                 fmt::format("transform=\"rotate(-90 14 {:.1f})\"", (top_ + bottom_) / 2));
   }
-  canvas.add("<path d=\"M{0:.1f} {1:.1f}V{2:.1f}H{3:.1f}\" class=\"axis\"/>\n", left, top, bottom, right);
-  canvas.text((left + right) / 2, bottom + 42, "middle", "ink", 13, chart.x_label);
-  canvas.text(14, (top + bottom) / 2, "middle", "ink", 13, chart.y_label,
-              fmt::format("transform=\"rotate(-90 14 {:.1f})\"", (top + bottom) / 2));
-  for (const SvgBand& mark : chart.y_marks) {
-    const double upper = clamp_y(std::max(mark.from, mark.to)), lower = clamp_y(std::min(mark.from, mark.to));
-    canvas.add("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" class=\"mark-band\"/>\n", left, upper,
-               right - left, lower - upper);
-    canvas.add("<path d=\"M{0:.1f} {2:.1f}H{1:.1f}M{0:.1f} {3:.1f}H{1:.1f}\" class=\"mark\" stroke-dasharray=\"3 3\"/>\n", left,
-               right, upper, lower);
-    // Inside the band when it is tall enough, else above it.
-    const double middle = lower - upper >= 18 ? (upper + lower) / 2 + 4 : upper - 5;
-    canvas.text((left + right) / 2, middle, "middle", "mark-ink", 12, mark.label, "font-weight=\"600\"");
+
+  void marks() {
+    for (const SvgBand& mark : chart_.y_marks) {
+      const double upper = clamp_y(std::max(mark.from, mark.to)), lower = clamp_y(std::min(mark.from, mark.to));
+      canvas_.add("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" class=\"mark-band\"/>\n", kLeft, upper,
+                  right_ - kLeft, lower - upper);
+      canvas_.add("<path d=\"M{0:.1f} {2:.1f}H{1:.1f}M{0:.1f} {3:.1f}H{1:.1f}\" class=\"mark\" stroke-dasharray=\"3 3\"/>\n",
+                  kLeft, right_, upper, lower);
+      // Inside the band when it is tall enough, else above it.
+      const double middle = lower - upper >= 18 ? (upper + lower) / 2 + 4 : upper - 5;
+      canvas_.text((kLeft + right_) / 2, middle, "middle", "mark-ink", 12, mark.label, "font-weight=\"600\"");
+    }
   }
-  for (size_t i = 0; i < lines.size(); ++i) {
-    const SvgSeries& series = chart.series[i];
-    const std::vector<Point> points = thinned(lines[i], 2000);
+
+  void series(size_t index) {
+    const SvgSeries& series = chart_.series[index];
+    const std::vector<Point> points = thinned(lines_[index], 2000);
     std::string path;
     bool pen_down = false;
     for (const Point& point : points) {
       if (std::isfinite(point.y))
-        fmt::format_to(std::back_inserter(path), "{}{:.1f} {:.1f}", pen_down ? 'L' : 'M', x(point.x), y(point.y));
+        fmt::format_to(std::back_inserter(path), "{}{:.1f} {:.1f}", pen_down ? 'L' : 'M', x_(point.x), y_(point.y));
       pen_down = std::isfinite(point.y);
     }
     if (!path.empty())
-      canvas.add("<path d=\"{}\" class=\"series l{}{}\"{}/>\n", path, i % 8, points.size() > 400 ? " thin" : "",
-                 series.dashed ? " stroke-dasharray=\"6 4\"" : "");
-    if (points.size() > 400) continue;  // dots this close could not be pointed at
-    const bool lonely = points.size() == 1;
+      canvas_.add("<path d=\"{}\" class=\"series l{}{}\"{}/>\n", path, index % 8, points.size() > 400 ? " thin" : "",
+                  series.dashed ? " stroke-dasharray=\"6 4\"" : "");
+    if (points.size() <= 400) dots(index, points);  // dots closer than that could not be pointed at
+  }
+
+  // Each shows its value when pointed at.
+  void dots(size_t index, const std::vector<Point>& points) {
+    const SvgSeries& series = chart_.series[index];
+    const bool visible = series.markers || points.size() == 1;
     for (const Point& point : points)
       if (std::isfinite(point.y))
-        canvas.add("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\" class=\"f{}\"{}><title>{}{}{}: {}</title></circle>\n",
-                   x(point.x), y(point.y), series.markers || lonely ? 3.5 : 6.0, i % 8,
-                   series.markers || lonely ? "" : " fill-opacity=\"0\"", escape_html(series.name),
-                   series.name.empty() ? "" : ", ", short_number(point.x), short_number(point.y));
+        canvas_.add("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\" class=\"f{}\"{}><title>{}{}{}: {}</title></circle>\n",
+                    x_(point.x), y_(point.y), visible ? 3.5 : 6.0, index % 8, visible ? "" : " fill-opacity=\"0\"",
+                    escape_html(series.name), series.name.empty() ? "" : ", ", short_number(point.x), short_number(point.y));
   }
-  return canvas.finish(chart.width, bottom + 50, chart.title, use);
-}
+
+  static constexpr double kLeft = 78;
+  const SvgLineChart& chart_;
+  std::vector<std::vector<Point>> lines_;  // by series
+  Range xs_, ys_;
+  double right_, top_ = 12, bottom_ = 0;  // of the axes; the legend moves the top down
+  Scale x_{}, y_{};
+  SvgCanvas canvas_;
+};
+
+}  // namespace
+
+std::string svg_line_chart(const SvgLineChart& chart, SvgUse use) { return LineChart(chart).draw(use); }
 
 }  // namespace echo

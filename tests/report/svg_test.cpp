@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "report/html.h"
+#include "report/numbers.h"
 #include "tests/markup_check.h"
 #include "tests/test_support.h"
 
