@@ -17,7 +17,7 @@ SquareMatrix of_all_layers(const Tensor& table, const LeaderMap& map, const std:
     for (int64_t j = 0; j < map.layers(); ++j) {
       const double value = values[position[size_t(map.leader(i))] * table.dim(1) + position[size_t(map.leader(j))]];
       if (!std::isfinite(value))
-        fail(ExitCode::bad_data, "the attention of layers ", i, " and ", j, " is not finite: the model's weights are damaged");
+        fail(ExitCode::numerical, "the attention of layers ", i, " and ", j, " is not finite: the model's weights are damaged");
       result(i, j) = value;
     }
   return result;

@@ -13,7 +13,7 @@ namespace echo {
 // kernels/attention/similarity.h). A layer that shares its leader's matrix has its leader's similarities, and 1 with the
 // leader.
 //   ids: the text, at least 2 tokens. Of the forward pass only queries, keys and log-sum-exps of the layers are kept: O(L T D).
-// Throws Error (bad_data) when a similarity is not finite: the model's weights are damaged.
+// Throws Error (numerical) when a similarity is not finite: the model's weights are damaged.
 std::array<SquareMatrix, 4> attention_similarity(const LanguageModel& model, std::span<const int32_t> ids, DType compute_dtype);
 
 }  // namespace echo

@@ -163,7 +163,7 @@ TEST_F(AnalyzeTest, DamagedWeightsAreNotAnalysed) {
   SaveOptions options;
   options.tokenizer = checkpoint.folder() / "tokenizer.model";
   save_model_folder(folder_ / "damaged", checkpoint.description(), tensors, options);
-  expect_failure(run_model((folder_ / "damaged").string(), "corpora/tinystories", 2, 64), ExitCode::bad_data, "not finite");
+  expect_failure(run_model((folder_ / "damaged").string(), "corpora/tinystories", 2, 64), ExitCode::numerical, "not finite");
 }
 
 }  // namespace
