@@ -305,6 +305,15 @@ std::vector<std::string> check_config(const ConfigReading& reading) {
   return lines;
 }
 
+TrainConfig load_config(const std::filesystem::path& path, const std::vector<std::string>& overrides) {
+  ConfigReading reading = read_config(path, overrides);
+  const std::vector<std::string> problems = check_config(reading);
+  if (problems.empty()) return std::move(reading.config);
+  std::string message;
+  for (const std::string& problem : problems) message += (message.empty() ? "" : "\n") + problem;
+  throw Error(ExitCode::config, message);
+}
+
 int64_t tokens_per_step(const TrainConfig& config) {
   return config.data.sequence_length * config.per_device_train_batch_size * config.gradient_accumulation_steps;
 }
@@ -339,6 +348,12 @@ std::vector<TrainingStage> training_stages(const TrainConfig& config) {
                       own_rate > 0 ? own_rate : config.learning_rate});
   }
   return stages;
+}
+
+int64_t steps_of(const std::vector<TrainingStage>& stages) {
+  int64_t total = 0;
+  for (const TrainingStage& stage : stages) total += stage.steps;
+  return total;
 }
 
 }  // namespace echo

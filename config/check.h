@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,10 @@ std::vector<std::string> validate_config(const TrainConfig& config);
 // came from; keys that could not be read are not checked a second time. Empty when the configuration can be used.
 std::vector<std::string> check_config(const ConfigReading& reading);
 
+// read_config and check_config. Throws Error (input_missing) when the file cannot be read, (config) with a line for each
+// problem.
+TrainConfig load_config(const std::filesystem::path& path, const std::vector<std::string>& overrides = {});
+
 // A run of optimizer steps with one loss, one schedule and a fresh optimizer.
 struct TrainingStage {
   int number;         // 1 or 2, as in the log; pretrain and continue have stage 1 only
@@ -29,6 +34,7 @@ struct TrainingStage {
 // The stages of a run in order: distill has stage1 and stage2 where enabled, pretrain and continue have one
 // (num_train_epochs). Throws Error (config) as stage_steps does.
 std::vector<TrainingStage> training_stages(const TrainConfig& config);
+int64_t steps_of(const std::vector<TrainingStage>& stages);  // of all together
 
 // Tokens of one optimizer step of one process: sequence_length * per_device_train_batch_size *
 // gradient_accumulation_steps.

@@ -8,7 +8,6 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/utf8.h"
-#include "config/check.h"
 #include "config/value.h"
 #include "config/yaml_reader.h"
 
@@ -279,15 +278,6 @@ ConfigReading read_config_text(std::string_view text, const std::string& source,
 
 ConfigReading read_config(const fs::path& path, const std::vector<std::string>& overrides) {
   return read_config_text(content_of(path), path.string(), overrides);
-}
-
-TrainConfig load_config(const fs::path& path, const std::vector<std::string>& overrides) {
-  ConfigReading reading = read_config(path, overrides);
-  const std::vector<std::string> problems = check_config(reading);
-  if (problems.empty()) return std::move(reading.config);
-  std::string message;
-  for (const std::string& problem : problems) message += (message.empty() ? "" : "\n") + problem;
-  throw Error(ExitCode::config, message);
 }
 
 std::string print_config(const TrainConfig& config) {

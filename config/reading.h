@@ -41,10 +41,6 @@ ConfigReading read_config(const std::filesystem::path& path, const std::vector<s
 ConfigReading read_config_text(std::string_view text, const std::string& source,
                                const std::vector<std::string>& overrides = {});
 
-// read_config and check_config (config/check.h). Throws Error (config) whose message has a line for each
-// problem.
-TrainConfig load_config(const std::filesystem::path& path, const std::vector<std::string>& overrides = {});
-
 // YAML with every key, its value and its comment; read_config_text of it gives an equal configuration.
 std::string print_config(const TrainConfig& config);
 

@@ -2,19 +2,17 @@
 
 #include <algorithm>
 #include <chrono>
-#include <filesystem>
 
 #include "base/error.h"
 #include "data/source_factory.h"
 
 namespace echo {
-namespace fs = std::filesystem;
 namespace {
 
 constexpr int64_t kTokensAhead = int64_t{1} << 20;
 
 TrainingPacker make_training_packer(const DataSettings& settings, const Tokenizer& tokenizer, const DataCursor& start) {
-  const DataPaths paths = resolve_data_paths(settings);
+  const DataPaths& paths = settings.paths;
   return TrainingPacker(settings, paths.training, find_data_files(paths.training), paths.held_out_fraction, tokenizer, start);
 }
 
@@ -28,25 +26,6 @@ void append_row(Batch& batch, Row&& row) {
 }
 
 }  // namespace
-
-DataPaths resolve_data_paths(const DataSettings& settings) {
-  if (!(settings.validation_fraction >= 0 && settings.validation_fraction < 1))
-    fail(ExitCode::config, "validation_fraction is ", settings.validation_fraction, ", expected 0 to below 1");
-  std::error_code ignored;
-  const fs::path root = settings.path;
-  const bool has_train = fs::is_directory(root / "train", ignored);
-  DataPaths paths;
-  paths.training = has_train ? (root / "train").string() : settings.path;
-  if (!settings.validation_path.empty()) {
-    paths.validation = settings.validation_path;
-  } else if (has_train && fs::is_directory(root / "validation", ignored)) {
-    paths.validation = (root / "validation").string();
-  } else if (settings.validation_fraction > 0) {
-    paths.validation = paths.training;
-    paths.held_out_fraction = settings.validation_fraction;
-  }
-  return paths;
-}
 
 DataLoader::DataLoader(const DataSettings& settings, const Tokenizer& tokenizer, const DataCursor& start)
     : DataLoader(make_training_packer(settings, tokenizer, start)) {}
@@ -100,7 +79,7 @@ Batch DataLoader::next_batch(int64_t rows) {
 std::vector<Batch> held_out_batches(const DataSettings& settings, const Tokenizer& tokenizer, int64_t rows_per_batch,
                                     int64_t max_rows) {
   ECHO_CHECK(rows_per_batch > 0, "held-out batches of ", rows_per_batch, " rows");
-  const DataPaths paths = resolve_data_paths(settings);
+  const DataPaths& paths = settings.paths;
   if (paths.validation.empty()) return {};
   HeldOutPacker packer(settings, paths.validation, find_data_files(paths.validation),
                        paths.held_out_fraction > 0 ? paths.held_out_fraction : 1.0, tokenizer);

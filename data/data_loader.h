@@ -58,18 +58,10 @@ class DataLoader {
   std::jthread reader_;  // last: it is joined before what it uses goes
 };
 
-// The held-out documents (rule: data_settings.h) in batches of `rows_per_batch` rows; the last may have fewer. At most
-// `max_rows` rows (0: all). Empty when validation_fraction is 0 and there is no separate held-out data.
+// The held-out documents (settings.paths) in batches of `rows_per_batch` rows; the last may have fewer. At most `max_rows`
+// rows (0: all). Empty when settings.paths names no held-out documents.
 // Throws Error (bad_data) when there should be held-out documents and none is found; else as DataLoader and HeldOutPacker do.
 std::vector<Batch> held_out_batches(const DataSettings& settings, const Tokenizer& tokenizer, int64_t rows_per_batch,
                                     int64_t max_rows);
-
-// Where training and held-out documents come from, by the rule in data_settings.h.
-struct DataPaths {
-  std::string training;
-  std::string validation;        // empty: none
-  double held_out_fraction = 0;  // > 0: validation is the same data, split by hash
-};
-DataPaths resolve_data_paths(const DataSettings& settings);
 
 }  // namespace echo

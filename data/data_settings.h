@@ -6,16 +6,23 @@
 
 namespace echo {
 
+// Where training and held-out documents come from: each a file, a folder or a shell pattern of .jsonl, .jsonl.zst, .txt.
+struct DataPaths {
+  std::string training;
+  std::string validation;        // empty: there is no held-out text
+  double held_out_fraction = 0;  // > 0: validation is the same data, split by a hash of each document's text
+};
+
+// Looks once at what is there. A `path` that is a folder with train/ in it is trained on that part alone. Held-out documents
+// are those of `validation_path` if given; else, when `path` has train/ and validation/ in it (SlimPajama's layout), those of
+// the latter; else the share `validation_fraction` (0 to below 1) of the documents of `path`, which training then leaves out.
+// Throws Error (config) for a fraction outside that range.
+DataPaths resolve_data_paths(const std::string& path, const std::string& validation_path = "",
+                             double validation_fraction = 0.01);
+
 // What to train on and how it is cut into rows.
-//
-// When `path` is a folder with `train/` in it, only that part is trained on. The held-out documents are
-// - those of `validation_path` if that is given;
-// - else those of `validation/` when `path` is a folder with `train/` and `validation/` in it (SlimPajama's layout);
-// - else the share `validation_fraction` of the documents of `path`, chosen by a hash of their text. Training leaves them out.
 struct DataSettings {
-  std::string path;                    // file, folder or shell pattern of .jsonl, .jsonl.zst, .txt
-  std::string validation_path;         // the same for held-out documents; empty: see above
-  double validation_fraction = 0.01;   // of the documents, 0 to below 1; used only when there is no separate held-out data
+  DataPaths paths;
   std::vector<std::string> set_names;  // parts of RedPajama wanted ("C4" or "RedPajamaC4"); empty: all documents
   int64_t sequence_length = 2048;      // tokens of a row
   bool bos_per_document = false;       // a begin token before each document

@@ -1,5 +1,6 @@
 #include "nn/model_config.h"
 
+#include <fmt/format.h>
 #include <xxhash.h>
 
 #include <algorithm>
@@ -108,13 +109,19 @@ nlohmann::json to_json(const ModelDescription& description) {
   return json;
 }
 
+int64_t parameter_count(const LlamaConfig& config, const LeaderMap& leader_map) {
+  const int64_t hidden = config.hidden_size;
+  const int64_t query = config.num_attention_heads * config.head_dim, key = config.num_key_value_heads * config.head_dim;
+  // q and o, k and v, the three of the MLP, two norms
+  const int64_t layer = 2 * query * hidden + 2 * key * hidden + 3 * config.intermediate_size * hidden + 2 * hidden;
+  const int64_t embeddings = (config.tie_word_embeddings ? 1 : 2) * config.vocab_size * hidden;
+  return embeddings + config.num_hidden_layers * layer + hidden -
+         leader_map.parameters_removed(hidden, config.num_attention_heads, config.num_key_value_heads, config.head_dim);
+}
+
 TeacherIdentity identify_model(const std::filesystem::path& folder, std::string name) {
   const std::string config = read_file(folder / "config.json");
-  const uint64_t hash = XXH3_64bits(config.data(), config.size());
-  constexpr char digits[] = "0123456789abcdef";
-  std::string text;
-  for (int shift = 60; shift >= 0; shift -= 4) text += digits[(hash >> shift) & 15];
-  return {std::move(name), std::move(text)};
+  return {std::move(name), fmt::format("{:016x}", XXH3_64bits(config.data(), config.size()))};
 }
 
 }  // namespace echo

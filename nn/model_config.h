@@ -85,6 +85,9 @@ ModelDescription read_model_description(const std::filesystem::path& config_file
 // numbers.
 nlohmann::json to_json(const ModelDescription& description);
 
+// Parameters of the model in closed form; a tied head counts once.
+int64_t parameter_count(const LlamaConfig& config, const LeaderMap& leader_map);
+
 // Hashes config.json of a model folder. Throws Error (input_missing, io) when it cannot be read.
 TeacherIdentity identify_model(const std::filesystem::path& folder, std::string name);
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks what the compiler does not: format, who includes whom, lengths of files and functions, captures of backward functions,
-# whitespace, paths of one machine.
+# Checks what the compiler does not: format, who includes whom, circles of includes, lengths of files and functions, captures of
+# backward functions, whitespace, paths of one machine.
 # Prints file:line: message for everything found; exits 1 when there was something.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,18 +9,24 @@ mapfile -t files < <(git ls-files --cached --others --exclude-standard | while r
 mapfile -t sources < <(printf '%s\n' "${files[@]}" | grep -E '\.(h|cpp|cu|cuh)$')
 mapfile -t headers < <(printf '%s\n' "${sources[@]}" | grep -E '\.(h|cuh)$')
 
+# Reads pairs "from to" and prints each circle that they form.
+circles() {
+  { tsort 2>&1 >/dev/null || true; } | awk '
+    /loop:$/ { if (circle) print circle; circle = ""; next }
+    { circle = circle ? circle ", " $2 : $2 ":1: a circle of includes: " $2 }
+    END { if (circle) print circle }'
+}
+
 findings=$({
   # ---- who may include whom: each folder also includes itself -------------------------------------------------------
   awk '
     BEGIN {
       # The longer functions that still wait to be cut. This list only shrinks.
       long["benchmarks/kernel_cases.h:elementwise_case"]
-      long["config/reading.cpp:add_section"]
       long["kernels/attention/sm80_backward.cu:score_rows"]
       long["kernels/attention/sm80_backward_whole_heads.cu:whole_heads"]
       long["kernels/attention/sm80_forward.cu:forward_rows"]
       long["kernels/attention/sm80_value_backward.cu:value_rows"]
-      long["report/svg_line_chart.cpp:svg_line_chart"]
       long["tests/markup_check.h:markup_problem"]
       long["tests/programs/program_support.cpp:run_executable"]
       allowed["base"] = ""
@@ -46,6 +52,8 @@ findings=$({
       split(FILENAME, here, "/")
       if (here[1] != target[1] && index(" " allowed[here[1]] " ", " " target[1] " ") == 0)
         print FILENAME ":" FNR ": " here[1] "/ must not include " target[1] "/"
+      if (here[1] == "tools" && target[1] == "training" && FILENAME != "tools/train.cpp")
+        print FILENAME ":" FNR ": of the programs only ./train knows training/"
       # A .cuh of kernels/ serves its own folder; those of kernels/cuda/ serve all. Decoding puts its steps around the products.
       if (quoted[2] ~ /^kernels\/.*\.cuh$/ && FILENAME ~ /^kernels\// && target[2] != "cuda" && target[2] != here[2] &&
           !(here[2] == "decode" && quoted[2] == "kernels/matmul/few_rows_bf16.cuh"))
@@ -70,15 +78,16 @@ findings=$({
         inside = 0; start = 0
       }
     }
-    !inside && !/^ *(#|\/\/|template|public:|private:|protected:|}|$)/ {
+    !inside && !/^ *(#|\/\/|template|public:|private:|protected:|}|$)/ && !/\\$/ {  # no macros
       if (!start) { start = FNR; statement = ""; match($0, /^ */); column = RLENGTH }
-      statement = statement " " $0
-      if (/{$/) {
+      code = $0; sub(/ +\/\/ [^"]*$/, "", code)
+      statement = statement " " code
+      if (code ~ /{$/) {
         if (statement ~ /\(/ && statement !~ /^ *(namespace|extern) /) {
           inside = 1
           name = statement; gsub(/__launch_bounds__\([^)]*\)|std::string\(|decltype\([^)]*\)/, "", name); sub(/\(.*/, "", name); sub(/.*[ *&:]/, "", name)
         } else start = 0
-      } else if (/[;}]$/) start = 0
+      } else if (code ~ /[;}]$/) start = 0
     }
     # ---- a backward function runs after the scope it was made in: it captures by value ------------------------------
     FNR == 1 { depth = 0 }
@@ -98,6 +107,32 @@ findings=$({
     END { for (place in long) print "scripts/lint.sh:1: " place " is short enough now: take it off the list of long functions" }
   ' "${sources[@]}"
 
+  # ---- no circles: x stands for x.h, x.cpp and x.cu; x includes y and y includes x, directly or through others -------------
+  awk '
+    BEGIN {
+      # The includes that close a circle and still wait to be removed. This list only shrinks.
+      waits["kernels/attention/views kernels/attention/attention"]
+      waits["kernels/attention/similarity_sums kernels/attention/similarity"]
+      waits["kernels/losses/distillation_rows kernels/losses/distillation_loss"]
+      waits["kernels/losses/head_chunks kernels/losses/distillation_loss"]
+      waits["tensor/device tensor/cuda_memory"]
+      waits["tensor/cuda_context tensor/cuda_memory"]
+    }
+    /^#include "/ {
+      split($0, quoted, "\"")
+      from = FILENAME; to = quoted[2]
+      sub(/\.[a-z]+$/, "", from); sub(/\.[a-z]+$/, "", to)
+      if (from != to) edges[from " " to]
+    }
+    END {
+      for (edge in waits) {
+        if (!(edge in edges)) print "scripts/lint.sh:1: " edge " is no include any more: take it off the list" > "/dev/fd/3"
+        delete edges[edge]
+      }
+      for (edge in edges) print edge
+    }
+  ' "${sources[@]}" | circles
+
   # ---- format ----------------------------------------------------------------------------------------------------------
   printf '%s\n' "${sources[@]}" | xargs -P "$(nproc)" -n 40 clang-format --dry-run 2>&1 |
     sed -nE 's/^([^ :]+:[0-9]+):[0-9]+: warning: .*/\1: not in the format of .clang-format: run make format/p' | sort -u || true
@@ -108,7 +143,7 @@ findings=$({
   grep -InE '[[:space:]]+$' "${files[@]}" | sed -E 's/^([^:]*:[0-9]+):.*/\1: blanks at the end of the line/' || true
   printf '%s\n' "${files[@]}" | grep -vE '^tests/' | xargs -d '\n' grep -InE '(^|[^A-Za-z0-9_.$}])/(work|root|tmp)(/|$|[^A-Za-z0-9_-])' |
     sed -E 's/^([^:]*:[0-9]+):.*/\1: a path of one machine/' || true
-} | sort -t: -k1,1 -k2,2n)
+} 3>&1 | sort -t: -k1,1 -k2,2n)
 
 if [ -n "$findings" ]; then
   echo "$findings"

@@ -36,9 +36,8 @@ struct Entry {
 std::vector<Batch> held_out_text(const Arguments& arguments, const Tokenizer& tokenizer) {
   const fs::path path = resolve_input(arguments.data, "--data");
   DataSettings settings;
-  settings.path = path.string();
+  settings.paths = resolve_data_paths(path.string(), fs::is_directory(path / "validation") ? "" : path.string());
   settings.sequence_length = arguments.sequence_length;
-  if (!fs::is_directory(path / "validation")) settings.validation_path = path.string();
   return held_out_batches(settings, tokenizer, arguments.batch_size, arguments.rows);
 }
 

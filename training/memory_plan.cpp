@@ -8,7 +8,7 @@
 #include "kernels/matmul/matmul.h"
 #include "nn/weight_names.h"
 #include "training/distillation.h"
-#include "training/run_setup.h"
+#include "training/precision.h"
 
 namespace echo {
 namespace {

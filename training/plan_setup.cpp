@@ -2,32 +2,42 @@
 
 #include "analysis/analyze_model.h"
 #include "base/error.h"
-#include "hub/paths.h"
 
 namespace echo {
 namespace {
 
 using settings::PlanMethod;
 
-Analysis similarity_for(const TrainConfig& train, const std::filesystem::path& model_folder,
+Analysis similarity_for(const settings::Plan& plan, const ResolvedInputs& inputs,
                         const std::function<void(int64_t, int64_t)>& progress, Device device) {
-  const settings::Plan& plan = train.student.plan;
-  if (!plan.analysis.empty()) return read_analysis(resolve_input(plan.analysis, "student.plan.analysis"));
-  if (model_folder.empty())
+  if (inputs.analysis) return read_analysis(*inputs.analysis);
+  if (!inputs.start)
     fail(ExitCode::config, "student.plan.method: ", settings::name_of(plan.method),
          " needs a trained model to analyse; give student.plan.analysis, student.leader_map, or the method uniform or list");
-  Analysis analysis = analyze_model({.model = model_folder,
-                                     .data = resolve_input(train.data.path, "data.path"),
-                                     .samples = plan.analysis_samples,
-                                     .sequence_length = plan.analysis_sequence_length,
-                                     .device = device},
-                                    progress);
-  make_plans(analysis);
-  return analysis;
+  return analyze_model({.model = *inputs.start,
+                        .data = inputs.data,
+                        .samples = plan.analysis_samples,
+                        .sequence_length = plan.analysis_sequence_length,
+                        .device = device},
+                       progress);
+}
+
+SimilarityVariant variant_of(settings::SimilarityVariant variant) {
+  switch (variant) {
+    case settings::SimilarityVariant::flat:
+      return SimilarityVariant::flat;
+    case settings::SimilarityVariant::per_head:
+      return SimilarityVariant::per_head;
+    case settings::SimilarityVariant::per_row:
+      return SimilarityVariant::per_row;
+    case settings::SimilarityVariant::no_first_column:
+      return SimilarityVariant::no_first_column;
+  }
+  return SimilarityVariant::flat;
 }
 
 const SquareMatrix& chosen_variant(const Analysis& analysis, settings::SimilarityVariant variant) {
-  const auto& estimate = analysis.similarity[size_t(variant)];  // the same order in both enumerations
+  const auto& estimate = analysis[variant_of(variant)];
   if (!estimate)
     fail(ExitCode::config, "student.plan.variant: the analysis has no ", settings::name_of(variant), " similarity");
   return estimate->mean;
@@ -53,10 +63,9 @@ Budget budget_of(const settings::Plan& plan, const TrainConfig& train) {
 
 }  // namespace
 
-PlannedMap plan_leader_map(const TrainConfig& train, const LlamaConfig& config, const LeaderMap& stored,
-                           const std::filesystem::path& model_folder, const std::function<void(int64_t, int64_t)>& progress,
-                           Device device) {
-  const int64_t layers = config.num_hidden_layers;
+PlannedMap plan_leader_map(const TrainConfig& train, const ResolvedInputs& inputs, const LlamaConfig& model,
+                           const LeaderMap& stored, const std::function<void(int64_t, int64_t)>& progress, Device device) {
+  const int64_t layers = model.num_hidden_layers;
   if (!train.student.leader_map.empty()) {
     LeaderMap map(train.student.leader_map, "student.leader_map");
     if (map.layers() != layers)
@@ -78,12 +87,12 @@ PlannedMap plan_leader_map(const TrainConfig& train, const LlamaConfig& config, 
   }
   if (plan.method != PlanMethod::optimal && !plan.layers.empty()) return {LeaderMap::from_list(layers, plan.layers, mode), {}};
 
-  const Analysis analysis = similarity_for(train, model_folder, progress, device);
+  const Analysis analysis = similarity_for(plan, inputs, progress, device);
   const SquareMatrix& similarity = chosen_variant(analysis, plan.variant);
   if (similarity.size() != layers)
     fail(ExitCode::config, "student.plan.analysis: ", similarity.size(), " layers, but the model has ", layers);
   const LayerRanking ranking = rank_layers(similarity);
-  const AttentionShape shape{config.hidden_size, config.num_attention_heads, config.num_key_value_heads, config.head_dim};
+  const AttentionShape shape{model.hidden_size, model.num_attention_heads, model.num_key_value_heads, model.head_dim};
   const int64_t followers = followers_for(budget_of(plan, train), layers, shape);
   const Plan made =
       plan.method == PlanMethod::optimal

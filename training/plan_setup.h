@@ -1,6 +1,5 @@
 #pragma once
 
-#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
@@ -9,6 +8,7 @@
 #include "nn/leader_map.h"
 #include "nn/model_config.h"
 #include "tensor/device.h"
+#include "training/resolved_inputs.h"
 
 namespace echo {
 
@@ -18,12 +18,12 @@ struct PlannedMap {
 };
 
 // Who shares with whom, from student.leader_map or else student.plan.
-//   config: the shape of the model; stored: the map of the start weights, used when neither setting asks for another.
-//   model_folder: the start weights, analysed on data.path when the plan needs a similarity matrix and plan.analysis is empty;
-//   empty when there are none (pretrain). progress(done, total) is called during that analysis, which runs on `device`.
+//   inputs: when the plan needs a similarity matrix it comes from inputs.analysis, or else inputs.start is analysed on
+//   inputs.data.
+//   model: the shape; stored: the map of the start weights, used when neither setting asks for another.
+//   progress(done, total) is called during an analysis, which runs on `device`.
 // Throws Error (config) when the map does not fit the model, or a plan is asked for that needs weights and there are none.
-PlannedMap plan_leader_map(const TrainConfig& train, const LlamaConfig& config, const LeaderMap& stored,
-                           const std::filesystem::path& model_folder, const std::function<void(int64_t, int64_t)>& progress,
-                           Device device);
+PlannedMap plan_leader_map(const TrainConfig& train, const ResolvedInputs& inputs, const LlamaConfig& model,
+                           const LeaderMap& stored, const std::function<void(int64_t, int64_t)>& progress, Device device);
 
 }  // namespace echo

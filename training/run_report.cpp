@@ -243,7 +243,7 @@ std::string introduction(const TrainingRun& run) {
   const TrainConfig& config = run.config;
   std::string text = fmt::format("Mode {}, data {}", settings::name_of(config.mode), config.data.path);
   if (run.teacher)
-    text += ", teacher " + run.teacher_name;
+    text += ", teacher " + config.teacher.model_name_or_path;
   else if (!config.student.model_name_or_path.empty())
     text += ", from " + config.student.model_name_or_path;
   for (const TrainingStage& stage : training_stages(config))

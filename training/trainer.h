@@ -4,27 +4,16 @@
 #include <memory>
 
 #include "config/check.h"
-#include "training/run_setup.h"
-#include "training/training_checkpoint.h"
+#include "training/run_recorder.h"
 
 namespace echo {
 
-// What the trainer tells whoever started it. Each may be empty.
-struct TrainerCallbacks {
-  std::function<void(const std::string& line)> print;
-  std::function<void(int64_t step, int64_t total_steps)> progress;
-  std::function<bool()> stop_requested;                                 // asked after every step
-  std::function<void(const std::filesystem::path& output_dir)> report;  // writes the report, at the end
-};
-
-// Runs the stages of a configuration: batches, loss, optimizer, log, evaluation, checkpoints. Same settings, same seed and
-// same number of threads give the same bits, also across stops and resumes.
-// Output folder: config.yaml, trainer_log.jsonl, checkpoint-<step>/, stage1/ (the model after stage 1 when another follows),
-// final/, report.html.
+// Runs the stages of a configuration: batches, loss, gradients, optimizer step. What it leaves in files and on the console is
+// the recorder's. Same settings, same seed and same number of threads give the same bits, also across stops and resumes.
 class Trainer {
  public:
-  Trainer(TrainingRun& run, TrainerCallbacks callbacks);
-  ~Trainer();
+  // `run` and `recorder` must outlive the trainer. stop_requested is asked after every step; it may be empty.
+  Trainer(TrainingRun& run, RunRecorder& recorder, std::function<bool()> stop_requested = {});
 
   // Continues from a verified checkpoint folder; run.student was loaded from it.
   void resume(const std::filesystem::path& checkpoint);
@@ -34,41 +23,30 @@ class Trainer {
   // device (71) when memory ran out or the GPU failed, naming the newest checkpoint.
   void train();
 
-  // One step without any effect on files, and what memory it took. Returns the table as text.
+  // One step, and what memory it took. Nothing is recorded. Returns the table as text.
   std::string dry_run();
 
   const TrainingState& state() const { return state_; }
-  int64_t total_steps() const;
+  int64_t total_steps() const { return steps_of(stages_); }
 
  private:
-  struct StepResult {
-    LossSums sums;
-    double norm = 0, learning_rate = 0;
-    bool finite = false;
-  };
-
   void run_stages();
   StepResult train_step(const TrainingStage& stage, const LossSettings& loss);
+  std::vector<Batch> next_batches();
+  void count(const StepResult& result);
   void after_step(const TrainingStage& stage, const LossSettings& loss, const StepResult& result);
-  void log_step(const TrainingStage& stage, const LossSettings& loss, const StepResult& result);
-  void log_skip(const TrainingStage& stage, const StepResult& result);
-  void evaluate_models(const char* when, bool with_teacher_alone);
+  void finish_stage(const TrainingStage& stage);
   void save();
-  void finish_stage(size_t stage_index);
-  void print(const std::string& line) const;
 
   TrainingRun& run_;
-  TrainerCallbacks callbacks_;
-  std::filesystem::path output_dir_;
+  RunRecorder& recorder_;
+  std::function<bool()> stop_requested_;
   std::vector<TrainingStage> stages_;
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<DataLoader> loader_;
-  std::unique_ptr<TrainingLog> log_;
-  std::vector<Batch> held_out_;
   TrainingState state_;
-  int64_t saved_step_ = -1;
-  // Since the last line of the log.
-  double window_seconds_ = 0, window_wait_ = 0;
+  int64_t saved_step_ = -1;  // of the last checkpoint; negative: none stands at this point of the run
+  WindowTimes window_times_;
 };
 
 }  // namespace echo

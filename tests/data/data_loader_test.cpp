@@ -20,7 +20,7 @@ class DataLoaderTest : public ::testing::Test {
                         json_lines(made_up_texts(30, 20, uint64_t(f))));
     write_corpus_file(folder_ / "validation/v.jsonl.zst", json_lines(made_up_texts(10, 20, 77)));
     write_corpus_file(folder_ / "test/t.jsonl.zst", "damaged\n");
-    settings_.path = folder_.path().string();
+    settings_.paths = resolve_data_paths(folder_.path().string());
     settings_.sequence_length = 24;
     settings_.reset_attention = true;
   }
@@ -92,8 +92,7 @@ TEST_F(DataLoaderTest, ErrorOfTheReadingThreadComesAfterTheRowsBeforeIt) {
   const std::string good = compress_zstd(json_lines(made_up_texts(400, 30, 1)));
   write_corpus_file(folder_ / "one/a.jsonl", "");
   std::ofstream(folder_ / "one/b.jsonl.zst", std::ios::binary) << good + good.substr(0, good.size() - 3);
-  settings_.path = (folder_ / "one").string();
-  settings_.validation_fraction = 0;
+  settings_.paths = resolve_data_paths((folder_ / "one").string(), "", 0);
   DataLoader loader(settings_, tokenizer_);
   EXPECT_EQ(loader.next_batch(20).rows, 20);
   for (int again = 0; again < 2; ++again) {
@@ -105,39 +104,35 @@ TEST_F(DataLoaderTest, ErrorOfTheReadingThreadComesAfterTheRowsBeforeIt) {
 }
 
 TEST_F(DataLoaderTest, MissingEmptyAndBadDataAreErrorsWithTheirCodes) {
-  settings_.path = (folder_ / "nowhere").string();
+  settings_.paths = resolve_data_paths((folder_ / "nowhere").string());
   EXPECT_NE(error_message(ExitCode::input_missing, [&] { DataLoader(settings_, tokenizer_); }).find("nowhere"),
             std::string::npos);
   write_corpus_file(folder_ / "empty.jsonl", "");
-  settings_.path = (folder_ / "empty.jsonl").string();
+  settings_.paths = resolve_data_paths((folder_ / "empty.jsonl").string());
   EXPECT_NE(error_message(ExitCode::bad_data, [&] { DataLoader(settings_, tokenizer_).next_batch(1); })
                 .find("empty.jsonl: no documents"),
             std::string::npos);
   write_corpus_file(folder_ / "bad.jsonl", "damaged\n" + json_lines(made_up_texts(20, 9, 1)));
-  settings_.path = (folder_ / "bad.jsonl").string();
+  settings_.paths = resolve_data_paths((folder_ / "bad.jsonl").string());
   EXPECT_NE(error_message(ExitCode::bad_data, [&] { DataLoader(settings_, tokenizer_).next_batch(100); })
                 .find("1 of 21 records are bad"),
             std::string::npos);
-  settings_.validation_fraction = 1;
-  EXPECT_NE(error_message(ExitCode::config, [&] { DataLoader(settings_, tokenizer_); }).find("validation_fraction is 1"),
+  EXPECT_NE(error_message(ExitCode::config, [&] { resolve_data_paths("x", "", 1); }).find("validation_fraction is 1"),
             std::string::npos);
 }
 
 TEST_F(DataLoaderTest, HeldOutDataFollowsTheRule) {
   const std::string root = folder_.path().string();
-  DataPaths paths = resolve_data_paths(settings_);
+  DataPaths paths = resolve_data_paths(root);
   EXPECT_EQ(paths.training, root + "/train");
   EXPECT_EQ(paths.validation, root + "/validation");
   EXPECT_EQ(paths.held_out_fraction, 0);
-  settings_.validation_path = root + "/test";
-  EXPECT_EQ(resolve_data_paths(settings_).validation, root + "/test");
-  settings_.validation_path.clear();
-  settings_.path = root + "/train";
-  paths = resolve_data_paths(settings_);
+  EXPECT_EQ(resolve_data_paths(root, root + "/test").validation, root + "/test");
+  paths = resolve_data_paths(root + "/train", "", 0.25);
   EXPECT_EQ(paths.validation, root + "/train");
-  EXPECT_EQ(paths.held_out_fraction, settings_.validation_fraction);
-  settings_.validation_fraction = 0;
-  EXPECT_TRUE(resolve_data_paths(settings_).validation.empty());
+  EXPECT_EQ(paths.held_out_fraction, 0.25);
+  settings_.paths = resolve_data_paths(root + "/train", "", 0);
+  EXPECT_TRUE(settings_.paths.validation.empty());
   EXPECT_TRUE(held_out_batches(settings_, tokenizer_, 4, 0).empty());
 }
 
@@ -160,8 +155,7 @@ TEST_F(DataLoaderTest, HeldOutBatchesAreCappedAndTheLastIsShorter) {
   EXPECT_EQ(capped[1].rows, 2);
   expect_equal(capped[0], all[0]);
 
-  settings_.path = (folder_ / "train/0.jsonl.zst").string();
-  settings_.validation_fraction = 1e-9;
+  settings_.paths = resolve_data_paths((folder_ / "train/0.jsonl.zst").string(), "", 1e-9);
   EXPECT_NE(
       error_message(ExitCode::bad_data, [&] { held_out_batches(settings_, tokenizer_, 4, 0); }).find("no held-out documents"),
       std::string::npos);
@@ -170,7 +164,7 @@ TEST_F(DataLoaderTest, HeldOutBatchesAreCappedAndTheLastIsShorter) {
 TEST_F(DataLoaderTest, RealCorpusIsReadFilteredBySet) {
   const auto shared = shared_folder();
   if (!shared) GTEST_SKIP() << kNoSharedFolder;
-  settings_.path = (*shared / "corpora/slimpajama_sample").string();
+  settings_.paths = resolve_data_paths((*shared / "corpora/slimpajama_sample").string());
   settings_.set_names = {"Wikipedia"};
   settings_.sequence_length = 128;
   const Tokenizer tokenizer(*shared / "tokenizers/llama_tokenizer.model");

@@ -77,9 +77,7 @@ TEST(SyntheticSourceTest, CorpusHasTheLayoutThatTrainingExpects) {
   const StoryCorpus corpus = write_story_corpus(folder.path(), 4400, 9);
   EXPECT_EQ(corpus.training_documents + corpus.validation_documents, 4400);
   EXPECT_EQ(corpus.files, 3);
-  DataSettings settings;
-  settings.path = folder.path().string();
-  const DataPaths paths = resolve_data_paths(settings);
+  const DataPaths paths = resolve_data_paths(folder.path().string());
   EXPECT_EQ(paths.held_out_fraction, 0);
   const auto count = [](const std::string& path, const char* set) {
     CorpusSource source(path, find_data_files(path), SetFilter({set}), 0);

@@ -222,7 +222,7 @@ TEST(ModelConfigTest, LeaderMapsAreCheckedAgainstTheLayers) {
   }
 }
 
-TEST(ModelConfigTest, TheIdentityOfAModelFollowsItsConfig) {
+TEST(ModelConfigTest, TheIdentityOfAModelFollowsItsConfiguration) {
   const TemporaryFolder folder;
   std::ofstream(folder / "config.json") << "{}";
   const TeacherIdentity first = identify_model(folder.path(), "name");

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/file.h"
+#include "config/check.h"
 #include "config/reading.h"
 #include "nn/checkpoint_writer.h"
 #include "nn/model_io.h"
@@ -85,6 +86,21 @@ TEST_F(TrainProgramTest, MissingDataAndMissingConfigAreNamed) {
   EXPECT_FALSE(fs::exists(output()));
 }
 
+TEST_F(TrainProgramTest, ValidateDryRunAndRunSayTheSameOfAMissingInput) {
+  const fs::path nowhere = folder_ / "nowhere";
+  for (const char* key : {"teacher.model_name_or_path", "tokenizer", "data.path"}) {
+    const std::string override = concat(key, "=", nowhere.string());
+    const ProgramResult run = train(tiny_distillation(output()), {override});
+    expect_failure(run, ExitCode::input_missing, {concat("error: ", key, ": ", nowhere.string())});
+    const std::string message = run.errors.substr(7);  // after "error: "
+    EXPECT_EQ(train(tiny_distillation(output()), {"--dry-run", override}).errors, run.errors);
+    const ProgramResult validated = train(tiny_distillation(output()), {"--validate", override});
+    expect_failure(validated, ExitCode::config, {"1 problem(s)"});
+    EXPECT_EQ(validated.output, message);
+  }
+  EXPECT_FALSE(fs::exists(output()));
+}
+
 TEST_F(TrainProgramTest, ValidateReportsEveryProblemAndWritesNothing) {
   const ProgramResult fine = train(tiny_distillation(output()), {"--validate"});
   EXPECT_EQ(fine.exit_code, 0) << fine.errors;
@@ -95,8 +111,7 @@ TEST_F(TrainProgramTest, ValidateReportsEveryProblemAndWritesNothing) {
   for (const char* text : {"learning_rate", "data.sequence_length", "seed"})
     EXPECT_NE(values.output.find(text), std::string::npos) << text;
   const ProgramResult files =
-      train(tiny_distillation(output()), {"--validate", "data.path=/no/corpus", "teacher.model_name_or_path=/no/teacher",
-                                          "tokenizer=" + tiny_inputs().tokenizer.string()});
+      train(tiny_distillation(output()), {"--validate", "data.path=/no/corpus", "teacher.model_name_or_path=/no/teacher"});
   expect_failure(files, ExitCode::config, {"2 problem(s)"});
   EXPECT_FALSE(fs::exists(output()));
 }

@@ -6,7 +6,7 @@
 #include "training/distillation.h"
 #include "training/memory_plan.h"
 #include "training/optimizer.h"
-#include "training/run_setup.h"
+#include "training/precision.h"
 
 namespace echo {
 

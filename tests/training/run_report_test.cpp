@@ -21,7 +21,7 @@ std::string report_of(TrainConfig config, const std::vector<json>& lines) {
   std::string log;
   for (const json& line : lines) log += line.dump() + "\n";
   write_file_atomically(folder / "run/trainer_log.jsonl", log);
-  const TrainingRun run = prepare_run(config);
+  const TrainingRun run = prepare_run(config, resolve_inputs(config));
   write_run_report(config.output_dir, run);
   return read_file(folder / "run/report.html");
 }
@@ -102,7 +102,8 @@ TEST(RunReportTest, NamesFromTheConfigurationCannotBecomeMarkup) {
 
 TEST(RunReportTest, AMissingLogIsNamed) {
   const TemporaryFolder folder;
-  const TrainingRun run = prepare_run(tiny_pretraining(folder.path()));
+  const TrainConfig config = tiny_pretraining(folder.path());
+  const TrainingRun run = prepare_run(config, resolve_inputs(config));
   EXPECT_NE(error_message(ExitCode::input_missing, [&] { write_run_report(folder.path(), run); }).find("trainer_log.jsonl"),
             std::string::npos);
 }

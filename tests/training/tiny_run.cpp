@@ -11,6 +11,7 @@
 #include "config/reading.h"
 #include "data/synthetic_source.h"
 #include "tokenizer/training.h"
+#include "training/run_folder.h"
 #include "training/trainer.h"
 
 namespace echo {
@@ -57,9 +58,9 @@ struct MadeInputs {
     config.data.path = inputs.corpus.string();
     config.max_steps = 20;
     config.report = false;
-    fs::create_directories(config.output_dir);
-    TrainingRun run = prepare_run(config);
-    Trainer(run, {}).train();
+    RunFolder recorder(config);
+    TrainingRun run = prepare_run(config, resolve_inputs(config));
+    Trainer(run, recorder).train();
   }
 };
 

@@ -9,6 +9,7 @@
 #include "tensor/cuda_memory.h"
 #include "tests/test_support.h"
 #include "tests/training/tiny_run.h"
+#include "training/run_folder.h"
 #include "training/trainer.h"
 #include "training/training_log.h"
 
@@ -32,9 +33,9 @@ double final_loss(const fs::path& folder) {
 }
 
 void run(const TrainConfig& config) {
-  fs::create_directories(config.output_dir);
-  TrainingRun prepared = prepare_run(config);
-  Trainer(prepared, {}).train();
+  RunFolder folder(config);
+  TrainingRun prepared = prepare_run(config, resolve_inputs(config));
+  Trainer(prepared, folder).train();
 }
 
 TEST(CudaTrainerTest, ARunEndsWhereTheCpusDoes) {
@@ -61,20 +62,17 @@ TEST(CudaTrainerTest, AResumedRunHasTheBitsOfAnUninterruptedOne) {
   run(whole);
   TrainConfig parts = whole;
   parts.output_dir = (*folder / "parts").string();
-  fs::create_directories(parts.output_dir);
+  RunFolder recorder(parts);
   {
-    TrainingRun prepared = prepare_run(parts);
-    TrainerCallbacks callbacks;
+    TrainingRun prepared = prepare_run(parts, resolve_inputs(parts));
     int steps = 0;
-    callbacks.stop_requested = [&] { return ++steps == 3; };
-    EXPECT_THROW(Trainer(prepared, callbacks).train(), Error);
+    EXPECT_THROW(Trainer(prepared, recorder, [&] { return ++steps == 3; }).train(), Error);
   }
   SetupOptions setup;
-  std::vector<std::string> remarks;
-  setup.checkpoint = newest_checkpoint(parts.output_dir, remarks);
+  setup.checkpoint = recorder.checkpoint_to_resume();
   ASSERT_TRUE(setup.checkpoint);
-  TrainingRun prepared = prepare_run(parts, setup);
-  Trainer trainer(prepared, {});
+  TrainingRun prepared = prepare_run(parts, resolve_inputs(parts), setup);
+  Trainer trainer(prepared, recorder);
   trainer.resume(*setup.checkpoint);
   trainer.train();
   EXPECT_EQ(differences(*folder / "whole", *folder / "parts"), std::vector<std::string>());
@@ -83,21 +81,20 @@ TEST(CudaTrainerTest, AResumedRunHasTheBitsOfAnUninterruptedOne) {
 TEST(CudaTrainerTest, AFailingDeviceEndsTheRunAndNamesTheNewestCheckpoint) {
   const auto folder = memory_folder();
   TrainConfig config = on_cuda(tiny_pretraining(*folder / "run"));
-  fs::create_directories(config.output_dir);
-  TrainingRun prepared = prepare_run(config);
+  TrainingRun prepared = prepare_run(config, resolve_inputs(config));
   if (choose_device("cuda").reason.find("emulated") == std::string::npos)
     GTEST_SKIP() << "only the emulated device fails on request";
-  TrainerCallbacks callbacks;
+  RunFolder recorder(config);
   int steps = 0;
   std::optional<ScopedEnvironment> failure;
-  callbacks.stop_requested = [&] {
+  Trainer trainer(prepared, recorder, [&] {
     if (++steps == 4) failure.emplace("CUDA_EMULATION_FAILS_AFTER", "1");  // checkpoint-3 is there
     return false;
-  };
-  const std::string message = error_message(ExitCode::device, [&] { Trainer(prepared, callbacks).train(); });
+  });
+  const std::string message = error_message(ExitCode::device, [&] { trainer.train(); });
   failure.reset();
   EXPECT_NE(message.find("waiting for the GPU"), std::string::npos) << message;
-  EXPECT_NE(message.find("checkpoint-3: run the same command again"), std::string::npos) << message;
+  EXPECT_NE(message.find("checkpoint-3; run the same command again"), std::string::npos) << message;
 }
 
 // A process computes on one GPU, and this one has chosen the first: the test begins again in a process of its own.
@@ -114,9 +111,9 @@ TEST(CudaSecondGpuDeathTest, TrainsAndGenerates) {
     config.device = "cuda:1";
     config.max_steps = 1;
     config.eval_rows = 4;
-    fs::create_directories(config.output_dir);
-    TrainingRun prepared = prepare_run(config);
-    Trainer(prepared, {}).train();
+    RunFolder recorder(config);
+    TrainingRun prepared = prepare_run(config, resolve_inputs(config));
+    Trainer(prepared, recorder).train();
     GenerationOptions options;
     options.max_new_tokens = 4;
     size_t tokens = 0;

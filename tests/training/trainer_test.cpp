@@ -8,7 +8,7 @@
 #include "nn/model_io.h"
 #include "tests/test_support.h"
 #include "tests/training/tiny_run.h"
-#include "training/run_report.h"
+#include "training/run_folder.h"
 
 namespace echo {
 namespace {
@@ -17,15 +17,12 @@ using nlohmann::json;
 
 // Trains to the end, from a checkpoint when one is given, or until `stop_after` steps.
 void train(TrainConfig config, std::optional<fs::path> checkpoint = {}, int64_t stop_after = -1) {
-  fs::create_directories(config.output_dir);
+  RunFolder folder(config);
   SetupOptions setup;
   setup.checkpoint = checkpoint;
-  TrainingRun run = prepare_run(config, setup);
-  TrainerCallbacks callbacks;
-  Trainer* running = nullptr;
-  if (stop_after >= 0) callbacks.stop_requested = [&] { return running->state().step >= stop_after; };
-  callbacks.report = [&](const fs::path& folder) { write_run_report(folder, run); };
-  Trainer trainer(run, callbacks);
+  TrainingRun run = prepare_run(config, resolve_inputs(config), setup);
+  const Trainer* running = nullptr;
+  Trainer trainer(run, folder, [&] { return stop_after >= 0 && running->state().step >= stop_after; });
   running = &trainer;
   if (checkpoint) trainer.resume(*checkpoint);
   trainer.train();
@@ -146,9 +143,10 @@ TEST(TrainerTest, PretrainLearnsAndContinueStartsWhereItEnded) {
 
 TEST(TrainerTest, ADryRunTakesOneStepAndWritesNothing) {
   const TemporaryFolder folder;
-  TrainingRun run = prepare_run(tiny_distillation(folder / "run"));
-  Trainer trainer(run, {});
-  const std::string text = trainer.dry_run();
+  const TrainConfig config = tiny_distillation(folder / "run");
+  TrainingRun run = prepare_run(config, resolve_inputs(config));
+  RunRecorder nothing;
+  const std::string text = Trainer(run, nothing).dry_run();
   EXPECT_FALSE(fs::exists(folder / "run"));
   EXPECT_NE(text.find("one step: loss"), std::string::npos) << text;
   EXPECT_NE(text.find("optimizer moments"), std::string::npos) << text;
@@ -164,11 +162,11 @@ void set_norm(TrainingRun& run, float value) {
 TEST(TrainerTest, AStepWithoutAFiniteLossIsSkippedAndLoggedAndTheRunGoesOn) {
   const TemporaryFolder folder;
   const TrainConfig config = tiny_distillation(folder / "run");
-  fs::create_directories(config.output_dir);
-  TrainingRun run = prepare_run(config);
-  TrainerCallbacks callbacks;
-  callbacks.progress = [&](int64_t step, int64_t) { set_norm(run, step == 3 || step == 4 ? std::nanf("") : 1.0f); };
-  Trainer trainer(run, callbacks);
+  TrainingRun run = prepare_run(config, resolve_inputs(config));
+  RunDisplay display;
+  display.progress = [&](int64_t step, int64_t) { set_norm(run, step == 3 || step == 4 ? std::nanf("") : 1.0f); };
+  RunFolder recorder(config, display);
+  Trainer trainer(run, recorder);
   trainer.train();
   const auto skipped = events(folder / "run", "skipped");
   ASSERT_EQ(skipped.size(), 2u);
@@ -183,11 +181,11 @@ TEST(TrainerTest, AStepWithoutAFiniteLossIsSkippedAndLoggedAndTheRunGoesOn) {
 TEST(TrainerTest, ThreeInARowEndTheRunNamingTheBatchesPosition) {
   const TemporaryFolder folder;
   const TrainConfig config = tiny_distillation(folder / "run");
-  fs::create_directories(config.output_dir);
-  TrainingRun run = prepare_run(config);
-  TrainerCallbacks callbacks;
-  callbacks.progress = [&](int64_t step, int64_t) { set_norm(run, step >= 2 ? std::nanf("") : 1.0f); };
-  const std::string message = error_message(ExitCode::numerical, [&] { Trainer(run, callbacks).train(); });
+  TrainingRun run = prepare_run(config, resolve_inputs(config));
+  RunDisplay display;
+  display.progress = [&](int64_t step, int64_t) { set_norm(run, step >= 2 ? std::nanf("") : 1.0f); };
+  RunFolder recorder(config, display);
+  const std::string message = error_message(ExitCode::numerical, [&] { Trainer(run, recorder).train(); });
   EXPECT_NE(message.find("step 5"), std::string::npos) << message;
   EXPECT_NE(message.find("\"record\":"), std::string::npos) << message;
   EXPECT_EQ(events(folder / "run", "skipped").size(), 3u);

@@ -1,0 +1,146 @@
+#include "training/run_folder.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "base/error.h"
+#include "config/reading.h"
+#include "evaluation/evaluation.h"
+#include "tensor/allocator.h"
+#include "training/run_report.h"
+#include "training/training_log.h"
+
+namespace echo {
+
+using nlohmann::json;
+
+namespace {
+
+fs::path made(const fs::path& folder) {
+  fs::create_directories(folder);
+  return folder;
+}
+
+}  // namespace
+
+RunFolder::RunFolder(const TrainConfig& config, RunDisplay display)
+    : config_(config),
+      display_(std::move(display)),
+      path_(made(config.output_dir)),
+      stages_(training_stages(config)),
+      total_steps_(steps_of(stages_)),
+      lock_(path_ / ".lock") {}
+
+std::optional<fs::path> RunFolder::checkpoint_to_resume() const {
+  const std::string& wish = config_.resume_from_checkpoint;
+  if (wish != "auto" && wish != "none") {
+    verified_manifest(wish);
+    return wish;
+  }
+  std::vector<std::string> remarks;
+  const std::optional<fs::path> newest = newest_checkpoint(path_, remarks);
+  for (const std::string& remark : remarks) print(remark);
+  if (wish == "auto") return newest;
+  if (newest)
+    fail(ExitCode::usage, config_.output_dir,
+         ": already holds checkpoints, and resume_from_checkpoint is none; use another output_dir, or remove that folder");
+  return std::nullopt;
+}
+
+void RunFolder::begin(const TrainingRun& run, const TrainingState& state, bool resumed) {
+  run_ = &run;
+  remove_unfinished(path_);
+  held_out_ = held_out_batches(run.data, *run.tokenizer, config_.per_device_eval_batch_size, config_.eval_rows);
+  log_ = std::make_unique<TrainingLog>(path_ / "trainer_log.jsonl", resumed ? state.step : -1);
+  if (resumed) return;
+  write_file_atomically(path_ / "config.yaml", print_config(config_));
+  if (run.teacher && !held_out_.empty())
+    log_evaluation(state, "start", "teacher", echo::evaluate(*run.teacher, nullptr, held_out_, run.compute_dtype), false);
+  evaluate(state, "start");
+}
+
+void RunFolder::step_done(const TrainingState& state) {
+  if (display_.progress) display_.progress(state.step, total_steps_);
+}
+
+void RunFolder::log_step(const TrainingState& state, const LossSettings& loss, const StepResult& last_step,
+                         const WindowTimes& times) {
+  const double seconds = std::max(1e-9, times.seconds);
+  json line = mean_terms(state.window.sums, loss);
+  line["event"] = "train";
+  line["step"] = state.step;
+  line["stage"] = stage_number(state);
+  line["stage_step"] = state.stage_step;
+  line["steps_averaged"] = state.window.steps;
+  line["learning_rate"] = last_step.learning_rate;
+  line["grad_norm"] = last_step.norm;
+  line["tokens"] = state.tokens;
+  line["tokens_per_second"] = double(state.window.sums.tokens) / seconds;
+  line["data_wait_share"] = times.waited / seconds;
+  line["peak_memory_bytes"] = memory_statistics(run().device).peak;
+  line["eta_seconds"] = state.seconds / double(state.step) * double(total_steps_ - state.step);
+  log_->write(line);
+  print(console_line(line, total_steps_));
+}
+
+void RunFolder::log_skip(const TrainingState& state, const StepResult& result) {
+  const json line = {{"event", "skipped"},
+                     {"step", state.step},
+                     {"stage", stage_number(state)},
+                     {"reason", std::isfinite(result.sums.loss) ? "gradient not finite" : "loss not finite"},
+                     {"cursor", to_json(state.cursor)}};
+  log_->write(line);
+  print(console_line(line, total_steps_) + "  (weights unchanged; batch ends at " + line["cursor"].dump() + ")");
+}
+
+void RunFolder::evaluate(const TrainingState& state, const char* when) {
+  if (held_out_.empty()) return;
+  const Llama* teacher = run().teacher.get();
+  log_evaluation(state, when, "student", echo::evaluate(*run().student, teacher, held_out_, run().compute_dtype),
+                 teacher != nullptr);
+}
+
+void RunFolder::log_evaluation(const TrainingState& state, const char* when, const char* model, const EvaluationResult& result,
+                               bool with_teacher) {
+  json line = to_json(result, with_teacher);
+  line["event"] = "evaluation";
+  line["step"] = state.step;
+  line["stage"] = stage_number(state);
+  line["model"] = model;
+  line["when"] = when;
+  log_->write(line);
+  print(console_line(line, total_steps_));
+}
+
+void RunFolder::save(const TrainingState& state, const AdamW& optimizer) {
+  const fs::path folder = save_checkpoint(path_, state, *run().student, optimizer, run().description, run().inputs.tokenizer,
+                                          config_to_json(config_), config_.save_total_limit);
+  print("saved " + folder.string());
+}
+
+void RunFolder::save_stage(const TrainingStage& stage) {
+  save_model_atomically(path_ / fmt::format("stage{}", stage.number), *run().student, run().description,
+                        run().inputs.tokenizer);
+}
+
+// Also when a finished run is started again: what lies there may be of an earlier run in this folder.
+void RunFolder::finish() {
+  save_model_atomically(path_ / "final", *run().student, run().description, run().inputs.tokenizer);
+  if (config_.report) write_run_report(path_, run());
+}
+
+std::optional<fs::path> RunFolder::last_checkpoint() const {
+  std::vector<std::string> remarks;
+  return newest_checkpoint(path_, remarks);
+}
+
+int RunFolder::stage_number(const TrainingState& state) const {
+  return state.stage_index < int64_t(stages_.size()) ? stages_[size_t(state.stage_index)].number : 0;
+}
+
+void RunFolder::print(const std::string& line) const {
+  if (display_.print) display_.print(line);
+}
+
+}  // namespace echo
