@@ -1,7 +1,6 @@
 // ./analyze: measures which layers of a Llama attend alike and proposes which of them could share their attention.
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <filesystem>
 #include <optional>
 #include <string>
 
@@ -16,52 +15,53 @@
 
 namespace {
 
+using namespace echo;
+
 struct Arguments {
   std::string matrix, output;
-  echo::AnalyzeOptions measure;
+  AnalyzeOptions measure;
   std::string device = "auto";
-  echo::PlanRequests plans;
+  PlanRequests plans;
 };
 
 // Finds model and data in the shared folders too; the record keeps the names that were given.
-echo::Analysis measure(const echo::AnalyzeOptions& named, const std::string& device) {
-  echo::AnalyzeOptions found = named;
-  const echo::ChosenDevice chosen = echo::choose_device(device);
+Analysis measure(const AnalyzeOptions& named, const std::string& device) {
+  AnalyzeOptions found = named;
+  const ChosenDevice chosen = choose_device(device);
   found.device = chosen.device;
   std::fprintf(stderr, "device: %s\n", chosen.reason.c_str());
-  found.model = echo::resolve_model(named.model.string(), "--model");
-  found.data = echo::resolve_input(named.data.string(), "--data");
-  std::optional<echo::Progress> progress;
-  echo::Analysis analysis = echo::analyze_model(found, [&](int64_t done, int64_t total) {
+  found.model = resolve_model(named.model.string(), "--model");
+  found.data = resolve_input(named.data.string(), "--data");
+  std::optional<Progress> progress;
+  Analysis analysis = analyze_model(found, [&](int64_t done, int64_t total) {
     if (!progress) progress.emplace("samples", total);
     progress->update(done);
   });
   analysis.model = named.model.string();
   analysis.data = named.data.string();
-  echo::make_plans(analysis);
+  make_plans(analysis);
   return analysis;
 }
 
 int analyze(const Arguments& arguments, int argc, char** argv) {
-  echo::set_memory_remedy("a smaller --sequence-length needs less");
-  using echo::ExitCode;
+  set_memory_remedy("a smaller --sequence-length needs less");
   const bool from_model = !arguments.measure.model.empty();
   if (from_model == !arguments.matrix.empty())
-    echo::fail(ExitCode::usage, "give either --model (with --data) or --matrix (--help lists the options)");
+    fail(ExitCode::usage, "give either --model (with --data) or --matrix (--help lists the options)");
   if (from_model && arguments.measure.data.empty())
-    echo::fail(ExitCode::usage, "--model needs --data, a file or folder of documents");
+    fail(ExitCode::usage, "--model needs --data, a file or folder of documents");
 
-  echo::Analysis analysis;
+  Analysis analysis;
   if (from_model) {
     analysis = measure(arguments.measure, arguments.device);
   } else {
-    analysis = echo::read_analysis(arguments.matrix);
-    echo::make_plans(analysis);  // a stored analysis may hold other plans
+    analysis = read_analysis(arguments.matrix);
+    make_plans(analysis);  // a stored analysis may hold other plans
   }
   analysis.command.assign(argv, argv + argc);
-  echo::add_plans(analysis, arguments.plans);
-  const auto files = echo::write_analysis(analysis, arguments.output);
-  std::fputs(echo::analysis_summary(analysis).c_str(), stdout);
+  add_plans(analysis, arguments.plans);
+  const auto files = write_analysis(analysis, arguments.output);
+  std::fputs(analysis_summary(analysis).c_str(), stdout);
   std::printf("\nwritten:");
   for (const auto& file : files) std::printf(" %s", file.c_str());
   std::printf("\n");
@@ -101,5 +101,5 @@ int main(int argc, char** argv) {
       ->group("More plans");
   list("--plan-uniform", arguments.plans.uniform, "OWN,BLOCKS,SIZE: layers on their own first, then so many blocks");
   list("--plan-map", arguments.plans.leader_map, "one leader per layer");
-  return echo::run_program(app, argc, argv, [&] { return analyze(arguments, argc, argv); });
+  return run_program(app, argc, argv, [&] { return analyze(arguments, argc, argv); });
 }
