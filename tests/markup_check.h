@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cctype>
 #include <string>
 #include <string_view>
@@ -7,80 +8,113 @@
 
 namespace echo {
 
+// Reads `text` once from the beginning to the end; each function returns the problem that it meets, or "".
+class MarkupReader {
+ public:
+  explicit MarkupReader(std::string_view text) : text_(text) {}
+
+  std::string problem() {
+    while (at_ < text_.size()) {
+      const std::string near = " near: " + std::string(text_.substr(at_, 60));
+      const std::string found = next();
+      if (!found.empty()) return found + near;
+    }
+    if (!open_.empty()) return "not closed: " + open_.back();
+    return root_seen_ ? "" : "no element";
+  }
+
+ private:
+  bool is(std::string_view expected) const { return text_.substr(at_, expected.size()) == expected; }
+  bool at_space() const { return std::isspace(static_cast<unsigned char>(text_[at_])) != 0; }
+
+  std::string next() {
+    if (is("&")) return entity() ? "" : "unknown entity";
+    if (is("<?") || is("<!DOCTYPE")) return declaration();
+    if (is("<")) return tag();
+    if (open_.empty() && !at_space()) return "text outside the root";
+    ++at_;
+    return "";
+  }
+
+  // Moves behind the ';' of an entity that is known.
+  bool entity() {
+    const size_t end = text_.find(';', at_);
+    if (end == std::string_view::npos || end - at_ > 8) return false;
+    const std::string_view name = text_.substr(at_ + 1, end - at_ - 1);
+    at_ = end + 1;
+    return name == "amp" || name == "lt" || name == "gt" || name == "quot" || name == "#39";
+  }
+
+  std::string declaration() {
+    at_ = text_.find('>', at_);
+    if (at_ == std::string_view::npos || root_seen_) return "misplaced declaration";
+    ++at_;
+    return "";
+  }
+
+  std::string tag() {
+    const bool closing = is("</");
+    at_ += closing ? 2 : 1;
+    const std::string name = word("");
+    if (name.empty()) return "< without a tag";
+    std::vector<std::string> attributes;
+    while (at_ < text_.size() && !is(">") && !is("/>")) {
+      if (at_space())
+        ++at_;
+      else if (const std::string found = attribute(attributes); !found.empty())
+        return found;
+    }
+    if (at_ >= text_.size()) return "unfinished tag";
+    const bool empty = is("/");
+    at_ += empty ? 2 : 1;
+    return closing ? close(name) : open(name, empty);
+  }
+
+  std::string word(std::string_view also) {
+    std::string name;
+    while (at_ < text_.size() && (std::isalnum(static_cast<unsigned char>(text_[at_])) || also.find(text_[at_]) < also.size()))
+      name += text_[at_++];
+    return name;
+  }
+
+  std::string attribute(std::vector<std::string>& seen) {
+    const std::string name = word("-:");
+    if (name.empty() || !is("=\"")) return "attribute without quotes";
+    if (std::find(seen.begin(), seen.end(), name) != seen.end()) return "attribute given twice";
+    seen.push_back(name);
+    for (at_ += 2; at_ < text_.size() && !is("\"");) {
+      if (is("<")) return "< in an attribute";
+      if (!is("&"))
+        ++at_;
+      else if (!entity())
+        return "unknown entity in an attribute";
+    }
+    ++at_;
+    return "";
+  }
+
+  std::string open(const std::string& name, bool empty) {
+    if (open_.empty() && root_seen_) return "second root";
+    root_seen_ = true;
+    if (!empty) open_.push_back(name);
+    return "";
+  }
+
+  std::string close(const std::string& name) {
+    if (open_.empty() || open_.back() != name) return "unexpected closing tag";
+    open_.pop_back();
+    return "";
+  }
+
+  std::string_view text_;
+  size_t at_ = 0;
+  std::vector<std::string> open_;
+  bool root_seen_ = false;
+};
+
 // What keeps `text` from being one well-formed XML element (after an optional declaration), or "": tags balance,
 // attributes are quoted and distinct, & begins one of the entities that XML knows, < appears in tags only. The
 // content of script and style must not hold < or &. Enough to catch a forgotten escape; no validation of names.
-inline std::string markup_problem(std::string_view text) {
-  std::vector<std::string> open;
-  bool root_seen = false;
-  const auto entity_ends = [&](size_t at) -> size_t {  // position after ';', or npos
-    const size_t end = text.find(';', at);
-    if (end == std::string_view::npos || end - at > 8) return std::string_view::npos;
-    const std::string_view name = text.substr(at + 1, end - at - 1);
-    const bool known = name == "amp" || name == "lt" || name == "gt" || name == "quot" || name == "#39";
-    return known ? end + 1 : std::string_view::npos;
-  };
-  for (size_t at = 0; at < text.size();) {
-    const std::string near = " near: " + std::string(text.substr(at, 60));
-    if (text[at] == '&') {
-      at = entity_ends(at);
-      if (at == std::string_view::npos) return "unknown entity" + near;
-      continue;
-    }
-    if (text[at] != '<') {
-      if (open.empty() && !std::isspace(static_cast<unsigned char>(text[at]))) return "text outside the root" + near;
-      ++at;
-      continue;
-    }
-    if (text.substr(at, 2) == "<?" || text.substr(at, 9) == "<!DOCTYPE") {
-      at = text.find('>', at);
-      if (at == std::string_view::npos || root_seen) return "misplaced declaration" + near;
-      ++at;
-      continue;
-    }
-    const bool closing = text.substr(at, 2) == "</";
-    size_t end = at + (closing ? 2 : 1);
-    std::string name;
-    while (end < text.size() && (std::isalnum(static_cast<unsigned char>(text[end])) != 0)) name += text[end++];
-    if (name.empty()) return "< without a tag" + near;
-    std::vector<std::string> attributes;
-    while (end < text.size() && text[end] != '>' && text.substr(end, 2) != "/>") {
-      if (std::isspace(static_cast<unsigned char>(text[end]))) {
-        ++end;
-        continue;
-      }
-      std::string attribute;
-      while (end < text.size() && (std::isalnum(static_cast<unsigned char>(text[end])) || text[end] == '-' || text[end] == ':'))
-        attribute += text[end++];
-      if (attribute.empty() || text.substr(end, 2) != "=\"") return "attribute without quotes" + near;
-      for (const std::string& other : attributes)
-        if (other == attribute) return "attribute given twice" + near;
-      attributes.push_back(attribute);
-      for (end += 2; end < text.size() && text[end] != '"';) {
-        if (text[end] == '<') return "< in an attribute" + near;
-        if (text[end] == '&') {
-          end = entity_ends(end);
-          if (end == std::string_view::npos) return "unknown entity in an attribute" + near;
-        } else {
-          ++end;
-        }
-      }
-      ++end;
-    }
-    if (end >= text.size()) return "unfinished tag" + near;
-    const bool empty = text[end] == '/';
-    at = end + (empty ? 2 : 1);
-    if (closing) {
-      if (open.empty() || open.back() != name) return "unexpected closing tag" + near;
-      open.pop_back();
-    } else {
-      if (open.empty() && root_seen) return "second root" + near;
-      root_seen = true;
-      if (!empty) open.push_back(name);
-    }
-  }
-  if (!open.empty()) return "not closed: " + open.back();
-  return root_seen ? "" : "no element";
-}
+inline std::string markup_problem(std::string_view text) { return MarkupReader(text).problem(); }
 
 }  // namespace echo

@@ -73,6 +73,92 @@ void write_some(int& end, const std::string& text, size_t& written) {
   if (written == text.size() || (count < 0 && errno != EINTR && errno != EAGAIN)) Pipe::close_end(end);
 }
 
+// A child process with its three streams.
+class Child {
+ public:
+  Child(const fs::path& program, const std::vector<std::string>& arguments, const ProgramOptions& options) : options_(options) {
+    std::vector<std::string> argument_texts = {program.string()};
+    argument_texts.insert(argument_texts.end(), arguments.begin(), arguments.end());
+    std::vector<std::string> environment_texts = environment_with(options.environment);
+    const std::vector<char*> argument_list = pointers_to(argument_texts), environment_list = pointers_to(environment_texts);
+    pid_ = ::fork();
+    if (pid_ < 0) fail(ExitCode::internal, "fork: ", std::strerror(errno));
+    if (pid_ == 0) {  // only async-signal-safe calls from here on
+      ::dup2(in_.read_end, 0);
+      ::dup2(out_.write_end, 1);
+      ::dup2(err_.write_end, 2);
+      if (!options.folder.empty() && ::chdir(options.folder.c_str()) != 0) ::_exit(127);
+      ::execve(program.c_str(), argument_list.data(), environment_list.data());
+      ::_exit(127);
+    }
+    Pipe::close_end(in_.read_end);
+    Pipe::close_end(out_.write_end);
+    Pipe::close_end(err_.write_end);
+    ::fcntl(in_.write_end, F_SETFL, O_NONBLOCK);
+    if (options.input.empty()) Pipe::close_end(in_.write_end);
+  }
+
+  // Until it has ended and its streams are read.
+  ProgramResult wait() {
+    while (!exited_ || out_.read_end >= 0 || err_.read_end >= 0) {
+      const auto elapsed = Clock::now() - start_;
+      if (!exited_ && ::waitpid(pid_, &status_, WNOHANG) == pid_) exited_ = true;
+      if (!exited_) send_signals(elapsed);
+      // A grandchild may hold the streams open: what it writes is not waited for.
+      if (exited_ && elapsed >= options_.timeout + std::chrono::seconds(2)) break;
+      exchange();
+    }
+    if (WIFSIGNALED(status_))
+      result_.signal = WTERMSIG(status_);
+    else
+      result_.exit_code = WEXITSTATUS(status_);
+    return std::move(result_);
+  }
+
+ private:
+  void send_signals(Clock::duration elapsed) {
+    if (!signalled_ && elapsed >= *options_.signal_after) {
+      ::kill(pid_, options_.signal);
+      signalled_ = true;
+    }
+    if (!result_.timed_out && elapsed >= options_.timeout) {
+      result_.timed_out = true;
+      ::kill(pid_, SIGKILL);
+    }
+  }
+
+  // Reads and writes what the streams have ready, after waiting a little for it.
+  void exchange() {
+    pollfd waiting[3];
+    nfds_t count = 0;
+    if (out_.read_end >= 0) waiting[count++] = {out_.read_end, POLLIN, 0};
+    if (err_.read_end >= 0) waiting[count++] = {err_.read_end, POLLIN, 0};
+    if (in_.write_end >= 0 && !exited_) waiting[count++] = {in_.write_end, POLLOUT, 0};
+    // Short enough that signal_after is met within about a millisecond.
+    const bool soon = !signalled_ || count == 0;
+    ::poll(waiting, count, soon ? 1 : 20);
+    for (nfds_t i = 0; i < count; ++i) {
+      if (waiting[i].revents == 0) continue;
+      if (waiting[i].fd == out_.read_end)
+        read_some(out_.read_end, result_.output);
+      else if (waiting[i].fd == err_.read_end)
+        read_some(err_.read_end, result_.errors);
+      else
+        write_some(in_.write_end, options_.input, written_);
+    }
+  }
+
+  const ProgramOptions& options_;
+  const Clock::time_point start_ = Clock::now();
+  Pipe in_, out_, err_;
+  pid_t pid_ = -1;
+  int status_ = 0;
+  bool exited_ = false;
+  bool signalled_ = !options_.signal_after.has_value();
+  size_t written_ = 0;
+  ProgramResult result_;
+};
+
 }  // namespace
 
 std::optional<fs::path> find_program(const std::string& name) {
@@ -94,73 +180,11 @@ std::optional<fs::path> find_program(const std::string& name) {
 
 ProgramResult run_executable(const fs::path& program, const std::vector<std::string>& arguments,
                              const ProgramOptions& options) {
-  Pipe in, out, err;
-  std::vector<std::string> argument_texts = {program.string()};
-  argument_texts.insert(argument_texts.end(), arguments.begin(), arguments.end());
-  std::vector<std::string> environment_texts = environment_with(options.environment);
-  const std::vector<char*> argument_list = pointers_to(argument_texts), environment_list = pointers_to(environment_texts);
-
-  const Clock::time_point start = Clock::now();
-  const pid_t child = ::fork();
-  if (child < 0) fail(ExitCode::internal, "fork: ", std::strerror(errno));
-  if (child == 0) {  // only async-signal-safe calls from here on
-    ::dup2(in.read_end, 0);
-    ::dup2(out.write_end, 1);
-    ::dup2(err.write_end, 2);
-    if (!options.folder.empty() && ::chdir(options.folder.c_str()) != 0) ::_exit(127);
-    ::execve(program.c_str(), argument_list.data(), environment_list.data());
-    ::_exit(127);
-  }
-  Pipe::close_end(in.read_end);
-  Pipe::close_end(out.write_end);
-  Pipe::close_end(err.write_end);
-  ::fcntl(in.write_end, F_SETFL, O_NONBLOCK);
-  // A child that ends without reading its input must not end the test.
+  Child child(program, arguments, options);
+  // A child that ends without reading its input must not end the test. Set after the start: children inherit it.
   const auto previous_handler = ::signal(SIGPIPE, SIG_IGN);
-
-  ProgramResult result;
-  size_t written = 0;
-  if (options.input.empty()) Pipe::close_end(in.write_end);
-  bool signalled = !options.signal_after.has_value();
-  int status = 0;
-  for (bool exited = false; !exited || out.read_end >= 0 || err.read_end >= 0;) {
-    const auto elapsed = Clock::now() - start;
-    if (!exited && ::waitpid(child, &status, WNOHANG) == child) exited = true;
-    if (!exited && !signalled && elapsed >= *options.signal_after) {
-      ::kill(child, options.signal);
-      signalled = true;
-    }
-    if (!exited && !result.timed_out && elapsed >= options.timeout) {
-      result.timed_out = true;
-      ::kill(child, SIGKILL);
-    }
-    if ((exited || result.timed_out) && elapsed >= options.timeout + std::chrono::seconds(2)) {
-      // A grandchild holds the streams open: what it writes is not waited for.
-      if (exited) break;
-    }
-    pollfd waiting[3];
-    nfds_t count = 0;
-    if (out.read_end >= 0) waiting[count++] = {out.read_end, POLLIN, 0};
-    if (err.read_end >= 0) waiting[count++] = {err.read_end, POLLIN, 0};
-    if (in.write_end >= 0 && !exited) waiting[count++] = {in.write_end, POLLOUT, 0};
-    // Short enough that signal_after is met within about a millisecond.
-    const bool soon = !signalled || count == 0;
-    ::poll(waiting, count, soon ? 1 : 20);
-    for (nfds_t i = 0; i < count; ++i) {
-      if (waiting[i].revents == 0) continue;
-      if (waiting[i].fd == out.read_end)
-        read_some(out.read_end, result.output);
-      else if (waiting[i].fd == err.read_end)
-        read_some(err.read_end, result.errors);
-      else
-        write_some(in.write_end, options.input, written);
-    }
-  }
+  ProgramResult result = child.wait();
   ::signal(SIGPIPE, previous_handler);
-  if (WIFSIGNALED(status))
-    result.signal = WTERMSIG(status);
-  else
-    result.exit_code = WEXITSTATUS(status);
   ECHO_CHECK(result.exit_code != 127, program.string(), ": cannot be started");
   return result;
 }
