@@ -59,7 +59,7 @@ void add_plans(Analysis& analysis, const PlanRequests& requests) {
         LeaderMap::from_list(layers, requests.list, requests.lend ? ListMode::lend : ListMode::follow));
   if (!requests.uniform.empty()) {
     if (requests.uniform.size() != 3)
-      fail(ExitCode::usage, "uniform plan: give three numbers, own first layers, blocks, layers per block");
+      fail(ExitCode::usage, "uniform plan: give three numbers: first layers that share nothing, blocks, layers per block");
     const auto& [own_first, blocks, size] = std::tie(requests.uniform[0], requests.uniform[1], requests.uniform[2]);
     add(fmt::format("uniform_{}_{}_{}", own_first, blocks, size), LeaderMap::uniform(layers, own_first, blocks, size));
   }

@@ -22,7 +22,7 @@ double cache_bytes_per_follower(const AttentionShape& shape, int64_t tokens, int
 
 int64_t followers_for(const Budget& budget, int64_t layers, const std::optional<AttentionShape>& shape) {
   if (!std::isfinite(budget.amount) || budget.amount < 0.0)
-    fail(ExitCode::config, "plan: a budget of ", budget.amount, " is not an amount; give a number from 0 up");
+    fail(ExitCode::config, "plan: a budget of ", budget.amount, " is not valid; give a number from 0 up");
   if (budget.unit != Budget::Unit::followers && !shape)
     fail(ExitCode::config, "plan: a budget in parameters, FLOPs or cache bytes needs the model's sizes; give it in followers");
   double each = 1.0;

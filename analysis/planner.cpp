@@ -74,7 +74,7 @@ LeaderMap optimal_blocks(const SquareMatrix& cost, int64_t followers, const std:
   const int64_t layers = cost.size();
   const int64_t room = room_for_followers(layers, unchanged);
   if (followers < 0 || followers > room)
-    fail(ExitCode::config, "plan: ", followers, " followers asked for; there is room for 0 to ", room, " in ", layers,
+    fail(ExitCode::config, "plan: ", followers, " followers are asked for, but there is room for 0 to ", room, " in ", layers,
          " layers of which ", unchanged.size(), " stay unchanged");
   const std::vector<bool> fixed = flags_of(layers, unchanged);
 

@@ -122,14 +122,14 @@ std::string layer_mean_section(const Analysis& analysis) {
   html += fmt::format("<p>Ranking, most alike first: {}.</p>\n", fmt::join(ranking.ranking, ", "));
   html += fmt::format("<p>Largest gap between neighbours of the ranking: {:.4f}. ", ranking.largest_gap);
   if (ranking.unchanged.empty())
-    html += "No gap sets only a few first or last layers apart, so none is left unchanged.";
+    html += "No gap separates only first or last layers from the others, so no layer is left unchanged.";
   else if (ranking.unchanged_gap < ranking.largest_gap)
     html += fmt::format(
-        "The layers below it are not only a few first or last ones; the largest gap of which that is true, {:.4f}, leaves "
+        "The layers below it are not only first or last ones. The largest gap for which they are, {:.4f}, leaves "
         "unchanged: {}.",
         ranking.unchanged_gap, layer_ranges(ranking.unchanged));
   else
-    html += fmt::format("Layers below it are left unchanged: {}.", layer_ranges(ranking.unchanged));
+    html += fmt::format("The layers below it are left unchanged: {}.", layer_ranges(ranking.unchanged));
   return html + "</p>\n";
 }
 

@@ -86,7 +86,7 @@ class Checker {
 
   void schedule() {
     require(c_.max_steps == -1 || (c_.max_steps >= 1 && c_.max_steps <= kMostSteps), "max_steps",
-            concat("is ", c_.max_steps, "; -1 for no cap, or a number of steps from 1 on is expected"));
+            concat("is ", c_.max_steps, "; -1 (no limit) or a number of steps from 1 up is expected"));
     require(c_.data.epoch_tokens != 0 || c_.max_steps != -1, "data.epoch_tokens",
             "neither this nor max_steps says how long to train; give one, e.g. data.epoch_tokens=1e6 or max_steps=100");
     between<int64_t>("data.epoch_tokens", c_.data.epoch_tokens, 0, kMostTokens);
@@ -103,7 +103,7 @@ class Checker {
       not_negative(concat(name, ".learning_rate"), stage->learning_rate);
     }
     require(c_.stage1.enabled || c_.stage2.enabled, "stage1.enabled",
-            "is false and so is stage2.enabled; at least one stage is expected, set one to true");
+            "is false, and so is stage2.enabled; set one of them to true");
   }
 
   void optimizer() {
@@ -175,7 +175,7 @@ class Checker {
       require(!p.layers.empty(), key + "layers", "is empty; method list needs the layers that follow, e.g. [2, 3, 5]");
     if (paper)
       require(p.layers.empty() != (p.followers == 0), key + "layers",
-              "the paper's methods take either layers or a number of followers; give one of student.plan.layers and "
+              "the paper's methods take either layers or a number of followers; give exactly one of student.plan.layers and "
               "student.plan.followers");
     if (p.method == PlanMethod::optimal)
       require(budgets == 1, key + "followers",
@@ -191,7 +191,7 @@ class Checker {
     }
     if (ranked && c_.mode == Mode::pretrain)
       require(!p.analysis.empty(), key + "analysis",
-              "is empty; random start weights have no similarities to plan from: give an analysis.json, or use method list or "
+              "is empty; random start weights have no similarities to plan from; give an analysis.json, or use method list or "
               "uniform");
   }
 
@@ -209,7 +209,7 @@ class Checker {
     if (c_.mode == Mode::pretrain && !map.empty())
       require(int64_t(map.size()) == c_.model.num_hidden_layers, key,
               concat("has ", map.size(), " entries for model.num_hidden_layers=", c_.model.num_hidden_layers,
-                     "; one entry for each layer is expected"));
+                     "; one entry per layer is expected"));
   }
 
   void model() {
@@ -230,13 +230,13 @@ class Checker {
     positive("model.initializer_range", m.initializer_range, "0.02");
     require(c_.data.sequence_length <= m.max_position_embeddings, "data.sequence_length",
             concat("is ", c_.data.sequence_length, ", longer than model.max_position_embeddings=", m.max_position_embeddings,
-                   "; shorten the one or raise the other"));
+                   "; shorten the sequences or raise that limit"));
     const int64_t heads = m.num_attention_heads;
     if (heads <= 0 || m.hidden_size <= 0) return;
     if (m.num_key_value_heads > 0)
       require(heads % m.num_key_value_heads == 0, "model.num_key_value_heads",
               concat("is ", m.num_key_value_heads, ", which does not divide model.num_attention_heads=", heads,
-                     "; a divisor is expected, 0 for as many"));
+                     "; a divisor is expected, or 0 for the same number"));
     if (m.head_dim > 0)
       return require(m.head_dim % 2 == 0, "model.head_dim", concat("is ", m.head_dim, "; an even width is expected"));
     require(m.hidden_size % heads == 0, "model.num_attention_heads",

@@ -63,8 +63,8 @@ struct Teacher {
   template <class Self, class Visitor>
   static void visit(Self& self, Visitor& field) {
     field("model_name_or_path", self.model_name_or_path,
-          "Hugging Face folder of the teacher; needed to distill. Also looked for under models/ and the shared folder");
-    field("dtype", self.dtype, "auto | float32 | bfloat16 | float64: how its weights are held (auto: as stored)");
+          "Hugging Face folder of the teacher, required to distill. Also looked for under models/ and in the shared folder");
+    field("dtype", self.dtype, "auto | float32 | bfloat16 | float64: type of its weights in memory (auto: as stored)");
   }
   bool operator==(const Teacher&) const = default;
 };
@@ -88,25 +88,25 @@ struct Plan {
   static void visit(Self& self, Visitor& field) {
     field("method", self.method,
           "none | list | paper_following | paper_lending | uniform | optimal: how the leader map is made. list and "
-          "paper_following: the layers named follow the nearest earlier layer that is not named; paper_lending: each lends to "
-          "the next one; uniform: equal blocks; optimal: best contiguous blocks for a budget");
+          "paper_following: each listed layer follows the nearest earlier layer that is not listed; paper_lending: each listed "
+          "layer leads the next one; uniform: equal blocks; optimal: best contiguous blocks for a budget");
     field("layers", self.layers,
-          "layer numbers from 0, for list, paper_following and paper_lending; the paper_* methods take the first of the "
-          "similarity ranking when it is empty");
-    field("followers", self.followers, "layers that follow, for optimal and for paper_* without layers; 0: not given");
-    field("first_shared", self.first_shared, "uniform: b, the layers before the first block; they compute their own");
-    field("block_size", self.block_size, "uniform: k, layers in a block, its leader included");
-    field("blocks", self.blocks, "uniform: m, number of blocks");
-    field("budget_parameters", self.budget_parameters, "optimal: parameters to save at least; 0: not given");
+          "layer numbers from 0, for list, paper_following and paper_lending. Empty: the paper_* methods take the first "
+          "layers of the similarity ranking");
+    field("followers", self.followers, "number of followers, for optimal and for paper_* without layers; 0: not given");
+    field("first_shared", self.first_shared, "uniform: number of layers before the first block, which share nothing");
+    field("block_size", self.block_size, "uniform: layers per block, including its leader");
+    field("blocks", self.blocks, "uniform: number of blocks");
+    field("budget_parameters", self.budget_parameters, "optimal: least number of parameters to save; 0: not given");
     field("budget_flops", self.budget_flops,
-          "optimal: floating-point operations per token of a forward pass to save at least; 0: not given");
+          "optimal: least number of floating-point operations to save per token of a forward pass; 0: not given");
     field("budget_cache_bytes", self.budget_cache_bytes,
-          "optimal: bytes of one sequence's key cache to save at least; 0: not given");
+          "optimal: least number of bytes to save in the key cache of one sequence; 0: not given");
     field("analysis", self.analysis,
-          "analysis.json or another stored similarity matrix; empty: the start weights are analysed on data.path first");
-    field("analysis_samples", self.analysis_samples, "documents in the analysis at the start");
+          "analysis.json or another stored similarity matrix. Empty: the start weights are analysed on data.path first");
+    field("analysis_samples", self.analysis_samples, "number of documents in that analysis");
     field("analysis_sequence_length", self.analysis_sequence_length,
-          "tokens of each of them; shorter documents are passed over");
+          "tokens per document in that analysis; shorter documents are skipped");
     field("variant", self.variant, "flat | per_head | per_row | no_first_column: which similarity the plan uses");
   }
   bool operator==(const Plan&) const = default;
@@ -121,13 +121,13 @@ struct Student {
   template <class Self, class Visitor>
   static void visit(Self& self, Visitor& field) {
     field("model_name_or_path", self.model_name_or_path,
-          "folder of the start weights; needed to continue. Empty: the teacher's weights (distill)");
+          "folder of the start weights, required to continue. Empty: distill starts from the teacher's weights");
     field("leader_map", self.leader_map,
-          "for every layer the layer whose attention it uses, itself included, e.g. [0, 1, 1, 3]; empty: made by plan, or the "
-          "one stored with the start weights");
+          "for each layer, the layer whose attention it uses (its own number if it shares none), e.g. [0, 1, 1, 3]. Empty: "
+          "made by plan, or the map stored with the start weights");
     field("plan", self.plan, "How the leader map is made when leader_map is empty");
     field("detach_shared", self.detach_shared,
-          "true: followers send no gradient into the shared attention matrix; false is the paper's");
+          "true: followers send no gradient into the shared attention matrix; false: they do, as in the paper");
   }
   bool operator==(const Student&) const = default;
 };
@@ -148,17 +148,17 @@ struct Model {
 
   template <class Self, class Visitor>
   static void visit(Self& self, Visitor& field) {
-    field("hidden_size", self.hidden_size, "D, width of the residual stream; needed to pretrain");
-    field("intermediate_size", self.intermediate_size, "width inside the MLP; needed to pretrain");
-    field("num_hidden_layers", self.num_hidden_layers, "L; needed to pretrain");
-    field("num_attention_heads", self.num_attention_heads, "H, query heads; needed to pretrain");
-    field("num_key_value_heads", self.num_key_value_heads, "key and value heads, a divisor of H; 0: as many as H");
+    field("hidden_size", self.hidden_size, "D, width of the residual stream; required to pretrain");
+    field("intermediate_size", self.intermediate_size, "width inside the MLP; required to pretrain");
+    field("num_hidden_layers", self.num_hidden_layers, "L, number of layers; required to pretrain");
+    field("num_attention_heads", self.num_attention_heads, "H, number of query heads; required to pretrain");
+    field("num_key_value_heads", self.num_key_value_heads, "number of key and value heads, a divisor of H; 0: H");
     field("head_dim", self.head_dim, "width of one head, even; 0: hidden_size / num_attention_heads");
-    field("vocab_size", self.vocab_size, "tokens; 0: the tokenizer's");
+    field("vocab_size", self.vocab_size, "tokens in the vocabulary; 0: as many as the tokenizer has");
     field("max_position_embeddings", self.max_position_embeddings, "longest sequence, in tokens");
     field("rms_norm_eps", self.rms_norm_eps, "added to the mean square in RMSNorm");
     field("rope_theta", self.rope_theta, "base of the rotary position embedding");
-    field("tie_word_embeddings", self.tie_word_embeddings, "true: the output head is the embedding");
+    field("tie_word_embeddings", self.tie_word_embeddings, "true: the output head uses the embedding matrix");
     field("initializer_range", self.initializer_range, "standard deviation of the random start weights");
   }
   bool operator==(const Model&) const = default;
@@ -178,21 +178,22 @@ struct Data {
   template <class Self, class Visitor>
   static void visit(Self& self, Visitor& field) {
     field("path", self.path,
-          "training text: a file, a folder (of one with train/ in it, that part) or a glob of .jsonl, .jsonl.zst, .txt. Also "
-          "looked for in the shared folder");
+          "training text: a file, a folder or a glob of .jsonl, .jsonl.zst, .txt. Of a folder with train/ in it, only that "
+          "part is used. Also looked for in the shared folder");
     field("validation_path", self.validation_path,
-          "held-out text, the same kinds; empty: the folder validation/ in path, if there, else documents taken out of "
-          "path");
+          "held-out text, of the same kinds. Empty: the folder validation/ in path if it exists, else documents taken "
+          "out of path");
     field("validation_fraction", self.validation_fraction,
-          "share of the documents of path that is held out when nothing else is; 0: no held-out text then");
+          "share of the documents of path to hold out when there is no other held-out text; 0: none");
     field("set_names", self.set_names,
-          "keep only documents with these meta.redpajama_set_name, e.g. [C4] or [RedPajamaC4]; empty: all");
-    field("sequence_length", self.sequence_length, "T, tokens of a training sequence");
+          "keep only documents with one of these values of meta.redpajama_set_name, e.g. [C4] or [RedPajamaC4]; empty: all");
+    field("sequence_length", self.sequence_length, "T, tokens per training sequence");
     field("epoch_tokens", self.epoch_tokens,
-          "tokens that count as one epoch, e.g. 3.7e9; 0: not given, then max_steps says how long to train");
+          "tokens that count as one epoch, e.g. 3.7e9; 0: not given, and max_steps says how long to train");
     field("bos_per_document", self.bos_per_document, "true: every document begins with BOS");
     field("reset_attention", self.reset_attention, "true: tokens do not attend across document ends");
-    field("max_bad_fraction", self.max_bad_fraction, "stop (exit 65) when a larger share of the documents is unreadable");
+    field("max_bad_fraction", self.max_bad_fraction,
+          "largest share of unreadable documents; with more the run stops (exit code 65)");
   }
   bool operator==(const Data&) const = default;
 };
@@ -208,14 +209,18 @@ struct Distillation {
 
   template <class Self, class Visitor>
   static void visit(Self& self, Visitor& field) {
-    field("hidden_weight", self.hidden_weight, "alpha: squared error of the hidden states at the ends of the blocks");
-    field("kl_weight", self.kl_weight, "beta: divergence of the next-token distributions");
-    field("hard_label_weight", self.hard_label_weight, "gamma: cross-entropy against the teacher's most likely token");
-    field("true_label_weight", self.true_label_weight, "cross-entropy against the text; the paper's stage 1 has none");
+    field("hidden_weight", self.hidden_weight,
+          "alpha: weight of the squared error of the hidden states at the ends of the blocks");
+    field("kl_weight", self.kl_weight, "beta: weight of the divergence of the next-token distributions");
+    field("hard_label_weight", self.hard_label_weight,
+          "gamma: weight of the cross-entropy against the teacher's most likely token");
+    field("true_label_weight", self.true_label_weight,
+          "weight of the cross-entropy against the text; the paper's stage 1 has none");
     field("kl_direction", self.kl_direction,
           "student_teacher (KL(student || teacher), the paper's) | teacher_student (KL(teacher || student)) | "
           "jensen_shannon");
-    field("temperature", self.temperature, "divides both logits in the divergence, which is scaled by its square");
+    field("temperature", self.temperature,
+          "divides the logits of both models in the divergence, which is multiplied by its square");
     field("intermediate_normalization", self.intermediate_normalization,
           "none | teacher_power: divide the hidden error by the mean square of the teacher's state");
   }
@@ -229,7 +234,7 @@ struct Stage {
 
   template <class Self, class Visitor>
   static void visit(Self& self, Visitor& field) {
-    field("enabled", self.enabled, "false: this stage is left out");
+    field("enabled", self.enabled, "false: skip this stage");
     field("num_train_epochs", self.num_train_epochs, "length, in epochs of data.epoch_tokens");
     field("learning_rate", self.learning_rate, "peak learning rate of this stage; 0: the top-level learning_rate");
   }
@@ -282,46 +287,48 @@ struct TrainConfig {
     field("mode", self.mode,
           "distill: student from teacher, stage 1 and stage 2 | pretrain: from random weights (model) | continue: from "
           "student.model_name_or_path. pretrain and continue learn from the true labels only, in one stage");
-    field("output_dir", self.output_dir, "folder of the run: log, checkpoints, report, resolved config");
-    field("seed", self.seed, "of start weights, data order and held-out choice; from 0");
+    field("output_dir", self.output_dir, "folder of the run: log, checkpoints, report, all settings");
+    field("seed", self.seed, "seed for random start weights and the order of the data; 0 or more");
     field("resume_from_checkpoint", self.resume_from_checkpoint,
-          "auto: go on from the newest checkpoint in output_dir, if any | none: start anew | path of a checkpoint "
-          "folder");
+          "auto: resume from the newest checkpoint in output_dir, if any | none: start from the beginning | path of a "
+          "checkpoint folder");
     field("teacher", self.teacher, "The model to learn from; frozen");
-    field("student", self.student, "The model to train: start weights and who shares attention with whom");
+    field("student", self.student, "The model to train: start weights, and which layers share attention");
     field("model", self.model, "Architecture for pretrain, with the names of a Hugging Face Llama config.json");
     field("tokenizer", self.tokenizer, "path of tokenizer.model; empty: in the teacher's or the student's folder");
     field("data", self.data, "Text to train on");
-    field("distillation", self.distillation, "Stage 1: weights of the terms of the loss and how they are taken");
+    field("distillation", self.distillation, "Stage 1: the terms of the loss and their weights");
     field("stage1", self.stage1, "Stage 1 of distill: learn from the teacher");
-    field("stage2", self.stage2, "Stage 2 of distill: next-token cross-entropy on true labels, optimizer and schedule fresh");
+    field("stage2", self.stage2,
+          "Stage 2 of distill: next-token cross-entropy on true labels, with a fresh optimizer and schedule");
     field("num_train_epochs", self.num_train_epochs, "pretrain and continue: length, in epochs of data.epoch_tokens");
-    field("max_steps", self.max_steps, "optimizer steps at most, of EACH stage; -1: no cap");
-    field("per_device_train_batch_size", self.per_device_train_batch_size,
-          "sequences of one micro-batch; memory grows with it");
-    field("per_device_eval_batch_size", self.per_device_eval_batch_size, "sequences of one held-out batch");
+    field("max_steps", self.max_steps, "largest number of optimizer steps in EACH stage; -1: no limit");
+    field("per_device_train_batch_size", self.per_device_train_batch_size, "sequences per micro-batch; memory grows with it");
+    field("per_device_eval_batch_size", self.per_device_eval_batch_size, "sequences per held-out batch");
     field("gradient_accumulation_steps", self.gradient_accumulation_steps,
-          "micro-batches of one optimizer step; sequences a step = this x per_device_train_batch_size");
-    field("learning_rate", self.learning_rate, "peak of the schedule");
-    field("lr_scheduler_type", self.lr_scheduler_type, "cosine | linear (both down to 0) | constant: after the warm-up");
+          "micro-batches per optimizer step; sequences per step = this x per_device_train_batch_size");
+    field("learning_rate", self.learning_rate, "peak learning rate of the schedule");
+    field("lr_scheduler_type", self.lr_scheduler_type,
+          "cosine | linear | constant: course of the rate after the warm-up; cosine and linear end at 0");
     field("warmup_ratio", self.warmup_ratio, "share of a stage's steps in which the rate rises to its peak");
-    field("warmup_steps", self.warmup_steps, "the same as a number of steps; 0: from warmup_ratio");
-    field("weight_decay", self.weight_decay, "AdamW, on matrices only, not on norm weights");
-    field("adam_beta1", self.adam_beta1, "decay of the gradient's running mean");
-    field("adam_beta2", self.adam_beta2, "decay of the running mean of its square");
-    field("adam_epsilon", self.adam_epsilon, "added to the root of the latter");
-    field("max_grad_norm", self.max_grad_norm, "gradients are scaled down to this norm; 0: never");
-    field("logging_steps", self.logging_steps, "steps between two lines of the log");
-    field("eval_steps", self.eval_steps, "steps between two held-out evaluations; 0: only before and after a stage");
-    field("eval_rows", self.eval_rows, "held-out sequences in an evaluation, at most");
-    field("save_steps", self.save_steps, "steps between two checkpoints; 0: only at the end of a stage");
-    field("save_total_limit", self.save_total_limit, "checkpoints kept, the newest ones; 0: all");
+    field("warmup_steps", self.warmup_steps, "the same as a number of steps; 0: warmup_ratio applies");
+    field("weight_decay", self.weight_decay, "weight decay of AdamW; applies to matrices, not to norm weights");
+    field("adam_beta1", self.adam_beta1, "decay of the running mean of the gradient");
+    field("adam_beta2", self.adam_beta2, "decay of the running mean of the squared gradient");
+    field("adam_epsilon", self.adam_epsilon, "added to the denominator sqrt(v)");
+    field("max_grad_norm", self.max_grad_norm, "gradients with a larger norm are scaled down to it; 0: never");
+    field("logging_steps", self.logging_steps, "steps between lines of the log");
+    field("eval_steps", self.eval_steps, "steps between held-out evaluations; 0: only before training and after each stage");
+    field("eval_rows", self.eval_rows, "largest number of held-out sequences per evaluation");
+    field("save_steps", self.save_steps, "steps between checkpoints; 0: only at the end of a stage");
+    field("save_total_limit", self.save_total_limit, "number of newest checkpoints to keep; 0: all");
     field("compute_dtype", self.compute_dtype,
           "float32 | bfloat16 | float64: type of the activations; parameters and optimizer stay float32 (float64: all)");
     field("gradient_checkpointing", self.gradient_checkpointing,
-          "true: activations are computed again in the backward pass; less memory, about a third more time");
-    field("device", self.device, "auto: the GPU where there is one | cpu | cuda | cuda:N");
-    field("tf32", self.tf32, "true: float32 products on a GPU round their operands to 10 bits; several times faster");
+          "true: recompute activations in the backward pass; less memory, about a third more time");
+    field("device", self.device, "auto: a GPU if there is one | cpu | cuda | cuda:N");
+    field("tf32", self.tf32,
+          "true: float32 products on a GPU round their operands to 10 bits of mantissa and are several times faster");
     field("threads", self.threads, "CPU threads; 0: all cores");
     field("report", self.report, "true: write report.html at the end");
   }

@@ -60,8 +60,7 @@ fs::path resolve_input(const std::string& path, const std::string& key) {
     for (const fs::path& place : places(fixed.empty() ? fs::path(".") : fixed))
       if (is_folder(place)) return place / pattern;
   fail(ExitCode::input_missing, key, ": ", path, ": no such file or folder (looked at ", names(places(path)),
-       "); give the path of yours with ", key,
-       "=PATH, make a link of that name, or set ECHOATT_SHARED to the folder that holds it");
+       "); give its path with ", key, "=PATH, make a link of that name, or set ECHOATT_SHARED to the folder that holds it");
 }
 
 fs::path resolve_model(const std::string& name_or_path, const std::string& key) {

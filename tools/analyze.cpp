@@ -78,19 +78,19 @@ int main(int argc, char** argv) {
   Arguments arguments;
   app.add_option("--model", arguments.measure.model, "folder of the model (config.json, weights, tokenizer.model)");
   app.add_option("--data", arguments.measure.data, "file or folder of documents: .jsonl, .jsonl.zst, .txt");
-  app.add_option("--samples", arguments.measure.samples, "documents to measure on")
+  app.add_option("--samples", arguments.measure.samples, "number of documents to measure on")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  app.add_option("--sequence-length", arguments.measure.sequence_length, "tokens per document; shorter ones are passed over")
+  app.add_option("--sequence-length", arguments.measure.sequence_length, "tokens per document; shorter documents are skipped")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  app.add_option("--device", arguments.device, "auto (the GPU where there is one), cpu, cuda or cuda:N")->capture_default_str();
+  app.add_option("--device", arguments.device, "auto (a GPU if there is one), cpu, cuda or cuda:N")->capture_default_str();
   app.add_option("--matrix", arguments.matrix, "instead of a model: analysis.json, or any JSON file with a similarity matrix");
   app.add_option("--output", arguments.output, "folder to write to")->required();
   const auto list = [&](const char* name, auto& target, const char* help) {
     return app.add_option(name, target, help)->delimiter(',')->group("More plans");
   };
-  list("--plan-followers", arguments.plans.followers, "plans of all kinds with these numbers of followers");
+  list("--plan-followers", arguments.plans.followers, "also plan, by each method, with these numbers of followers");
   list("--plan-budget", arguments.plans.budgets, "optimal plans that save followers:N, parameters:N, flops:N or cache_bytes:N");
   app.add_option("--budget-tokens", arguments.plans.budget_tokens, "context length for flops (per token) and cache_bytes")
       ->capture_default_str()
@@ -99,7 +99,8 @@ int main(int argc, char** argv) {
   list("--plan-list", arguments.plans.list, "these layers follow the nearest layer before them that is not listed");
   app.add_flag("--lend", arguments.plans.lend, "--plan-list names layers that lend to the next one instead")
       ->group("More plans");
-  list("--plan-uniform", arguments.plans.uniform, "OWN,BLOCKS,SIZE: layers on their own first, then so many blocks");
-  list("--plan-map", arguments.plans.leader_map, "one leader per layer");
+  list("--plan-uniform", arguments.plans.uniform,
+       "OWN,BLOCKS,SIZE: number of first layers that share nothing, number of blocks, layers per block");
+  list("--plan-map", arguments.plans.leader_map, "a leader map: one leader per layer");
   return run_program(app, argc, argv, [&] { return analyze(arguments, argc, argv); });
 }

@@ -120,21 +120,22 @@ int main(int argc, char** argv) {
                  "file, folder or glob of held-out text; a folder's validation/ sub-folder is used if it has one")
       ->required();
   app.add_option("models", arguments.models, "model folders");
-  app.add_option("--names", arguments.names, "how the table calls them, with commas between");
-  app.add_flag("--before", arguments.before, "also the first model untrained: the teacher's weights under its leader map");
+  app.add_option("--names", arguments.names, "names for the table, separated by commas");
+  app.add_flag("--before", arguments.before,
+               "also compare the first model before training: the teacher's weights with its leader map");
   app.add_option("--tokenizer", arguments.tokenizer, "tokenizer.model, by default the teacher's");
-  app.add_option("--rows", arguments.rows, "sequences at most")
+  app.add_option("--rows", arguments.rows, "largest number of sequences")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
       ->capture_default_str();
-  app.add_option("--sequence-length", arguments.sequence_length, "tokens of each")
+  app.add_option("--sequence-length", arguments.sequence_length, "tokens per sequence")
       ->check(CLI::Range(int64_t{2}, int64_t{1} << 20))
       ->capture_default_str();
-  app.add_option("--batch-size", arguments.batch_size, "sequences at a time")
+  app.add_option("--batch-size", arguments.batch_size, "sequences per batch")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  app.add_option("--repeats", arguments.repeats, "rounds of timing")->check(CLI::Range(1, 1000))->capture_default_str();
+  app.add_option("--repeats", arguments.repeats, "number of timing rounds")->check(CLI::Range(1, 1000))->capture_default_str();
   app.add_option("--threads", arguments.threads, "CPU threads; 0: all cores")->check(CLI::Range(0, 4096));
-  app.add_option("--device", arguments.device, "auto (the GPU where there is one), cpu, cuda or cuda:N")->capture_default_str();
+  app.add_option("--device", arguments.device, "auto (a GPU if there is one), cpu, cuda or cuda:N")->capture_default_str();
   app.add_option("--json", arguments.json, "also write the table to this file");
   app.add_option("--svg", arguments.svg, "also draw the table in this file");
   return run_program(app, argc, argv, [&] { return compare(arguments); });

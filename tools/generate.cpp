@@ -40,7 +40,8 @@ std::vector<int32_t> ids_of_prompt(const std::string& prompt, const LlamaConfig&
     ids.push_back(tokenizer.bos_id());
   const std::vector<int32_t> text = tokenizer.encode(prompt);
   ids.insert(ids.end(), text.begin(), text.end());
-  if (ids.empty()) fail(ExitCode::usage, "--prompt: is empty, and this model has no token to begin a text with; give a text");
+  if (ids.empty())
+    fail(ExitCode::usage, "--prompt: is empty, and this model has no token to begin a text with; give some text");
   if (int64_t(ids.size()) >= config.max_position_embeddings)
     fail(ExitCode::usage, "--prompt: has ", ids.size(), " tokens, but the model reads texts of at most ",
          config.max_position_embeddings, "; shorten it");
@@ -96,7 +97,7 @@ int generate_text(const Arguments& arguments) {
   for (size_t i = 0; i < texts.size(); ++i) print((stream ? "" : written[i]) + decoders[i].finish() + "\n");
 
   if (limited && std::find(statistics.ended.begin(), statistics.ended.end(), false) != statistics.ended.end())
-    fmt::print(stderr, "note: stopped at the {} positions that the model was trained for\n", config.max_position_embeddings);
+    fmt::print(stderr, "note: stopped at {} positions, the longest text of this model\n", config.max_position_embeddings);
   fmt::print(stderr, "load {:.2f} s | prefill {} | decode {}\n", load_seconds,
              rate(statistics.prompt_tokens, statistics.prefill_seconds),
              rate(statistics.decode_steps * int64_t(texts.size()), statistics.decode_seconds));
@@ -131,7 +132,7 @@ int main(int argc, char** argv) {
   app.add_option("--prompt", arguments.prompts,
                  "text to continue (--prompt=-x for one that begins with a dash); may be given several times")
       ->allow_extra_args(false);
-  app.add_option("--max-new-tokens", arguments.generation.max_new_tokens, "length of the continuation, at most")
+  app.add_option("--max-new-tokens", arguments.generation.max_new_tokens, "largest number of tokens to write")
       ->capture_default_str()
       ->check(whole_number());
   app.add_option("--temperature", sampling.temperature, "0: always the most likely token; higher: more varied")
@@ -140,14 +141,14 @@ int main(int argc, char** argv) {
   app.add_option("--top-k", sampling.top_k, "choose among the K most likely tokens; 0: among all")
       ->capture_default_str()
       ->check(whole_number());
-  app.add_option("--top-p", sampling.top_p, "choose among the most likely tokens that together have probability P")
+  app.add_option("--top-p", sampling.top_p, "choose among the most likely tokens whose probabilities add up to P")
       ->capture_default_str()
       ->check(number_where("a number above 0, up to 1", [](double value) { return value > 0 && value <= 1; }));
-  app.add_option("--seed", sampling.seed, "of the choices")->capture_default_str()->check(whole_number());
+  app.add_option("--seed", sampling.seed, "seed for sampling")->capture_default_str()->check(whole_number());
   app.add_option("--dtype", arguments.dtype,
                  "precision of the computation: auto (bfloat16 on a GPU, float32 on the CPU), float32 or bfloat16")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "float32", "bfloat16"}));
-  app.add_option("--device", arguments.device, "auto (the GPU where there is one), cpu, cuda or cuda:N")->capture_default_str();
+  app.add_option("--device", arguments.device, "auto (a GPU if there is one), cpu, cuda or cuda:N")->capture_default_str();
   return run_program(app, argc, argv, [&] { return generate_text(arguments); });
 }

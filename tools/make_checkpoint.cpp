@@ -115,7 +115,7 @@ int make_checkpoint(const Options& options) {
 int main(int argc, char** argv) {
   CLI::App app("Writes a Llama-shaped model folder with seeded random weights.");
   Options options;
-  app.add_option("--shape", options.shape, "sizes by name; the options below change single ones")
+  app.add_option("--shape", options.shape, "a named set of sizes; the options below change single sizes")
       ->check(CLI::IsMember({"tinyllama", "llama160m", "stories"}));
   app.add_option("--vocab-size", options.vocab_size, "tokens in the vocabulary")->check(CLI::PositiveNumber);
   app.add_option("--hidden-size", options.hidden_size, "width of the model")->check(CLI::PositiveNumber);
@@ -125,17 +125,19 @@ int main(int argc, char** argv) {
   app.add_option("--kv-heads", options.kv_heads, "key and value heads (default: as many as query heads)")
       ->check(CLI::PositiveNumber);
   app.add_option("--max-position-embeddings", options.max_positions, "longest text in tokens")->check(CLI::PositiveNumber);
-  app.add_flag("--tie", options.tie, "the head uses the embedding's matrix");
+  app.add_flag("--tie", options.tie, "the output head uses the embedding matrix");
   app.add_option("--leader-map", options.leader_map, "shared attention: one leader per layer, e.g. 0,1,1,3")->delimiter(',');
-  app.add_option("--format", options.format, "weight files")
+  app.add_option("--format", options.format, "format of the weight files")
       ->check(CLI::IsMember({"safetensors", "bin"}))
       ->capture_default_str();
-  app.add_option("--shards", options.shards, "number of weight files, at most")
+  app.add_option("--shards", options.shards, "largest number of weight files")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  app.add_option("--dtype", options.dtype, "stored precision")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
+  app.add_option("--dtype", options.dtype, "precision of the stored weights")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
   app.add_option("--tokenizer", options.tokenizer, "copied into the folder as tokenizer.model");
-  app.add_option("--seed", options.seed, "of the random weights")->capture_default_str();
+  app.add_option("--seed", options.seed, "seed for the random weights")->capture_default_str();
   app.add_option("--output", options.output, "folder to write: new or empty")->required();
   return run_program(app, argc, argv, [&] { return make_checkpoint(options); });
 }

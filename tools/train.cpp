@@ -126,7 +126,7 @@ int main(int argc, char** argv) {
   app.add_option("config", arguments.config, "YAML file, see configs/")->required();
   app.add_option("overrides", arguments.overrides, "key.path=value: overrides any key of the config");
   app.add_flag("--print-config", arguments.print_config, "print every key with its value and meaning, and stop");
-  app.add_flag("--validate", arguments.validate, "check everything that can be checked, report every problem, and stop");
-  app.add_flag("--dry-run", arguments.dry_run, "one step and a memory table; nothing is written");
+  app.add_flag("--validate", arguments.validate, "check settings and files, report every problem, and stop");
+  app.add_flag("--dry-run", arguments.dry_run, "run one step, print a memory table, write nothing");
   return run_program(app, argc, argv, [&] { return run(arguments); });
 }

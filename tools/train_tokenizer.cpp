@@ -44,11 +44,12 @@ int train(const Arguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Trains a byte-pair tokenizer with byte fallback, as Llama's, on .jsonl, .jsonl.zst or .txt files.");
+  CLI::App app("Trains a byte-pair tokenizer with byte fallback, like Llama's, on .jsonl, .jsonl.zst or .txt files.");
   Arguments arguments;
-  app.add_option("--data", arguments.data, "file, folder or pattern; of a folder with train/ in it, that part")->required();
-  app.add_option("--vocabulary-size", arguments.vocabulary_size, "pieces in all, at least 260")->capture_default_str();
-  app.add_option("--output", arguments.output, "the tokenizer.model to write")->required();
+  app.add_option("--data", arguments.data, "file, folder or glob; of a folder with train/ in it, only that part is used")
+      ->required();
+  app.add_option("--vocabulary-size", arguments.vocabulary_size, "number of pieces, at least 260")->capture_default_str();
+  app.add_option("--output", arguments.output, "file to write, e.g. tokenizer.model")->required();
   app.add_option("--max-megabytes", arguments.max_megabytes, "stop reading after this much text")->capture_default_str();
   return run_program(app, argc, argv, [&] { return train(arguments); });
 }

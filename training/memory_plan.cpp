@@ -213,10 +213,10 @@ std::string describe_memory(const TrainConfig& config, const PlannedModels& mode
   if (available < 0) return text;
   text += " of " + gibibytes(available);
   if (plan.peak <= available) return text;
-  text += "\nwarning: this does not fit; what would:";
+  text += "\nwarning: this does not fit; settings that need less:";
   for (const Remedy& remedy : Remedies(config, models, on_gpu, available).found())
     text += fmt::format("\n  {} ({}{})", remedy.text, gibibytes(remedy.peak),
-                        remedy.peak <= available ? "" : ", the least there is");
+                        remedy.peak <= available ? "" : ", too much, but nothing needs less");
   return text;
 }
 

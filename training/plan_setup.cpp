@@ -70,7 +70,7 @@ PlannedMap plan_leader_map(const TrainConfig& train, const ResolvedInputs& input
     LeaderMap map(train.student.leader_map, "student.leader_map");
     if (map.layers() != layers)
       fail(ExitCode::config, "student.leader_map: ", map.layers(), " entries, but the model has ", layers,
-           " layers; give one entry a layer");
+           " layers; give one entry per layer");
     return {map, {}};
   }
   const settings::Plan& plan = train.student.plan;
@@ -103,7 +103,7 @@ PlannedMap plan_leader_map(const TrainConfig& train, const ResolvedInputs& input
   PlannedMap result{made.leader_map, {}};
   if (made.mean_similarity)
     result.remarks.push_back(
-        concat("similarity of followers to their leader: mean ", *made.mean_similarity, ", lowest ", *made.min_similarity));
+        concat("similarity of followers to their leaders: mean ", *made.mean_similarity, ", lowest ", *made.min_similarity));
   for (const std::string& warning : made.warnings) result.remarks.push_back("warning: " + warning);
   return result;
 }

@@ -128,11 +128,11 @@ std::string curves(const RunLog& log) {
   if (log.training.empty()) return html + "<p>No step was logged.</p>\n";
   if (!log.stage_bands.empty())
     html +=
-        "<p class=\"soft\">The shaded part is stage 2: another loss, a fresh optimizer and schedule. Lines join the means over "
-        "the "
-        "steps since the last line of the log, and end with their stage; dots are held-out text.</p>\n";
+        "<p class=\"soft\">The shaded part is stage 2, with another loss and a fresh optimizer and schedule. Each point of a "
+        "line is "
+        "the mean over the steps since the previous line of the log. Lines end with their stage. Dots are held-out text.</p>\n";
   html += picture(log, "Training loss",
-                  "The weighted sum that is minimised. Its terms change with the stage, so the levels of two stages "
+                  "The weighted sum that training minimises. Its terms differ between stages, so the levels of two stages "
                   "cannot be compared.",
                   "loss", {{"loss", train, "loss"}});
   html += picture(log, "Cross-entropy on true labels", "Of the next token, in nats.", "nats",
@@ -159,10 +159,11 @@ std::string curves(const RunLog& log) {
                    {"accuracy", train, "accuracy"},
                    {"agreement, held-out", held_out, "agreement", false, true},
                    {"accuracy, held-out", held_out, "accuracy", false, true}});
-  html += picture(log, "Learning rate", "Of the last step of each line.", "rate", {{"learning rate", train, "learning_rate"}});
+  html += picture(log, "Learning rate", "Of the last step before each line of the log.", "rate",
+                  {{"learning rate", train, "learning_rate"}});
   html += picture(log, "Gradient norm", "Over all parameters, before clipping.", "norm", {{"norm", train, "grad_norm"}}, true);
-  html += picture(log, "Speed", "Tokens trained on a second; waiting for data included, evaluation and saving not.", "tokens/s",
-                  {{"tokens/s", train, "tokens_per_second"}});
+  html += picture(log, "Speed", "Tokens trained on per second, including waiting for data, without evaluation and saving.",
+                  "tokens/s", {{"tokens/s", train, "tokens_per_second"}});
   return html;
 }
 
@@ -211,14 +212,15 @@ std::string notes(const RunLog& log, const TrainingRun& run) {
                     grouped(tokens), config.data.sequence_length, config.seed));
     item(fmt::format(
         "tokens/s in the table: a forward pass over a batch of held-out text, head included, {} thread{}, the fastest batch of "
-        "each row, on the machine that trained, which may have had other work to do. It is no measure of generation.",
+        "each row, on the machine that trained, which may have had other work to do. It does not measure generation.",
         omp_get_max_threads(), omp_get_max_threads() == 1 ? "" : "s"));
   }
   if (!log.training.empty())
-    item(fmt::format("Trained on {} tokens, {} a step; peak of all tensors {} MiB.",
+    item(fmt::format("Trained on {} tokens, {} per step; peak memory of all tensors {} MiB.",
                      grouped(whole(log.training.back(), "tokens")), grouped(tokens_per_step(config)),
                      grouped(whole(log.training.back(), "peak_memory_bytes") >> 20)));
-  if (log.skipped > 0) item(fmt::format("{} step(s) were skipped: loss or gradient were not finite there.", log.skipped));
+  if (log.skipped > 0)
+    item(fmt::format("{} step(s) were skipped because the loss or the gradient was not finite.", log.skipped));
   return html + "</ul>\n";
 }
 
@@ -260,7 +262,7 @@ void write_run_report(const fs::path& output_dir, const TrainingRun& run) {
   body += results(log, run) + notes(log, run);
   body += plan_section(run);
   body += curves(log);
-  body += "<h2>Settings</h2>\n<details><summary>Every key, as resolved</summary>\n<pre>" +
+  body += "<h2>Settings</h2>\n<details><summary>Every key with its value</summary>\n<pre>" +
           escape_html(print_config(run.config)) + "</pre></details>\n";
   const fs::path folder = fs::absolute(output_dir).lexically_normal();  // ends in a slash when output_dir does
   const std::string name = (folder.has_filename() ? folder : folder.parent_path()).filename().string();

@@ -46,7 +46,7 @@ void check_same_shape(const LlamaConfig& student, const LlamaConfig& teacher) {
       student.vocab_size != teacher.vocab_size)
     fail(ExitCode::config, "student.model_name_or_path: ", student.num_hidden_layers, " layers of width ", student.hidden_size,
          ", vocabulary ", student.vocab_size, "; the teacher has ", teacher.num_hidden_layers, " of ", teacher.hidden_size,
-         ", vocabulary ", teacher.vocab_size, "; distillation compares them layer by layer");
+         ", vocabulary ", teacher.vocab_size, "; distillation compares both layer by layer, so the shapes must be equal");
 }
 
 DataSettings data_settings_of(const TrainConfig& config, const DataPaths& paths) {

@@ -130,18 +130,18 @@ json verified_manifest(const fs::path& checkpoint) {
   const auto damaged = [&](const auto&... parts) { fail(ExitCode::bad_data, file.string(), ": ", parts...); };
   if (!manifest.is_object()) damaged("not a JSON object");
   try {
-    if (manifest.at("format") != 1) damaged("format ", manifest.at("format").dump(), ", this program reads 1");
+    if (manifest.at("format") != 1) damaged("format ", manifest.at("format").dump(), "; this program reads format 1");
     for (const json& entry : manifest.at("files")) {
       const fs::path path = checkpoint / fs::path(entry.at("name").get<std::string>()).filename();
       if (!fs::exists(path)) damaged(path.filename().string(), " is missing");
       if (int64_t(fs::file_size(path)) != entry.at("bytes").get<int64_t>() || xxh3_of(path) != entry.at("xxh3"))
-        damaged(path.filename().string(), " is damaged: it differs from what was saved");
+        damaged(path.filename().string(), " is damaged: its content is not what was saved");
     }
     state_from_manifest(manifest);
     manifest.at("optimizer_steps").get<int64_t>();
     if (!manifest.at("config").is_object()) damaged("config is not a mapping");
   } catch (const json::exception& error) {
-    damaged("a field is missing or ill-typed: ", error.what());
+    damaged("a field is missing or has the wrong type: ", error.what());
   }
   return manifest;
 }
@@ -153,7 +153,7 @@ std::optional<fs::path> newest_checkpoint(const fs::path& output_dir, std::vecto
       verified_manifest(candidate->second);
       return candidate->second;
     } catch (const Error& error) {
-      remarks.push_back(concat("checkpoint passed over: ", error.what()));
+      remarks.push_back(concat("skipping a damaged checkpoint: ", error.what()));
     }
   }
   return std::nullopt;
@@ -195,8 +195,8 @@ void check_same_run(const json& stored_config, const json& config, const fs::pat
   for (const auto& [key, value] : stored.items())
     if (!now.contains(key)) changed += concat(changed.empty() ? "" : ", ", key.substr(1), " (", value.dump(), " -> absent)");
   if (!changed.empty())
-    fail(ExitCode::config, checkpoint.string(), ": was made with other settings: ", changed,
-         "; take the old ones, or another output_dir to start anew");
+    fail(ExitCode::config, checkpoint.string(), ": was saved with other settings: ", changed,
+         "; restore the old settings, or use another output_dir to start from the beginning");
 }
 
 }  // namespace echo
