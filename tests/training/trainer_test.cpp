@@ -153,6 +153,25 @@ TEST(TrainerTest, ADryRunTakesOneStepAndWritesNothing) {
   EXPECT_NE(text.find("steps in all: 12"), std::string::npos) << text;
 }
 
+TEST(TrainerTest, AProcessThatRecordsNothingTrainsTheSameWeights) {
+  const TemporaryFolder folder;
+  const TrainConfig config = tiny_distillation(folder / "recorded");
+  train(config);
+  TrainConfig silent = config;
+  silent.output_dir = (folder / "silent").string();
+  TrainingRun run = prepare_run(silent, resolve_inputs(silent));
+  RunRecorder nothing;
+  Trainer(run, nothing).train();
+  EXPECT_FALSE(fs::exists(silent.output_dir));
+  const auto recorded =
+      load_model(CheckpointReader(folder / "recorded/final"), {.dtype = DType::f32, .requires_gradient = false});
+  const auto expected = recorded->named_tensors(), trained = run.student->named_tensors();
+  ASSERT_EQ(trained.size(), expected.size());
+  for (size_t i = 0; i < expected.size(); ++i)
+    EXPECT_EQ(trained[i].tensor.contiguous().to_vector<float>(), expected[i].tensor.contiguous().to_vector<float>())
+        << expected[i].name;
+}
+
 // Makes the norm weight of the student's first layer NaN or a number again.
 void set_norm(TrainingRun& run, float value) {
   for (const NamedTensor& part : run.student->named_tensors())
