@@ -96,7 +96,7 @@ void RunFolder::log_skip(const TrainingState& state, const StepResult& result) {
 
 void RunFolder::evaluate(const TrainingState& state, const char* when) {
   if (held_out_.empty()) return;
-  const Llama* teacher = run().teacher.get();
+  const LanguageModel* teacher = run().teacher.get();
   log_evaluation(state, when, "student", echo::evaluate(*run().student, teacher, held_out_, run().compute_dtype),
                  teacher != nullptr);
 }

@@ -145,6 +145,19 @@ void Trainer::count(const StepResult& result) {
          "; a lower learning_rate, more warmup_steps or another compute_dtype may help");
 }
 
+void Trainer::after_step(const TrainingStage& stage, const LossSettings& loss, const StepResult& result) {
+  const TrainConfig& config = run_.config;
+  const bool last = state_.stage_step == stage.steps;
+  count(result);
+  if (state_.window.steps > 0 && (state_.step % config.logging_steps == 0 || last)) {
+    recorder_.log_step(state_, loss, result, window_times_);
+    state_.window = {};
+    window_times_ = {};
+  }
+  recorder_.step_done(state_);
+  if (last) return;  // finish_stage evaluates and saves
+  if (config.eval_steps > 0 && state_.step % config.eval_steps == 0) recorder_.evaluate(state_, "step");
+  if (config.save_steps > 0 && state_.step % config.save_steps == 0) save();
 }
 
 void Trainer::save() {
