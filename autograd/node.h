@@ -1,8 +1,9 @@
 #pragma once
 
-#include "autograd/tape.h"
+#include "autograd/backward_function.h"
+#include "autograd/variable.h"
 
-// What a recorded graph consists of. Only the files of the tape read this.
+// What a recorded graph consists of. Only the files of the tape read this. node.cpp also has the members of Variable.
 namespace echo {
 
 // How the outputs of one operation were made. Its outputs own it, and it holds its inputs, never an output. Of an input that

@@ -178,4 +178,12 @@ Variable record(const char* operation, std::vector<Variable> inputs, Tensor outp
       [backward = std::move(backward)](const std::vector<Tensor>& gradients) { return backward(gradients[0]); })[0];
 }
 
+void Variable::backward() {
+  ECHO_CHECK(data().elements() == 1, "backward: variable ", shape(), " has ", data().elements(),
+             " elements; give a seed for its gradient");
+  backward(Tensor::full(shape(), 1.0, dtype(), data().device()));
+}
+
+void Variable::backward(const Tensor& seed) { echo::backward({{*this, seed}}); }
+
 }  // namespace echo

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "nn/model_config.h"
+#include "nn/model_description.h"
 #include "nn/weight_names.h"
 #include "weight_files/tensor_source.h"
 

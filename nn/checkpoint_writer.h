@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <optional>
 
-#include "nn/model_config.h"
+#include "nn/model_description.h"
 #include "weight_files/tensor_source.h"
 
 namespace echo {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "nn/model_families.h"
+#include "nn/model_family.h"
 
 namespace echo {
 

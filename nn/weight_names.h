@@ -3,10 +3,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <vector>
 
-#include "nn/leader_map.h"
-#include "nn/model_config.h"
 #include "tensor/shape.h"
 
 namespace echo {
@@ -27,11 +24,5 @@ inline constexpr std::string_view kHeadWeight = "lm_head.weight";               
 //   mlp.gate_proj, mlp.up_proj (intermediate, D), mlp.down_proj (D, intermediate)
 //   input_layernorm, post_attention_layernorm (D)
 std::string layer_weight(int64_t layer, std::string_view part);
-
-// Every parameter, in the order of the forward pass: embedding, layers, final norm, head (untied models only).
-std::vector<WeightShape> weight_shapes(const LlamaConfig& config, const LeaderMap& leader_map);
-
-// Elements of all of them; a tied head counts once.
-int64_t parameter_count(const LlamaConfig& config, const LeaderMap& leader_map);
 
 }  // namespace echo

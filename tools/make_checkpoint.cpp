@@ -11,7 +11,7 @@
 #include "base/program.h"
 #include "base/random.h"
 #include "nn/checkpoint_writer.h"
-#include "nn/weight_names.h"
+#include "nn/model_description.h"
 
 namespace {
 

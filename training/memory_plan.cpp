@@ -6,7 +6,7 @@
 
 #include "kernels/losses/distillation_loss.h"
 #include "kernels/matmul/matmul.h"
-#include "nn/weight_names.h"
+#include "nn/model_description.h"
 #include "training/distillation.h"
 #include "training/precision.h"
 

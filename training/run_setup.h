@@ -6,6 +6,7 @@
 #include "config/train_config.h"
 #include "data/data_loader.h"
 #include "nn/language_model.h"
+#include "nn/model_description.h"
 #include "tokenizer/tokenizer.h"
 #include "training/resolved_inputs.h"
 

@@ -8,6 +8,7 @@
 
 #include "data/packer.h"
 #include "nn/language_model.h"
+#include "nn/model_description.h"
 #include "training/optimizer.h"
 #include "training/training_log.h"
 

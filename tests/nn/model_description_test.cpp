@@ -1,4 +1,4 @@
-#include "nn/model_config.h"
+#include "nn/model_description.h"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,6 @@
 #include <nlohmann/json.hpp>
 
 #include "base/strict_json.h"
-#include "nn/weight_names.h"
 #include "tests/test_support.h"
 
 namespace echo {
