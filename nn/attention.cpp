@@ -24,9 +24,9 @@ SelfAttention::SelfAttention(const LlamaConfig& config, int64_t layer, bool has_
 
 Variable SelfAttention::forward(const Variable& x, AttentionContext& context) const {
   const Variable qkv = linear(x, qkv_);  // (B, T, (H + 2 Hkv) * Dh)
-  // Nobody else reads the projection, recorded or not.
-  const AttentionBlock block =
-      leader_attention(qkv, InputMemory::overwrite, heads_, context.rope, context.first_key, context.detach_shared);
+  // Nobody else reads the projection, recorded or not. An observer may keep queries and keys: a copy lets the values go.
+  const InputMemory memory = context.on_attention ? InputMemory::keep : InputMemory::overwrite;
+  const AttentionBlock block = leader_attention(qkv, memory, heads_, context.rope, context.first_key, context.detach_shared);
   if (has_followers_) context.blocks[layer_] = block;
   if (context.on_attention) context.on_attention(layer_, *block.shared);
   if (context.cache != nullptr) {
