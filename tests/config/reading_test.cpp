@@ -275,7 +275,7 @@ TEST(ConfigPrintTest, EveryKeyIsPrintedAndExportedAsJson) {
   }
   EXPECT_EQ(json["mode"], "distill");
   EXPECT_EQ(json["student"]["plan"]["followers"], 5);
-  EXPECT_NE(text.find("# peak of the schedule\nlearning_rate: 0.0001\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("# peak learning rate of the schedule\nlearning_rate: 0.0001\n"), std::string::npos) << text;
 }
 
 }  // namespace

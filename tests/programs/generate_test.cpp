@@ -138,7 +138,7 @@ TEST_F(GenerateTest, StopsAtTheModelsLastPositionWithANote) {
   const fs::path model = tiny_model(32);
   const ProgramResult result = run(model.string(), "Once upon a time", {"--max-new-tokens", "100"});
   EXPECT_EQ(result.exit_code, 0) << result.errors;
-  EXPECT_NE(result.errors.find("note: stopped at the 32 positions"), std::string::npos) << result.errors;
+  EXPECT_NE(result.errors.find("note: stopped at 32 positions"), std::string::npos) << result.errors;
   EXPECT_NE(result.errors.find("decode 26 tokens"), std::string::npos) << result.errors;  // 5 of the prompt, 27 new
   EXPECT_EQ(run(model.string(), "Once upon a time", {"--max-new-tokens", "27"}).errors.find("note"), std::string::npos);
 }
