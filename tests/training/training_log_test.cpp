@@ -99,8 +99,8 @@ TEST(LogWindowTest, EverySumGoesThroughJsonBitForBit) {
 
 TEST(LogWindowTest, KeysAreThoseOfStoredCheckpoints) {
   std::vector<std::string> keys;
-  const nlohmann::json json = to_json(LogWindow());
-  for (const auto& [key, value] : json.items()) keys.push_back(key);
+  const nlohmann::json stored = to_json(LogWindow());
+  for (const auto& [key, value] : stored.items()) keys.push_back(key);
   EXPECT_EQ(keys, (std::vector<std::string>{"agreements", "correct", "hard_label", "hidden_raw", "hidden_relative",
                                             "hidden_rows", "kl", "kl_student_teacher", "kl_teacher_student", "loss", "rows",
                                             "steps", "tokens", "true_label"}));
