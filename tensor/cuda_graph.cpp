@@ -39,7 +39,7 @@ RecordedWorkPointer record_work(const std::function<void()>& work) {
   const cudaError_t status = with_memory_released([&] { return cudaGraphInstantiate(&executable, graph, 0); });
   (void)cudaGraphDestroy(graph);
   check(status, "cudaGraphInstantiate");
-  return RecordedWorkPointer(new RecordedWork{executable, std::move(memory)});
+  return RecordedWorkPointer(new RecordedWork{executable, std::move(memory)}, DropRecordedWork{drop_recorded});
 }
 
 void run_recorded(RecordedWork& recorded) { ECHO_CUDA(cudaGraphLaunch(recorded.executable, stream())); }

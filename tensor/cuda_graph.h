@@ -14,10 +14,10 @@ struct RecordedWork;
 // Waits until the work no longer runs, then frees it and the memory of its tensors.
 void drop_recorded(RecordedWork* recorded) noexcept;
 
+// Calls what record_work() left here, so that code which is compiled without CUDA links.
 struct DropRecordedWork {
-  void operator()(RecordedWork* recorded) const noexcept {
-    if constexpr (kWithCuda) drop_recorded(recorded);
-  }
+  void (*drop)(RecordedWork*) noexcept = nullptr;
+  void operator()(RecordedWork* recorded) const noexcept { drop(recorded); }
 };
 using RecordedWorkPointer = std::unique_ptr<RecordedWork, DropRecordedWork>;
 
