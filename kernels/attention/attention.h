@@ -57,32 +57,21 @@ struct SharingLayer {
 void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_leader, std::span<const SharingLayer> layers, const Tensor& q,
                         const Tensor& k, const Tensor& lse, const Tensor& delta, const Tensor& first_key, double scale);
 
-namespace cpu {
-
 // Arguments as above, already checked.
-void attention_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& first_key,
-                       double scale);
-void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const Tensor& lse, const Tensor& v,
-                              const Tensor& first_key, double scale);
-void attention_delta(Tensor& delta, const Tensor& d_o, const Tensor& o);
-void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, const Tensor& k, const Tensor& lse,
-                              const Tensor& first_key, double scale);
-void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_leader, std::span<const SharingLayer> layers, const Tensor& q,
-                        const Tensor& k, const Tensor& lse, const Tensor& delta, const Tensor& first_key, double scale);
-
+namespace cpu {
+decltype(kernels::attention_forward) attention_forward;
+decltype(kernels::shared_attention_forward) shared_attention_forward;
+decltype(kernels::attention_delta) attention_delta;
+decltype(kernels::attention_value_backward) attention_value_backward;
+decltype(kernels::attention_backward) attention_backward;
 }  // namespace cpu
+// f32 or bf16, Dh up to 256. Where first_key lies beyond its row, the output of attention_forward is NaN.
 namespace cuda {
-
-// Arguments as above; f32 or bf16, Dh up to 256. Where first_key lies beyond its row, attention_forward's output is NaN.
-void attention_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& first_key,
-                       double scale);
-void shared_attention_forward(Tensor& o, const Tensor& q, const Tensor& k, const Tensor& lse, const Tensor& v,
-                              const Tensor& first_key, double scale);
-void attention_delta(Tensor& delta, const Tensor& d_o, const Tensor& o);
-void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, const Tensor& k, const Tensor& lse,
-                              const Tensor& first_key, double scale);
-void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_leader, std::span<const SharingLayer> layers, const Tensor& q,
-                        const Tensor& k, const Tensor& lse, const Tensor& delta, const Tensor& first_key, double scale);
-
+decltype(kernels::attention_forward) attention_forward;
+decltype(kernels::shared_attention_forward) shared_attention_forward;
+decltype(kernels::attention_delta) attention_delta;
+decltype(kernels::attention_value_backward) attention_value_backward;
+decltype(kernels::attention_backward) attention_backward;
 }  // namespace cuda
+
 }  // namespace echo::kernels

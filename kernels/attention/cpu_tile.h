@@ -145,6 +145,12 @@ ECHO_INLINE void pack_transposed(A* target, A* rows, int64_t padded_width, const
   transpose(rows, padded_width);
 }
 
+// to[j] = from[j] in T. Neither inlined nor `omp simd`: otherwise the compiler takes the elements of bf16 one at a time.
+template <class A, class T>
+[[gnu::noinline]] void round_row(T* __restrict to, const A* __restrict from, int64_t width) {
+  for (int64_t j = 0; j < width; ++j) to[j] = T(from[j]);
+}
+
 // The inverse: target row i, column d = factor * source[d][i] for i < valid.
 template <class A, class T>
 ECHO_INLINE void unpack_transposed(T* target, int64_t target_stride, A* rows, int64_t padded_width, const A* source,
@@ -162,8 +168,7 @@ ECHO_INLINE void unpack_transposed(T* target, int64_t target_stride, A* rows, in
   for (int64_t i = 0; i < valid; ++i) {
     T* to = target + i * target_stride;
     const A* from = rows + i * padded_width;
-#pragma omp simd
-    for (int64_t j = 0; j < width; ++j) to[j] = T(from[j]);
+    round_row(to, from, width);
   }
 }
 
