@@ -80,8 +80,9 @@ EMULATION_FLAGS := -Itests/emulation/include -iquote . -DECHO_WITH_CUDA=1 -DECHO
 
 # ---- sources: every file of these folders ------------------------------------------------------------------------
 FOLDERS  := base report hub config tensor weight_files kernels autograd nn tokenizer data evaluation analysis training
-TEXT     := $(wildcard tools/*.cpp base/*.cpp report/*.cpp hub/*.cpp config/*.cpp training/training_checkpoint.cpp training/run_report.cpp \
-            nn/model_config.cpp nn/checkpoint_*.cpp analysis/analysis_file.cpp analysis/report*.cpp)
+TEXT     := $(filter-out base/utf8.cpp,$(wildcard tools/*.cpp base/*.cpp report/*.cpp hub/*.cpp config/*.cpp analysis/report*.cpp \
+            analysis/analysis_file.cpp evaluation/comparison.cpp nn/checkpoint_*.cpp nn/model_description.cpp nn/*_family.cpp \
+            training/training_checkpoint.cpp training/training_log.cpp training/run_*.cpp))
 LIBRARY  := $(BUILD)/libecho.a
 SOURCES  := $(filter-out $(if $(NVCC),,tensor/cuda_%),$(sort $(shell find $(FOLDERS) -name '*.cpp')))
 CUDA_SOURCES := $(sort $(shell find $(FOLDERS) -name '*.cu'))

@@ -67,7 +67,8 @@ leader_map=$(grep -A 20 '"leader_map"' "$student/final/config.json" | tr -d ' \n
 run train configs/demo_labels.yaml student.leader_map="$leader_map" "${labels_changes[@]}"
 
 say "7  All of them on held-out stories"
-run compare_models --teacher "$teacher/final" --data "$corpus" --sequence-length 128 --before --json "$folder/comparison.json" --svg "$folder/comparison.svg" \
+run compare_models --teacher "$teacher/final" --data "$corpus" --sequence-length 128 --before \
+  --json "$folder/comparison.json" --svg "$folder/comparison.svg" \
   --names "after stage 1,after stage 2,true labels only" "$student/stage1" "$student/final" "$labels/final"
 
 say "8  What they write (the most likely word, again and again)"
