@@ -2,7 +2,7 @@
 
 #include "autograd/variable.h"
 #include "kernels/losses/distillation_loss.h"
-#include "kernels/losses/mean_squared_error.h"
+#include "kernels/losses/hidden_error.h"
 #include "kernels/rope.h"
 
 // Differentiable operations. Shapes as in kernels/; each throws Error when shapes, dtypes or devices do not fit.
@@ -43,7 +43,7 @@ Variable rope(const Variable& x, const kernels::RopeTable& table);  // (B, T, H,
 Variable softmax(const Variable& x, double factor = 1.0);           // softmax(factor * x) over the last dimension
 
 // ---- losses (ops_loss.cpp); each a (1) in the accumulator dtype ----
-// Sum over rows of hidden error (kernels/losses/mean_squared_error.h); labels (N) i32 with -1 for padding, or undefined.
+// Sum over rows of hidden error (kernels/losses/hidden_error.h); labels (N) i32 with -1 for padding, or undefined.
 Variable hidden_error(const Variable& student, const Tensor& teacher, const Tensor& labels,
                       kernels::HiddenNormalization normalization);
 // Sum over rows of the weighted loss of kernels/losses/distillation_loss.h. Without teacher (undefined) only true labels count.

@@ -9,7 +9,7 @@
 #include "kernels/embedding.h"
 #include "kernels/losses/distillation_loss.h"
 #include "kernels/losses/distillation_rows.h"
-#include "kernels/losses/mean_squared_error.h"
+#include "kernels/losses/hidden_error.h"
 #include "kernels/matmul/matmul.h"
 #include "kernels/optimizer/adamw.h"
 #include "kernels/optimizer/gradient_norm.h"

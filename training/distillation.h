@@ -3,7 +3,7 @@
 #include "config/train_config.h"
 #include "data/data_loader.h"
 #include "kernels/losses/distillation_loss.h"
-#include "kernels/losses/mean_squared_error.h"
+#include "kernels/losses/hidden_error.h"
 #include "nn/language_model.h"
 
 namespace echo {

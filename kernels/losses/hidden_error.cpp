@@ -1,4 +1,4 @@
-#include "kernels/losses/mean_squared_error.h"
+#include "kernels/losses/hidden_error.h"
 
 #include <algorithm>
 #include <vector>

@@ -4,7 +4,7 @@
 // wanted (and read, to accumulate). A row leaves its two sums (8 bytes); one block adds them up in f64 in a fixed order, and
 // the host reads three numbers.
 #include "kernels/cuda/elements.cuh"
-#include "kernels/losses/mean_squared_error.h"
+#include "kernels/losses/hidden_error.h"
 #include "tensor/cuda_memory.h"
 
 namespace echo::kernels::cuda {
