@@ -24,7 +24,7 @@ Variable hidden_error(const Variable& student, const Tensor& teacher, const Tens
                       kernels::HiddenNormalization normalization) {
   Tensor d_student = student.requires_gradient() ? Tensor::empty_like(student.data()) : Tensor();
   const kernels::HiddenError error =
-      kernels::mean_squared_error(d_student, GradientMode::overwrite, student.data(), teacher, labels, normalization, 1.0);
+      kernels::hidden_error(d_student, GradientMode::overwrite, student.data(), teacher, labels, normalization, 1.0);
   const double value = normalization == kernels::HiddenNormalization::none ? error.raw : error.relative;
   return record("hidden_error", {student}, scalar(value, student.data()),
                 [d_student](const Tensor& dy) -> Gradients { return {scaled(d_student, dy.item())}; });

@@ -142,8 +142,8 @@ inline BenchmarkCase elementwise_case(const json& request, Device device) {
     }};
   if (kernel == "hidden_error")  // the host waits for the sums, as in a step
     return {.work = [student = random(rows), teacher = random(rows), d_student = empty(rows, dtype), tokens]() mutable {
-      kernels::mean_squared_error(d_student, GradientMode::overwrite, student, teacher, {}, kernels::HiddenNormalization::none,
-                                  1 / double(tokens));
+      kernels::hidden_error(d_student, GradientMode::overwrite, student, teacher, {}, kernels::HiddenNormalization::none,
+                            1 / double(tokens));
     }};
   if (kernel == "attention_delta") {
     const Shape outputs{tokens / sequence, sequence, heads, head_dim};

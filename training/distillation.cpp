@@ -83,8 +83,8 @@ LossSums accumulate_gradients(const LanguageModel& student, const LanguageModel*
     // The gradient takes the place of the teacher's state, which nothing reads afterwards.
     Tensor d_state = target.layer_outputs[i].data();
     const kernels::HiddenError error =
-        kernels::mean_squared_error(d_state, GradientMode::overwrite, state.data(), target.layer_outputs[i].data(),
-                                    tensors.labels, settings.hidden_normalization, settings.hidden_weight / ends * per_token);
+        kernels::hidden_error(d_state, GradientMode::overwrite, state.data(), target.layer_outputs[i].data(), tensors.labels,
+                              settings.hidden_normalization, settings.hidden_weight / ends * per_token);
     sums.hidden.raw += error.raw / ends;
     sums.hidden.relative += error.relative / ends;
     sums.hidden.rows = error.rows;

@@ -72,8 +72,8 @@ HiddenError sum_rows(S* gradient, GradientMode mode, const S* student, const T* 
 
 }  // namespace
 
-HiddenError mean_squared_error(Tensor& d_student, GradientMode mode, const Tensor& student, const Tensor& teacher,
-                               const Tensor& labels, HiddenNormalization normalization, double gradient_scale) {
+HiddenError hidden_error(Tensor& d_student, GradientMode mode, const Tensor& student, const Tensor& teacher,
+                         const Tensor& labels, HiddenNormalization normalization, double gradient_scale) {
   const int64_t width = student.dim(-1), rows = student.elements() / width;
   HiddenError result;
   const int32_t* label_values = labels.defined() ? labels.data<int32_t>() : nullptr;
@@ -89,24 +89,23 @@ HiddenError mean_squared_error(Tensor& d_student, GradientMode mode, const Tenso
 
 }  // namespace cpu
 
-HiddenError mean_squared_error(Tensor& d_student, GradientMode mode, const Tensor& student, const Tensor& teacher,
-                               const Tensor& labels, HiddenNormalization normalization, double gradient_scale) {
-  check_operands("mean_squared_error", student.shape(), {&student, &teacher});
-  ECHO_CHECK(student.rank() >= 1 && student.dim(-1) > 0, "mean_squared_error: student ", student, ", expected (..., D)");
+HiddenError hidden_error(Tensor& d_student, GradientMode mode, const Tensor& student, const Tensor& teacher,
+                         const Tensor& labels, HiddenNormalization normalization, double gradient_scale) {
+  check_operands("hidden_error", student.shape(), {&student, &teacher});
+  ECHO_CHECK(student.rank() >= 1 && student.dim(-1) > 0, "hidden_error: student ", student, ", expected (..., D)");
   ECHO_CHECK(is_float(student.dtype()) && is_float(teacher.dtype()) &&
                  accumulator_dtype(student.dtype()) == accumulator_dtype(teacher.dtype()),
-             "mean_squared_error: student ", student, " and teacher ", teacher);
+             "hidden_error: student ", student, " and teacher ", teacher);
   if (d_student.defined()) {
-    check_operands("mean_squared_error", student.shape(), {&student, &d_student});
-    check_same_dtype("mean_squared_error", {&student, &d_student});
+    check_operands("hidden_error", student.shape(), {&student, &d_student});
+    check_same_dtype("hidden_error", {&student, &d_student});
   }
   const int64_t width = student.dim(-1), rows = student.elements() / width;
   if (labels.defined())
     ECHO_CHECK(labels.dtype() == DType::i32 && labels.is_contiguous() && labels.elements() == rows &&
                    labels.device() == student.device(),
-               "mean_squared_error: labels ", labels, " for ", rows, " rows, expected one i32 a row");
-  return ECHO_DISPATCH_DEVICE(student, mean_squared_error, d_student, mode, student, teacher, labels, normalization,
-                              gradient_scale);
+               "hidden_error: labels ", labels, " for ", rows, " rows, expected one i32 a row");
+  return ECHO_DISPATCH_DEVICE(student, hidden_error, d_student, mode, student, teacher, labels, normalization, gradient_scale);
 }
 
 }  // namespace echo::kernels

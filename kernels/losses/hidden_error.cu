@@ -107,16 +107,16 @@ __global__ void __launch_bounds__(kTotalThreads)
 
 }  // namespace
 
-HiddenError mean_squared_error(Tensor& d_student, GradientMode mode, const Tensor& student, const Tensor& teacher,
-                               const Tensor& labels, HiddenNormalization normalization, double gradient_scale) {
+HiddenError hidden_error(Tensor& d_student, GradientMode mode, const Tensor& student, const Tensor& teacher,
+                         const Tensor& labels, HiddenNormalization normalization, double gradient_scale) {
   const int64_t width = student.dim(-1), rows = student.elements() / width;
   if (rows == 0) return {};
   const Tensor sums = Tensor::empty({rows, 2}, DType::f32, student.device());
   const Tensor totals = Tensor::empty({3}, DType::f64, student.device());
   float2* row_sums = reinterpret_cast<float2*>(sums.data<float>());
   const int32_t* label = data_or_null<int32_t>(labels);
-  dispatch_gpu_float("mean_squared_error", student.dtype(), [&]<class S>() {
-    dispatch_gpu_float("mean_squared_error", teacher.dtype(), [&]<class T>() {
+  dispatch_gpu_float("hidden_error", student.dtype(), [&]<class S>() {
+    dispatch_gpu_float("hidden_error", teacher.dtype(), [&]<class T>() {
       S* gradient = data_or_null<S>(d_student);
       const auto run = [&](auto kernel) {
         launch(kernel, unsigned(rows), kThreads, 0, stream(), gradient, row_sums, student.data<S>(), teacher.data<T>(), label,

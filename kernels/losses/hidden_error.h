@@ -39,20 +39,19 @@ inline constexpr double kTeacherPowerFloor = 1e-6;
 //   labels: as many i32 as there are rows; rows with -1 are padding, count nowhere and get the gradient 0. Undefined:
 //   all count.
 //   d_student: the student's shape and dtype; undefined: no gradient is wanted. When overwritten it may be the teacher's own
-//   memory:
-//   an element is read before it is written.
+//   memory: an element is read before it is written.
 // The power is that of the teacher's own row, not of the batch: the term then is a sum over tokens that comes out the
 // same however a global batch is split into micro-batches.
 // Sums of a row in f32 (f64 for f64), over rows in f64.
 // Throws Error when shapes, dtypes or devices do not fit.
-HiddenError mean_squared_error(Tensor& d_student, GradientMode mode, const Tensor& student, const Tensor& teacher,
-                               const Tensor& labels, HiddenNormalization normalization, double gradient_scale);
+HiddenError hidden_error(Tensor& d_student, GradientMode mode, const Tensor& student, const Tensor& teacher,
+                         const Tensor& labels, HiddenNormalization normalization, double gradient_scale);
 
 namespace cpu {
-decltype(kernels::mean_squared_error) mean_squared_error;
+decltype(kernels::hidden_error) hidden_error;
 }  // namespace cpu
 namespace cuda {
-decltype(kernels::mean_squared_error) mean_squared_error;
+decltype(kernels::hidden_error) hidden_error;
 }  // namespace cuda
 
 }  // namespace echo::kernels

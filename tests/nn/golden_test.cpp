@@ -126,10 +126,10 @@ TEST_P(GoldenTest, EveryLossTermEqualsTheReference) {
   const double tokens = double(terms.rows);
   double hidden = 0;
   for (size_t i = 0; i < of_student.layer_outputs.size(); ++i)
-    hidden += kernels::mean_squared_error(none, GradientMode::overwrite, of_student.layer_outputs[i].data(),
-                                          of_teacher.layer_outputs[i].data(), golden_->labels(),
-                                          kernels::HiddenNormalization::none, 1.0)
-                  .raw;
+    hidden +=
+        kernels::hidden_error(none, GradientMode::overwrite, of_student.layer_outputs[i].data(),
+                              of_teacher.layer_outputs[i].data(), golden_->labels(), kernels::HiddenNormalization::none, 1.0)
+            .raw;
   hidden /= tokens * double(of_student.layer_outputs.size());
   const auto expect_term = [&](const char* name, double value) {
     EXPECT_NEAR(value, term(name), tolerance() * term(name)) << name;

@@ -4,9 +4,9 @@
 namespace echo {
 namespace {
 
+using kernels::hidden_error;
 using kernels::HiddenError;
 using kernels::HiddenNormalization;
-using kernels::mean_squared_error;
 
 struct Case {
   int64_t rows, width;
@@ -26,14 +26,14 @@ std::vector<Tensor> run(const ParitySetting& on, const Case& c) {
   for (int64_t i = 0; i < c.rows; ++i) labels.push_back(i % 3 == 1 ? -1 : int32_t(i));
   Tensor d_student = on.input(shape, 3);
   const HiddenError error =
-      mean_squared_error(d_student, c.accumulate ? GradientMode::accumulate : GradientMode::overwrite, student, teacher,
-                         c.padding ? on.indices(labels, {c.rows}) : Tensor(), c.normalization, 0.25 * double(c.width));
+      hidden_error(d_student, c.accumulate ? GradientMode::accumulate : GradientMode::overwrite, student, teacher,
+                   c.padding ? on.indices(labels, {c.rows}) : Tensor(), c.normalization, 0.25 * double(c.width));
   return {as_tensor(error), d_student};
 }
 
 // f32: the sum of a row has up to 4200 terms, each thread adds at most 36 and a tree the rest. bf16: gradients are rounded to 8
 // bits; the sums are not, but share the tolerance.
-TEST(CudaMeanSquaredErrorTest, AgreesWithF64OnTheCpu) {
+TEST(CudaHiddenErrorTest, AgreesWithF64OnTheCpu) {
   constexpr auto kNone = HiddenNormalization::none, kPower = HiddenNormalization::teacher_power;
   for (const Case& c : {Case{1, 1, false, false, false, kNone}, Case{5, 37, true, false, false, kPower},
                         Case{4, 64, true, true, true, kPower}, Case{3, 1032, false, true, false, kNone},
@@ -45,12 +45,12 @@ TEST(CudaMeanSquaredErrorTest, AgreesWithF64OnTheCpu) {
   }
 }
 
-TEST(CudaMeanSquaredErrorTest, TheGradientMayTakeTheTeachersPlace) {
+TEST(CudaHiddenErrorTest, TheGradientMayTakeTheTeachersPlace) {
   for (const int64_t width : {64, 4200}) {  // held in registers, and read twice
     const Tensor student = random_tensor({3, width}, DType::bf16, 1).to(kCuda);
     Tensor in_place = random_tensor({3, width}, DType::bf16, 2).to(kCuda), gradient = Tensor::empty_like(in_place);
     const auto run = [&](Tensor& target) {
-      return mean_squared_error(target, GradientMode::overwrite, student, in_place, {}, HiddenNormalization::teacher_power, 3);
+      return hidden_error(target, GradientMode::overwrite, student, in_place, {}, HiddenNormalization::teacher_power, 3);
     };
     const HiddenError apart = run(gradient), together = run(in_place);
     EXPECT_EQ(apart.relative, together.relative);
@@ -58,28 +58,27 @@ TEST(CudaMeanSquaredErrorTest, TheGradientMayTakeTheTeachersPlace) {
   }
 }
 
-TEST(CudaMeanSquaredErrorTest, SumsAloneAndNoRowsAreFine) {
+TEST(CudaHiddenErrorTest, SumsAloneAndNoRowsAreFine) {
   Tensor none;
   const Tensor student = random_tensor({6, 24}, DType::bf16, 1), teacher = random_tensor({6, 24}, DType::bf16, 2);
-  const HiddenError expected =
-      mean_squared_error(none, GradientMode::overwrite, student, teacher, {}, HiddenNormalization::none, 1);
+  const HiddenError expected = hidden_error(none, GradientMode::overwrite, student, teacher, {}, HiddenNormalization::none, 1);
   const HiddenError actual =
-      mean_squared_error(none, GradientMode::overwrite, student.to(kCuda), teacher.to(kCuda), {}, HiddenNormalization::none, 1);
+      hidden_error(none, GradientMode::overwrite, student.to(kCuda), teacher.to(kCuda), {}, HiddenNormalization::none, 1);
   EXPECT_NEAR(actual.raw, expected.raw, 1e-6 * expected.raw);  // sums of 24 terms in f32 on both sides
   EXPECT_NEAR(actual.relative, expected.relative, 1e-6 * expected.relative);
   EXPECT_EQ(actual.rows, 6);
   const Tensor empty = Tensor::empty({0, 24}, DType::bf16, kCuda);
-  EXPECT_EQ(mean_squared_error(none, GradientMode::overwrite, empty, empty, {}, HiddenNormalization::none, 1).rows, 0);
+  EXPECT_EQ(hidden_error(none, GradientMode::overwrite, empty, empty, {}, HiddenNormalization::none, 1).rows, 0);
 }
 
-TEST(CudaMeanSquaredErrorTest, PaddingIsNotLookedAtAndNanIsSeen) {
+TEST(CudaHiddenErrorTest, PaddingIsNotLookedAtAndNanIsSeen) {
   std::vector<float> values(16, 1);
   values[9] = std::nanf("");
   const Tensor student = Tensor::from(values, {2, 8}).to(kCuda), teacher = Tensor::full({2, 8}, 2, DType::f32, kCuda);
   Tensor d_student = Tensor::full({2, 8}, 5, DType::f32, kCuda);
   const auto error = [&](const std::vector<int32_t>& labels) {
-    return mean_squared_error(d_student, GradientMode::overwrite, student, teacher, Tensor::from(labels).to(kCuda),
-                              HiddenNormalization::none, 4);
+    return hidden_error(d_student, GradientMode::overwrite, student, teacher, Tensor::from(labels).to(kCuda),
+                        HiddenNormalization::none, 4);
   };
   EXPECT_EQ(error({3, -1}).raw, 1);
   std::vector<float> expected(16, -1);

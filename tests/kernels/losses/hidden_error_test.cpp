@@ -32,11 +32,11 @@ HiddenError naive(const Tensor& student, const Tensor& teacher) {
 
 HiddenError measure(const Tensor& student, const Tensor& teacher) {
   Tensor none;
-  return kernels::mean_squared_error(none, GradientMode::overwrite, student, teacher, Tensor::from(kLabels),
-                                     HiddenNormalization::none, 1);
+  return kernels::hidden_error(none, GradientMode::overwrite, student, teacher, Tensor::from(kLabels),
+                               HiddenNormalization::none, 1);
 }
 
-TEST(MeanSquaredErrorTest, SumsMatchTheirFormulas) {
+TEST(HiddenErrorTest, SumsMatchTheirFormulas) {
   for (const DType dtype : {DType::f64, DType::f32, DType::bf16}) {
     const Tensor student = random_tensor({6, 50}, dtype, 1), teacher = random_tensor({6, 50}, dtype, 2, 3);
     const HiddenError expected = naive(student, teacher), actual = measure(student, teacher);
@@ -49,11 +49,11 @@ TEST(MeanSquaredErrorTest, SumsMatchTheirFormulas) {
   EXPECT_NEAR(measure(student, teacher).raw, naive(student, teacher).raw, 1e-6 * naive(student, teacher).raw);
 }
 
-TEST(MeanSquaredErrorTest, GradientMatchesFiniteDifferencesAndIsZeroInPadding) {
+TEST(HiddenErrorTest, GradientMatchesFiniteDifferencesAndIsZeroInPadding) {
   for (const HiddenNormalization normalization : kNormalizations) {
     Tensor student = random_tensor({6, 5}, DType::f64, 1), gradient = Tensor::full({6, 5}, 7, DType::f64);
     const Tensor teacher = random_tensor({6, 5}, DType::f64, 2);
-    kernels::mean_squared_error(gradient, GradientMode::overwrite, student, teacher, Tensor::from(kLabels), normalization, 0.5);
+    kernels::hidden_error(gradient, GradientMode::overwrite, student, teacher, Tensor::from(kLabels), normalization, 0.5);
     const auto loss = [&] {
       const HiddenError error = naive(student, teacher);
       return 0.5 * (normalization == HiddenNormalization::none ? error.raw : error.relative);
@@ -75,54 +75,54 @@ TEST(MeanSquaredErrorTest, GradientMatchesFiniteDifferencesAndIsZeroInPadding) {
   }
 }
 
-TEST(MeanSquaredErrorTest, GradientAccumulates) {
+TEST(HiddenErrorTest, GradientAccumulates) {
   const Tensor student = random_tensor({6, 5}, DType::f64, 1), teacher = random_tensor({6, 5}, DType::f64, 2);
   Tensor once = Tensor::empty({6, 5}, DType::f64), added = Tensor::full({6, 5}, 7, DType::f64);
   for (Tensor* gradient : {&once, &added})
-    kernels::mean_squared_error(*gradient, gradient == &once ? GradientMode::overwrite : GradientMode::accumulate, student,
-                                teacher, {}, HiddenNormalization::none, 1);
+    kernels::hidden_error(*gradient, gradient == &once ? GradientMode::overwrite : GradientMode::accumulate, student, teacher,
+                          {}, HiddenNormalization::none, 1);
   for (int64_t i = 0; i < once.elements(); ++i) EXPECT_NEAR(added.data<double>()[i], once.data<double>()[i] + 7, 1e-14);
 }
 
-TEST(MeanSquaredErrorTest, AnySplitOfTheRowsGivesTheSameSums) {
+TEST(HiddenErrorTest, AnySplitOfTheRowsGivesTheSameSums) {
   const Tensor student = random_tensor({6, 40}, DType::f64, 1), teacher = random_tensor({6, 40}, DType::f64, 2);
   const HiddenError whole = measure(student, teacher);
   HiddenError parts;
   Tensor none;
   for (int64_t row = 0; row < 6; row += 2)
-    parts += kernels::mean_squared_error(none, GradientMode::overwrite, student.narrow(0, row, 2), teacher.narrow(0, row, 2),
-                                         Tensor::from(kLabels).narrow(0, row, 2), HiddenNormalization::teacher_power, 1);
+    parts += kernels::hidden_error(none, GradientMode::overwrite, student.narrow(0, row, 2), teacher.narrow(0, row, 2),
+                                   Tensor::from(kLabels).narrow(0, row, 2), HiddenNormalization::teacher_power, 1);
   EXPECT_NEAR(parts.raw, whole.raw, 1e-14 * whole.raw);
   EXPECT_NEAR(parts.relative, whole.relative, 1e-14 * whole.relative);
 }
 
-TEST(MeanSquaredErrorTest, TeacherOfZerosGivesFiniteNumbers) {
+TEST(HiddenErrorTest, TeacherOfZerosGivesFiniteNumbers) {
   Tensor gradient = Tensor::empty({6, 5}, DType::f32);
   const Tensor student = random_tensor({6, 5}, DType::f32, 1), teacher = Tensor::zeros({6, 5}, DType::f32);
-  const HiddenError error = kernels::mean_squared_error(gradient, GradientMode::overwrite, student, teacher, {},
-                                                        HiddenNormalization::teacher_power, 1);
+  const HiddenError error =
+      kernels::hidden_error(gradient, GradientMode::overwrite, student, teacher, {}, HiddenNormalization::teacher_power, 1);
   EXPECT_TRUE(std::isfinite(error.relative));
   EXPECT_TRUE(std::isfinite(largest_magnitude(gradient)));
 }
 
-TEST(MeanSquaredErrorTest, TheGradientMayTakeTheTeachersPlace) {
+TEST(HiddenErrorTest, TheGradientMayTakeTheTeachersPlace) {
   const Tensor student = random_tensor({6, 70}, DType::bf16, 1), labels = Tensor::from(kLabels);
   Tensor in_place = random_tensor({6, 70}, DType::bf16, 2), gradient = Tensor::empty({6, 70}, DType::bf16);
   const auto run = [&](Tensor& target) {
-    return kernels::mean_squared_error(target, GradientMode::overwrite, student, in_place, labels,
-                                       HiddenNormalization::teacher_power, 3);
+    return kernels::hidden_error(target, GradientMode::overwrite, student, in_place, labels, HiddenNormalization::teacher_power,
+                                 3);
   };
   const HiddenError apart = run(gradient), together = run(in_place);
   EXPECT_EQ(apart.relative, together.relative);
   EXPECT_EQ(largest_difference(gradient, in_place), 0);
 }
 
-TEST(MeanSquaredErrorTest, WrongArgumentsAreNamed) {
+TEST(HiddenErrorTest, WrongArgumentsAreNamed) {
   Tensor none;
   const Tensor student = Tensor::zeros({6, 5}, DType::f32);
   const auto message = [&](const Tensor& teacher, const Tensor& labels) {
     return error_message(ExitCode::internal, [&] {
-      kernels::mean_squared_error(none, GradientMode::overwrite, student, teacher, labels, HiddenNormalization::none, 1);
+      kernels::hidden_error(none, GradientMode::overwrite, student, teacher, labels, HiddenNormalization::none, 1);
     });
   };
   EXPECT_NE(message(Tensor::zeros({6, 4}, DType::f32), {}).find("(6, 4)"), std::string::npos);
