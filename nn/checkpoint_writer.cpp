@@ -59,8 +59,8 @@ std::string printed(const nlohmann::json& json) {
 
 nlohmann::json generation_config(const nlohmann::json& config) {
   nlohmann::json result = {{"_from_model_config", true}};
-  for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"})
-    if (!config[key].is_null()) result[key] = config[key];
+  for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"})  // a family may know none of them
+    if (const auto id = config.find(key); id != config.end() && !id->is_null()) result[key] = *id;
   return result;
 }
 

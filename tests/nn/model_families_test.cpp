@@ -8,6 +8,7 @@
 
 #include "autograd/no_grad.h"
 #include "autograd/ops.h"
+#include "base/file.h"
 #include "base/strict_json.h"
 #include "evaluation/evaluation.h"
 #include "kernels/decode/cache_append.h"
@@ -102,6 +103,9 @@ TEST(ModelFamiliesTest, ASecondFamilyIsStoredAndLoadedLikeTheFirst) {
   for (const NamedTensor& tensor : made->named_tensors()) tensors.emplace_back(tensor.name, tensor.tensor);
   const TemporaryFolder folder;
   save_model_folder(folder / "model", model, tensors);
+  EXPECT_EQ(parse_strict_json(read_file(folder / "model/generation_config.json"), "generation_config.json"),
+            (nlohmann::json{{"_from_model_config", true}}))
+      << "this family writes no token ids";
   const auto loaded = load_model(CheckpointReader(folder / "model"), {});
   EXPECT_NE(dynamic_cast<const Bigram*>(loaded.get()), nullptr);
   EXPECT_EQ(loaded->head_weight().data().to_vector<float>(), made->head_weight().data().to_vector<float>());
