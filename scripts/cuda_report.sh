@@ -9,7 +9,7 @@ cat "$@" | awk '
     shared = 0
     if (match($0, /[0-9]+ bytes smem/)) { shared = substr($0, RSTART, RLENGTH); sub(/ bytes smem/, "", shared) }
     printf "%s\t%s\t%s\t%s\t%s\n", name, arch, registers, shared, stored + loaded
-  }' | c++filt -p | sed -E 's/echo::(kernels::)?cuda::([a-z_]+::)*(\(anonymous namespace\)::|_GLOBAL__N__[^:]*::)//g; s/^void //; s/echo:://g; s/\((bool|int)\)//g' |
+  }' | c++filt -p | sed -E 's/echo::(kernels::)?cuda::([a-z0-9_]+::)*(\(anonymous namespace\)::|_GLOBAL__N__[^:]*::)//g; s/^void //; s/echo:://g; s/\((bool|int)\)//g' |
   sort |
   awk -F'\t' 'BEGIN { printf "%-78s %-6s %9s %8s %7s\n", "kernel", "GPU", "registers", "shared", "spills" }
     { printf "%-78s %-6s %9d %8d %7s\n", substr($1, 1, 78), $2, $3, $4, ($5 > 0 ? $5 " !" : "-"); total++; if ($5 > 0) spilling++ }

@@ -150,15 +150,18 @@ __device__ __forceinline__ DistillationTerms same_terms(float loss, int64_t rows
 
 // What the first pass over a row finds.
 struct FirstPass {
-  Row plain, hot;           // at temperature 1 and, if the kernel is kTempered, at the one that is trained at
-  int hard;                 // the teacher's most likely token, or the label without a teacher
-  int student_top;          // the student's. This and the next two are thread 0's alone.
-  float at_hard, at_label;  // the student's logits there
+  Row plain, hot;  // at temperature 1 and, if the kernel is kTempered, at the one that is trained at
+  int hard;        // the teacher's most likely token, or the label without a teacher
+};
+// What only thread 0 needs of it. It lies in shared memory: registers are scarce while the row is passed over again.
+struct StudentsChoice {
+  int top;                  // the student's most likely token
+  float at_hard, at_label;  // the student's logits at `hard` and at the label
 };
 
 template <bool kTeacher, bool kTempered>
 __device__ __forceinline__ FirstPass pass_over_row(const LogitRows& rows, float beta, int label, uint64_t* key_scratch,
-                                                   float* scratch) {
+                                                   float* scratch, StudentsChoice& choice) {
   RunningRow<kTeacher, kTempered> running(rows, beta);
   for_each_logit<kTeacher>(rows, [&](int begin, const auto& s, const auto& t) { running.add(begin, s, t); });
   uint64_t student_key = peak_key(running.student_peak, running.student_begin);
@@ -166,13 +169,11 @@ __device__ __forceinline__ FirstPass pass_over_row(const LogitRows& rows, float 
   max_over_block(student_key, teacher_key, key_scratch);
   const float student_peak = peak_value(student_key), teacher_peak = kTeacher ? peak_value(teacher_key) : 0.0f;
   const int hard = kTeacher ? first_equal(rows.teacher, peak_position(teacher_key), rows.count, teacher_peak) : label;
-  FirstPass row{{}, {}, hard, 0, 0, 0};
+  FirstPass row{{}, {}, hard};
   // Read before the barriers below: the gradient may replace the logits.
-  if (threadIdx.x == 0) {
-    row.student_top = first_equal(rows.student, peak_position(student_key), rows.count, student_peak);
-    row.at_hard = rows.student[hard];
-    row.at_label = rows.student[label];
-  }
+  if (threadIdx.x == 0)
+    choice = {first_equal(rows.student, peak_position(student_key), rows.count, student_peak), rows.student[hard],
+              rows.student[label]};
   running.raise(student_peak, teacher_peak);
   row.plain = {student_peak, teacher_peak, running.plain, 0};
   row.hot = {student_peak, teacher_peak, running.hot, 0};
@@ -199,20 +200,21 @@ __device__ __forceinline__ bool is_finite(const PairSums& sums) {  // 0 times wh
   return (sums.student_z + sums.teacher_z) * 0.0f + (sums.student_d + sums.teacher_d) * 0.0f == 0.0f;
 }
 
-// `trained`: the row at the temperature that is trained at.
+// `trained`: the row at the temperature that is trained at. Called by thread 0.
 template <bool kTeacher>
-__device__ __forceinline__ DistillationTerms terms_of_row(const FirstPass& row, const Row& trained, const MeanSums& mean,
-                                                          const RowSettings& settings, int label) {
+__device__ __forceinline__ DistillationTerms terms_of_row(const FirstPass& row, const StudentsChoice& choice,
+                                                          const Row& trained, const MeanSums& mean, const RowSettings& settings,
+                                                          int label) {
   const Row& plain = row.plain;
   const float log_z = logf(plain.sums.student_z);
   DistillationTerms terms{.rows = 1};
-  terms.true_label = log_z - (row.at_label - plain.student_peak);
-  terms.correct = row.student_top == label;
+  terms.true_label = log_z - (choice.at_label - plain.student_peak);
+  terms.correct = choice.top == label;
   if constexpr (kTeacher) {
     terms.kl_student_teacher = kl_student_teacher(plain, 1);
     terms.kl_teacher_student = kl_teacher_student(plain, 1);
-    terms.hard_label = log_z - (row.at_hard - plain.student_peak);
-    terms.agreements = row.student_top == row.hard;
+    terms.hard_label = log_z - (choice.at_hard - plain.student_peak);
+    terms.agreements = choice.top == row.hard;
     if (settings.with_kl) {
       const float divergence = settings.direction == KlDirection::student_teacher   ? kl_student_teacher(trained, settings.beta)
                                : settings.direction == KlDirection::teacher_student ? kl_teacher_student(trained, settings.beta)
@@ -232,6 +234,7 @@ __global__ void __launch_bounds__(kRowThreads, 2)
                 bool aligned, RowSettings settings) {
   __shared__ uint64_t key_scratch[2 * kRowWarps];
   __shared__ float scratch[8 * kRowWarps];
+  __shared__ StudentsChoice choice;
   const int64_t index = blockIdx.x;
   const int label = labels[index];
   const bool with_gradient = gradient != nullptr;
@@ -245,12 +248,13 @@ __global__ void __launch_bounds__(kRowThreads, 2)
   const float nan = __uint_as_float(0x7fc00000u);
   if (label < 0 || label >= count) return label == -1 ? fill_all(0, 0) : fill_all(nan, 1);
 
-  const FirstPass row = pass_over_row<kTeacher, kTempered>(rows, settings.beta, label, key_scratch, scratch);
+  const FirstPass row = pass_over_row<kTeacher, kTempered>(rows, settings.beta, label, key_scratch, scratch, choice);
   if (!is_finite(row.plain.sums)) return fill_all(nan, 1);
   const Row& trained = kTempered ? row.hot : row.plain;
   MeanSums mean;
   if constexpr (kMean) mean = sum_against_mean(rows, trained, kTempered ? settings.beta : 1, scratch);
-  if (threadIdx.x == 0) store_terms(terms + index, term_stride, terms_of_row<kTeacher>(row, trained, mean, settings, label));
+  if (threadIdx.x == 0)
+    store_terms(terms + index, term_stride, terms_of_row<kTeacher>(row, choice, trained, mean, settings, label));
   if (!with_gradient) return;
   const float softmax_factor = (settings.hard_weight + settings.label_weight) / row.plain.sums.student_z;
   if (kTeacher && settings.with_kl) {
