@@ -11,6 +11,7 @@
 #include <string>
 
 #include "base/random.h"
+#include "base/thread_waiting.h"
 #include "kernels/attention/attention.h"
 
 namespace echo {
@@ -83,6 +84,7 @@ void measure(const Sizes& sizes, double seconds) {
 }  // namespace echo
 
 int main(int argc, char** argv) {
+  echo::shorten_thread_waiting(argv);
   using namespace echo;
   const bool bf16 = argc > 1 && std::strcmp(argv[1], "bf16") == 0;
   const double seconds = argc > 2 ? std::atof(argv[2]) : 0.3;

@@ -11,6 +11,7 @@
 #include <iostream>
 
 #include "base/program.h"
+#include "base/thread_waiting.h"
 #include "benchmarks/attention_cases.h"
 #include "benchmarks/kernel_cases.h"
 #include "benchmarks/model_cases.h"
@@ -162,6 +163,7 @@ int run(const std::string& setting) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  shorten_thread_waiting(argv);
   CLI::App app("Times kernels, training steps and generation as requests ask for them, one line of JSON each.");
   std::string device = "auto";
   app.add_option("--device", device, "auto, cpu, cuda or cuda:N");

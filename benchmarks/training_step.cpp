@@ -12,6 +12,7 @@
 
 #include "base/program.h"
 #include "base/random.h"
+#include "base/thread_waiting.h"
 #include "nn/model_io.h"
 #include "training/distillation.h"
 #include "training/optimizer.h"
@@ -112,6 +113,7 @@ int run(const Arguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  shorten_thread_waiting(argv);
   CLI::App app("Times training and distillation steps.");
   Arguments arguments;
   app.add_option("--shape", arguments.shape)->check(CLI::IsMember({"small", "wide"}));

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/program.h"
 #include "base/progress.h"
+#include "base/thread_waiting.h"
 #include "hub/paths.h"
 #include "tensor/allocator.h"
 
@@ -71,6 +72,7 @@ int analyze(const Arguments& arguments, int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  shorten_thread_waiting(argv);
   CLI::App app(
       "Measures how alike the attention matrices of a Llama's layers are, and proposes plans in which layers share one.\n"
       "Writes analysis.json, similarity.svg and report.html.\n",

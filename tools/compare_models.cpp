@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/program.h"
 #include "base/progress.h"
+#include "base/thread_waiting.h"
 #include "evaluation/comparison.h"
 #include "hub/paths.h"
 #include "nn/model_io.h"
@@ -111,6 +112,7 @@ int compare(const Arguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  shorten_thread_waiting(argv);
   CLI::App app(
       "Compares models with a teacher on held-out text: loss, KL(teacher || model), same most likely token, speed.\n"
       "Example: ./compare_models --teacher models/stories12L --data corpora/tinystories --before runs/stories12L_kd/final");

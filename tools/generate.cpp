@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "base/program.h"
+#include "base/thread_waiting.h"
 #include "hub/paths.h"
 #include "nn/generator.h"
 #include "nn/model_io.h"
@@ -125,6 +126,7 @@ CLI::Validator number_where(const std::string& description, const std::function<
 }  // namespace
 
 int main(int argc, char** argv) {
+  shorten_thread_waiting(argv);
   CLI::App app("Continues a text. Prompt and continuation go to standard output, timings to standard error.\n", "generate");
   Arguments arguments;
   SamplingOptions& sampling = arguments.generation.sampling;

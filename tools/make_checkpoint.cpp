@@ -10,6 +10,7 @@
 
 #include "base/program.h"
 #include "base/random.h"
+#include "base/thread_waiting.h"
 #include "nn/checkpoint_writer.h"
 #include "nn/model_description.h"
 
@@ -113,6 +114,7 @@ int make_checkpoint(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  shorten_thread_waiting(argv);
   CLI::App app("Writes a Llama-shaped model folder with seeded random weights.");
   Options options;
   app.add_option("--shape", options.shape, "a named set of sizes; the options below change single sizes")

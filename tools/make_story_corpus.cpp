@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/program.h"
+#include "base/thread_waiting.h"
 #include "data/synthetic_source.h"
 
 namespace {
@@ -29,6 +30,7 @@ int make_story_corpus(const Arguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  shorten_thread_waiting(argv);
   CLI::App app("Writes a corpus of small generated stories as train/ and validation/ folders of .jsonl.zst files.");
   Arguments arguments;
   app.add_option("--output", arguments.output, "folder to write into")->required();

@@ -10,6 +10,7 @@
 #include "base/program.h"
 #include "base/progress.h"
 #include "base/signals.h"
+#include "base/thread_waiting.h"
 #include "config/check.h"
 #include "config/reading.h"
 #include "tensor/allocator.h"
@@ -119,6 +120,7 @@ int run(const Arguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  shorten_thread_waiting(argv);
   CLI::App app(
       "Builds a shared-attention student of a Llama and distils it, or trains on text alone (mode in the config).\n"
       "Example: ./train configs/stories12L_kd.yaml learning_rate=5e-4");

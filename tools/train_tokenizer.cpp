@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/program.h"
+#include "base/thread_waiting.h"
 #include "data/corpus_source.h"
 #include "data/data_settings.h"
 #include "data/source_factory.h"
@@ -44,6 +45,7 @@ int train(const Arguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  shorten_thread_waiting(argv);
   CLI::App app("Trains a byte-pair tokenizer with byte fallback, like Llama's, on .jsonl, .jsonl.zst or .txt files.");
   Arguments arguments;
   app.add_option("--data", arguments.data, "file, folder or glob; of a folder with train/ in it, only that part is used")
