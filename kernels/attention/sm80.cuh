@@ -27,20 +27,21 @@ __device__ __forceinline__ int tile_offset(int row, int chunk) {
 // Where the chunk that is 2 i further lies, from the offset of chunk 0 or 1.
 __device__ __forceinline__ int chunks_on(int offset, int i) { return (offset ^ (i % 4 << 5)) + (i / 4 << 7); }
 
-// Starts the copy of rows first_row + i * stride, i < kRows, by a block of kBlockThreads; those from `rows` on become zero, and
-// so do columns from `width` on.
+// Starts the copy of kRows positions of a head, from `start` on, by a block of kBlockThreads. Positions that do not exist
+// become zero, and so do columns from Dh on.
 template <int W, int kRows, int kBlockThreads = kThreads>
-__device__ __forceinline__ void copy_tile(unsigned char* tile, const bfloat16* first_row, int64_t stride, int rows, int width) {
+__device__ __forceinline__ void copy_tile(unsigned char* tile, const HeadView<bfloat16>& heads,
+                                          const AttentionProblem<bfloat16>& problem, int batch, int head, int start) {
   constexpr int kChunks = W / 8, kRowsAtOnce = kBlockThreads / kChunks;
   const int thread = opaque(int(threadIdx.x)), row = thread / kChunks, chunk = thread % kChunks;
-  const bfloat16* from = first_row + row * stride + chunk * 8;
+  const bfloat16* from = heads.row(batch, start, head) + row * heads.position_stride + chunk * 8;
   unsigned char* const to = tile + tile_offset<W>(row, chunk);
-  const int left = chunk * 8 < width ? rows - row : 0;
+  const int left = chunk * 8 < problem.width ? problem.positions - start - row : 0;
   static_assert(kRowsAtOnce % 8 == 0 && kRows % kRowsAtOnce == 0, "the place of a chunk repeats every 8 rows");
 #pragma unroll
   for (int i = 0; i < kRows; i += kRowsAtOnce) {
     copy_async(to + i * 2 * W, from, i < left);
-    from += kRowsAtOnce * stride;
+    from += kRowsAtOnce * heads.position_stride;
   }
 }
 
@@ -156,8 +157,9 @@ inline dim3 key_grid(const AttentionProblem<bfloat16>& problem, int splits) {
 // ---- results -------------------------------------------------------------------------------------------------------------
 // Stores factor[i] * sums of the warp's rows 8 i.., through its own 32 rows of a tile that is free.
 template <int W>
-__device__ __forceinline__ void store_rows(const HeadView<bfloat16>& to, int batch, int row, int head, int positions, int width,
-                                           const float (&sums)[2][W / 8][4], const float (&factor)[4], unsigned char* tile) {
+__device__ __forceinline__ void store_rows(const HeadView<bfloat16>& to, const AttentionProblem<bfloat16>& problem, int batch,
+                                           int row, int head, const float (&sums)[2][W / 8][4], const float (&factor)[4],
+                                           unsigned char* tile) {
   constexpr int kChunks = W / 8;
   const int lane = opaque(lane_number());
   __syncwarp();
@@ -174,7 +176,7 @@ __device__ __forceinline__ void store_rows(const HeadView<bfloat16>& to, int bat
 #pragma unroll
   for (int i = 0; i < kChunks; ++i) {
     const int r = (i * kWarp + lane) / kChunks, chunk = lane % kChunks;
-    if (row + r >= positions || chunk * 8 >= width) continue;
+    if (row + r >= problem.positions || chunk * 8 >= problem.width) continue;
     *reinterpret_cast<uint4*>(to.row(batch, row + r, head) + chunk * 8) =
         *reinterpret_cast<const uint4*>(tile + tile_offset<W>(r, chunk));
   }

@@ -59,12 +59,10 @@ __global__ void __launch_bounds__(kThreads, 2)
 
   const auto copy_rows = [&](int layer, unsigned char* to) {
     const HeadView<bfloat16>& from = kOfKeys ? layers.of[layer].v : layers.of[layer].d_o;
-    copy_tile<W, kBlockRows>(to, from.row(batch, block_row, kOfKeys ? key_head : own_head), from.position_stride,
-                             positions - block_row, problem.width);
+    copy_tile<W, kBlockRows>(to, from, problem, batch, kOfKeys ? key_head : own_head, block_row);
   };
   const auto copy_columns = [&](const HeadView<bfloat16>& from, int head, int start, unsigned char* to) {
-    copy_tile<W, N>(to, from.row(batch, start, kOfKeys ? head : key_head), from.position_stride, positions - start,
-                    problem.width);
+    copy_tile<W, N>(to, from, problem, batch, kOfKeys ? head : key_head, start);
   };
   // What the step of `use` at a tile needs; its rows only where they do not stay.
   const auto copy_step = [&](int head, int start, int layer, int tile_stage, int stage) {
@@ -101,8 +99,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   int head = columns.begin < columns.end ? first_head : end_head, start = columns.begin;
   int stage = 0, tile_stage = 0;
   const HeadView<bfloat16>& row_heads = kOfKeys ? problem.k : problem.q;
-  copy_tile<W, kBlockRows>(rows, row_heads.row(batch, block_row, kOfKeys ? key_head : own_head), row_heads.position_stride,
-                           positions - block_row, problem.width);
+  copy_tile<W, kBlockRows>(rows, row_heads, problem, batch, kOfKeys ? key_head : own_head, block_row);
   for (int layer = 0; layer < resident; ++layer) copy_rows(layer, rows + Layout::kResidentAt + layer * Layout::kRows);
   if (head < end_head) {
     copy_step(head, start, layers.count - 1, tile_stage, stage);
@@ -176,8 +173,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     if constexpr (kValues) store_partial<W>(partial_dv, problem, keys.split, batch, row, key_head, values);
     return;
   }
-  store_rows<W>(gradient, batch, row, kOfKeys ? key_head : own_head, positions, problem.width, result, scales, rows + own);
-  if constexpr (kValues) store_rows<W>(dv, batch, row, key_head, positions, problem.width, values, one, rows + own);
+  store_rows<W>(gradient, problem, batch, row, kOfKeys ? key_head : own_head, result, scales, rows + own);
+  if constexpr (kValues) store_rows<W>(dv, problem, batch, row, key_head, values, one, rows + own);
 }
 
 constexpr int kQueryTile = 32;

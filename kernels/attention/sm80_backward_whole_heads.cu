@@ -131,8 +131,7 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
   const bool wants_values = dv.data != nullptr;
 
   const auto copy_rows = [&](const HeadView<bfloat16>& from, Tile tile, unsigned char* to) {
-    copy_tile<W, N, kHeadThreads>(to, from.row(batch, tile.start, tile.head), from.position_stride, positions - tile.start,
-                                  problem.width);
+    copy_tile<W, N, kHeadThreads>(to, from, problem, batch, tile.head, tile.start);
   };
   // dO of layers `last`, `last` - 1, ... as one step takes them.
   const auto copy_step = [&](Tile tile, int last, int stage) {
@@ -190,13 +189,11 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
 
     Tile tile = backwards ? Tile{end_head - 1, bounds[1]} : Tile{first_head, block_row};
     int stage = 0;
-    copy_tile<W, kKeys, kHeadThreads>(memory + Layout::kKeysAt, problem.k.row(batch, block_row, key_head),
-                                      problem.k.position_stride, positions - block_row, problem.width);
+    copy_tile<W, kKeys, kHeadThreads>(memory + Layout::kKeysAt, problem.k, problem, batch, key_head, block_row);
 #pragma unroll 1
     for (int layer = 0; layer < layers.count; ++layer) {
       const HeadView<bfloat16>& v = layers.of[layer].v;
-      copy_tile<W, kKeys, kHeadThreads>(memory + Layout::kValuesAt + layer * kKeyTile, v.row(batch, block_row, key_head),
-                                        v.position_stride, positions - block_row, problem.width);
+      copy_tile<W, kKeys, kHeadThreads>(memory + Layout::kValuesAt + layer * kKeyTile, v, problem, batch, key_head, block_row);
     }
     int odd_tile = 0;
     copy_rows(problem.q, tile, memory + Layout::kQueriesAt);
@@ -304,8 +301,8 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
       store_partial<W>(partial, problem, split, batch, row, key_head, result);
       if (wants_values) store_partial<W>(partial_dv, problem, split, batch, row, key_head, values);
     } else {
-      store_rows<W>(dk, batch, row, key_head, positions, problem.width, result, scales, own_rows);
-      if (wants_values) store_rows<W>(dv, batch, row, key_head, positions, problem.width, values, one, own_rows);
+      store_rows<W>(dk, problem, batch, row, key_head, result, scales, own_rows);
+      if (wants_values) store_rows<W>(dv, problem, batch, row, key_head, values, one, own_rows);
     }
   }
 }

@@ -93,11 +93,8 @@ __global__ void __launch_bounds__(kThreads, 2)
   const Range keys = column_range<Side::queries, kKeys, kBlockRows>(problem, batch, block_row);
   unsigned char* const own_q = q_tile + tile_bytes<W>(warp_row);
 
-  copy_tile<W, kBlockRows>(q_tile, problem.q.row(batch, block_row, head), problem.q.position_stride, positions - block_row,
-                           problem.width);
-  if (keys.begin < keys.end)
-    copy_tile<W, kKeys>(k_tile, problem.k.row(batch, keys.begin, key_head), problem.k.position_stride, positions - keys.begin,
-                        problem.width);
+  copy_tile<W, kBlockRows>(q_tile, problem.q, problem, batch, head, block_row);
+  if (keys.begin < keys.end) copy_tile<W, kKeys>(k_tile, problem.k, problem, batch, key_head, keys.begin);
   commit_copies();
 
   RunningRows<W> rows;
@@ -112,7 +109,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   for (int start = keys.begin; start < keys.end; start += kKeys) {
     wait_copies<0>();
     __syncthreads();  // K is there, and no warp reads the last V
-    copy_tile<W, kKeys>(v_tile, v.row(batch, opaque(start), key_head), v.position_stride, positions - start, problem.width);
+    copy_tile<W, kKeys>(v_tile, v, problem, batch, key_head, opaque(start));
     commit_copies();
     const bool active = sees_any<Side::queries, kKeys, kWarpRows>(positions, row, start);
     float scores[2][kKeys / 8][4];
@@ -124,8 +121,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     __syncthreads();  // V is there, and no warp reads this K
     if (start + kKeys < keys.end) {
       const int next = opaque(start) + kKeys;
-      copy_tile<W, kKeys>(k_tile, problem.k.row(batch, next, key_head), problem.k.position_stride, positions - next,
-                          problem.width);
+      copy_tile<W, kKeys>(k_tile, problem.k, problem, batch, key_head, next);
     }
     commit_copies();
     if (active) {
@@ -155,7 +151,7 @@ __global__ void __launch_bounds__(kThreads, 2)
         lse[problem.statistic(batch, head, query)] = logf(sum) - rows.offset[i] * problem.scale;
     }
   }
-  store_rows<W>(o, batch, row, head, positions, problem.width, rows.result, factor, own_q);
+  store_rows<W>(o, problem, batch, row, head, rows.result, factor, own_q);
 }
 
 template <bool kShared>

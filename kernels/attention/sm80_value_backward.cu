@@ -30,16 +30,14 @@ __global__ void __launch_bounds__(kThreads, 2) value_rows(HeadView<bfloat16> dv,
   unsigned char* const own_k = k_tile + tile_bytes<W>(warp_row);
 
   const auto copy_queries = [&](int head, int start) {
-    copy_tile<W, kQueries>(q_tile, problem.q.row(batch, start, head), problem.q.position_stride, positions - start,
-                           problem.width);
+    copy_tile<W, kQueries>(q_tile, problem.q, problem, batch, head, start);
   };
   const auto offset_of = [&](int head, int start) {  // of the column that this thread looks after
     const int query = start + int(threadIdx.x) % kQueries;
     return query < positions ? -lse[problem.statistic(batch, head, query)] / problem.scale : -kInfinity;
   };
 
-  copy_tile<W, kBlockRows>(k_tile, problem.k.row(batch, block_row, block.key_head), problem.k.position_stride,
-                           positions - block_row, problem.width);
+  copy_tile<W, kBlockRows>(k_tile, problem.k, problem, batch, block.key_head, block_row);
   int head = queries.begin < queries.end ? block.first_head : block.end_head, start = queries.begin;
   if (head < block.end_head) {
     copy_queries(head, start);
@@ -54,7 +52,7 @@ __global__ void __launch_bounds__(kThreads, 2) value_rows(HeadView<bfloat16> dv,
     const int next_head = last_tile ? head + 1 : head, next_start = last_tile ? queries.begin : start + kQueries;
     wait_copies<0>();
     __syncthreads();  // Q and its offsets are there, and no warp reads the last dO
-    copy_tile<W, kQueries>(d_o_tile, d_o.row(batch, start, head), d_o.position_stride, positions - start, problem.width);
+    copy_tile<W, kQueries>(d_o_tile, d_o, problem, batch, head, start);
     commit_copies();
     const bool active = sees_any<Side::keys, kQueries, kWarpRows>(positions, row, start);
     float scores[2][kQueries / 8][4];
@@ -87,7 +85,7 @@ __global__ void __launch_bounds__(kThreads, 2) value_rows(HeadView<bfloat16> dv,
   if (partial != nullptr)
     store_partial<W>(partial, problem, block.split, batch, row, block.key_head, result);
   else
-    store_rows<W>(dv, batch, row, block.key_head, positions, problem.width, result, one, own_k);
+    store_rows<W>(dv, problem, batch, row, block.key_head, result, one, own_k);
 }
 
 // A thread owns 8 neighbours of a row.
