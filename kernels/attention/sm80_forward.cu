@@ -16,8 +16,11 @@ namespace {
 constexpr int kKeys = 64;
 constexpr float kStaleness = 8;  // exponents of 2
 
+// A block's shared memory.
 template <int W>
-constexpr size_t kSharedBytes = tile_bytes<W>(kBlockRows + 2 * kKeys);
+struct SharedTiles {
+  unsigned char q[tile_bytes<W>(kBlockRows)], k[tile_bytes<W>(kKeys)], v[tile_bytes<W>(kKeys)];
+};
 
 // What a lane keeps of its rows 8 i + lane / 4 of the warp's 32, i = 0..3.
 template <int W>
@@ -78,68 +81,57 @@ struct RunningRows {
   }
 };
 
+// A block's queries, a warp's part of them, and what the warp does. kShared: lse is known.
 template <int W, bool kShared>
-__global__ void __launch_bounds__(kThreads, 2)
-    forward_rows(HeadView<bfloat16> o, float* lse, AttentionProblem<bfloat16> problem, HeadView<bfloat16> v) {
-  unsigned char* const q_tile = shared_memory();
-  unsigned char* const k_tile = q_tile + tile_bytes<W>(kBlockRows);
-  unsigned char* const v_tile = k_tile + tile_bytes<W>(kKeys);
-  const int head = int(blockIdx.x), batch = int(blockIdx.y);
-  const int key_head = head / (problem.heads / problem.key_heads);
-  const int block_row = int(gridDim.z - 1 - blockIdx.z) * kBlockRows;
-  const int warp_row = int(threadIdx.x) / kWarp * kWarpRows, row = block_row + warp_row;
-  const int positions = problem.positions, lane = lane_number();
-  const float scale_log2 = problem.scale * kLog2E;
-  const Range keys = column_range<Side::queries, kKeys, kBlockRows>(problem, batch, block_row);
-  unsigned char* const own_q = q_tile + tile_bytes<W>(warp_row);
+struct QueryBlock {
+  const AttentionProblem<bfloat16>& problem;
+  const HeadView<bfloat16>& v;
+  SharedTiles<W>& shared;
+  const int head, key_head, batch, lane;
+  const int block_row, warp_row, row;  // the first query of the block; of the warp, in the block; of the warp
+  const Range keys;                    // that the block's queries see
 
-  copy_tile<W, kBlockRows>(q_tile, problem.q, problem, batch, head, block_row);
-  if (keys.begin < keys.end) copy_tile<W, kKeys>(k_tile, problem.k, problem, batch, key_head, keys.begin);
-  commit_copies();
+  __device__ __forceinline__ QueryBlock(const AttentionProblem<bfloat16>& kernel_problem, const HeadView<bfloat16>& values,
+                                        SharedTiles<W>& tiles)
+      : problem(kernel_problem),
+        v(values),
+        shared(tiles),
+        head(int(blockIdx.x)),
+        key_head(head / (problem.heads / problem.key_heads)),
+        batch(int(blockIdx.y)),
+        lane(lane_number()),
+        block_row(int(gridDim.z - 1 - blockIdx.z) * kBlockRows),
+        warp_row(int(threadIdx.x) / kWarp * kWarpRows),
+        row(block_row + warp_row),
+        keys(column_range<Side::queries, kKeys, kBlockRows>(problem, batch, block_row)) {}
 
-  RunningRows<W> rows;
-  if constexpr (kShared) {
+  __device__ __forceinline__ unsigned char* own_queries() const { return shared.q + tile_bytes<W>(warp_row); }
+  __device__ __forceinline__ bool sees_any_of(int start) const {
+    return sees_any<Side::queries, kKeys, kWarpRows>(problem.positions, row, start);
+  }
+
+  // ---- load tiles --------------------------------------------------------------------------------------------------------
+  __device__ __forceinline__ void load_queries() const {
+    copy_tile<W, kBlockRows>(shared.q, problem.q, problem, batch, head, block_row);
+  }
+  __device__ __forceinline__ void load_keys(int start) const {
+    copy_tile<W, kKeys>(shared.k, problem.k, problem, batch, key_head, start);
+  }
+  __device__ __forceinline__ void load_values(int start) const {
+    copy_tile<W, kKeys>(shared.v, v, problem, batch, key_head, start);
+  }
+
+  // ---- statistics --------------------------------------------------------------------------------------------------------
+  // Of the lane's rows of a follower: what their scores start from.
+  __device__ __forceinline__ void load_offsets(RunningRows<W>& rows, const float* lse) const {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int query = row + 8 * i + lane / 4;
-      rows.offset[i] = query < positions ? -lse[problem.statistic(batch, head, query)] / problem.scale : -kInfinity;
+      rows.offset[i] = query < problem.positions ? -lse[problem.statistic(batch, head, query)] / problem.scale : -kInfinity;
     }
   }
-#pragma unroll 1
-  for (int start = keys.begin; start < keys.end; start += kKeys) {
-    wait_copies<0>();
-    __syncthreads();  // K is there, and no warp reads the last V
-    copy_tile<W, kKeys>(v_tile, v, problem, batch, key_head, opaque(start));
-    commit_copies();
-    const bool active = sees_any<Side::queries, kKeys, kWarpRows>(positions, row, start);
-    float scores[2][kKeys / 8][4];
-    if (active) {
-      start_from_rows<kKeys>(scores, rows.offset);
-      add_products<W, kKeys>(scores, own_q, k_tile);
-    }
-    wait_copies<0>();
-    __syncthreads();  // V is there, and no warp reads this K
-    if (start + kKeys < keys.end) {
-      const int next = opaque(start) + kKeys;
-      copy_tile<W, kKeys>(k_tile, problem.k, problem, batch, key_head, next);
-    }
-    commit_copies();
-    if (active) {
-      if (misses_any<Side::queries, kKeys, kWarpRows>(problem, row, start))
-        mask<Side::queries, kKeys>(scores, problem, batch, row, start);
-      if constexpr (kShared)
-        to_probabilities<kKeys>(scores, scale_log2);
-      else
-        rows.add_scores(scores, scale_log2);
-      add_weighted<W, kKeys>(rows.result, scores, v_tile);
-    }
-  }
-  wait_copies<0>();
-  __syncthreads();  // the rows' tile is free, also where no column was seen
-  if (row >= positions) return;
-
-  float factor[4] = {1, 1, 1, 1};
-  if constexpr (!kShared) {
+  // Of the lane's rows of a leader: stores lse; `factor` is what makes probabilities of their sums.
+  __device__ __forceinline__ void store_lse(float* lse, float (&factor)[4], const RunningRows<W>& rows) const {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       float sum = rows.sum[i];
@@ -147,18 +139,73 @@ __global__ void __launch_bounds__(kThreads, 2)
       sum += __shfl_xor_sync(kAllLanes, sum, 2);
       factor[i] = 1.0f / sum;
       const int query = row + 8 * i + lane / 4;
-      if (lane % 4 == 0 && query < positions)
+      if (lane % 4 == 0 && query < problem.positions)
         lse[problem.statistic(batch, head, query)] = logf(sum) - rows.offset[i] * problem.scale;
     }
   }
-  store_rows<W>(o, problem, batch, row, head, rows.result, factor, own_q);
+
+  // ---- products of a tile ------------------------------------------------------------------------------------------------
+  __device__ __forceinline__ void make_scores(float (&scores)[2][kKeys / 8][4], const RunningRows<W>& rows) const {
+    start_from_rows<kKeys>(scores, rows.offset);
+    add_products<W, kKeys>(scores, own_queries(), shared.k);
+  }
+  // Scores of the keys from `start` on -> P, and result += P V.
+  __device__ __forceinline__ void add_scores(RunningRows<W>& rows, float (&scores)[2][kKeys / 8][4], int start,
+                                             float scale_log2) const {
+    if (misses_any<Side::queries, kKeys, kWarpRows>(problem, row, start))
+      mask<Side::queries, kKeys>(scores, problem, batch, row, start);
+    if constexpr (kShared)
+      to_probabilities<kKeys>(scores, scale_log2);
+    else
+      rows.add_scores(scores, scale_log2);
+    add_weighted<W, kKeys>(rows.result, scores, shared.v);
+  }
+
+  // ---- store -------------------------------------------------------------------------------------------------------------
+  // Through the warp's rows of Q's tile, which must be free.
+  __device__ __forceinline__ void store(const HeadView<bfloat16>& o, float* lse, const RunningRows<W>& rows) const {
+    float factor[4] = {1, 1, 1, 1};
+    if constexpr (!kShared) store_lse(lse, factor, rows);
+    store_rows<W>(o, problem, batch, row, head, rows.result, factor, own_queries());
+  }
+};
+
+// lse (B, H, T): a leader writes it, a follower (kShared) reads it.
+template <int W, bool kShared>
+__global__ void __launch_bounds__(kThreads, 2)
+    forward_rows(HeadView<bfloat16> o, float* lse, AttentionProblem<bfloat16> problem, HeadView<bfloat16> v) {
+  const QueryBlock<W, kShared> block(problem, v, *shared_memory<SharedTiles<W>>());
+  const float scale_log2 = problem.scale * kLog2E;
+  block.load_queries();
+  if (block.keys.begin < block.keys.end) block.load_keys(block.keys.begin);
+  commit_copies();
+  RunningRows<W> rows;
+  if constexpr (kShared) block.load_offsets(rows, lse);
+#pragma unroll 1
+  for (int start = block.keys.begin; start < block.keys.end; start += kKeys) {
+    wait_copies<0>();
+    __syncthreads();  // K is there, and no warp reads the last V
+    block.load_values(opaque(start));
+    commit_copies();
+    const bool active = block.sees_any_of(start);
+    float scores[2][kKeys / 8][4];
+    if (active) block.make_scores(scores, rows);
+    wait_copies<0>();
+    __syncthreads();  // V is there, and no warp reads this K
+    if (start + kKeys < block.keys.end) block.load_keys(opaque(start) + kKeys);
+    commit_copies();
+    if (active) block.add_scores(rows, scores, start, scale_log2);
+  }
+  wait_copies<0>();
+  __syncthreads();  // Q's tile is free, also where no key was seen
+  if (block.row < problem.positions) block.store(o, lse, rows);
 }
 
 template <bool kShared>
 void launch_forward(Tensor& o, float* lse, const AttentionProblem<bfloat16>& problem, const Tensor& v) {
   const dim3 grid(unsigned(problem.heads), unsigned(problem.batches), blocks_for(problem.positions, kBlockRows));
   const auto run = [&]<int W>() {
-    launch(forward_rows<W, kShared>, grid, kThreads, kSharedBytes<W>, stream(), head_view<bfloat16>(o), lse, problem,
+    launch(forward_rows<W, kShared>, grid, kThreads, sizeof(SharedTiles<W>), stream(), head_view<bfloat16>(o), lse, problem,
            head_view<bfloat16>(v));
   };
   problem.width <= 64 ? run.template operator()<64>() : run.template operator()<128>();
