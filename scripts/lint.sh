@@ -25,7 +25,6 @@ findings=$({
       long["benchmarks/kernel_cases.h:elementwise_case"]
       long["kernels/attention/sm80_backward.cu:score_rows"]
       long["kernels/attention/sm80_backward_whole_heads.cu:whole_heads"]
-      long["kernels/attention/sm80_value_backward.cu:value_rows"]
       allowed["base"] = ""
       allowed["report"] = allowed["hub"] = allowed["tokenizer"] = allowed["tensor"] = "base"
       allowed["config"] = "base tensor"

@@ -139,7 +139,7 @@ __device__ __forceinline__ void to_probabilities(float (&scores)[2][N / 8][4], f
   }
 }
 
-// ---- blocks of keys -----------------------------------------------------------------------------------------------------
+// ---- blocks and tiles -----------------------------------------------------------------------------------------------------
 // What a block of keys is and does: grid (Hkv * splits, B, T / 128). The first keys, which most queries see, start first.
 struct KeyBlock {
   __device__ __forceinline__ explicit KeyBlock(const AttentionProblem<bfloat16>& problem)
@@ -153,6 +153,11 @@ struct KeyBlock {
 inline dim3 key_grid(const AttentionProblem<bfloat16>& problem, int splits) {
   return dim3(unsigned(problem.key_heads * splits), unsigned(problem.batches), blocks_for(problem.positions, kBlockRows));
 }
+
+// The columns of a tile: those of one head from `start` on.
+struct Tile {
+  int head, start;
+};
 
 // ---- results -------------------------------------------------------------------------------------------------------------
 // Stores factor[i] * sums of the warp's rows 8 i.., through its own 32 rows of a tile that is free.

@@ -104,11 +104,6 @@ __device__ __forceinline__ void add_query_products(float (&sums)[N / 8][4], cons
   }
 }
 
-// Queries of one head.
-struct Tile {
-  int head, start;
-};
-
 // `step_layers`: layers whose dO arrive together.
 template <int kParts>
 __global__ void __launch_bounds__(kHeadThreads, 1)

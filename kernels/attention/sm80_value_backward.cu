@@ -11,81 +11,133 @@ namespace {
 
 constexpr int kQueries = 64;
 
+// A block's shared memory.
 template <int W>
-constexpr size_t kSharedBytes = tile_bytes<W>(kBlockRows + 2 * kQueries) + kQueries * sizeof(float);
+struct SharedTiles {
+  unsigned char k[tile_bytes<W>(kBlockRows)], q[tile_bytes<W>(kQueries)], d_o[tile_bytes<W>(kQueries)];
+  float offsets[kQueries];  // what the scores of a tile's queries start from
+};
 
+// A block's keys, a warp's part of them, and what the warp does.
+template <int W>
+struct KeyRows : KeyBlock {
+  const AttentionProblem<bfloat16>& problem;
+  SharedTiles<W>& shared;
+  const int batch, block_row;
+  const int warp_row, row;  // the warp's first key, in the block and of all
+  const Range queries;      // that see the block's keys
+
+  __device__ __forceinline__ KeyRows(const AttentionProblem<bfloat16>& kernel_problem, SharedTiles<W>& tiles)
+      : KeyBlock(kernel_problem),
+        problem(kernel_problem),
+        shared(tiles),
+        batch(int(blockIdx.y)),
+        block_row(int(blockIdx.z) * kBlockRows),
+        warp_row(int(threadIdx.x) / kWarp * kWarpRows),
+        row(block_row + warp_row),
+        queries(column_range<Side::keys, kQueries, kBlockRows>(problem, batch, block_row)) {}
+
+  __device__ __forceinline__ unsigned char* own_keys() const { return shared.k + tile_bytes<W>(warp_row); }
+  __device__ __forceinline__ bool sees_any_of(Tile tile) const {
+    return sees_any<Side::keys, kQueries, kWarpRows>(problem.positions, row, tile.start);
+  }
+  // Tiles are taken head after head.
+  __device__ __forceinline__ Tile first_tile() const {
+    return {queries.begin < queries.end ? first_head : end_head, queries.begin};
+  }
+  __device__ __forceinline__ Tile after(Tile tile) const {
+    const bool is_last = tile.start + kQueries >= queries.end;
+    return {is_last ? tile.head + 1 : tile.head, is_last ? queries.begin : tile.start + kQueries};
+  }
+  __device__ __forceinline__ bool exists(Tile tile) const { return tile.head < end_head; }
+
+  // ---- load tiles --------------------------------------------------------------------------------------------------------
+  __device__ __forceinline__ void load_keys() const {
+    copy_tile<W, kBlockRows>(shared.k, problem.k, problem, batch, key_head, block_row);
+  }
+  __device__ __forceinline__ void load_queries(Tile tile) const {
+    copy_tile<W, kQueries>(shared.q, problem.q, problem, batch, tile.head, tile.start);
+  }
+  __device__ __forceinline__ void load_gradients(const HeadView<bfloat16>& d_o, Tile tile) const {
+    copy_tile<W, kQueries>(shared.d_o, d_o, problem, batch, tile.head, tile.start);
+  }
+
+  // ---- statistics --------------------------------------------------------------------------------------------------------
+  // Of the query that this thread looks after.
+  __device__ __forceinline__ float offset_of(const float* lse, Tile tile) const {
+    const int query = tile.start + int(threadIdx.x) % kQueries;
+    return query < problem.positions ? -lse[problem.statistic(batch, tile.head, query)] / problem.scale : -kInfinity;
+  }
+  __device__ __forceinline__ void keep_offset(float offset) const {
+    if (threadIdx.x < kQueries) shared.offsets[threadIdx.x] = offset;
+  }
+
+  // ---- products of a tile ------------------------------------------------------------------------------------------------
+  __device__ __forceinline__ void make_scores(float (&scores)[2][kQueries / 8][4]) const {
+    start_from_columns<kQueries>(scores, shared.offsets);
+    add_products<W, kQueries>(scores, own_keys(), shared.q);
+  }
+  // Scores -> P^T, and result += P^T dO.
+  __device__ __forceinline__ void add_scores(float (&result)[2][W / 8][4], float (&scores)[2][kQueries / 8][4], Tile tile,
+                                             float scale_log2) const {
+    if (misses_any<Side::keys, kQueries, kWarpRows>(problem, row, tile.start))
+      mask<Side::keys, kQueries>(scores, problem, batch, row, tile.start);
+    to_probabilities<kQueries>(scores, scale_log2);
+    add_weighted<W, kQueries>(result, scores, shared.d_o);
+  }
+
+  // ---- store -------------------------------------------------------------------------------------------------------------
+  // dv, or the block's part of it, through the warp's rows of K's tile, which must be free.
+  __device__ __forceinline__ void store(const HeadView<bfloat16>& dv, float* partial,
+                                        const float (&result)[2][W / 8][4]) const {
+    const float one[4] = {1, 1, 1, 1};
+    if (partial != nullptr)
+      store_partial<W>(partial, problem, split, batch, row, key_head, result);
+    else
+      store_rows<W>(dv, problem, batch, row, key_head, result, one, own_keys());
+  }
+};
+
+// partial: null where a block takes all heads of a group.
 template <int W>
 __global__ void __launch_bounds__(kThreads, 2) value_rows(HeadView<bfloat16> dv, float* partial, HeadView<bfloat16> d_o,
                                                           AttentionProblem<bfloat16> problem, const float* lse) {
-  unsigned char* const k_tile = shared_memory();
-  unsigned char* const q_tile = k_tile + tile_bytes<W>(kBlockRows);
-  unsigned char* const d_o_tile = q_tile + tile_bytes<W>(kQueries);
-  float* const offsets = reinterpret_cast<float*>(d_o_tile + tile_bytes<W>(kQueries));
-  const KeyBlock block(problem);
-  const int batch = int(blockIdx.y), block_row = int(blockIdx.z) * kBlockRows;
-  const int warp_row = int(threadIdx.x) / kWarp * kWarpRows, row = block_row + warp_row;
-  const int positions = problem.positions;
+  const KeyRows<W> rows(problem, *shared_memory<SharedTiles<W>>());
   const float scale_log2 = problem.scale * kLog2E;
-  const Range queries = column_range<Side::keys, kQueries, kBlockRows>(problem, batch, block_row);
-  unsigned char* const own_k = k_tile + tile_bytes<W>(warp_row);
-
-  const auto copy_queries = [&](int head, int start) {
-    copy_tile<W, kQueries>(q_tile, problem.q, problem, batch, head, start);
-  };
-  const auto offset_of = [&](int head, int start) {  // of the column that this thread looks after
-    const int query = start + int(threadIdx.x) % kQueries;
-    return query < positions ? -lse[problem.statistic(batch, head, query)] / problem.scale : -kInfinity;
-  };
-
-  copy_tile<W, kBlockRows>(k_tile, problem.k, problem, batch, block.key_head, block_row);
-  int head = queries.begin < queries.end ? block.first_head : block.end_head, start = queries.begin;
-  if (head < block.end_head) {
-    copy_queries(head, start);
-    if (threadIdx.x < kQueries) offsets[threadIdx.x] = offset_of(head, start);
+  Tile tile = rows.first_tile();
+  rows.load_keys();
+  if (rows.exists(tile)) {
+    rows.load_queries(tile);
+    rows.keep_offset(rows.offset_of(lse, tile));
   }
   commit_copies();
 
   float result[2][W / 8][4] = {};
 #pragma unroll 1
-  while (head < block.end_head) {
-    const bool last_tile = start + kQueries >= queries.end;
-    const int next_head = last_tile ? head + 1 : head, next_start = last_tile ? queries.begin : start + kQueries;
+  while (rows.exists(tile)) {
+    const Tile next = rows.after(tile);
     wait_copies<0>();
     __syncthreads();  // Q and its offsets are there, and no warp reads the last dO
-    copy_tile<W, kQueries>(d_o_tile, d_o, problem, batch, head, start);
+    rows.load_gradients(d_o, tile);
     commit_copies();
-    const bool active = sees_any<Side::keys, kQueries, kWarpRows>(positions, row, start);
+    const bool active = rows.sees_any_of(tile);
     float scores[2][kQueries / 8][4];
-    if (active) {
-      start_from_columns<kQueries>(scores, offsets);
-      add_products<W, kQueries>(scores, own_k, q_tile);
-    }
+    if (active) rows.make_scores(scores);
     wait_copies<0>();
     __syncthreads();  // dO is there, and no warp reads this Q
     float next_offset = 0;
-    if (next_head < block.end_head) {
-      copy_queries(next_head, next_start);
-      next_offset = offset_of(next_head, next_start);
+    if (rows.exists(next)) {
+      rows.load_queries(next);
+      next_offset = rows.offset_of(lse, next);
     }
     commit_copies();
-    if (active) {
-      if (misses_any<Side::keys, kQueries, kWarpRows>(problem, row, start))
-        mask<Side::keys, kQueries>(scores, problem, batch, row, start);
-      to_probabilities<kQueries>(scores, scale_log2);
-      add_weighted<W, kQueries>(result, scores, d_o_tile);
-    }
-    if (threadIdx.x < kQueries) offsets[threadIdx.x] = next_offset;
-    head = next_head, start = next_start;
+    if (active) rows.add_scores(result, scores, tile, scale_log2);
+    rows.keep_offset(next_offset);
+    tile = next;
   }
   wait_copies<0>();
-  __syncthreads();  // the rows' tile is free, also where no column was seen
-  if (row >= positions) return;
-
-  const float one[4] = {1, 1, 1, 1};
-  if (partial != nullptr)
-    store_partial<W>(partial, problem, block.split, batch, row, block.key_head, result);
-  else
-    store_rows<W>(dv, problem, batch, row, block.key_head, result, one, own_k);
+  __syncthreads();  // K's tile is free, also where no query was seen
+  if (rows.row < problem.positions) rows.store(dv, partial, result);
 }
 
 // A thread owns 8 neighbours of a row.
@@ -121,7 +173,7 @@ void value_backward(Tensor& dv, const Tensor& d_o, const AttentionProblem<bfloat
   const int splits = group_splits(problem, kBlockRows, 2);
   const Partials partials(problem, splits, dv.device());
   const auto run = [&]<int W>() {
-    launch(value_rows<W>, key_grid(problem, splits), kThreads, kSharedBytes<W>, stream(), head_view<bfloat16>(dv),
+    launch(value_rows<W>, key_grid(problem, splits), kThreads, sizeof(SharedTiles<W>), stream(), head_view<bfloat16>(dv),
            partials.data(), head_view<bfloat16>(d_o), problem, lse.data<float>());
   };
   problem.width <= 64 ? run.operator()<64>() : run.operator()<128>();
