@@ -33,8 +33,9 @@ template <int W, int kRows, int kBlockThreads = kThreads>
 __device__ __forceinline__ void copy_tile(unsigned char* tile, const HeadView<bfloat16>& heads,
                                           const AttentionProblem<bfloat16>& problem, int batch, int head, int start) {
   constexpr int kChunks = W / 8, kRowsAtOnce = kBlockThreads / kChunks;
+  const bfloat16* const first_row = heads.row(batch, start, head);
   const int thread = opaque(int(threadIdx.x)), row = thread / kChunks, chunk = thread % kChunks;
-  const bfloat16* from = heads.row(batch, start, head) + row * heads.position_stride + chunk * 8;
+  const bfloat16* from = first_row + row * heads.position_stride + chunk * 8;
   unsigned char* const to = tile + tile_offset<W>(row, chunk);
   const int left = chunk * 8 < problem.width ? problem.positions - start - row : 0;
   static_assert(kRowsAtOnce % 8 == 0 && kRows % kRowsAtOnce == 0, "the place of a chunk repeats every 8 rows");

@@ -35,85 +35,203 @@ struct SharedLayout {
   }
 };
 
-template <Side kSide, int W, int N, bool kValues>
-__global__ void __launch_bounds__(kThreads, 2)
-    score_rows(HeadView<bfloat16> gradient, HeadView<bfloat16> dv, float* partial, float* partial_dv,
-               SharingLayers<bfloat16> layers, AttentionProblem<bfloat16> problem, const float* lse, const float* delta,
-               int resident) {
-  using Layout = SharedLayout<W, N>;
-  constexpr bool kOfKeys = kSide == Side::keys;
-  static_assert(kOfKeys || !kValues);
-  unsigned char* const rows = shared_memory();
-  const KeyBlock keys(problem);
-  const int batch = int(blockIdx.y);
-  const int block_row = int(kOfKeys ? blockIdx.z : gridDim.z - 1 - blockIdx.z) * kBlockRows;
-  const int warp_row = int(threadIdx.x) / kWarp * kWarpRows, row = block_row + warp_row;
-  const int positions = problem.positions;
-  const int own = tile_bytes<W>(warp_row);
-  const float scale_log2 = problem.scale * kLog2E;
-  const Range columns = column_range<kSide, N, kBlockRows>(problem, batch, block_row);
-  // Of the block of queries, whose grid is (H, B, T / 128).
-  const int own_head = int(blockIdx.x), own_key_head = own_head / (problem.heads / problem.key_heads);
-  const int first_head = kOfKeys ? keys.first_head : own_head, end_head = kOfKeys ? keys.end_head : own_head + 1;
-  const int key_head = kOfKeys ? keys.key_head : own_key_head;
+// What a kernel makes: dk and dv, or their parts where the heads of a group are split; or dq, and nothing else.
+struct ScoreGradients {
+  HeadView<bfloat16> result, values;
+  float *partial, *partial_values;  // (splits, B, T, Hkv, Dh), or null
+};
 
-  const auto copy_rows = [&](int layer, unsigned char* to) {
+// What the scores of a query and its dP start from.
+struct Statistics {
+  float offset, negative_sum;
+};
+// Of the lane's four rows, where rows are queries.
+struct RowStatistics {
+  float offsets[4] = {}, negative_sums[4] = {};
+};
+
+// A block's 128 rows, keys or queries, a warp's part of them, and what the warp does. The grid of blocks of queries is
+// (H, B, T / 128).
+template <Side kSide, int W, int N>
+struct RowBlock {
+  using Layout = SharedLayout<W, N>;
+  static constexpr bool kOfKeys = kSide == Side::keys;
+
+  const SharingLayers<bfloat16>& layers;
+  const AttentionProblem<bfloat16>& problem;
+  const float *lse, *delta;
+  const int resident;  // layers whose rows stay in shared memory
+  unsigned char* const memory;
+  const KeyBlock keys;  // of blocks of keys
+  const int batch, block_row;
+  const int warp_row, row;  // the warp's first row, in the block and of all
+  const int row_head, key_head, first_head, end_head;
+  const Range columns;  // that the block's rows see
+
+  __device__ __forceinline__ RowBlock(const SharingLayers<bfloat16>& of_layers, const AttentionProblem<bfloat16>& of_problem,
+                                      const float* lse_of_problem, const float* delta_of_problem, int resident_layers)
+      : layers(of_layers),
+        problem(of_problem),
+        lse(lse_of_problem),
+        delta(delta_of_problem),
+        resident(resident_layers),
+        memory(shared_memory()),
+        keys(problem),
+        batch(int(blockIdx.y)),
+        block_row(int(kOfKeys ? blockIdx.z : gridDim.z - 1 - blockIdx.z) * kBlockRows),
+        warp_row(int(threadIdx.x) / kWarp * kWarpRows),
+        row(block_row + warp_row),
+        row_head(kOfKeys ? keys.key_head : int(blockIdx.x)),
+        key_head(kOfKeys ? keys.key_head : row_head / (problem.heads / problem.key_heads)),
+        first_head(kOfKeys ? keys.first_head : row_head),
+        end_head(kOfKeys ? keys.end_head : row_head + 1),
+        columns(column_range<kSide, N, kBlockRows>(problem, batch, block_row)) {}
+
+  // Tiles are taken head after head.
+  __device__ __forceinline__ Tile first_tile() const {
+    return {columns.begin < columns.end ? first_head : end_head, columns.begin};
+  }
+  __device__ __forceinline__ Tile after(const Tile& tile) const {
+    const bool is_last = tile.start + N >= columns.end;
+    return {is_last ? tile.head + 1 : tile.head, is_last ? columns.begin : tile.start + N};
+  }
+  __device__ __forceinline__ bool exists(const Tile& tile) const { return tile.head < end_head; }
+  __device__ __forceinline__ bool sees_any_of(const Tile& tile) const {
+    return sees_any<kSide, N, kWarpRows>(problem.positions, row, tile.start);
+  }
+
+  // ---- shared memory -----------------------------------------------------------------------------------------------------
+  __device__ __forceinline__ unsigned char* own_rows() const { return memory + tile_bytes<W>(warp_row); }
+  __device__ __forceinline__ unsigned char* column_tile(int tile_stage) const {
+    return memory + Layout::kColumnsAt + tile_stage * Layout::kColumns;
+  }
+  __device__ __forceinline__ unsigned char* layer_columns(int stage) const {
+    return memory + Layout::kLayersAt + stage * Layout::kColumns;
+  }
+  __device__ __forceinline__ unsigned char* layer_rows(int place) const {
+    return memory + Layout::kResidentAt + place * Layout::kRows;
+  }
+  // N offsets, then N negative sums.
+  __device__ __forceinline__ float* column_statistics(int tile_stage) const {
+    return reinterpret_cast<float*>(memory + Layout::kStatisticsAt) + 2 * N * tile_stage;
+  }
+
+  // ---- load tiles --------------------------------------------------------------------------------------------------------
+  __device__ __forceinline__ void load_layer_rows(int layer, int place) const {
     const HeadView<bfloat16>& from = kOfKeys ? layers.of[layer].v : layers.of[layer].d_o;
-    copy_tile<W, kBlockRows>(to, from, problem, batch, kOfKeys ? key_head : own_head, block_row);
-  };
-  const auto copy_columns = [&](const HeadView<bfloat16>& from, int head, int start, unsigned char* to) {
-    copy_tile<W, N>(to, from, problem, batch, kOfKeys ? head : key_head, start);
-  };
-  // What the step of `use` at a tile needs; its rows only where they do not stay.
-  const auto copy_step = [&](int head, int start, int layer, int tile_stage, int stage) {
-    if (layer == layers.count - 1)
-      copy_columns(kOfKeys ? problem.q : problem.k, head, start, rows + Layout::kColumnsAt + tile_stage * Layout::kColumns);
-    copy_columns(kOfKeys ? layers.of[layer].d_o : layers.of[layer].v, head, start,
-                 rows + Layout::kLayersAt + stage * Layout::kColumns);
-    if (layer >= resident) copy_rows(layer, rows + Layout::kResidentAt + (resident + stage) * Layout::kRows);
-  };
-  struct Statistics {
-    float offset, negative_sum;
-  };
-  const auto statistics_of = [&](int head, int query) -> Statistics {
-    if (query >= positions) return {-kInfinity, 0};
+    copy_tile<W, kBlockRows>(layer_rows(place), from, problem, batch, row_head, block_row);
+  }
+  __device__ __forceinline__ void load_columns(unsigned char* to, const HeadView<bfloat16>& from, const Tile& tile) const {
+    copy_tile<W, N>(to, from, problem, batch, kOfKeys ? tile.head : key_head, tile.start);
+  }
+  // The rows of q or k, and those of the layers that stay.
+  __device__ __forceinline__ void load_rows() const {
+    copy_tile<W, kBlockRows>(memory, kOfKeys ? problem.k : problem.q, problem, batch, row_head, block_row);
+    for (int layer = 0; layer < resident; ++layer) load_layer_rows(layer, layer);
+  }
+  // What a layer's step at a tile needs; its rows only where they do not stay.
+  __device__ __forceinline__ void load_step(const Tile& tile, int layer, int tile_stage, int stage) const {
+    if (layer == layers.count - 1) load_columns(column_tile(tile_stage), kOfKeys ? problem.q : problem.k, tile);
+    load_columns(layer_columns(stage), kOfKeys ? layers.of[layer].d_o : layers.of[layer].v, tile);
+    if (layer >= resident) load_layer_rows(layer, resident + stage);
+  }
+
+  // ---- statistics --------------------------------------------------------------------------------------------------------
+  __device__ __forceinline__ Statistics statistics_of(int head, int query) const {
+    if (query >= problem.positions) return {-kInfinity, 0};
     const int64_t at = problem.statistic(batch, head, query);
     return {-lse[at] / problem.scale, -delta[at]};
-  };
-  // Of columns: two stages of N offsets and N sums.
-  float* const of_columns = reinterpret_cast<float*>(rows + Layout::kStatisticsAt);
-  const auto keep_statistics = [&](int tile_stage, const Statistics& statistics) {
-    of_columns[2 * N * tile_stage + int(threadIdx.x)] = statistics.offset;
-    of_columns[2 * N * tile_stage + N + int(threadIdx.x)] = statistics.negative_sum;
-  };
-  // Of rows.
-  float offsets[4] = {}, negative_sums[4] = {};
-  if constexpr (!kOfKeys) {
+  }
+  // Key side: each of the first N threads looks after one query of a tile.
+  __device__ __forceinline__ void keep_statistics(int tile_stage, const Statistics& statistics) const {
+    column_statistics(tile_stage)[threadIdx.x] = statistics.offset;
+    column_statistics(tile_stage)[N + int(threadIdx.x)] = statistics.negative_sum;
+  }
+  // Query side.
+  __device__ __forceinline__ void load_row_statistics(RowStatistics& rows) const {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const Statistics statistics = statistics_of(own_head, row + 8 * i + lane_number() / 4);
-      offsets[i] = statistics.offset, negative_sums[i] = statistics.negative_sum;
+      const Statistics statistics = statistics_of(row_head, row + 8 * i + lane_number() / 4);
+      rows.offsets[i] = statistics.offset, rows.negative_sums[i] = statistics.negative_sum;
     }
   }
 
-  int head = columns.begin < columns.end ? first_head : end_head, start = columns.begin;
+  // ---- products of a step ------------------------------------------------------------------------------------------------
+  // P of a tile, and what its dP starts from.
+  __device__ __forceinline__ void start_tile(float (&scores)[2][N / 8][4], float (&products)[2][N / 8][4],
+                                             const RowStatistics& rows, const Tile& tile, int tile_stage,
+                                             float scale_log2) const {
+    if constexpr (kOfKeys) {
+      start_from_columns<N>(scores, column_statistics(tile_stage));
+      start_from_columns<N>(products, column_statistics(tile_stage) + N);
+    } else {
+      start_from_rows<N>(scores, rows.offsets);
+      start_from_rows<N>(products, rows.negative_sums);
+    }
+    add_products<W, N>(scores, own_rows(), column_tile(tile_stage));
+    if (misses_any<kSide, N, kWarpRows>(problem, row, tile.start)) mask<kSide, N>(scores, problem, batch, row, tile.start);
+    to_probabilities<N>(scores, scale_log2);
+  }
+  // A layer's dP.
+  __device__ __forceinline__ void add_layer(float (&products)[2][N / 8][4], int layer, int stage) const {
+    const unsigned char* const rows = layer_rows(layer < resident ? layer : resident + stage);
+    add_products<W, N>(products, rows + tile_bytes<W>(warp_row), layer_columns(stage));
+  }
+  // P -> dS of all layers, and result += dS . columns.
+  __device__ __forceinline__ void finish_tile(float (&result)[2][W / 8][4], float (&scores)[2][N / 8][4],
+                                              const float (&products)[2][N / 8][4], int tile_stage) const {
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+#pragma unroll
+      for (int n = 0; n < N / 8; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) scores[m][n][i] *= products[m][n][i];
+      }
+    }
+    add_weighted<W, N>(result, scores, column_tile(tile_stage));
+  }
+
+  // ---- store -------------------------------------------------------------------------------------------------------------
+  // scale * result and values, or the block's parts of them, through the warp's own rows, which must be free.
+  template <bool kValues>
+  __device__ __forceinline__ void store(const ScoreGradients& to, const float (&result)[2][W / 8][4],
+                                        const float (&values)[2][kValues ? W / 8 : 1][4]) const {
+    if (kOfKeys && to.partial != nullptr) {
+      store_partial<W>(to.partial, problem, keys.split, batch, row, row_head, result);
+      if constexpr (kValues) store_partial<W>(to.partial_values, problem, keys.split, batch, row, row_head, values);
+      return;
+    }
+    const float one[4] = {1, 1, 1, 1}, scales[4] = {problem.scale, problem.scale, problem.scale, problem.scale};
+    store_rows<W>(to.result, problem, batch, row, row_head, result, scales, own_rows());
+    if constexpr (kValues) store_rows<W>(to.values, problem, batch, row, row_head, values, one, own_rows());
+  }
+};
+
+// Key side: dk, and with kValues dv. Query side: dq.
+template <Side kSide, int W, int N, bool kValues>
+__global__ void __launch_bounds__(kThreads, 2)
+    score_rows(const ScoreGradients gradients, const SharingLayers<bfloat16> layers, const AttentionProblem<bfloat16> problem,
+               const float* lse, const float* delta, int resident) {
+  static_assert(kSide == Side::keys || !kValues);
+  const RowBlock<kSide, W, N> block(layers, problem, lse, delta, resident);
+  const float scale_log2 = problem.scale * kLog2E;
+  const bool keeps_statistics = kSide == Side::keys && threadIdx.x < N;
+  RowStatistics row_statistics;
+  if constexpr (kSide == Side::queries) block.load_row_statistics(row_statistics);
+  Tile tile = block.first_tile();
   int stage = 0, tile_stage = 0;
-  const HeadView<bfloat16>& row_heads = kOfKeys ? problem.k : problem.q;
-  copy_tile<W, kBlockRows>(rows, row_heads, problem, batch, kOfKeys ? key_head : own_head, block_row);
-  for (int layer = 0; layer < resident; ++layer) copy_rows(layer, rows + Layout::kResidentAt + layer * Layout::kRows);
-  if (head < end_head) {
-    copy_step(head, start, layers.count - 1, tile_stage, stage);
-    if (kOfKeys && threadIdx.x < N) keep_statistics(tile_stage, statistics_of(head, start + int(threadIdx.x)));
+  block.load_rows();
+  if (block.exists(tile)) {
+    block.load_step(tile, layers.count - 1, tile_stage, stage);
+    if (keeps_statistics) block.keep_statistics(tile_stage, block.statistics_of(tile.head, tile.start + int(threadIdx.x)));
   }
   commit_copies();
 
   float result[2][W / 8][4] = {}, values[2][kValues ? W / 8 : 1][4] = {};
 #pragma unroll 1
-  while (head < end_head) {
-    const bool last_tile = start + N >= columns.end;
-    const int next_head = last_tile ? head + 1 : head, next_start = last_tile ? columns.begin : start + N;
-    const bool active = sees_any<kSide, N, kWarpRows>(positions, row, start);
-    const unsigned char* const column_tile = rows + Layout::kColumnsAt + tile_stage * Layout::kColumns;
+  while (block.exists(tile)) {
+    const Tile next = block.after(tile);
+    const bool active = block.sees_any_of(tile);
     Statistics next_statistics = {};
     float scores[2][N / 8][4], products[2][N / 8][4];
 #pragma unroll 1
@@ -121,60 +239,29 @@ __global__ void __launch_bounds__(kThreads, 2)
       wait_copies<0>();
       __syncthreads();  // this step's tiles are there, and no warp reads the last step's
       if (layer > 0) {
-        copy_step(head, start, layer - 1, tile_stage, stage ^ 1);
-      } else if (next_head < end_head) {
-        copy_step(next_head, next_start, layers.count - 1, tile_stage ^ 1, stage ^ 1);
-        if (kOfKeys && threadIdx.x < N) next_statistics = statistics_of(next_head, next_start + int(threadIdx.x));
+        block.load_step(tile, layer - 1, tile_stage, stage ^ 1);
+      } else if (block.exists(next)) {
+        block.load_step(next, layers.count - 1, tile_stage ^ 1, stage ^ 1);
+        if (keeps_statistics) next_statistics = block.statistics_of(next.head, next.start + int(threadIdx.x));
       }
       commit_copies();
       if (active) {
-        if (layer == layers.count - 1) {
-          if constexpr (kOfKeys) {
-            start_from_columns<N>(scores, of_columns + 2 * N * tile_stage);
-            start_from_columns<N>(products, of_columns + 2 * N * tile_stage + N);
-          } else {
-            start_from_rows<N>(scores, offsets);
-            start_from_rows<N>(products, negative_sums);
-          }
-          add_products<W, N>(scores, rows + own, column_tile);
-          if (misses_any<kSide, N, kWarpRows>(problem, row, start)) mask<kSide, N>(scores, problem, batch, row, start);
-          to_probabilities<N>(scores, scale_log2);
-        }
-        const unsigned char* const use_rows =
-            rows + Layout::kResidentAt + (layer < resident ? layer : resident + stage) * Layout::kRows;
-        const unsigned char* const use_columns = rows + Layout::kLayersAt + stage * Layout::kColumns;
-        add_products<W, N>(products, use_rows + own, use_columns);
+        if (layer == layers.count - 1) block.start_tile(scores, products, row_statistics, tile, tile_stage, scale_log2);
+        block.add_layer(products, layer, stage);
         if (layer == 0) {
-          if constexpr (kValues) add_weighted<W, N>(values, scores, use_columns);
-#pragma unroll
-          for (int m = 0; m < 2; ++m) {
-#pragma unroll
-            for (int n = 0; n < N / 8; ++n) {
-#pragma unroll
-              for (int i = 0; i < 4; ++i) scores[m][n][i] *= products[m][n][i];
-            }
-          }
-          add_weighted<W, N>(result, scores, column_tile);
+          if constexpr (kValues) add_weighted<W, N>(values, scores, block.layer_columns(stage));
+          block.finish_tile(result, scores, products, tile_stage);
         }
       }
       stage ^= 1;
     }
     tile_stage ^= 1;
-    if (kOfKeys && threadIdx.x < N) keep_statistics(tile_stage, next_statistics);
-    head = next_head, start = next_start;
+    if (keeps_statistics) block.keep_statistics(tile_stage, next_statistics);
+    tile = next;
   }
   wait_copies<0>();
   __syncthreads();  // the rows' tile is free, also where no column was seen
-  if (row >= positions) return;
-
-  const float one[4] = {1, 1, 1, 1}, scales[4] = {problem.scale, problem.scale, problem.scale, problem.scale};
-  if (kOfKeys && partial != nullptr) {
-    store_partial<W>(partial, problem, keys.split, batch, row, key_head, result);
-    if constexpr (kValues) store_partial<W>(partial_dv, problem, keys.split, batch, row, key_head, values);
-    return;
-  }
-  store_rows<W>(gradient, problem, batch, row, kOfKeys ? key_head : own_head, result, scales, rows + own);
-  if constexpr (kValues) store_rows<W>(dv, problem, batch, row, key_head, values, one, rows + own);
+  if (block.row < problem.positions) block.template store<kValues>(gradients, result, values);
 }
 
 constexpr int kQueryTile = 32;
@@ -194,8 +281,8 @@ void backward_of_width(Tensor& dq, Tensor& dk, Tensor& dv, std::span<const Shari
             resident_queries = SharedLayout<W, kKeys>::resident(count);
   launch(adds_values ? score_rows<Side::keys, W, kQueries, kCanAddValues> : score_rows<Side::keys, W, kQueries, false>,
          key_grid(problem, splits), kThreads, SharedLayout<W, kQueries>::bytes(count, resident_keys), stream(),
-         head_view<bfloat16>(dk), head_view<bfloat16>(dv), dk_partials.data(), dv_partials.data(), of_layers, problem,
-         lse.data<float>(), delta.data<float>(), resident_keys);
+         ScoreGradients{head_view<bfloat16>(dk), head_view<bfloat16>(dv), dk_partials.data(), dv_partials.data()}, of_layers,
+         problem, lse.data<float>(), delta.data<float>(), resident_keys);
   dk_partials.add_up(dk, problem.scale);
   if (adds_values)
     dv_partials.add_up(dv, 1);
@@ -203,9 +290,9 @@ void backward_of_width(Tensor& dq, Tensor& dk, Tensor& dv, std::span<const Shari
     value_backward(dv, layers[0].d_o, problem, lse);
   launch(score_rows<Side::queries, W, kKeys, false>,
          dim3(unsigned(problem.heads), unsigned(problem.batches), blocks_for(problem.positions, kBlockRows)), kThreads,
-         SharedLayout<W, kKeys>::bytes(count, resident_queries), stream(), head_view<bfloat16>(dq), HeadView<bfloat16>{},
-         static_cast<float*>(nullptr), static_cast<float*>(nullptr), of_layers, problem, lse.data<float>(), delta.data<float>(),
-         resident_queries);
+         SharedLayout<W, kKeys>::bytes(count, resident_queries), stream(),
+         ScoreGradients{head_view<bfloat16>(dq), {}, nullptr, nullptr}, of_layers, problem, lse.data<float>(),
+         delta.data<float>(), resident_queries);
 }
 
 }  // namespace

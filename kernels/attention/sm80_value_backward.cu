@@ -38,33 +38,33 @@ struct KeyRows : KeyBlock {
         queries(column_range<Side::keys, kQueries, kBlockRows>(problem, batch, block_row)) {}
 
   __device__ __forceinline__ unsigned char* own_keys() const { return shared.k + tile_bytes<W>(warp_row); }
-  __device__ __forceinline__ bool sees_any_of(Tile tile) const {
+  __device__ __forceinline__ bool sees_any_of(const Tile& tile) const {
     return sees_any<Side::keys, kQueries, kWarpRows>(problem.positions, row, tile.start);
   }
   // Tiles are taken head after head.
   __device__ __forceinline__ Tile first_tile() const {
     return {queries.begin < queries.end ? first_head : end_head, queries.begin};
   }
-  __device__ __forceinline__ Tile after(Tile tile) const {
+  __device__ __forceinline__ Tile after(const Tile& tile) const {
     const bool is_last = tile.start + kQueries >= queries.end;
     return {is_last ? tile.head + 1 : tile.head, is_last ? queries.begin : tile.start + kQueries};
   }
-  __device__ __forceinline__ bool exists(Tile tile) const { return tile.head < end_head; }
+  __device__ __forceinline__ bool exists(const Tile& tile) const { return tile.head < end_head; }
 
   // ---- load tiles --------------------------------------------------------------------------------------------------------
   __device__ __forceinline__ void load_keys() const {
     copy_tile<W, kBlockRows>(shared.k, problem.k, problem, batch, key_head, block_row);
   }
-  __device__ __forceinline__ void load_queries(Tile tile) const {
+  __device__ __forceinline__ void load_queries(const Tile& tile) const {
     copy_tile<W, kQueries>(shared.q, problem.q, problem, batch, tile.head, tile.start);
   }
-  __device__ __forceinline__ void load_gradients(const HeadView<bfloat16>& d_o, Tile tile) const {
+  __device__ __forceinline__ void load_gradients(const HeadView<bfloat16>& d_o, const Tile& tile) const {
     copy_tile<W, kQueries>(shared.d_o, d_o, problem, batch, tile.head, tile.start);
   }
 
   // ---- statistics --------------------------------------------------------------------------------------------------------
   // Of the query that this thread looks after.
-  __device__ __forceinline__ float offset_of(const float* lse, Tile tile) const {
+  __device__ __forceinline__ float offset_of(const float* lse, const Tile& tile) const {
     const int query = tile.start + int(threadIdx.x) % kQueries;
     return query < problem.positions ? -lse[problem.statistic(batch, tile.head, query)] / problem.scale : -kInfinity;
   }
@@ -78,8 +78,8 @@ struct KeyRows : KeyBlock {
     add_products<W, kQueries>(scores, own_keys(), shared.q);
   }
   // Scores -> P^T, and result += P^T dO.
-  __device__ __forceinline__ void add_scores(float (&result)[2][W / 8][4], float (&scores)[2][kQueries / 8][4], Tile tile,
-                                             float scale_log2) const {
+  __device__ __forceinline__ void add_scores(float (&result)[2][W / 8][4], float (&scores)[2][kQueries / 8][4],
+                                             const Tile& tile, float scale_log2) const {
     if (misses_any<Side::keys, kQueries, kWarpRows>(problem, row, tile.start))
       mask<Side::keys, kQueries>(scores, problem, batch, row, tile.start);
     to_probabilities<kQueries>(scores, scale_log2);
