@@ -159,6 +159,19 @@ inline dim3 key_grid(const AttentionProblem<bfloat16>& problem, int splits) {
 struct Tile {
   int head, start;
 };
+// The tiles of N columns that a block's rows see, head after head.
+template <int N>
+struct SeenTiles {
+  int first_head, end_head;
+  Range columns;
+
+  __device__ __forceinline__ Tile first() const { return {columns.begin < columns.end ? first_head : end_head, columns.begin}; }
+  __device__ __forceinline__ Tile after(const Tile& tile) const {
+    const bool is_last = tile.start + N >= columns.end;
+    return {is_last ? tile.head + 1 : tile.head, is_last ? columns.begin : tile.start + N};
+  }
+  __device__ __forceinline__ bool has(const Tile& tile) const { return tile.head < end_head; }
+};
 
 // ---- results -------------------------------------------------------------------------------------------------------------
 // Stores factor[i] * sums of the warp's rows 8 i.., through its own 32 rows of a tile that is free.

@@ -65,8 +65,8 @@ struct RowBlock {
   const KeyBlock keys;  // of blocks of keys
   const int batch, block_row;
   const int warp_row, row;  // the warp's first row, in the block and of all
-  const int row_head, key_head, first_head, end_head;
-  const Range columns;  // that the block's rows see
+  const int row_head, key_head;
+  const SeenTiles<N> tiles;
 
   __device__ __forceinline__ RowBlock(const SharingLayers<bfloat16>& of_layers, const AttentionProblem<bfloat16>& of_problem,
                                       const float* lse_of_problem, const float* delta_of_problem, int resident_layers)
@@ -83,19 +83,9 @@ struct RowBlock {
         row(block_row + warp_row),
         row_head(kOfKeys ? keys.key_head : int(blockIdx.x)),
         key_head(kOfKeys ? keys.key_head : row_head / (problem.heads / problem.key_heads)),
-        first_head(kOfKeys ? keys.first_head : row_head),
-        end_head(kOfKeys ? keys.end_head : row_head + 1),
-        columns(column_range<kSide, N, kBlockRows>(problem, batch, block_row)) {}
+        tiles{kOfKeys ? keys.first_head : row_head, kOfKeys ? keys.end_head : row_head + 1,
+              column_range<kSide, N, kBlockRows>(problem, batch, block_row)} {}
 
-  // Tiles are taken head after head.
-  __device__ __forceinline__ Tile first_tile() const {
-    return {columns.begin < columns.end ? first_head : end_head, columns.begin};
-  }
-  __device__ __forceinline__ Tile after(const Tile& tile) const {
-    const bool is_last = tile.start + N >= columns.end;
-    return {is_last ? tile.head + 1 : tile.head, is_last ? columns.begin : tile.start + N};
-  }
-  __device__ __forceinline__ bool exists(const Tile& tile) const { return tile.head < end_head; }
   __device__ __forceinline__ bool sees_any_of(const Tile& tile) const {
     return sees_any<kSide, N, kWarpRows>(problem.positions, row, tile.start);
   }
@@ -218,10 +208,10 @@ __global__ void __launch_bounds__(kThreads, 2)
   const bool keeps_statistics = kSide == Side::keys && threadIdx.x < N;
   RowStatistics row_statistics;
   if constexpr (kSide == Side::queries) block.load_row_statistics(row_statistics);
-  Tile tile = block.first_tile();
+  Tile tile = block.tiles.first();
   int stage = 0, tile_stage = 0;
   block.load_rows();
-  if (block.exists(tile)) {
+  if (block.tiles.has(tile)) {
     block.load_step(tile, layers.count - 1, tile_stage, stage);
     if (keeps_statistics) block.keep_statistics(tile_stage, block.statistics_of(tile.head, tile.start + int(threadIdx.x)));
   }
@@ -229,8 +219,8 @@ __global__ void __launch_bounds__(kThreads, 2)
 
   float result[2][W / 8][4] = {}, values[2][kValues ? W / 8 : 1][4] = {};
 #pragma unroll 1
-  while (block.exists(tile)) {
-    const Tile next = block.after(tile);
+  while (block.tiles.has(tile)) {
+    const Tile next = block.tiles.after(tile);
     const bool active = block.sees_any_of(tile);
     Statistics next_statistics = {};
     float scores[2][N / 8][4], products[2][N / 8][4];
@@ -240,7 +230,7 @@ __global__ void __launch_bounds__(kThreads, 2)
       __syncthreads();  // this step's tiles are there, and no warp reads the last step's
       if (layer > 0) {
         block.load_step(tile, layer - 1, tile_stage, stage ^ 1);
-      } else if (block.exists(next)) {
+      } else if (block.tiles.has(next)) {
         block.load_step(next, layers.count - 1, tile_stage ^ 1, stage ^ 1);
         if (keeps_statistics) next_statistics = block.statistics_of(next.head, next.start + int(threadIdx.x));
       }

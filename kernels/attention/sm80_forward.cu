@@ -92,10 +92,10 @@ struct QueryBlock {
   const Range keys;                    // that the block's queries see
 
   __device__ __forceinline__ QueryBlock(const AttentionProblem<bfloat16>& kernel_problem, const HeadView<bfloat16>& values,
-                                        SharedTiles<W>& tiles)
+                                        SharedTiles<W>& memory)
       : problem(kernel_problem),
         v(values),
-        shared(tiles),
+        shared(memory),
         head(int(blockIdx.x)),
         key_head(head / (problem.heads / problem.key_heads)),
         batch(int(blockIdx.y)),

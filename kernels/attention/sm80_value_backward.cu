@@ -25,31 +25,22 @@ struct KeyRows : KeyBlock {
   SharedTiles<W>& shared;
   const int batch, block_row;
   const int warp_row, row;  // the warp's first key, in the block and of all
-  const Range queries;      // that see the block's keys
+  const SeenTiles<kQueries> tiles;
 
-  __device__ __forceinline__ KeyRows(const AttentionProblem<bfloat16>& kernel_problem, SharedTiles<W>& tiles)
+  __device__ __forceinline__ KeyRows(const AttentionProblem<bfloat16>& kernel_problem, SharedTiles<W>& memory)
       : KeyBlock(kernel_problem),
         problem(kernel_problem),
-        shared(tiles),
+        shared(memory),
         batch(int(blockIdx.y)),
         block_row(int(blockIdx.z) * kBlockRows),
         warp_row(int(threadIdx.x) / kWarp * kWarpRows),
         row(block_row + warp_row),
-        queries(column_range<Side::keys, kQueries, kBlockRows>(problem, batch, block_row)) {}
+        tiles{first_head, end_head, column_range<Side::keys, kQueries, kBlockRows>(problem, batch, block_row)} {}
 
   __device__ __forceinline__ unsigned char* own_keys() const { return shared.k + tile_bytes<W>(warp_row); }
   __device__ __forceinline__ bool sees_any_of(const Tile& tile) const {
     return sees_any<Side::keys, kQueries, kWarpRows>(problem.positions, row, tile.start);
   }
-  // Tiles are taken head after head.
-  __device__ __forceinline__ Tile first_tile() const {
-    return {queries.begin < queries.end ? first_head : end_head, queries.begin};
-  }
-  __device__ __forceinline__ Tile after(const Tile& tile) const {
-    const bool is_last = tile.start + kQueries >= queries.end;
-    return {is_last ? tile.head + 1 : tile.head, is_last ? queries.begin : tile.start + kQueries};
-  }
-  __device__ __forceinline__ bool exists(const Tile& tile) const { return tile.head < end_head; }
 
   // ---- load tiles --------------------------------------------------------------------------------------------------------
   __device__ __forceinline__ void load_keys() const {
@@ -104,9 +95,9 @@ __global__ void __launch_bounds__(kThreads, 2) value_rows(HeadView<bfloat16> dv,
                                                           AttentionProblem<bfloat16> problem, const float* lse) {
   const KeyRows<W> rows(problem, *shared_memory<SharedTiles<W>>());
   const float scale_log2 = problem.scale * kLog2E;
-  Tile tile = rows.first_tile();
+  Tile tile = rows.tiles.first();
   rows.load_keys();
-  if (rows.exists(tile)) {
+  if (rows.tiles.has(tile)) {
     rows.load_queries(tile);
     rows.keep_offset(rows.offset_of(lse, tile));
   }
@@ -114,8 +105,8 @@ __global__ void __launch_bounds__(kThreads, 2) value_rows(HeadView<bfloat16> dv,
 
   float result[2][W / 8][4] = {};
 #pragma unroll 1
-  while (rows.exists(tile)) {
-    const Tile next = rows.after(tile);
+  while (rows.tiles.has(tile)) {
+    const Tile next = rows.tiles.after(tile);
     wait_copies<0>();
     __syncthreads();  // Q and its offsets are there, and no warp reads the last dO
     rows.load_gradients(d_o, tile);
@@ -126,7 +117,7 @@ __global__ void __launch_bounds__(kThreads, 2) value_rows(HeadView<bfloat16> dv,
     wait_copies<0>();
     __syncthreads();  // dO is there, and no warp reads this Q
     float next_offset = 0;
-    if (rows.exists(next)) {
+    if (rows.tiles.has(next)) {
       rows.load_queries(next);
       next_offset = rows.offset_of(lse, next);
     }
