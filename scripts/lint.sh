@@ -23,7 +23,6 @@ findings=$({
     BEGIN {
       # The longer functions that still wait to be cut. This list only shrinks.
       long["benchmarks/kernel_cases.h:elementwise_case"]
-      long["kernels/attention/sm80_backward_whole_heads.cu:whole_heads"]
       allowed["base"] = ""
       allowed["report"] = allowed["hub"] = allowed["tokenizer"] = allowed["tensor"] = "base"
       allowed["config"] = "base tensor"

@@ -9,6 +9,9 @@
 // stay in registers: the accumulators of rows . columns^T are, once rounded to bf16, the left operand of the next product.
 // Tiles lie in shared memory row by row (2 W bytes); the 16-byte chunk c of row r is at place c ^ (r % 8), so that the eight
 // rows of an 8 x 8 matrix meet all banks. Sources: Dao 2023, arXiv:2307.08691; fragments: kernels/cuda/matrix.cuh.
+// Each kernel has a struct for what its blocks know and do, sorted by roles: load tiles, statistics, products, store. Registers
+// are scarce, and `make cuda-report` shows when a change costs some. Three things did: one struct for all arguments of a
+// kernel, a Tile passed by value, and numbers computed from threadIdx in each function anew instead of once.
 namespace echo::kernels::cuda::attention::sm80 {
 
 inline constexpr int kWarps = 4;

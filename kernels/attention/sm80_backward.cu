@@ -68,12 +68,13 @@ struct RowBlock {
   const int row_head, key_head;
   const SeenTiles<N> tiles;
 
-  __device__ __forceinline__ RowBlock(const SharingLayers<bfloat16>& of_layers, const AttentionProblem<bfloat16>& of_problem,
-                                      const float* lse_of_problem, const float* delta_of_problem, int resident_layers)
-      : layers(of_layers),
-        problem(of_problem),
-        lse(lse_of_problem),
-        delta(delta_of_problem),
+  __device__ __forceinline__ RowBlock(const SharingLayers<bfloat16>& kernel_layers,
+                                      const AttentionProblem<bfloat16>& kernel_problem, const float* kernel_lse,
+                                      const float* kernel_delta, int resident_layers)
+      : layers(kernel_layers),
+        problem(kernel_problem),
+        lse(kernel_lse),
+        delta(kernel_delta),
         resident(resident_layers),
         memory(shared_memory()),
         keys(problem),

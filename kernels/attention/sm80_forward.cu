@@ -88,8 +88,9 @@ struct QueryBlock {
   const HeadView<bfloat16>& v;
   SharedTiles<W>& shared;
   const int head, key_head, batch, lane;
-  const int block_row, warp_row, row;  // the first query of the block; of the warp, in the block; of the warp
-  const Range keys;                    // that the block's queries see
+  const int block_row;
+  const int warp_row, row;  // the warp's first query, in the block and of all
+  const Range keys;         // that the block's queries see
 
   __device__ __forceinline__ QueryBlock(const AttentionProblem<bfloat16>& kernel_problem, const HeadView<bfloat16>& values,
                                         SharedTiles<W>& memory)
