@@ -16,7 +16,8 @@
 #include "benchmarks/kernel_cases.h"
 #include "benchmarks/model_cases.h"
 #include "tensor/allocator.h"
-#include "tensor/cuda_memory.h"
+#include "tensor/cuda_device.h"
+#include "tensor/device_choice.h"
 
 namespace {
 

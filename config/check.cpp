@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "config/value.h"
-#include "tensor/device.h"
+#include "tensor/device_choice.h"
 
 namespace echo {
 namespace {

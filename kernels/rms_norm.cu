@@ -10,7 +10,7 @@
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/rows.cuh"
 #include "kernels/rms_norm.h"
-#include "tensor/cuda_memory.h"
+#include "tensor/cuda_device.h"
 
 namespace echo::kernels::cuda {
 namespace {

@@ -103,28 +103,13 @@ findings=$({
 
   # ---- no circles: x stands for x.h, x.cpp and x.cu; x includes y and y includes x, directly or through others -------------
   awk '
-    BEGIN {
-      # The includes that close a circle and still wait to be removed. This list only shrinks.
-      waits["kernels/attention/views kernels/attention/attention"]
-      waits["kernels/attention/similarity_sums kernels/attention/similarity"]
-      waits["kernels/losses/distillation_rows kernels/losses/distillation_loss"]
-      waits["kernels/losses/head_chunks kernels/losses/distillation_loss"]
-      waits["tensor/device tensor/cuda_memory"]
-      waits["tensor/cuda_context tensor/cuda_memory"]
-    }
     /^#include "/ {
       split($0, quoted, "\"")
       from = FILENAME; to = quoted[2]
       sub(/\.[a-z]+$/, "", from); sub(/\.[a-z]+$/, "", to)
       if (from != to) edges[from " " to]
     }
-    END {
-      for (edge in waits) {
-        if (!(edge in edges)) print "scripts/lint.sh:1: " edge " is no include any more: take it off the list" > "/dev/fd/3"
-        delete edges[edge]
-      }
-      for (edge in edges) print edge
-    }
+    END { for (edge in edges) print edge }
   ' "${sources[@]}" | circles
 
   # ---- format ----------------------------------------------------------------------------------------------------------
@@ -137,7 +122,7 @@ findings=$({
   grep -InE '[[:space:]]+$' "${files[@]}" | sed -E 's/^([^:]*:[0-9]+):.*/\1: blanks at the end of the line/' || true
   printf '%s\n' "${files[@]}" | grep -vE '^tests/' | xargs -d '\n' grep -InE '(^|[^A-Za-z0-9_.$}])/(work|root|tmp)(/|$|[^A-Za-z0-9_-])' |
     sed -E 's/^([^:]*:[0-9]+):.*/\1: a path of one machine/' || true
-} 3>&1 | sort -t: -k1,1 -k2,2n)
+} | sort -t: -k1,1 -k2,2n)
 
 if [ -n "$findings" ]; then
   echo "$findings"

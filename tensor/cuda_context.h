@@ -2,23 +2,21 @@
 
 #include <cuda_runtime.h>
 
-#include <memory>
-
-#include "tensor/cuda_memory.h"
+#include "tensor/cuda_device.h"
 #include "tensor/cuda_recorded_memory.h"
 
 namespace echo::cuda {
 
-// The process's stream; made, with the device, at the first use.
-cudaStream_t stream();
-
-// Around what a graph records. Tensors made meanwhile are in memory that is the recorded work's: the end returns it. Memory
-// from before that is freed meanwhile stays until then.
-void begin_recording();
-std::unique_ptr<RecordedMemory> end_recording() noexcept;
-bool is_recording();
-// Keeps memory that tensors still use, which nobody else will free.
-void abandon(std::unique_ptr<RecordedMemory> memory);
+// What the process computes with; made at the first use.
+struct Context {
+  int index = -1;
+  cudaStream_t stream = nullptr;
+  cudaMemPool_t pool = nullptr;
+  DeviceProperties properties;
+};
+// `index`: the GPU that the caller means, -1: whichever it is. Throws Error when the process computes on another.
+const Context& context(int index = -1);
+inline cudaStream_t stream() { return context().stream; }
 
 // Whether the GPU can start kernels before the one before them has ended; ECHOATT_EARLY=0 in the environment: no, to compare.
 bool may_launch_early();

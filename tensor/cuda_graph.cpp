@@ -5,6 +5,7 @@
 
 #include "tensor/cuda_context.h"
 #include "tensor/cuda_error.h"
+#include "tensor/cuda_recorded_memory.h"
 
 namespace echo::cuda {
 

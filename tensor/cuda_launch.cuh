@@ -9,7 +9,6 @@
 
 #include "tensor/cuda_context.h"
 #include "tensor/cuda_error.h"
-#include "tensor/cuda_memory.h"
 
 // The one way to start a kernel and to reach dynamic shared memory, for nvcc and for a host compiler that emulates the device.
 namespace echo::cuda {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <vector>
 
 #include "tensor/memory_account.h"
@@ -40,5 +41,13 @@ class RecordedMemory {
   std::multimap<int64_t, void*> idle_;
   std::map<void*, int64_t> taken_;
 };
+
+// Around what a graph records. Tensors made meanwhile are in memory that is the recorded work's: the end returns it. Memory
+// from before that is freed meanwhile stays until then.
+void begin_recording();
+std::unique_ptr<RecordedMemory> end_recording() noexcept;
+bool is_recording();
+// Keeps memory that tensors still use, which nobody else will free.
+void abandon(std::unique_ptr<RecordedMemory> memory);
 
 }  // namespace echo::cuda

@@ -2,6 +2,7 @@
 #include <string>
 
 #include "tensor/allocator.h"
+#include "tensor/cuda_device.h"
 #include "tensor/cuda_memory.h"
 
 namespace echo {

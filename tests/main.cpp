@@ -4,7 +4,8 @@
 #include <cstdio>
 #include <string>
 
-#include "tensor/cuda_memory.h"
+#include "tensor/cuda_device.h"
+#include "tensor/device.h"
 
 namespace {
 

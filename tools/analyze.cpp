@@ -13,6 +13,7 @@
 #include "base/thread_waiting.h"
 #include "hub/paths.h"
 #include "tensor/allocator.h"
+#include "tensor/device_choice.h"
 
 namespace {
 

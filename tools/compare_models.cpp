@@ -15,6 +15,7 @@
 #include "hub/paths.h"
 #include "nn/model_io.h"
 #include "report/numbers.h"
+#include "tensor/device_choice.h"
 
 namespace {
 

@@ -15,6 +15,7 @@
 #include "nn/generator.h"
 #include "nn/model_io.h"
 #include "tensor/allocator.h"
+#include "tensor/device_choice.h"
 #include "tokenizer/tokenizer.h"
 
 namespace {

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "kernels/losses/distillation_loss.h"
+#include "kernels/losses/head_chunks.h"
 #include "kernels/matmul/matmul.h"
 #include "nn/model_description.h"
 #include "training/distillation.h"

@@ -4,6 +4,7 @@
 #include "kernels/matmul/matmul.h"
 #include "nn/model_io.h"
 #include "tensor/allocator.h"
+#include "tensor/device_choice.h"
 #include "training/memory_plan.h"
 #include "training/plan_setup.h"
 #include "training/precision.h"

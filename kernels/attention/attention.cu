@@ -1,9 +1,10 @@
 // Attention on a GPU: the choice between the kernels of plain.cu, sm80_* and sm90_*; and delta.
 // Delta: as many lanes own a row of Dh as 16-byte loads cover it (8 for 64 bf16 values), neighbouring lanes neighbouring
 // heads and positions. Bytes per row: 2 Dh elements read, 4 bytes read and written. No shared memory.
+#include "kernels/attention/attention.h"
 #include "kernels/attention/choice.h"
 #include "kernels/attention/views.cuh"
-#include "tensor/cuda_memory.h"
+#include "tensor/cuda_device.h"
 
 namespace echo::kernels::cuda {
 namespace {

@@ -2,6 +2,7 @@
 
 #include <span>
 
+#include "kernels/attention/sharing_layer.h"
 #include "tensor/tensor.h"
 
 namespace echo::kernels {
@@ -43,11 +44,6 @@ void attention_delta(Tensor& delta, const Tensor& d_o, const Tensor& o);
 // dv = P^T d_o, summed over the heads of a group; overwrites: a follower's backward step.
 void attention_value_backward(Tensor& dv, const Tensor& d_o, const Tensor& q, const Tensor& k, const Tensor& lse,
                               const Tensor& first_key, double scale);
-
-// What one layer of a block contributes to the gradient of the shared matrix: the gradient of its output, and its values.
-struct SharingLayer {
-  Tensor d_o, v;
-};
 
 // The leader's backward step, once per block. With one entry of `layers` per layer (the leader's own first) and delta the sum
 // of attention_delta over the same layers:

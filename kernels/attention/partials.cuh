@@ -1,7 +1,7 @@
 #pragma once
 
 #include "kernels/attention/scores.cuh"
-#include "tensor/cuda_memory.h"
+#include "tensor/cuda_device.h"
 
 // Gradients of keys and values sum over the heads of a group. One block does that for its keys when there are enough blocks to
 // fill the device; else each group is split over several blocks, which leave f32 partial sums that a second kernel adds up in

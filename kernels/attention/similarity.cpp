@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "kernels/attention/cpu_tile.h"
-#include "kernels/attention/similarity_sums.h"
 #include "kernels/dispatch.h"
 
 namespace echo::kernels {
@@ -181,7 +180,7 @@ class Tile {
 
 }  // namespace
 
-AttentionSimilarity attention_similarity(std::span<const AttentionMatrix> layers, double scale) {
+std::vector<SimilaritySums> similarity_sums(std::span<const AttentionMatrix> layers, double scale) {
   const Tensor& q = layers[0].q;
   const int64_t count = int64_t(layers.size()), heads = q.dim(1), head_dim = q.dim(2);
   const int64_t lanes = kVectorBytes / size_of(accumulator_dtype(q.dtype()));
@@ -215,7 +214,7 @@ AttentionSimilarity attention_similarity(std::span<const AttentionMatrix> layers
       head.cosines[pair] += part.cosines[pair];
     }
   }
-  return similarity_of(sums, count, sizes.tokens);
+  return sums;
 }
 
 }  // namespace cpu
@@ -235,8 +234,7 @@ void add_cosines(Tensor& table, int64_t layers, double weight, At&& product) {
     }
 }
 
-}  // namespace
-
+// The cosines that follow from the sums of each head, for matrices of `tokens` rows.
 AttentionSimilarity similarity_of(std::span<const SimilaritySums> heads, int64_t layers, int64_t tokens) {
   const Shape shape{layers, layers};
   AttentionSimilarity result{Tensor::zeros(shape, DType::f64), Tensor::zeros(shape, DType::f64),
@@ -262,6 +260,8 @@ AttentionSimilarity similarity_of(std::span<const SimilaritySums> heads, int64_t
   return result;
 }
 
+}  // namespace
+
 AttentionSimilarity attention_similarity(std::span<const AttentionMatrix> layers, double scale) {
   ECHO_CHECK(!layers.empty(), "attention similarity: no layers");
   for (const AttentionMatrix& layer : layers) {
@@ -280,7 +280,8 @@ AttentionSimilarity attention_similarity(std::span<const AttentionMatrix> layers
     ECHO_CHECK(q.device() == layers[0].q.device() && k.device() == q.device() && lse.device() == q.device(),
                "attention similarity: q on ", q.device(), ", k on ", k.device(), ", lse on ", lse.device());
   }
-  return ECHO_DISPATCH_DEVICE(layers[0].q, attention_similarity, layers, scale);
+  const std::vector<SimilaritySums> heads = ECHO_DISPATCH_DEVICE(layers[0].q, similarity_sums, layers, scale);
+  return similarity_of(heads, int64_t(layers.size()), layers[0].q.dim(0));
 }
 
 }  // namespace echo::kernels

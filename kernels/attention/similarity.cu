@@ -14,10 +14,10 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/attention/similarity_sums.h"
+#include "kernels/attention/similarity.h"
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/matrix.cuh"
-#include "tensor/cuda_memory.h"
+#include "tensor/cuda_device.h"
 
 namespace echo::kernels::cuda {
 namespace {
@@ -317,7 +317,7 @@ void start(const Tensor& partial, const Tensor& table, const Sizes& s, unsigned 
 
 }  // namespace
 
-AttentionSimilarity attention_similarity(std::span<const AttentionMatrix> layers, double scale) {
+std::vector<SimilaritySums> similarity_sums(std::span<const AttentionMatrix> layers, double scale) {
   constexpr int64_t kMostLayers = 64;  // 36 pairs of blocks of 8 layers in 16 rows: 3 units for each thread
   ECHO_CHECK(int64_t(layers.size()) <= kMostLayers, "attention similarity: ", layers.size(),
              " layers on a GPU, expected at most ", kMostLayers);
@@ -357,7 +357,7 @@ AttentionSimilarity attention_similarity(std::span<const AttentionMatrix> layers
             const int i = first * kBlock + entry / kBlock, j = second * kBlock + entry % kBlock;
             if (i <= j && j < s.layers) (*kind)[size_t(i * s.layers + j)] = *next;
           }
-  return similarity_of(heads, s.layers, s.tokens);
+  return heads;
 }
 
 }  // namespace echo::kernels::cuda

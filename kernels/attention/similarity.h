@@ -1,7 +1,9 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
+#include "kernels/attention/similarity_sums.h"
 #include "tensor/tensor.h"
 
 namespace echo::kernels {
@@ -34,12 +36,12 @@ struct AttentionSimilarity {
 // more than 64 layers.
 AttentionSimilarity attention_similarity(std::span<const AttentionMatrix> layers, double scale);
 
-// Arguments as above, already checked.
+// The sums of each head, from which the cosines follow. Arguments as above, already checked.
 namespace cpu {
-AttentionSimilarity attention_similarity(std::span<const AttentionMatrix> layers, double scale);
+std::vector<SimilaritySums> similarity_sums(std::span<const AttentionMatrix> layers, double scale);
 }  // namespace cpu
 namespace cuda {
-AttentionSimilarity attention_similarity(std::span<const AttentionMatrix> layers, double scale);
+std::vector<SimilaritySums> similarity_sums(std::span<const AttentionMatrix> layers, double scale);
 }  // namespace cuda
 
 }  // namespace echo::kernels

@@ -1,9 +1,8 @@
 #pragma once
 
-#include <span>
+#include <cstddef>
+#include <cstdint>
 #include <vector>
-
-#include "kernels/attention/similarity.h"
 
 namespace echo::kernels {
 
@@ -14,8 +13,5 @@ struct SimilaritySums {
   std::vector<double> without_first;  // the same without the first column
   std::vector<double> cosines;        // of the two rows
 };
-
-// The cosines that follow from the sums of each head, for matrices of `tokens` rows.
-AttentionSimilarity similarity_of(std::span<const SimilaritySums> heads, int64_t layers, int64_t tokens);
 
 }  // namespace echo::kernels

@@ -2,7 +2,7 @@
 
 #include <span>
 
-#include "kernels/attention/attention.h"
+#include "kernels/attention/sharing_layer.h"
 #include "kernels/cuda/common.cuh"
 
 // The arguments of attention's CUDA kernels, and the functions that start them, in three families:

@@ -17,7 +17,7 @@
 
 #include "kernels/cuda/common.cuh"
 #include "kernels/decode/attention.h"
-#include "tensor/cuda_memory.h"
+#include "tensor/cuda_device.h"
 
 namespace echo::kernels::cuda {
 namespace {

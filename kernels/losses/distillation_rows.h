@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/losses/distillation_loss.h"
+#include "kernels/losses/distillation_terms.h"
 #include "tensor/tensor.h"
 
 // The losses of logits: the part of distillation_head and of cross_entropy that is not a product of matrices.

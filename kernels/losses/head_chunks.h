@@ -2,10 +2,14 @@
 
 #include <algorithm>
 
-#include "kernels/losses/distillation_loss.h"
 #include "tensor/tensor.h"
 
 namespace echo::kernels {
+
+// Bytes of logits and their gradients that a chunk may hold when chunk_rows is 0 (one row at the least; on a GPU 128, since
+// products of fewer rows wait for the heads to be read).
+inline constexpr int64_t kHeadScratch = int64_t{60} << 20;
+inline constexpr int64_t kGpuHeadScratch = 148'000'000;
 
 // How the rows are divided. Every chunk costs a pass over both heads, and every product with the gradient one over the
 // student's head and the head's gradient (f32, read and written), so there are as few as the scratch allows; chunks are of

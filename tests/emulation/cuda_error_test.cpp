@@ -8,7 +8,7 @@
 
 #include "kernels/attention/attention.h"
 #include "tensor/cuda_context.h"
-#include "tensor/device.h"
+#include "tensor/device_choice.h"
 #include "tensor/tensor.h"
 #include "tests/test_support.h"
 

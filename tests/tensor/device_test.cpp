@@ -1,8 +1,7 @@
-#include "tensor/device.h"
-
 #include <gtest/gtest.h>
 
 #include "tensor/allocator.h"
+#include "tensor/device_choice.h"
 #include "tensor/tensor.h"
 #include "tests/test_support.h"
 

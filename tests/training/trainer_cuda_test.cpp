@@ -6,7 +6,8 @@
 #include <optional>
 
 #include "nn/generator.h"
-#include "tensor/cuda_memory.h"
+#include "tensor/cuda_device.h"
+#include "tensor/device_choice.h"
 #include "tests/test_support.h"
 #include "tests/training/tiny_run.h"
 #include "training/run_folder.h"

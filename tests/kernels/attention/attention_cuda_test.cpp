@@ -1,6 +1,6 @@
 #include "kernels/attention/attention.h"
 #include "kernels/attention/choice.h"
-#include "tensor/cuda_memory.h"
+#include "tensor/cuda_device.h"
 #include "tests/kernels/attention/attention_reference.h"
 #include "tests/kernels/cuda_parity.h"
 

@@ -1,9 +1,9 @@
-#include "tensor/device.h"
+#include "tensor/device_choice.h"
 
 #include <charconv>
 
 #include "base/error.h"
-#include "tensor/cuda_memory.h"
+#include "tensor/cuda_device.h"
 
 namespace echo {
 namespace {
