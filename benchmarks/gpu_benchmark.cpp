@@ -13,6 +13,7 @@
 #include "base/program.h"
 #include "base/thread_waiting.h"
 #include "benchmarks/attention_cases.h"
+#include "benchmarks/elementwise_cases.h"
 #include "benchmarks/kernel_cases.h"
 #include "benchmarks/model_cases.h"
 #include "tensor/allocator.h"
@@ -74,7 +75,8 @@ class Server {
     if (name == "attention_backward") return attention_backward_case(request, device_);
     if (name == "follower_forward") return follower_forward_case(request, device_);
     if (name == "head") return head_case(request, device_);
-    if (name == "elementwise") return elementwise_case(request, device_);
+    if (name == "elementwise")
+      return request.at("kernel") == "loss_rows" ? loss_rows_case(request, device_) : elementwise_case(request, device_);
     if (name == "adamw") return adamw_case(request, device_);
     if (name == "gradient_norm") return gradient_norm_case(request, device_);
     if (name == "step") return step_case(request, device_, shelf_);

@@ -1,22 +1,14 @@
 #pragma once
 
-// Single kernels for gpu_benchmark: products, copies, the head with its losses, element by element, the optimizer.
+// Single kernels for gpu_benchmark: products, copies, the head with its losses, the optimizer.
 #include <memory>
 
 #include "benchmarks/benchmark_case.h"
-#include "kernels/attention/attention.h"
-#include "kernels/cast.h"
-#include "kernels/embedding.h"
 #include "kernels/losses/distillation_loss.h"
 #include "kernels/losses/distillation_rows.h"
-#include "kernels/losses/hidden_error.h"
 #include "kernels/matmul/matmul.h"
 #include "kernels/optimizer/adamw.h"
 #include "kernels/optimizer/gradient_norm.h"
-#include "kernels/rms_norm.h"
-#include "kernels/rope.h"
-#include "kernels/softmax.h"
-#include "kernels/swiglu.h"
 
 namespace echo::benchmarks {
 
@@ -82,88 +74,6 @@ inline BenchmarkCase loss_rows_case(const json& request, Device device) {
   return {.work = [=, terms = kernels::RowTerms(rows, device), scale = 1 / double(rows)]() mutable {
     kernels::distillation_rows(terms, 0, gradient, student, teacher, labels, weights, scale);
   }};
-}
-
-// {"kernel", "tokens", "hidden", "mlp", "vocab", "heads", "kv_heads", "head_dim", "sequence"}: what layers do by element.
-inline BenchmarkCase elementwise_case(const json& request, Device device) {
-  const std::string kernel = request.at("kernel");
-  const int64_t tokens = request.at("tokens"), width = request.at("hidden"), mlp = request.at("mlp");
-  const int64_t vocabulary = request.at("vocab"), heads = request.at("heads"), kv_heads = request.at("kv_heads");
-  const int64_t head_dim = request.at("head_dim"), sequence = request.at("sequence");
-  const DType dtype = dtype_from(request);
-  uint64_t seed = 1;
-  const auto random = [&](const Shape& shape) { return random_tensor(shape, dtype, device, seed++); };
-  const auto empty = [&](const Shape& shape, DType type) { return Tensor::empty(shape, type, device); };
-  const Shape rows{tokens, width};
-  const Tensor weight = random_tensor({width}, DType::f32, device, seed++);
-  if (kernel == "rms_norm_forward")
-    return {.work = [=, x = random(rows), y = empty(rows, dtype), inverse = empty({tokens}, DType::f32)]() mutable {
-      kernels::rms_norm_forward(y, inverse, x, weight, 1e-5);
-    }};
-  if (kernel == "add_rms_norm_forward")
-    return {.work = [=, x = random(rows), delta = random(rows), sum = empty(rows, dtype), y = empty(rows, dtype),
-                     inverse = empty({tokens}, DType::f32)]() mutable {
-      kernels::add_rms_norm_forward(sum, y, inverse, x, delta, weight, 1e-5);
-    }};
-  if (kernel == "rms_norm_backward") {
-    const Tensor x = random(rows);
-    Tensor y = empty(rows, dtype), inverse = empty({tokens}, DType::f32);
-    kernels::rms_norm_forward(y, inverse, x, weight, 1e-5);
-    return {.work = [=, dy = random(rows), d_sum = random(rows), dx = y, dweight = empty({width}, DType::f32)]() mutable {
-      kernels::rms_norm_backward(dx, dweight, GradientMode::overwrite, dy, d_sum, x, weight, inverse);
-    }};
-  }
-  if (kernel == "rope") {
-    kernels::RopeTable table{random_tensor({sequence, head_dim / 2}, DType::f32, device, seed++),
-                             random_tensor({sequence, head_dim / 2}, DType::f32, device, seed++)};
-    const Tensor fused = random({tokens / sequence, sequence, heads + 2 * kv_heads, head_dim});
-    Tensor rotated = empty({tokens / sequence, sequence, heads + kv_heads, head_dim}, dtype);
-    return {.work = [=, x = fused.narrow(2, 0, heads + kv_heads)]() mutable {
-      kernels::rope(rotated, x, table, 0, kernels::RopeDirection::forward);
-    }};
-  }
-  if (kernel == "swiglu_forward")
-    return {.work = [gate_up = random({tokens, 2 * mlp}), y = empty({tokens, mlp}, dtype)]() mutable {
-      kernels::swiglu_forward(y, gate_up);
-    }};
-  if (kernel == "swiglu_backward")
-    return {
-        .work = [gate_up = random({tokens, 2 * mlp}), dy = random({tokens, mlp}),
-                 d_gate_up = empty({tokens, 2 * mlp}, dtype)]() mutable { kernels::swiglu_backward(d_gate_up, dy, gate_up); }};
-  if (kernel == "cast")
-    return {.work = [from = random_tensor(rows, DType::f32, device, seed++), to = empty(rows, DType::bf16)]() mutable {
-      kernels::cast(to, from);
-    }};
-  if (kernel == "softmax_forward")
-    return {.work = [x = random(rows), y = empty(rows, dtype)]() mutable { kernels::softmax_forward(y, x, 1); }};
-  if (kernel == "softmax_backward")
-    return {.work = [y = random(rows), dy = random(rows), dx = empty(rows, dtype)]() mutable {
-      kernels::softmax_backward(dx, dy, y, 1);
-    }};
-  if (kernel == "hidden_error")  // the host waits for the sums, as in a step
-    return {.work = [student = random(rows), teacher = random(rows), d_student = empty(rows, dtype), tokens]() mutable {
-      kernels::hidden_error(d_student, GradientMode::overwrite, student, teacher, {}, kernels::HiddenNormalization::none,
-                            1 / double(tokens));
-    }};
-  if (kernel == "attention_delta") {
-    const Shape outputs{tokens / sequence, sequence, heads, head_dim};
-    return {.work = [d_o = random(outputs), o = random(outputs),
-                     delta = Tensor::zeros({tokens / sequence, heads, sequence}, DType::f32, device)]() mutable {
-      kernels::attention_delta(delta, d_o, o);
-    }};
-  }
-  if (kernel == "loss_rows") return loss_rows_case(request, device);
-  const Tensor ids = Tensor::from(random_ids(tokens, vocabulary, seed++)).to(device);
-  if (kernel == "embedding_forward")
-    return {
-        .work = [=, y = empty(rows, dtype), table = random_tensor({vocabulary, width}, DType::f32, device, seed++)]() mutable {
-          kernels::embedding_forward(y, ids, table);
-        }};
-  if (kernel == "embedding_backward")
-    return {.work = [=, dy = random(rows), d_table = empty({vocabulary, width}, DType::f32)]() mutable {
-      kernels::embedding_backward(d_table, GradientMode::overwrite, dy, ids);
-    }};
-  fail(ExitCode::usage, "kernel ", kernel, " is not known");
 }
 
 // {"parameters", "spans"}: f32 tensors of equal size.
