@@ -78,13 +78,11 @@ TEST(RopeTest, ViewsOfAFusedProjectionTurnInPlace) {
 TEST(RopeTest, ResultsHaveTheSameBitsOnAnyNumberOfThreads) {
   const Tensor x = random_tensor({2, 101, 3, 32}, DType::f32, 1);
   const RopeTable table = make_table(101, 16, DType::f32);
-  const auto turned = [&](int count) {
-    const ThreadCount threads(count);
+  expect_same_bits_on_any_number_of_threads([&] {
     Tensor result = Tensor::empty_like(x);
     rope(result, x, table, 0, RopeDirection::forward);
     return result.to_vector<float>();
-  };
-  for (const int count : {2, 3, 7}) EXPECT_EQ(turned(count), turned(1)) << count << " threads";
+  });
 }
 
 TEST(RopeTest, WhatDoesNotFitIsRefused) {

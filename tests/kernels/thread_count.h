@@ -1,5 +1,6 @@
 #pragma once
 
+#include <gtest/gtest.h>
 #include <omp.h>
 
 namespace echo {
@@ -15,5 +16,16 @@ class ThreadCount {
  private:
   int previous_;
 };
+
+// compute() returns what it has computed, as something that can be compared: a number or vectors of numbers.
+template <class Compute>
+void expect_same_bits_on_any_number_of_threads(const Compute& compute) {
+  const auto on = [&](int count) {
+    const ThreadCount threads(count);
+    return compute();
+  };
+  const auto expected = on(1);
+  for (const int count : {2, 3, 7}) EXPECT_EQ(on(count), expected) << count << " threads";
+}
 
 }  // namespace echo

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/kernels/random_tensor.h"
+#include "tests/kernels/thread_count.h"
 #include "tests/test_support.h"
 
 namespace echo {
@@ -73,6 +74,19 @@ TEST(HiddenErrorTest, GradientMatchesFiniteDifferencesAndIsZeroInPadding) {
       }
     }
   }
+}
+
+TEST(HiddenErrorTest, ResultsHaveTheSameBitsOnAnyNumberOfThreads) {
+  const Tensor student = random_tensor({701, 64}, DType::f32, 1), teacher = random_tensor({701, 64}, DType::f32, 2);
+  const Tensor labels = Tensor::zeros({701}, DType::i32);
+  expect_same_bits_on_any_number_of_threads([&] {
+    Tensor gradient = Tensor::empty_like(student);
+    const HiddenError error = kernels::hidden_error(gradient, GradientMode::overwrite, student, teacher, labels,
+                                                    HiddenNormalization::teacher_power, 1);
+    std::vector<double> results = values_of(gradient);
+    results.insert(results.end(), {error.raw, error.relative});
+    return results;
+  });
 }
 
 TEST(HiddenErrorTest, GradientAccumulates) {
