@@ -24,6 +24,8 @@ struct KvCache {
   // padding.
   // Throws Error when a length is not from 0 to capacity.
   void set_lengths(const std::vector<int32_t>& filled);
+  // Throws Error, which begins with `operation`, unless the cache is empty and takes `positions` of `batch` sequences.
+  void check_takes_prompts(const char* operation, int64_t batch, int64_t positions) const;
   // The host's part of a step: counts its position; throws Error when there is no room for it.
   void count_position();
 

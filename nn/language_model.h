@@ -17,8 +17,8 @@ struct ForwardOptions {
   bool detach_shared = false;           // gradients do not flow through a shared matrix to its leader
   bool recompute = false;               // keep activations only at the ends of sharing blocks, recompute the rest
   AttentionObserver on_attention;       // is shown every matrix of probabilities (again when a layer is recomputed)
-  // A cache from make_cache() with nothing in it and room for T positions. It is filled with this pass's keys and values from
-  // position 0 (no gradient, no recomputation); positions that it held are lost.
+  // A cache from make_cache() with nothing in it and room for T positions of B sequences. It is filled with this pass's keys
+  // and values, without gradients. Not together with recompute.
   KvCache* cache = nullptr;
 };
 
@@ -40,7 +40,7 @@ class LanguageModel : public Module {
   Device device() const { return head_weight().data().device(); }  // where the weights are, and so where it computes
 
   // One pass over whole sequences. ids: (B, T) i32 on any device, each from 0 to vocab_size - 1; T may exceed
-  // max_position_embeddings. Throws Error when ids, first_key or the cache do not fit, (device) when memory runs out.
+  // max_position_embeddings. Throws Error when ids, first_key or the cache do not fit or the cache is not empty, (device) when memory runs out.
   virtual ForwardResult forward(const Tensor& ids, const ForwardOptions& options) const = 0;
   virtual const Variable& head_weight() const = 0;  // (V, D); the embedding's own in a tied model
   // hidden: (..., D) -> (..., V). Records nothing.

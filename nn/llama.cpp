@@ -54,6 +54,10 @@ Llama::Residual Llama::run_layer(size_t index, const Residual& residual, Attenti
 ForwardResult Llama::forward(const Tensor& ids, const ForwardOptions& options) const {
   ECHO_CHECK(ids.rank() == 2, "llama: ids are ", ids, ", expected (B, T)");
   const int64_t batch = ids.dim(0), tokens = ids.dim(1);
+  if (options.cache != nullptr) {
+    ECHO_CHECK(!options.recompute, "llama: a cache and recompute, expected one of them at most");
+    options.cache->check_takes_prompts("llama", batch, tokens);
+  }
   AttentionContext context;
   context.rope = rope_tables_->at_least(tokens, options.compute_dtype);
   context.first_key = options.first_key.to(device());

@@ -167,6 +167,29 @@ TEST(KvCacheTest, LengthsThatDoNotFitAreRefused) {
   error_message(ExitCode::internal, [&] { cache.set_lengths({3}); });
 }
 
+TEST(KvCacheTest, APassOverPromptsTakesOnlyAnEmptyCacheWithRoomForThem) {
+  const NoGrad no_grad;
+  const auto model = small_model();
+  const Tensor ids = Tensor::from(std::vector<int32_t>{1, 2, 3, 4}, {2, 2});
+  const auto forward = [&](KvCache& cache, bool recompute = false) {
+    ForwardOptions options;
+    options.compute_dtype = DType::f64;
+    options.recompute = recompute;
+    options.cache = &cache;
+    model->forward(ids, options);
+  };
+  const auto refusal = [&](KvCache& cache, bool recompute = false) {
+    return error_message(ExitCode::internal, [&] { forward(cache, recompute); });
+  };
+  KvCache cache = model->make_cache(2, 4, DType::f64), other_batch = model->make_cache(3, 4, DType::f64),
+          short_cache = model->make_cache(2, 1, DType::f64);
+  EXPECT_EQ(refusal(cache, true), "llama: a cache and recompute, expected one of them at most");
+  EXPECT_EQ(refusal(other_batch), "llama: a cache of 3 sequences for ids of 2");
+  EXPECT_EQ(refusal(short_cache), "llama: a cache of 1 positions for prompts of 2");
+  forward(cache);
+  EXPECT_EQ(refusal(cache), "llama: the cache already holds 2 positions, expected an empty cache");
+}
+
 TEST(KvCacheTest, AFullCacheIsRefused) {
   const NoGrad no_grad;
   const auto model = small_model();
