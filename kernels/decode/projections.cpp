@@ -35,16 +35,17 @@ void check_cache(const char* operation, const Tensor& cache, const Tensor& x, co
 }
 
 void check_norm(const char* operation, const NormedRows& x) {
-  ECHO_CHECK(x.x.defined() && x.x.rank() == 2 && x.weight.defined() && (x.weight.shape() == Shape{x.x.dim(1)}) &&
-                 x.weight.is_contiguous() && x.weight.device() == x.x.device(),
-             operation, ": norm's weight is ", x.weight, " for x ", x.x);
+  ECHO_CHECK(x.residual.defined() && x.residual.rank() == 2 && x.weight.defined() &&
+                 (x.weight.shape() == Shape{x.residual.dim(1)}) && x.weight.is_contiguous() &&
+                 x.weight.device() == x.residual.device(),
+             operation, ": norm's weight is ", x.weight, " for x ", x.residual);
 }
 
 // RMSNorm(x) W^T
 void project(Tensor& y, const NormedRows& x, const Tensor& weight) {
-  Tensor normed = Tensor::empty_like(x.x),
-         inverse_rms = Tensor::empty({x.x.dim(0)}, accumulator_dtype(x.x.dtype()), x.x.device());
-  rms_norm_forward(normed, inverse_rms, x.x, x.weight, x.eps);
+  Tensor normed = Tensor::empty_like(x.residual),
+         inverse_rms = Tensor::empty({x.residual.dim(0)}, accumulator_dtype(x.residual.dtype()), x.residual.device());
+  rms_norm_forward(normed, inverse_rms, x.residual, x.weight, x.eps);
   matmul(y, normed, Transpose::no, weight, Transpose::yes);
 }
 
@@ -56,15 +57,15 @@ void project_heads(Tensor& projected, Tensor& k_cache, Tensor& v_cache, const No
                    const RopeTable& table, const Tensor& lengths) {
   const int64_t key_heads = k_cache.dim(2), width = k_cache.dim(3), heads = projected.dim(1) / width - 2 * key_heads;
   project(projected, x, weight);
-  const Tensor all = projected.reshape({x.x.dim(0), 1, heads + 2 * key_heads, width});
+  const Tensor all = projected.reshape({x.residual.dim(0), 1, heads + 2 * key_heads, width});
   Tensor q = all.narrow(2, 0, heads);
   rotate_and_append(q, k_cache, v_cache, all.narrow(2, heads, key_heads), all.narrow(2, heads + key_heads, key_heads), table,
                     lengths);
 }
 
 void project_values(Tensor& v_cache, const NormedRows& x, const Tensor& weight, const Tensor& lengths) {
-  const int64_t batch = x.x.dim(0), heads = v_cache.dim(2), width = v_cache.dim(3);
-  Tensor v = Tensor::empty({batch, heads * width}, x.x.dtype(), x.x.device());
+  const int64_t batch = x.residual.dim(0), heads = v_cache.dim(2), width = v_cache.dim(3);
+  Tensor v = Tensor::empty({batch, heads * width}, x.residual.dtype(), x.residual.device());
   project(v, x, weight);
   append_to_cache(v_cache, v.reshape({batch, 1, heads, width}), lengths);
 }
@@ -86,32 +87,33 @@ void project_onto(Tensor& x, const Tensor& y, const Tensor& weight) {
 void project_heads(Tensor& projected, Tensor& k_cache, Tensor& v_cache, const NormedRows& x, const Tensor& weight,
                    const RopeTable& table, const Tensor& lengths) {
   check_norm("project_heads", x);
-  check_cache("project_heads", k_cache, x.x, lengths);
-  check_cache("project_heads", v_cache, x.x, lengths);
+  check_cache("project_heads", k_cache, x.residual, lengths);
+  check_cache("project_heads", v_cache, x.residual, lengths);
   const int64_t key_heads = k_cache.dim(2), width = k_cache.dim(3), columns = projected.dim(-1),
                 heads = columns / width - 2 * key_heads;
-  check("project_heads", x.x, weight, columns);
-  check_result("project_heads", projected, x.x, columns);
+  check("project_heads", x.residual, weight, columns);
+  check_result("project_heads", projected, x.residual, columns);
   ECHO_CHECK(k_cache.shape() == v_cache.shape() && heads > 0 && columns % width == 0 && width % 2 == 0,
              "project_heads: ", columns, " columns for caches ", k_cache, " and ", v_cache);
   for (const Tensor* part : {&table.cosine, &table.sine})
     ECHO_CHECK(part->defined() && part->rank() == 2 && part->dim(0) >= k_cache.dim(1) && part->dim(1) == width / 2 &&
-                   part->is_contiguous() && part->dtype() == accumulator_dtype(x.x.dtype()) && part->device() == x.x.device(),
+                   part->is_contiguous() && part->dtype() == accumulator_dtype(x.residual.dtype()) &&
+                   part->device() == x.residual.device(),
                "project_heads: the table is ", *part, " for a cache ", k_cache);
   ECHO_DISPATCH_DEVICE(projected, project_heads, projected, k_cache, v_cache, x, weight, table, lengths);
 }
 
 void project_values(Tensor& v_cache, const NormedRows& x, const Tensor& weight, const Tensor& lengths) {
   check_norm("project_values", x);
-  check_cache("project_values", v_cache, x.x, lengths);
-  check("project_values", x.x, weight, v_cache.dim(2) * v_cache.dim(3));
+  check_cache("project_values", v_cache, x.residual, lengths);
+  check("project_values", x.residual, weight, v_cache.dim(2) * v_cache.dim(3));
   ECHO_DISPATCH_DEVICE(v_cache, project_values, v_cache, x, weight, lengths);
 }
 
 void project_gated(Tensor& y, const NormedRows& x, const Tensor& weight) {
   check_norm("project_gated", x);
-  check("project_gated", x.x, weight, 2 * y.dim(-1));
-  check_result("project_gated", y, x.x, y.dim(-1));
+  check("project_gated", x.residual, weight, 2 * y.dim(-1));
+  check_result("project_gated", y, x.residual, y.dim(-1));
   ECHO_DISPATCH_DEVICE(y, project_gated, y, x, weight);
 }
 

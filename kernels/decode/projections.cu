@@ -64,7 +64,7 @@ bool fits(const Tensor& x, const Tensor& weight) {
          is_vector_aligned(x.data<bfloat16>(), x.stride(0)) && is_vector_aligned(weight.data<bfloat16>(), weight.stride(0));
 }
 bool fits(const NormedRows& x, const Tensor& weight) {
-  return fits(x.x, weight) && x.weight.dtype() == DType::bf16 && is_vector_aligned(x.weight.data<bfloat16>(), 0);
+  return fits(x.residual, weight) && x.weight.dtype() == DType::bf16 && is_vector_aligned(x.weight.data<bfloat16>(), 0);
 }
 
 small::Product product(const Tensor& x, const Tensor& weight) {
@@ -72,7 +72,7 @@ small::Product product(const Tensor& x, const Tensor& weight) {
           x.stride(0),        weight.stride(0),        0};
 }
 small::Product product(const NormedRows& x, const Tensor& weight) {
-  small::Product result = product(x.x, weight);
+  small::Product result = product(x.residual, weight);
   result.norm = x.weight.data<bfloat16>();
   result.eps = float(x.eps);
   return result;

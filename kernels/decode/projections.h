@@ -10,9 +10,9 @@ namespace echo::kernels {
 //   lengths: (B) i32.
 // Throws Error when shapes, dtypes or devices do not fit.
 
-// RMSNorm(x), which a projection reads (kernels/rms_norm.h): weight (D).
+// RMSNorm of the residual stream, which a projection reads (kernels/rms_norm.h).
 struct NormedRows {
-  Tensor x, weight;
+  Tensor residual, weight;  // (B, D), (D)
   double eps = 0;
 };
 

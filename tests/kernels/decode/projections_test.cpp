@@ -14,8 +14,8 @@ constexpr double kEps = 0.3;  // large enough to count
 
 // RMSNorm(x) W^T by its formula, one row after another.
 std::vector<double> projected(const NormedRows& rows, const Tensor& weight) {
-  const std::vector<double> x = values_of(rows.x), norm = values_of(rows.weight), w = values_of(weight);
-  const size_t batch = size_t(rows.x.dim(0)), width = size_t(rows.x.dim(1)), columns = size_t(weight.dim(0));
+  const std::vector<double> x = values_of(rows.residual), norm = values_of(rows.weight), w = values_of(weight);
+  const size_t batch = size_t(rows.residual.dim(0)), width = size_t(rows.residual.dim(1)), columns = size_t(weight.dim(0));
   std::vector<double> y;
   for (size_t b = 0; b < batch; ++b) {
     double squares = 0;
@@ -99,11 +99,11 @@ TEST(DecodeProjectionTest, AProjectionIsAddedToTheStream) {
 TEST(DecodeProjectionTest, WhatDoesNotFitIsRefused) {
   const NormedRows x = some_rows(2, 8);
   const Tensor lengths = Tensor::from(std::vector<int32_t>{1, 1});
-  Tensor y = Tensor::zeros({2, 6}, DType::f64), cache = Tensor::zeros({2, 3, 1, 4}, DType::f64), stream = x.x.clone();
+  Tensor y = Tensor::zeros({2, 6}, DType::f64), cache = Tensor::zeros({2, 3, 1, 4}, DType::f64), stream = x.residual.clone();
   EXPECT_THROW(kernels::project_gated(y, x, Tensor::zeros({10, 8}, DType::f64)), Error);
   EXPECT_THROW(kernels::project_gated(y, x, Tensor::zeros({12, 8}, DType::f32)), Error);
-  EXPECT_THROW(kernels::project_gated(y, {x.x, Tensor::zeros({7}, DType::f64), kEps}, Tensor::zeros({12, 8}, DType::f64)),
-               Error);
+  EXPECT_THROW(
+      kernels::project_gated(y, {x.residual, Tensor::zeros({7}, DType::f64), kEps}, Tensor::zeros({12, 8}, DType::f64)), Error);
   EXPECT_THROW(kernels::project_values(cache, x, Tensor::zeros({6, 8}, DType::f64), lengths), Error);
   EXPECT_THROW(kernels::project_values(cache, x, Tensor::zeros({4, 8}, DType::f64), Tensor::from(std::vector<int32_t>{1})),
                Error);
