@@ -28,10 +28,6 @@ bool is_there(const fs::path& path) {
 // Older exporters store the rotary frequencies of each layer, constants that follow from the config.
 bool is_harmless_extra(std::string_view name) { return name.ends_with(".rotary_emb.inv_freq"); }
 
-bool is_query_or_key(std::string_view name) {
-  return name.ends_with(".self_attn.q_proj.weight") || name.ends_with(".self_attn.k_proj.weight");
-}
-
 // Names and how many there are beyond the first few: "a, b, c and 4 more".
 class NameList {
  public:
@@ -145,7 +141,7 @@ void CheckpointReader::read_into(const std::string& name, Tensor& destination) c
 
 void CheckpointReader::check(const std::vector<WeightShape>& expected, CheckOptions options) const {
   NameList missing, unexpected, wrong;
-  std::set<std::string> wanted;
+  std::set<std::string> wanted, unused;
   for (const WeightShape& weight : expected) {
     const std::string name = stored_name(weight.name);
     wanted.insert(name);
@@ -155,10 +151,12 @@ void CheckpointReader::check(const std::vector<WeightShape>& expected, CheckOpti
       wrong.add(concat(name, " is ", stored.type, ' ', stored.shape, ", expected floats ", weight.shape));
     }
   }
+  if (options.allow_unused)
+    for (const WeightShape& weight : weight_shapes(config(), leader_map())) unused.insert(weight.name);
   const bool tied = config().tie_word_embeddings;
   for (const auto& [name, source] : sources_) {
     if (wanted.contains(name) || is_harmless_extra(name)) continue;
-    if (options.allow_unused_projections && is_query_or_key(name)) continue;
+    if (unused.contains(name)) continue;
     if (tied && (name == kEmbeddingWeight || name == kHeadWeight)) continue;  // compared below
     unexpected.add(name);
   }

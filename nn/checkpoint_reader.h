@@ -27,8 +27,8 @@ class CheckpointReader {
   const LeaderMap& leader_map() const { return description_.leader_map; }
 
   struct CheckOptions {
-    // Query and key projections of layers for which none are expected may be there: a teacher read as the source of a student.
-    bool allow_unused_projections = false;
+    // Weights of the folder's own model that are not expected may be there: a teacher read as the source of a student.
+    bool allow_unused = false;
   };
   // Compares the stored tensors with the expected ones. Throws Error (bad_data) naming the first few and the count of those
   // that are missing, not expected, or of another shape or not floats. In a tied model the embedding may be stored under

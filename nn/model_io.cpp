@@ -26,7 +26,7 @@ std::unique_ptr<LanguageModel> load_student(const CheckpointReader& checkpoint, 
   if (leader_map.layers() != config.num_hidden_layers)
     fail(ExitCode::config, "leader map: ", leader_map.layers(), " layers, but ", checkpoint.folder().string(), " has ",
          config.num_hidden_layers, "; give one entry per layer");
-  checkpoint.check(weight_shapes(config, leader_map), {.allow_unused_projections = true});
+  checkpoint.check(weight_shapes(config, leader_map), {.allow_unused = true});
   auto model = make_model(config, leader_map, options);
   load_weights(*model, checkpoint);
   return model;

@@ -11,7 +11,8 @@ namespace echo {
 // Throws Error (bad_data) naming missing, unexpected or ill-shaped tensors.
 std::unique_ptr<LanguageModel> load_model(const CheckpointReader& checkpoint, const WeightOptions& options);
 
-// A student of the checkpoint's model: every weight but the followers' query and key projections. The checkpoint may be shared
+// A student of the checkpoint's model: every weight that the student has (a Llama's followers have no query and key
+// projections). The checkpoint may be shared
 // itself when `leader_map` leaves out no more than it does.
 std::unique_ptr<LanguageModel> load_student(const CheckpointReader& checkpoint, const LeaderMap& leader_map,
                                             const WeightOptions& options);

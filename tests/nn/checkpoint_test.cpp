@@ -292,7 +292,7 @@ TEST(CheckpointTest, ATeacherServesAsTheSourceOfAStudentOnlyWhenAskedFor) {
   const std::vector<WeightShape> student = weight_shapes(teacher.config, map);
   const std::string message = error_message(ExitCode::bad_data, [&] { reader.check(student); });
   EXPECT_NE(message.find("4 not expected: model.layers.2.self_attn.k_proj.weight"), std::string::npos) << message;
-  reader.check(student, {.allow_unused_projections = true});
+  reader.check(student, {.allow_unused = true});
 }
 
 TEST(CheckpointTest, AStudentLacksWhatItsTeacherNeeds) {

@@ -111,6 +111,21 @@ TEST(ModelFamiliesTest, ASecondFamilyIsStoredAndLoadedLikeTheFirst) {
   EXPECT_EQ(loaded->head_weight().data().to_vector<float>(), made->head_weight().data().to_vector<float>());
 }
 
+TEST(ModelFamiliesTest, AStudentOfAnyFamilyMayLeaveOutWeightsOfItsTeacher) {
+  const ModelDescription model = description();
+  NamedTensors tensors;
+  for (const WeightShape& weight : weight_shapes(model.config, model.leader_map))
+    tensors.emplace_back(weight.name, Tensor::zeros(weight.shape, DType::f32));
+  const TemporaryFolder folder;
+  save_model_folder(folder / "model", model, tensors);
+  const CheckpointReader reader(folder / "model");
+  std::vector<WeightShape> student = weight_shapes(model.config, model.leader_map);
+  student.pop_back();
+  EXPECT_EQ(error_message(ExitCode::bad_data, [&] { reader.check(student); }),
+            (folder / "model").string() + ": the weights do not fit config.json: 1 not expected: head.weight");
+  reader.check(student, {.allow_unused = true});
+}
+
 TEST(ModelFamiliesTest, ASecondFamilyIsTrainedEvaluatedAndGeneratedFrom) {
   const ModelDescription model = description();
   const auto bigram = make_model(model.config, model.leader_map, {});
