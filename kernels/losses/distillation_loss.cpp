@@ -67,10 +67,6 @@ void run_head(Tensor& d_student_hidden, Tensor& d_student_head, GradientMode hea
 
 }  // namespace
 
-double weighted_loss(const DistillationTerms& terms, const DistillationWeights& weights) {
-  return weights.kl * terms.kl + weights.hard_label * terms.hard_label + weights.true_label * terms.true_label;
-}
-
 DistillationTerms distillation_head(Tensor& d_student_hidden, Tensor& d_student_head, GradientMode head_mode,
                                     const Tensor& student_hidden, const Tensor& student_head, const Tensor& teacher_hidden,
                                     const Tensor& teacher_head, const Tensor& labels, const DistillationWeights& weights,

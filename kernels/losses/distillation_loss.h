@@ -6,9 +6,6 @@
 
 namespace echo::kernels {
 
-// The weighted sum that is trained on.
-double weighted_loss(const DistillationTerms& terms, const DistillationWeights& weights);
-
 // Head and loss in one: logits = hidden * head^T of student and teacher, the terms, and the gradient of
 //   gradient_scale * sum over rows of (kl * K + hard_label * H + true_label * C)
 // with respect to the student's hidden states and head. Rows are taken `chunk_rows` at a time (0: as many as fit the scratch

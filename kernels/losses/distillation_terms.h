@@ -59,4 +59,9 @@ struct DistillationTerms {
 };
 static_assert(sizeof(DistillationTerms) == count_terms<DistillationTerms>() * sizeof(double), "visit() leaves a member out");
 
+// The weighted sum that is trained on.
+inline double weighted_loss(const DistillationTerms& terms, const DistillationWeights& weights) {
+  return weights.kl * terms.kl + weights.hard_label * terms.hard_label + weights.true_label * terms.true_label;
+}
+
 }  // namespace echo::kernels
