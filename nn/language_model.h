@@ -40,7 +40,8 @@ class LanguageModel : public Module {
   Device device() const { return head_weight().data().device(); }  // where the weights are, and so where it computes
 
   // One pass over whole sequences. ids: (B, T) i32 on any device, each from 0 to vocab_size - 1; T may exceed
-  // max_position_embeddings. Throws Error when ids, first_key or the cache do not fit or the cache is not empty, (device) when memory runs out.
+  // max_position_embeddings. Throws Error when ids, first_key or the cache do not fit or the cache is not empty, (device) when
+  // memory runs out.
   virtual ForwardResult forward(const Tensor& ids, const ForwardOptions& options) const = 0;
   virtual const Variable& head_weight() const = 0;  // (V, D); the embedding's own in a tied model
   // hidden: (..., D) -> (..., V). Records nothing.
