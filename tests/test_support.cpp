@@ -1,6 +1,7 @@
 #include "tests/test_support.h"
 
 #include <cstdlib>
+#include <fstream>
 
 namespace echo {
 
@@ -23,6 +24,11 @@ TemporaryFolder::TemporaryFolder() {
 TemporaryFolder::~TemporaryFolder() {
   std::error_code ignored;
   fs::remove_all(path_, ignored);
+}
+
+void write_file(const fs::path& path, std::string_view content) {
+  fs::remove(path);
+  std::ofstream(path, std::ios::binary) << content;
 }
 
 ScopedEnvironment::ScopedEnvironment(const char* name, const std::string& value) : name_(name) {

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/error.h"
 
@@ -28,6 +29,10 @@ class TemporaryFolder {
  private:
   std::filesystem::path path_;
 };
+
+// Unlike write_file_atomically it does not wait for the disk. It removes an old file first: ext4 waits when a file is truncated
+// and written again.
+void write_file(const std::filesystem::path& path, std::string_view content);
 
 // A variable of the environment has `value` while this lives, and then what it had before.
 class ScopedEnvironment {
@@ -54,6 +59,16 @@ std::string error_message(Code code, Body&& body) {
   }
   ADD_FAILURE() << "no Error was thrown";
   return "";
+}
+
+inline void expect_contains(const std::string& text, const std::string& part) {
+  EXPECT_NE(text.find(part), std::string::npos) << part << "\nis not in\n" << text;
+}
+
+// A check between parts of the program fails, with `part` in its message.
+template <class Body>
+void expect_check_fails(const std::string& part, Body&& body) {
+  expect_contains(error_message(ExitCode::internal, body), part);
 }
 
 }  // namespace echo

@@ -61,7 +61,7 @@ TEST(GradientStorageTest, WhatDoesNotFitIsRefusedAndChangesNothing) {
   };
   const auto expect_misfit = [&](const Tensor& storage) {
     const std::string text = refused(w, storage);
-    EXPECT_NE(text.find("expected contiguous f32 (2, 3) on cpu"), std::string::npos) << text;
+    expect_contains(text, "expected contiguous f32 (2, 3) on cpu");
   };
   const Tensor full = Tensor::full({2, 6}, 9, DType::f32);
   expect_misfit(Tensor::empty({6}, DType::f32));

@@ -6,6 +6,7 @@
 #include "autograd/ops.h"
 #include "autograd/shared_attention.h"
 #include "tensor/allocator.h"
+#include "tests/autograd/rope_angles.h"
 #include "tests/gradient_check.h"
 #include "tests/test_support.h"
 
@@ -17,20 +18,10 @@ using Variables = std::vector<Variable>;
 constexpr int64_t kTokens = 24, kWidth = 32;
 const HeadCounts kHeads{4, 2, 8};
 
-kernels::RopeTable rope_table(DType activations) {
-  std::vector<double> cosine, sine;
-  for (int64_t i = 0; i < kTokens * kHeads.head_dim / 2; ++i) {
-    cosine.push_back(std::cos(0.1 * double(i)));
-    sine.push_back(std::sin(0.1 * double(i)));
-  }
-  const Shape shape{kTokens, kHeads.head_dim / 2};
-  const DType dtype = accumulator_dtype(activations);
-  return {kernels::cast(Tensor::from(cosine, shape), dtype), kernels::cast(Tensor::from(sine, shape), dtype)};
-}
-
 // A sharing block of a leader and two followers around a residual stream, as in a model; its parameters are captured.
 struct SharingBlock {
-  explicit SharingBlock(DType activations, uint64_t seed) : table(rope_table(activations)) {
+  explicit SharingBlock(DType activations, uint64_t seed)
+      : table(rope_table_of_steps(0.1, kTokens, kHeads.head_dim / 2, accumulator_dtype(activations))) {
     const DType dtype = accumulator_dtype(activations);
     norm = Variable(Tensor::full({kWidth}, 1, dtype), true);
     qkv = Variable(random_tensor({64, kWidth}, dtype, seed, 0.2), true);

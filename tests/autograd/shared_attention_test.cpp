@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/cast.h"
+#include "tests/autograd/rope_angles.h"
 #include "tests/gradient_check.h"
 #include "tests/test_support.h"
 
@@ -21,14 +22,7 @@ struct BlockCase {
   bool detach = false;
 };
 
-kernels::RopeTable rope_table() {
-  std::vector<double> cosine, sine;
-  for (int64_t i = 0; i < kTokens * kHeadDim / 2; ++i) {
-    cosine.push_back(std::cos(0.4 * double(i)));
-    sine.push_back(std::sin(0.4 * double(i)));
-  }
-  return {Tensor::from(cosine, {kTokens, kHeadDim / 2}), Tensor::from(sine, {kTokens, kHeadDim / 2})};
-}
+kernels::RopeTable rope_table() { return rope_table_of_steps(0.4, kTokens, kHeadDim / 2); }
 
 Tensor first_keys(const BlockCase& block) {
   if (!block.documents) return {};
@@ -157,27 +151,23 @@ TEST(SharedAttentionTest, TheInputIsOverwrittenOnlyWhenTheCallerSaysSo) {
 }
 
 TEST(SharedAttentionTest, WhatDoesNotFitIsRefused) {
-  const auto has = [](const char* part, auto body) {
-    const std::string text = error_message(ExitCode::internal, body);
-    EXPECT_NE(text.find(part), std::string::npos) << text;
-  };
   const HeadCounts heads{4, 2, kHeadDim};
   const auto qkv = [](const Shape& shape, DType dtype = DType::f64) { return Variable(Tensor::zeros(shape, dtype)); };
-  has("qkv is (2, 5, 30), expected (B, T, 32)", [&] {
+  expect_check_fails("qkv is (2, 5, 30), expected (B, T, 32)", [&] {
     leader_attention(qkv({2, 5, 30}), InputMemory::keep, heads, rope_table());
   });
-  has("qkv is (10, 32)", [&] { leader_attention(qkv({10, 32}), InputMemory::keep, heads, rope_table()); });
-  has("the table has 5", [&] { leader_attention(qkv({2, 6, 32}), InputMemory::keep, heads, rope_table()); });
-  has("3 heads are not a multiple of 2", [&] {
+  expect_check_fails("qkv is (10, 32)", [&] { leader_attention(qkv({10, 32}), InputMemory::keep, heads, rope_table()); });
+  expect_check_fails("the table has 5", [&] { leader_attention(qkv({2, 6, 32}), InputMemory::keep, heads, rope_table()); });
+  expect_check_fails("3 heads are not a multiple of 2", [&] {
     leader_attention(qkv({2, 5, 28}), InputMemory::keep, {3, 2, kHeadDim}, rope_table());
   });
-  has("first_key", [&] {
+  expect_check_fails("first_key", [&] {
     leader_attention(qkv({2, 5, 32}), InputMemory::keep, heads, rope_table(),
                      Tensor::from(std::vector<int32_t>(10, 1), {2, 5}));
   });
   const AttentionBlock block = leader_attention(qkv({2, 5, 32}), InputMemory::keep, heads, rope_table());
-  has("v is (2, 5, 16), expected (2, 5, 8)", [&] { follower_attention(qkv({2, 5, 16}), block); });
-  has("must be f64 on cpu, got f32", [&] { follower_attention(qkv({2, 5, 8}, DType::f32), block); });
+  expect_check_fails("v is (2, 5, 16), expected (2, 5, 8)", [&] { follower_attention(qkv({2, 5, 16}), block); });
+  expect_check_fails("must be f64 on cpu, got f32", [&] { follower_attention(qkv({2, 5, 8}, DType::f32), block); });
 }
 
 }  // namespace

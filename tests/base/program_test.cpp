@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "base/error.h"
+#include "tests/test_support.h"
 
 namespace echo {
 namespace {
@@ -46,7 +47,7 @@ TEST(ProgramTest, CommandLineErrorsAre64AndHelpIs0) {
   EXPECT_EQ(run_with({"--count", "5"}).first, 5);
   const auto [status, text] = run_with({"--help"});
   EXPECT_EQ(status, 0);
-  EXPECT_NE(text.find("--count"), std::string::npos);
+  expect_contains(text, "--count");
   EXPECT_TRUE(text.ends_with("|")) << "help goes to stdout";
   for (const std::vector<const char*>& wrong :
        {std::vector<const char*>{}, {"--count"}, {"--count", "x"}, {"--count", "1", "--other"}}) {

@@ -64,7 +64,7 @@ TEST(ConfigCheckTest, EachRangeAndContradictionIsNamedByItsKey) {
   for (const auto& [key, override_argument] : cases) {
     const std::vector<std::string> lines = check_config(read_config_text(kSmall, "x.yaml", {override_argument}));
     ASSERT_EQ(lines.size(), 1u) << override_argument;
-    EXPECT_NE(lines[0].find(concat(": ", key, ": ")), std::string::npos) << lines[0];
+    expect_contains(lines[0], concat(": ", key, ": "));
     EXPECT_TRUE(lines[0].starts_with("command line: ") || lines[0].starts_with("x.yaml:")) << lines[0];
   }
   const std::vector<std::string> in_file = check_config(read_config_text(std::string(kSmall) + "adam_beta1: 1\n", "x.yaml"));

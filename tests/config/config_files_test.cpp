@@ -11,8 +11,6 @@
 namespace echo {
 namespace {
 
-void write(const fs::path& path, std::string_view text) { std::ofstream(path, std::ios::binary) << text; }
-
 TEST(ConfigFilesTest, EveryShippedConfigurationIsValidAndCommented) {
   int count = 0;
   for (const fs::directory_entry& entry : fs::directory_iterator("configs")) {
@@ -56,7 +54,7 @@ TEST(ConfigPathsTest, InputsAreFoundAsGivenAndInTheSharedFolder) {
   TemporaryFolder folder;
   const ScopedEnvironment shared("ECHOATT_SHARED", folder.path().string());
   fs::create_directories(folder / "own-corpora/stories");
-  write(folder / "own-corpora/stories/a.jsonl", "");
+  write_file(folder / "own-corpora/stories/a.jsonl", "");
   fs::create_directories(folder / "models/own-model");
   EXPECT_EQ(resolve_input("configs", "data.path"), "configs") << "as given";
   EXPECT_EQ(resolve_input("own-corpora/stories", "data.path"), folder / "own-corpora/stories");

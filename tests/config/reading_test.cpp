@@ -1,7 +1,6 @@
 #include "config/reading.h"
 
 #include <algorithm>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
@@ -26,7 +25,7 @@ std::string problem(std::string_view text, const std::vector<std::string>& overr
 void expect_problem(std::string_view text, const std::string& begin, const std::string& part) {
   const std::string line = problem(text);
   EXPECT_TRUE(line.starts_with(begin)) << line;
-  EXPECT_NE(line.find(part), std::string::npos) << line;
+  expect_contains(line, part);
 }
 
 // Enough for mode distill to be accepted.
@@ -37,8 +36,6 @@ const char* const kSmall =
     "max_steps: 3\n";
 
 TrainConfig small() { return read_config_text(kSmall, "x.yaml").config; }
-
-void write(const fs::path& path, std::string_view text) { std::ofstream(path, std::ios::binary) << text; }
 
 TEST(ConfigReadingTest, EveryTypeOfValueIsRead) {
   const ConfigReading reading = read_config_text(
@@ -173,7 +170,7 @@ TEST(ConfigReadingTest, WholeNumbersMayBeWrittenWithAnExponentWhenExact) {
 TEST(ConfigReadingTest, AllProblemsAreReportedAtOnceWithExitCode78) {
   TemporaryFolder folder;
   const fs::path path = folder / "x.yaml";
-  write(path, "sed: 1\nreport: yes\nadam_beta1: 2\nteacher: {dtype: f32}\n");
+  write_file(path, "sed: 1\nreport: yes\nadam_beta1: 2\nteacher: {dtype: f32}\n");
   const std::string message = error_message(ExitCode::config, [&] { load_config(path, {"warmup_ratio=-1", "data.pth=a"}); });
   const std::string file = path.string();
   for (const std::string& part :
@@ -181,7 +178,7 @@ TEST(ConfigReadingTest, AllProblemsAreReportedAtOnceWithExitCode78) {
         file + ":4: teacher.dtype: \"f32\" is not known", file + ": teacher.model_name_or_path: is missing",
         std::string("\ncommand line: warmup_ratio=-1: warmup_ratio: is -1.0"),
         std::string("\ncommand line: data.pth=a: data.pth: unknown key; did you mean data.path?")})
-    EXPECT_NE(message.find(part), std::string::npos) << part << "\nin\n" << message;
+    expect_contains(message, part);
   EXPECT_EQ(message.find("data.path: is missing"), std::string::npos) << "a misspelt key is not also missing";
 }
 
@@ -201,7 +198,7 @@ TEST(ConfigReadingTest, AHugeNumberOfProblemsIsCut) {
 TEST(ConfigReadingTest, AMissingFileIsExitCode66) {
   TemporaryFolder folder;
   const std::string message = error_message(ExitCode::input_missing, [&] { load_config(folder / "none.yaml"); });
-  EXPECT_NE(message.find("none.yaml: no such file"), std::string::npos) << message;
+  expect_contains(message, "none.yaml: no such file");
   error_message(ExitCode::input_missing, [&] { load_config(folder.path()); });
 }
 
@@ -275,7 +272,7 @@ TEST(ConfigPrintTest, EveryKeyIsPrintedAndExportedAsJson) {
   }
   EXPECT_EQ(json["mode"], "distill");
   EXPECT_EQ(json["student"]["plan"]["followers"], 5);
-  EXPECT_NE(text.find("# peak learning rate of the schedule\nlearning_rate: 0.0001\n"), std::string::npos) << text;
+  expect_contains(text, "# peak learning rate of the schedule\nlearning_rate: 0.0001\n");
 }
 
 }  // namespace

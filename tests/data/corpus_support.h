@@ -4,7 +4,6 @@
 #include <atomic>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -15,6 +14,7 @@
 #include "data/data_file.h"
 #include "data/document_source.h"
 #include "data/zstd_writer.h"
+#include "tests/test_support.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/training.h"
 
@@ -32,7 +32,7 @@ inline std::string json_lines(const std::vector<std::string>& texts) {
 
 inline void write_corpus_file(const fs::path& path, const std::string& lines) {
   fs::create_directories(path.parent_path());
-  std::ofstream(path, std::ios::binary) << (path.extension() == ".zst" ? compress_zstd(lines) : lines);
+  write_file(path, path.extension() == ".zst" ? compress_zstd(lines) : lines);
 }
 
 inline std::vector<std::string> all_texts(DocumentSource& source) {

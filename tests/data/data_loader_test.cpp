@@ -91,7 +91,7 @@ TEST_F(DataLoaderTest, DestroyedAtAnyMomentItsThreadHasEndedAndNothingMoreIsRead
 TEST_F(DataLoaderTest, ErrorOfTheReadingThreadComesAfterTheRowsBeforeIt) {
   const std::string good = compress_zstd(json_lines(made_up_texts(400, 30, 1)));
   write_corpus_file(folder_ / "one/a.jsonl", "");
-  std::ofstream(folder_ / "one/b.jsonl.zst", std::ios::binary) << good + good.substr(0, good.size() - 3);
+  write_file(folder_ / "one/b.jsonl.zst", good + good.substr(0, good.size() - 3));
   settings_.paths = resolve_data_paths((folder_ / "one").string(), "", 0);
   DataLoader loader(settings_, tokenizer_);
   EXPECT_EQ(loader.next_batch(20).rows, 20);
@@ -99,7 +99,7 @@ TEST_F(DataLoaderTest, ErrorOfTheReadingThreadComesAfterTheRowsBeforeIt) {
     const std::string message = error_message(ExitCode::bad_data, [&] {
       while (true) loader.next_batch(20);
     });
-    EXPECT_NE(message.find("b.jsonl.zst: truncated: the file ends at byte "), std::string::npos) << message;
+    expect_contains(message, "b.jsonl.zst: truncated: the file ends at byte ");
   }
 }
 

@@ -92,7 +92,7 @@ TEST(SyntheticSourceTest, CorpusHasTheLayoutThatTrainingExpects) {
   for (const std::string& text : held_out) EXPECT_FALSE(training.contains(text));
   EXPECT_NE(error_message(ExitCode::config, [&] { write_story_corpus(folder.path(), 1, 9); }).find("at least 2"),
             std::string::npos);
-  std::ofstream(folder / "file") << "x";
+  write_file(folder / "file", "x");
   EXPECT_NE(error_message(ExitCode::io, [&] { write_story_corpus(folder / "file", 10, 9); }).find("cannot be created"),
             std::string::npos);
 }

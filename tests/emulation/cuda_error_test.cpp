@@ -35,7 +35,7 @@ TEST(CudaErrorTest, EachKindNamesTheCallAndItsRemedy) {
         std::pair(cudaErrorMemoryAllocation, "nvidia-smi")}) {
     const std::string message = message_of(status);
     EXPECT_EQ(message.find("launch of a kernel: "), 0u) << message;
-    EXPECT_NE(message.find(remedy), std::string::npos) << message;
+    expect_contains(message, remedy);
   }
 }
 

@@ -249,7 +249,7 @@ TEST(CheckpointTest, ATiedModelMayStoreEitherNameOrBothIfEqual) {
   }
   EXPECT_NE(check_refusal(model, different).find("lm_head.weight differ"), std::string::npos);
   const std::string message = check_refusal(model, without(weights, std::string(kEmbeddingWeight)));
-  EXPECT_NE(message.find("1 missing: model.embed_tokens.weight"), std::string::npos) << message;
+  expect_contains(message, "1 missing: model.embed_tokens.weight");
 }
 
 TEST(CheckpointTest, AnUntiedModelNeedsItsHead) {
@@ -265,9 +265,9 @@ TEST(CheckpointTest, MissingExtraAndMisshapenTensorsAreNamedAndCounted) {
   for (auto& [name, tensor] : weights)
     if (name == kFinalNormWeight) tensor = Tensor::zeros({9}, DType::f32);
   const std::string message = check_refusal(model, weights);
-  EXPECT_NE(message.find("1 missing: model.layers.2.mlp.up_proj.weight"), std::string::npos) << message;
-  EXPECT_NE(message.find("1 not expected: model.layers.0.self_attn.q_proj.bias"), std::string::npos) << message;
-  EXPECT_NE(message.find("model.norm.weight is F32 (9), expected floats (8)"), std::string::npos) << message;
+  expect_contains(message, "1 missing: model.layers.2.mlp.up_proj.weight");
+  expect_contains(message, "1 not expected: model.layers.0.self_attn.q_proj.bias");
+  expect_contains(message, "model.norm.weight is F32 (9), expected floats (8)");
   for (int layer = 0; layer < 4; ++layer)
     for (const char* part : {"mlp.gate_proj", "mlp.down_proj"}) weights = without(weights, layer_weight(layer, part));
   EXPECT_NE(check_refusal(model, weights).find("9 missing: "), std::string::npos);
@@ -291,7 +291,7 @@ TEST(CheckpointTest, ATeacherServesAsTheSourceOfAStudentOnlyWhenAskedFor) {
   const CheckpointReader reader(folder.path());
   const std::vector<WeightShape> student = weight_shapes(teacher.config, map);
   const std::string message = error_message(ExitCode::bad_data, [&] { reader.check(student); });
-  EXPECT_NE(message.find("4 not expected: model.layers.2.self_attn.k_proj.weight"), std::string::npos) << message;
+  expect_contains(message, "4 not expected: model.layers.2.self_attn.k_proj.weight");
   reader.check(student, {.allow_unused = true});
 }
 
@@ -334,7 +334,7 @@ TEST(CheckpointTest, IndexesThatDoNotFitAreRefused) {
   const auto expect_refused = [&](const std::string& index, const std::string& reason) {
     write_file_atomically(folder / "model.safetensors.index.json", index);
     const std::string message = error_message(ExitCode::bad_data, [&] { CheckpointReader reader(folder.path()); });
-    EXPECT_NE(message.find(reason), std::string::npos) << message;
+    expect_contains(message, reason);
   };
   expect_refused("{", "is not valid JSON");
   expect_refused("{}", "has no weight_map");

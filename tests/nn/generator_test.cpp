@@ -183,11 +183,11 @@ TEST(KvCacheTest, APassOverPromptsTakesOnlyAnEmptyCacheWithRoomForThem) {
   };
   KvCache cache = model->make_cache(2, 4, DType::f64), other_batch = model->make_cache(3, 4, DType::f64),
           short_cache = model->make_cache(2, 1, DType::f64);
-  EXPECT_EQ(refusal(cache, true), "llama: a cache and recompute, expected one of them at most");
-  EXPECT_EQ(refusal(other_batch), "llama: a cache of 3 sequences for ids of 2");
-  EXPECT_EQ(refusal(short_cache), "llama: a cache of 1 positions for prompts of 2");
+  expect_contains(refusal(cache, true), "llama: a cache and recompute, expected one of them at most");
+  expect_contains(refusal(other_batch), "llama: a cache of 3 sequences for ids of 2");
+  expect_contains(refusal(short_cache), "llama: a cache of 1 positions for prompts of 2");
   forward(cache);
-  EXPECT_EQ(refusal(cache), "llama: the cache already holds 2 positions, expected an empty cache");
+  expect_contains(refusal(cache), "llama: the cache already holds 2 positions, expected an empty cache");
 }
 
 TEST(KvCacheTest, AFullCacheIsRefused) {

@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/strict_json.h"
@@ -48,7 +47,7 @@ void expect_refused(const std::string& key, const Json& value, const std::string
   json[key] = value;
   const std::string message = error_message(ExitCode::bad_data, [&] { read(json); });
   EXPECT_TRUE(message.starts_with("config.json: ")) << message;
-  EXPECT_NE(message.find(reason), std::string::npos) << key << ": " << message;
+  expect_contains(message, reason);
 }
 
 TEST(ModelConfigTest, TheSmallModelsAreRead) {
@@ -223,12 +222,12 @@ TEST(ModelConfigTest, LeaderMapsAreCheckedAgainstTheLayers) {
 
 TEST(ModelConfigTest, TheIdentityOfAModelFollowsItsConfiguration) {
   const TemporaryFolder folder;
-  std::ofstream(folder / "config.json") << "{}";
+  write_file(folder / "config.json", "{}");
   const TeacherIdentity first = identify_model(folder.path(), "name");
   EXPECT_EQ(first.name, "name");
   EXPECT_EQ(first.config_xxh3.size(), 16u);
   EXPECT_EQ(identify_model(folder.path(), "name"), first);
-  std::ofstream(folder / "config.json") << "{ }";
+  write_file(folder / "config.json", "{ }");
   EXPECT_NE(identify_model(folder.path(), "name").config_xxh3, first.config_xxh3);
 }
 

@@ -9,22 +9,21 @@ namespace echo {
 namespace {
 
 // One line on stderr, and the exit code that every program gives for such a mistake.
-void expect_failure(const std::string& program, const std::vector<std::string>& arguments, ExitCode code) {
+void expect_refused(const std::string& program, const std::vector<std::string>& arguments, ExitCode code) {
   const ProgramResult result = run_executable(*find_program(program), arguments);
-  EXPECT_EQ(result.exit_code, int(code)) << result.errors;
-  EXPECT_EQ(result.errors.find("error: "), 0u) << result.errors;
-  EXPECT_EQ(result.errors.find('\n'), result.errors.size() - 1) << result.errors;
+  expect_failure(result, code, {});
+  EXPECT_TRUE(result.errors.starts_with("error: ")) << result.errors;
 }
 
 TEST(DataProgramsTest, MistakesEndWithOneLineAndTheExitCodeOfTheTable) {
   for (const char* program : {"make_story_corpus", "train_tokenizer"}) {
     if (!find_program(program)) GTEST_SKIP() << kNotBuilt;
-    expect_failure(program, {"--no-such-option"}, ExitCode::usage);
+    expect_refused(program, {"--no-such-option"}, ExitCode::usage);
   }
   const TemporaryFolder folder;
   write_file_atomically(folder / "file", "not a folder");
-  expect_failure("make_story_corpus", {"--output", (folder / "file/corpus").string(), "--documents", "20"}, ExitCode::io);
-  expect_failure("train_tokenizer", {"--data", (folder / "nowhere").string(), "--output", (folder / "t.model").string()},
+  expect_refused("make_story_corpus", {"--output", (folder / "file/corpus").string(), "--documents", "20"}, ExitCode::io);
+  expect_refused("train_tokenizer", {"--data", (folder / "nowhere").string(), "--output", (folder / "t.model").string()},
                  ExitCode::input_missing);
 }
 

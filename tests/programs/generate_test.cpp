@@ -70,10 +70,9 @@ class GenerateTest : public testing::Test {
 };
 
 void expect_usage_error(const ProgramResult& result, const std::string& text) {
-  EXPECT_EQ(result.exit_code, int(ExitCode::usage)) << result.errors;
+  expect_failure(result, ExitCode::usage, {text});
   EXPECT_EQ(result.output, "");
   EXPECT_TRUE(result.errors.starts_with("error: ")) << result.errors;
-  EXPECT_NE(result.errors.find(text), std::string::npos) << result.errors;
 }
 
 TEST_F(GenerateTest, SeveralPromptsAreContinuedTogether) {

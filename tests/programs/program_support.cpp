@@ -1,6 +1,7 @@
 #include "tests/programs/program_support.h"
 
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -10,8 +11,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <optional>
-
-#include "base/error.h"
 
 namespace echo {
 
@@ -187,6 +186,16 @@ ProgramResult run_executable(const fs::path& program, const std::vector<std::str
   ::signal(SIGPIPE, previous_handler);
   ECHO_CHECK(result.exit_code != 127, program.string(), ": cannot be started");
   return result;
+}
+
+void expect_failure(const ProgramResult& result, ExitCode code, const std::vector<std::string>& texts) {
+  EXPECT_EQ(result.exit_code, int(code)) << result.errors;
+  EXPECT_EQ(result.signal, 0);
+  const size_t at = result.errors.find("error: ");
+  ASSERT_NE(at, std::string::npos) << result.errors;
+  EXPECT_EQ(result.errors.find('\n', at), result.errors.size() - 1) << result.errors;
+  for (const std::string& text : texts)
+    EXPECT_NE(result.errors.find(text), std::string::npos) << text << " in " << result.errors;
 }
 
 }  // namespace echo

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
+
 namespace echo {
 
 // How a child process ended, and what it wrote.
@@ -37,5 +39,8 @@ inline constexpr const char* kNotBuilt = "the program is not built (make program
 // Runs a program to its end, without a shell. Throws Error (internal) when it cannot be started.
 ProgramResult run_executable(const std::filesystem::path& program, const std::vector<std::string>& arguments,
                              const ProgramOptions& options = {});
+
+// Expects that exit code, and as the last line of stderr one `error: ...` with all of these texts in it.
+void expect_failure(const ProgramResult& result, ExitCode code, const std::vector<std::string>& texts);
 
 }  // namespace echo

@@ -2,7 +2,6 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <fstream>
 
 #include "tests/programs/program_support.h"
 #include "tests/test_support.h"
@@ -16,8 +15,8 @@ TEST(RunShardsTest, EveryShareRunsAndOneThatFailsFails) {
   if (!fs::exists("scripts/run_shards.sh")) GTEST_SKIP() << "not in the project's folder";
   const TemporaryFolder folder;
   const fs::path program = folder / "tests";
-  std::ofstream(program)
-      << "#!/bin/sh\necho share $GTEST_SHARD_INDEX of $GTEST_TOTAL_SHARDS: $1\n[ $GTEST_SHARD_INDEX != \"$1\" ]\n";
+  write_file(program,
+             "#!/bin/sh\necho share $GTEST_SHARD_INDEX of $GTEST_TOTAL_SHARDS: $1\n[ $GTEST_SHARD_INDEX != \"$1\" ]\n");
   fs::permissions(program, fs::perms::owner_all);
   const ProgramResult good = run_executable("scripts/run_shards.sh", {program.string(), "none"});
   EXPECT_EQ(good.exit_code, 0) << good.errors;

@@ -2,7 +2,6 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <fstream>
 
 #include "tests/programs/program_support.h"
 #include "tests/test_support.h"
@@ -17,7 +16,7 @@ class SanitizeTest : public testing::Test {
   // A sanitizer that prints its arguments and finds something with `failing`.
   ProgramResult sanitize(const std::string& failing, const std::vector<std::string>& arguments) {
     const fs::path file = folder_ / "compute-sanitizer";
-    std::ofstream(file) << "#!/bin/sh\necho \"$@\"\n[ \"$2\" != \"" << failing << "\" ]\n";
+    write_file(file, concat("#!/bin/sh\necho \"$@\"\n[ \"$2\" != \"", failing, "\" ]\n"));
     fs::permissions(file, fs::perms::owner_all);
     ProgramOptions options;
     options.environment["COMPUTE_SANITIZER"] = file.string();

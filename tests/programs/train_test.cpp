@@ -40,17 +40,6 @@ class TrainProgramTest : public testing::Test {
   fs::path program_;
 };
 
-// One line `error: ...` that has all of these in it.
-void expect_failure(const ProgramResult& result, ExitCode code, const std::vector<std::string>& texts) {
-  EXPECT_EQ(result.exit_code, int(code)) << result.errors;
-  EXPECT_EQ(result.signal, 0);
-  const size_t at = result.errors.find("error: ");
-  ASSERT_NE(at, std::string::npos) << result.errors;
-  EXPECT_EQ(result.errors.find('\n', at), result.errors.size() - 1) << result.errors;
-  for (const std::string& text : texts)
-    EXPECT_NE(result.errors.find(text), std::string::npos) << text << " in " << result.errors;
-}
-
 std::vector<std::string> names_in(const fs::path& folder) {
   std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename().string());

@@ -49,10 +49,10 @@ TEST(HtmlTest, PageIsWellFormedSelfContainedAndEscapesItsTitle) {
   const std::string page = html_page("</title><script>x</script>", html_table(table) + html_warnings({"<w>"}));
   EXPECT_EQ(markup_problem(page), "");
   EXPECT_EQ(page.find("<script>"), std::string::npos);
-  EXPECT_NE(page.find("<td class=\"n\">&lt;/td&gt;</td>"), std::string::npos);
+  expect_contains(page, "<td class=\"n\">&lt;/td&gt;</td>");
   EXPECT_EQ(page.find("http://"), std::string::npos);
   EXPECT_EQ(page.find("https://"), std::string::npos);
-  EXPECT_NE(page.find("prefers-color-scheme: dark"), std::string::npos);
+  expect_contains(page, "prefers-color-scheme: dark");
   EXPECT_EQ(html_warnings({}), "");
 }
 

@@ -61,7 +61,7 @@ TEST(CudaGraphTest, WhatCannotBeRecordedIsRefusedAndLeavesTheDeviceUsable) {
   Tensor to = numbers(1), kept;
   const auto expect_refused = [](ExitCode code, const std::string& why, const std::function<void()>& work) {
     const std::string message = error_message(code, [&] { Recorded recorded(work); });
-    EXPECT_NE(message.find(why), std::string::npos) << message;
+    expect_contains(message, why);
   };
   expect_refused(ExitCode::internal, "1 tensors that outlive it", [&] { kept = Tensor::empty({3}, DType::f32, kCuda); });
   expect_refused(ExitCode::internal, "the host's memory", [&] { to.copy_from(Tensor::zeros({3}, DType::f32)); });

@@ -37,7 +37,7 @@ std::string refusal(const std::string& model) {
 void expect_refused(const std::string& model, const std::string& text) {
   const std::string message = refusal(model);
   EXPECT_EQ(message.rfind("x.model", 0), 0u) << message;
-  EXPECT_NE(message.find(text), std::string::npos) << message;
+  expect_contains(message, text);
 }
 
 TEST(TokenizerModelCheckTest, AcceptsASmallestModel) {
@@ -114,7 +114,7 @@ TEST(CharsmapCheckTest, RefusesACyclicTrieAndTooManyNestedRules) {
   const uint32_t node = uint32_t('A') << 10 | 'A';  // its base is 0, the root's: "A" leads to itself
   std::memcpy(cyclic.data() + 4 + 4 * 'A', &node, 4);
   const std::string message = error_message(ExitCode::bad_data, [&] { check_charsmap(cyclic + std::string("a\0", 2), "x"); });
-  EXPECT_NE(message.find("cycle"), std::string::npos) << message;
+  expect_contains(message, "cycle");
 
   // A chain: the rules "\1", "\1\1", ... 40 of them; node k's base is the aligned block k, where value and next node lie.
   std::vector<uint32_t> units(256 * 64, 0x80000000u);

@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
@@ -146,7 +145,7 @@ TEST_P(RealTokenizerTest, DamagedModelsGiveAnErrorOrAWorkingTokenizer) {
       }
       if (model.empty()) model.push_back('x');
     }
-    std::ofstream(folder / "tokenizer.model", std::ios::binary) << model;  // no fsync: hundreds of files
+    write_file(folder / "tokenizer.model", model);
     try {
       const Tokenizer tokenizer(folder / "tokenizer.model");
       const auto ids = tokenizer.encode("Once upon a time \xE2\x82\xAC there was \xFF a 123.\n");
@@ -171,8 +170,8 @@ TEST(TokenizerTest, MissingFileAndForeignFileAreErrorsThatNameTheFile) {
   for (const char* content : {"", "{\"model\": {}}", "<html>", "version https://git-lfs.github.com/spec/v1\n"}) {
     write_file_atomically(folder / "foreign.model", content);
     const std::string message = error_message(ExitCode::bad_data, [&] { Tokenizer(folder / "foreign.model"); });
-    EXPECT_NE(message.find("foreign.model"), std::string::npos);
-    EXPECT_NE(message.find("not a SentencePiece model"), std::string::npos) << message;
+    expect_contains(message, "foreign.model");
+    expect_contains(message, "not a SentencePiece model");
   }
 }
 

@@ -3,8 +3,6 @@
 #include <gtest/gtest.h>
 #include <sentencepiece_trainer.h>
 
-#include <fstream>
-
 #include "base/file.h"
 #include "base/random.h"
 #include "tests/test_support.h"
@@ -91,7 +89,7 @@ TEST(TokenizerTrainingTest, RealNormalisationRulesPassTheCheckAndDamagedOnesNeve
       const size_t at = random.below(damaged.size());
       damaged[at] = char(damaged[at] ^ (1u << random.below(8)));
     }
-    std::ofstream(folder / "damaged.model", std::ios::binary) << damaged;
+    write_file(folder / "damaged.model", damaged);
     try {
       const Tokenizer tokenizer(folder / "damaged.model");
       for (const char* text :

@@ -53,10 +53,6 @@ json training(int64_t step, int64_t stage) {
           {"peak_memory_bytes", 5 << 20}};
 }
 
-void expect_contains(const std::string& page, const std::string& text) {
-  EXPECT_NE(page.find(text), std::string::npos) << text;
-}
-
 TEST(RunReportTest, TheTableHasTeacherAndStudentBeforeAndAfterEachStage) {
   const std::string page =
       report_of(tiny_distillation("unused"),

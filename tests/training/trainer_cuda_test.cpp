@@ -94,8 +94,8 @@ TEST(CudaTrainerTest, AFailingDeviceEndsTheRunAndNamesTheNewestCheckpoint) {
   });
   const std::string message = error_message(ExitCode::device, [&] { trainer.train(); });
   failure.reset();
-  EXPECT_NE(message.find("waiting for the GPU"), std::string::npos) << message;
-  EXPECT_NE(message.find("checkpoint-3; run the same command again"), std::string::npos) << message;
+  expect_contains(message, "waiting for the GPU");
+  expect_contains(message, "checkpoint-3; run the same command again");
 }
 
 // A process computes on one GPU, and this one has chosen the first: the test begins again in a process of its own.

@@ -85,7 +85,7 @@ TEST(TrainerTest, AStopAfterAnyStepAndAResumeGiveTheSameBits) {
     const fs::path output = folder / concat("stopped-", step);
     const TrainConfig config = tiny_distillation(output);
     const std::string message = error_message(ExitCode::interrupted, [&] { train(config, {}, step); });
-    EXPECT_NE(message.find(concat("step ", step, " of 12")), std::string::npos) << message;
+    expect_contains(message, concat("step ", step, " of 12"));
     std::vector<std::string> remarks;
     const auto newest = newest_checkpoint(output, remarks);
     ASSERT_TRUE(newest);
@@ -148,9 +148,9 @@ TEST(TrainerTest, ADryRunTakesOneStepAndWritesNothing) {
   RunRecorder nothing;
   const std::string text = Trainer(run, nothing).dry_run();
   EXPECT_FALSE(fs::exists(folder / "run"));
-  EXPECT_NE(text.find("one step: loss"), std::string::npos) << text;
-  EXPECT_NE(text.find("optimizer moments"), std::string::npos) << text;
-  EXPECT_NE(text.find("steps in all: 12"), std::string::npos) << text;
+  expect_contains(text, "one step: loss");
+  expect_contains(text, "optimizer moments");
+  expect_contains(text, "steps in all: 12");
 }
 
 TEST(TrainerTest, AProcessThatRecordsNothingTrainsTheSameWeights) {
@@ -205,8 +205,8 @@ TEST(TrainerTest, ThreeInARowEndTheRunNamingTheBatchesPosition) {
   display.progress = [&](int64_t step, int64_t) { set_norm(run, step >= 2 ? std::nanf("") : 1.0f); };
   RunFolder recorder(config, display);
   const std::string message = error_message(ExitCode::numerical, [&] { Trainer(run, recorder).train(); });
-  EXPECT_NE(message.find("step 5"), std::string::npos) << message;
-  EXPECT_NE(message.find("\"record\":"), std::string::npos) << message;
+  expect_contains(message, "step 5");
+  expect_contains(message, "\"record\":");
   EXPECT_EQ(events(folder / "run", "skipped").size(), 3u);
   EXPECT_FALSE(fs::exists(folder / "run/final"));
 }

@@ -220,9 +220,9 @@ TEST(SameRunTest, ChangedSettingsAreNamedAndThoseOfLoggingMayChange) {
   changed["data"]["sequence_length"] = 128;
   changed["seed"] = 2;
   const std::string message = error_message(ExitCode::config, [&] { check_same_run(stored, changed, "runs/x/checkpoint-1"); });
-  EXPECT_NE(message.find("data.sequence_length (64 -> 128)"), std::string::npos) << message;
-  EXPECT_NE(message.find("seed (1 -> 2)"), std::string::npos) << message;
-  EXPECT_NE(message.find("runs/x/checkpoint-1"), std::string::npos) << message;
+  expect_contains(message, "data.sequence_length (64 -> 128)");
+  expect_contains(message, "seed (1 -> 2)");
+  expect_contains(message, "runs/x/checkpoint-1");
 }
 
 TEST(SameRunTest, ListsOfAnotherLengthAreSeen) {

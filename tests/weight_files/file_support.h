@@ -1,17 +1,10 @@
 #pragma once
 
 #include <cstring>
-#include <filesystem>
-#include <fstream>
+#include <initializer_list>
 #include <string>
 
 namespace echo {
-
-// Removes an old file first: ext4 waits for the disk when a file is truncated and written again.
-inline void write_bytes(const std::filesystem::path& path, const std::string& bytes) {
-  std::filesystem::remove(path);
-  std::ofstream(path, std::ios::binary).write(bytes.data(), std::streamsize(bytes.size()));
-}
 
 template <class T>
 std::string bytes_of_values(std::initializer_list<T> values) {

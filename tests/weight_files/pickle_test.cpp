@@ -53,7 +53,7 @@ using namespace std::string_literals;
 
 void expect_refused(const std::string& pickle, const std::string& reason) {
   const std::string message = refusal(pickle);
-  EXPECT_NE(message.find(reason), std::string::npos) << message;
+  expect_contains(message, reason);
 }
 
 const std::string kStart = "\x80\x02"s;

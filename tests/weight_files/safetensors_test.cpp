@@ -15,15 +15,15 @@ namespace {
 // Writes a file with this header, opens it and returns the Error's message.
 std::string refusal(const std::string& header, size_t data) {
   const TemporaryFolder folder;
-  write_bytes(folder / "file.safetensors", safetensors_bytes(header, data));
+  write_file(folder / "file.safetensors", safetensors_bytes(header, data));
   const std::string message = error_message(ExitCode::bad_data, [&] { SafetensorsReader reader(folder / "file.safetensors"); });
-  EXPECT_NE(message.find("file.safetensors"), std::string::npos) << message;
+  expect_contains(message, "file.safetensors");
   return message;
 }
 
 void expect_refused(const std::string& header, size_t data, const std::string& reason) {
   const std::string message = refusal(header, data);
-  EXPECT_NE(message.find(reason), std::string::npos) << message;
+  expect_contains(message, reason);
 }
 
 TEST(SafetensorsTest, ARoundTripKeepsNamesOrderValuesAndMetadata) {
@@ -63,8 +63,8 @@ TEST(SafetensorsTest, EqualTensorsGiveEqualBytesAndAnAlignedHeader) {
 
 TEST(SafetensorsTest, ReadingConvertsFloatsAndNeedsTheShape) {
   const TemporaryFolder folder;
-  write_bytes(folder / "t", safetensors_bytes(R"({"h":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}})", 0) +
-                                bytes_of_values<uint16_t>({0x3c00, 0xc100}));
+  write_file(folder / "t", safetensors_bytes(R"({"h":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}})", 0) +
+                               bytes_of_values<uint16_t>({0x3c00, 0xc100}));
   const SafetensorsReader reader(folder / "t");
   EXPECT_EQ(reader.info("h").type, StoredType::f16);
   EXPECT_EQ(reader.read("h").to_vector<float>(), (std::vector<float>{1.0f, -2.5f}));
@@ -102,10 +102,10 @@ TEST(SafetensorsTest, FilesThatEndEarlyAreRefused) {
   write_safetensors(folder / "whole", {{"a", Tensor::from<float>({1, 2, 3, 4})}, {"b", Tensor::from<float>({5})}});
   const std::string whole = read_file(folder / "whole");
   for (size_t length = 0; length < whole.size(); ++length) {
-    write_bytes(folder / "cut", whole.substr(0, length));
+    write_file(folder / "cut", whole.substr(0, length));
     error_message(ExitCode::bad_data, [&] { SafetensorsReader reader(folder / "cut"); });
   }
-  write_bytes(folder / "cut", whole + "x");
+  write_file(folder / "cut", whole + "x");
   EXPECT_NE(error_message(ExitCode::bad_data, [&] { SafetensorsReader reader(folder / "cut"); })
                 .find("1 bytes after the last tensor"),
             std::string::npos);
@@ -116,7 +116,7 @@ TEST(SafetensorsTest, HostileLengthsOfTheHeaderAreRefused) {
   for (const uint64_t length : {uint64_t{200'000'000}, ~uint64_t{0}, ~uint64_t{0} - 7, uint64_t{1} << 63}) {
     std::string bytes(8, '\0');
     std::memcpy(bytes.data(), &length, 8);
-    write_bytes(folder / "t", bytes + "{}");
+    write_file(folder / "t", bytes + "{}");
     EXPECT_NE(error_message(ExitCode::bad_data, [&] { SafetensorsReader reader(folder / "t"); }).find("over the limit"),
               std::string::npos);
   }

@@ -78,7 +78,7 @@ TEST(TensorFileMutationTest, SafetensorsHeaders) {
                     {{"format", "pt"}});
   const std::string original = read_file(folder / "original");
   const int refused = refused_of(3000, original, original.size() - 34, [&](const std::string& bytes) {
-    write_bytes(folder / "mutant", bytes);
+    write_file(folder / "mutant", bytes);
     read_everything<SafetensorsReader>(folder / "mutant");
   });
   EXPECT_GT(refused, 1500);  // most changes break the header; those within names and padding do not
@@ -96,8 +96,8 @@ TEST(TensorFileMutationTest, Pickles) {
 TEST(TensorFileMutationTest, ArchivesWithAChangedPickle) {  // with a right check sum, so that the change is met
   const TemporaryFolder folder;
   const int refused = refused_of(1500, write_pickled_state_dict(some_tensors()), SIZE_MAX, [&](const std::string& bytes) {
-    write_bytes(folder / "mutant",
-                build_zip({{"m/data.pkl", bytes}, {"m/data/0", std::string(24, 'x')}, {"m/data/1", "abcdef"}}, false));
+    write_file(folder / "mutant",
+               build_zip({{"m/data.pkl", bytes}, {"m/data/0", std::string(24, 'x')}, {"m/data/1", "abcdef"}}, false));
     read_everything<TorchArchiveReader>(folder / "mutant");
   });
   EXPECT_GT(refused, 750);
@@ -111,7 +111,7 @@ TEST(TensorFileMutationTest, Archives) {
         {{"m/data.pkl", write_pickled_state_dict(some_tensors())}, {"m/data/0", std::string(24, 'x')}, {"m/data/1", "abcdef"}},
         zip64);
     const int refused = refused_of(1500, original, SIZE_MAX, [&](const std::string& bytes) {
-      write_bytes(folder / "mutant", bytes);
+      write_file(folder / "mutant", bytes);
       read_everything<TorchArchiveReader>(folder / "mutant");
     });
     EXPECT_GT(refused, 750);

@@ -27,13 +27,13 @@ PickledTensor plain(const std::string& name) { return {name, StoredType::f32, "0
 
 void expect_refused(const std::string& archive, const std::string& reason) {
   const TemporaryFolder folder;
-  write_bytes(folder / "pytorch_model.bin", archive);
+  write_file(folder / "pytorch_model.bin", archive);
   const std::string message = error_message(ExitCode::bad_data, [&] {
     const TorchArchiveReader reader(folder / "pytorch_model.bin");
     for (const std::string& name : reader.names()) reader.read(name);
   });
-  EXPECT_NE(message.find("pytorch_model.bin: "), std::string::npos) << message;
-  EXPECT_NE(message.find(reason), std::string::npos) << message;
+  expect_contains(message, "pytorch_model.bin: ");
+  expect_contains(message, reason);
 }
 
 void expect_refused(const std::vector<PickledTensor>& tensors, const std::vector<std::string>& storages,
@@ -90,7 +90,7 @@ TEST(TorchArchiveTest, ViewsOfOneStorageAreReadByTheirStrides) {
                                               {"column", StoredType::f32, "0", 6, 1, {2}, {3}},
                                               {"cube", StoredType::f32, "0", 6, 0, {1, 3, 2}, {99, 1, 3}}};
   for (const bool zip64 : {false, true}) {
-    write_bytes(folder / "m.bin", build_zip(archive_of(tensors, {kSixFloats}), zip64));
+    write_file(folder / "m.bin", build_zip(archive_of(tensors, {kSixFloats}), zip64));
     const TorchArchiveReader reader(folder / "m.bin");
     EXPECT_EQ(reader.read("plain").to_vector<float>(), (std::vector<float>{0, 1, 2, 3, 4, 5}));
     EXPECT_EQ(reader.read("transposed").to_vector<float>(), (std::vector<float>{0, 3, 1, 4, 2, 5}));
@@ -180,7 +180,7 @@ TEST(TorchArchiveTest, FilesThatEndEarlyAreRefused) {
   const TemporaryFolder folder;
   const std::string whole = build_zip(archive_of({plain("t")}, {kSixFloats}), true);
   for (size_t length = 0; length < whole.size(); length += 3) {
-    write_bytes(folder / "cut", whole.substr(0, length));
+    write_file(folder / "cut", whole.substr(0, length));
     error_message(ExitCode::bad_data, [&] { TorchArchiveReader reader(folder / "cut"); });
   }
 }

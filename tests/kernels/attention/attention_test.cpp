@@ -4,6 +4,7 @@
 
 #include "base/random.h"
 #include "tests/kernels/attention/attention_reference.h"
+#include "tests/kernels/random_tensor.h"
 #include "tests/kernels/thread_count.h"
 
 namespace echo {
@@ -20,14 +21,6 @@ std::ostream& operator<<(std::ostream& out, const AttentionCase& c) {
   return out << "B " << c.batches << " T " << c.positions << " H " << c.heads << " Hkv " << c.key_heads << " Dh " << c.width
              << " layers " << c.layers << (c.strided ? " strided" : "") << (c.documents ? " documents" : "") << " magnitude "
              << c.magnitude;
-}
-
-std::vector<double> to_doubles(const Tensor& tensor) {
-  std::vector<double> result;
-  dispatch_float(tensor.dtype(), [&]<class T>() {
-    for (const T value : tensor.to_vector<T>()) result.push_back(double(value));
-  });
-  return result;
 }
 
 // All arguments of a block's calls, and its results, as tensors of one dtype.
@@ -111,10 +104,10 @@ struct Block {
     result.key_heads = shape.key_heads;
     result.width = shape.width;
     result.scale = scale;
-    result.q = to_doubles(q);
-    result.k = to_doubles(k);
-    for (const Tensor& tensor : v) result.v.push_back(to_doubles(tensor));
-    for (const Tensor& tensor : d_o) result.d_o.push_back(to_doubles(tensor));
+    result.q = values_of(q);
+    result.k = values_of(k);
+    for (const Tensor& tensor : v) result.v.push_back(values_of(tensor));
+    for (const Tensor& tensor : d_o) result.d_o.push_back(values_of(tensor));
     if (first_key.defined()) result.first_key = first_key.to_vector<int32_t>();
     return result;
   }
@@ -126,13 +119,13 @@ struct NamedDistance {
 };
 
 std::vector<NamedDistance> distances(const Block& block, const ReferenceAttention& expected) {
-  std::vector<NamedDistance> result = {{"lse", distance(to_doubles(block.lse), expected.lse)},
-                                       {"delta", distance(to_doubles(block.delta), expected.delta)},
-                                       {"dq", distance(to_doubles(block.dq), expected.dq)},
-                                       {"dk", distance(to_doubles(block.dk), expected.dk)}};
+  std::vector<NamedDistance> result = {{"lse", distance(values_of(block.lse), expected.lse)},
+                                       {"delta", distance(values_of(block.delta), expected.delta)},
+                                       {"dq", distance(values_of(block.dq), expected.dq)},
+                                       {"dk", distance(values_of(block.dk), expected.dk)}};
   for (size_t j = 0; j < block.v.size(); ++j) {
-    result.push_back({concat("o ", j), distance(to_doubles(block.o[j]), expected.o[j])});
-    result.push_back({concat("dv ", j), distance(to_doubles(block.dv[j]), expected.dv[j])});
+    result.push_back({concat("o ", j), distance(values_of(block.o[j]), expected.o[j])});
+    result.push_back({concat("dv ", j), distance(values_of(block.dv[j]), expected.dv[j])});
   }
   return result;
 }
@@ -204,9 +197,9 @@ TEST(AttentionTest, LargeScoresStayFiniteAndProbabilitiesSumToOne) {
       // Values of one: every output is the sum of its row of probabilities.
       dispatch_float(dtype, [&]<class T>() { std::fill_n(block.v[0].data<T>(), block.v[0].elements(), T(1.0f)); });
       block.run();
-      for (const double value : to_doubles(block.o[0])) ASSERT_NEAR(value, 1.0, 1e-5) << dtype << ' ' << magnitude;
+      for (const double value : values_of(block.o[0])) ASSERT_NEAR(value, 1.0, 1e-5) << dtype << ' ' << magnitude;
       for (const Tensor* tensor : {&block.lse, &block.o[1], &block.dq, &block.dk, &block.dv[0], &block.dv[1]})
-        for (const double value : to_doubles(*tensor)) ASSERT_TRUE(std::isfinite(value)) << dtype << ' ' << magnitude;
+        for (const double value : values_of(*tensor)) ASSERT_TRUE(std::isfinite(value)) << dtype << ' ' << magnitude;
     }
   }
 }
@@ -224,10 +217,10 @@ TEST(AttentionTest, ResultsHaveTheSameBitsOnAnyNumberOfThreads) {
     expect_same_bits_on_any_number_of_threads([&] {
       Block block(shape, dtype, 11);
       block.run();
-      std::vector results = {to_doubles(block.dq), to_doubles(block.dk), to_doubles(block.lse)};
+      std::vector results = {values_of(block.dq), values_of(block.dk), values_of(block.lse)};
       for (size_t j = 0; j < block.v.size(); ++j) {
-        results.push_back(to_doubles(block.o[j]));
-        results.push_back(to_doubles(block.dv[j]));
+        results.push_back(values_of(block.o[j]));
+        results.push_back(values_of(block.dv[j]));
       }
       return results;
     });
@@ -247,8 +240,8 @@ TEST(AttentionTest, DocumentsInOneRowGiveTheOutputsOfDocumentsApart) {
   alone.v[0] = joined.v[0].narrow(1, 71, 79);
   alone.d_o[0] = joined.d_o[0].narrow(1, 71, 79);
   alone.run();
-  EXPECT_LE(distance(to_doubles(joined.o[0].narrow(1, 71, 79)), to_doubles(alone.o[0])), 1e-14);
-  EXPECT_LE(distance(to_doubles(joined.dk.narrow(1, 71, 79)), to_doubles(alone.dk)), 1e-14);
+  EXPECT_LE(distance(values_of(joined.o[0].narrow(1, 71, 79)), values_of(alone.o[0])), 1e-14);
+  EXPECT_LE(distance(values_of(joined.dk.narrow(1, 71, 79)), values_of(alone.dk)), 1e-14);
 }
 
 TEST(AttentionTest, GradientOfAWholeBlockMatchesFiniteDifferences) {
@@ -260,13 +253,13 @@ TEST(AttentionTest, GradientOfAWholeBlockMatchesFiniteDifferences) {
     block.forward();
     double sum = 0;
     for (size_t j = 0; j < block.v.size(); ++j) {
-      const auto a = to_doubles(block.o[j]), b = to_doubles(block.d_o[j]);
+      const auto a = values_of(block.o[j]), b = values_of(block.d_o[j]);
       for (size_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
     }
     return sum;
   };
   const auto check = [&](Tensor& input, const Tensor& gradient, const char* name) {
-    const std::vector<double> analytic = to_doubles(gradient);
+    const std::vector<double> analytic = values_of(gradient);
     for (int64_t i = 0; i < input.elements(); i += 3) {
       double& value = input.data<double>()[i];
       const double kept = value, step = 1e-5;
@@ -293,7 +286,7 @@ TEST(AttentionTest, ValueGradientOfTheLeaderMayBeLeftOut) {
   const std::vector<kernels::SharingLayer> layers = {{other.d_o[0], other.v[0]}};
   kernels::attention_backward(other.dq, other.dk, none, layers, other.q, other.k, other.lse, other.delta, other.first_key,
                               other.scale);
-  EXPECT_EQ(to_doubles(block.dq), to_doubles(other.dq));
+  EXPECT_EQ(values_of(block.dq), values_of(other.dq));
 }
 
 TEST(AttentionTest, ArgumentsThatDoNotFitAreNamed) {

@@ -2,19 +2,11 @@
 
 #include <gtest/gtest.h>
 
-#include "base/random.h"
 #include "kernels/attention/attention.h"
+#include "tests/kernels/random_tensor.h"
 
 namespace echo {
 namespace {
-
-template <class T>
-Tensor random_tensor(const Shape& shape, uint64_t seed) {
-  RandomSequence random(seed);
-  std::vector<T> values;
-  for (int64_t i = 0; i < shape.elements(); ++i) values.push_back(T(float(random.normal())));
-  return Tensor::from(values, shape);
-}
 
 // Decoding position by position must give what the forward pass gives for the whole sequence, for leader and follower.
 template <class T>
@@ -22,10 +14,10 @@ void expect_decoding_matches_forward(int64_t heads, int64_t key_heads, int64_t w
   using A = accumulator<T>;
   const int64_t positions = 37, capacity = 40;
   const double scale = 1 / std::sqrt(double(width));
-  const Tensor q = random_tensor<T>({2, positions, heads, width}, 1);
-  const Tensor k = random_tensor<T>({2, capacity, key_heads, width}, 2),
-               v = random_tensor<T>({2, capacity, key_heads, width}, 3);
-  const Tensor other_v = random_tensor<T>({2, capacity, key_heads, width}, 4);
+  const Tensor q = random_tensor({2, positions, heads, width}, dtype_of<T>, 1);
+  const Tensor k = random_tensor({2, capacity, key_heads, width}, dtype_of<T>, 2),
+               v = random_tensor({2, capacity, key_heads, width}, dtype_of<T>, 3);
+  const Tensor other_v = random_tensor({2, capacity, key_heads, width}, dtype_of<T>, 4);
   Tensor o = Tensor::zeros_like(q), other_o = Tensor::zeros_like(q);
   Tensor lse = Tensor::zeros({2, heads, positions}, dtype_of<A>);
   kernels::attention_forward(o, lse, q, k.narrow(1, 0, positions), v.narrow(1, 0, positions), {}, scale);

@@ -129,18 +129,18 @@ TEST(MatmulTest, WhatDoesNotFitIsRefusedWithShapes) {
   const auto message = [&](const Tensor& a, Transpose ta, const Tensor& b, Transpose tb) {
     return error_message(ExitCode::internal, [&] { matmul(c, a, ta, b, tb); });
   };
-  const auto has = [](const std::string& text, const char* part) { EXPECT_NE(text.find(part), std::string::npos) << text; };
   const Tensor a = Tensor::zeros({2, 3}, DType::f32), b = Tensor::zeros({3, 4}, DType::f32);
   const auto no = Transpose::no, yes = Transpose::yes;
-  has(message(a, no, Tensor::zeros({5, 4}, DType::f32), no), "inner dimensions differ: a (2, 3) x b (5, 4)");
-  has(message(a, yes, b, no), "inner dimensions differ: transposed a (2, 3) x b (3, 4)");
-  has(message(a, no, Tensor::zeros({3, 5}, DType::f32), no), "c is (2, 4), expected (2, 5)");
-  has(message(a, no, kernels::cast(b, DType::f64), no), "dtypes of a and b: f32, f64");
-  has(message(kernels::cast(a, DType::f64), no, kernels::cast(b, DType::f64), no), "c is f32 for operands of f64");
-  has(message(Tensor::zeros({2, 3}, DType::i32), no, Tensor::zeros({3, 4}, DType::i32), no), "dtypes of a and b: i32");
-  has(message(a.reshape({2, 3, 1}), no, b, no), "a is f32 (2, 3, 1), expected rank 2");
-  has(message(a, no, Tensor(), no), "b is undefined tensor");
-  has(message(Tensor::zeros({3, 2}, DType::f32).transpose(0, 1), no, b, no), "elements of a row are not adjacent");
+  expect_contains(message(a, no, Tensor::zeros({5, 4}, DType::f32), no), "inner dimensions differ: a (2, 3) x b (5, 4)");
+  expect_contains(message(a, yes, b, no), "inner dimensions differ: transposed a (2, 3) x b (3, 4)");
+  expect_contains(message(a, no, Tensor::zeros({3, 5}, DType::f32), no), "c is (2, 4), expected (2, 5)");
+  expect_contains(message(a, no, kernels::cast(b, DType::f64), no), "dtypes of a and b: f32, f64");
+  expect_contains(message(kernels::cast(a, DType::f64), no, kernels::cast(b, DType::f64), no), "c is f32 for operands of f64");
+  expect_contains(message(Tensor::zeros({2, 3}, DType::i32), no, Tensor::zeros({3, 4}, DType::i32), no),
+                  "dtypes of a and b: i32");
+  expect_contains(message(a.reshape({2, 3, 1}), no, b, no), "a is f32 (2, 3, 1), expected rank 2");
+  expect_contains(message(a, no, Tensor(), no), "b is undefined tensor");
+  expect_contains(message(Tensor::zeros({3, 2}, DType::f32).transpose(0, 1), no, b, no), "elements of a row are not adjacent");
 }
 
 }  // namespace
