@@ -2,6 +2,7 @@
 
 #include "config/reading.h"
 #include "config/train_config.h"
+#include "tests/config/small_config.h"
 #include "tests/test_support.h"
 
 namespace echo {
@@ -9,15 +10,6 @@ namespace {
 
 using settings::Mode;
 using settings::PlanMethod;
-
-// Enough for mode distill to be accepted.
-const char* const kSmall =
-    "teacher:\n  model_name_or_path: models/stories12L\n"
-    "student:\n  plan:\n    method: optimal\n    followers: 5\n"
-    "data:\n  path: corpora/tinystories/train\n"
-    "max_steps: 3\n";
-
-TrainConfig small() { return read_config_text(kSmall, "x.yaml").config; }
 
 TEST(ConfigCheckTest, AUsableConfigurationHasNoProblem) { EXPECT_EQ(validate_config(small()), std::vector<std::string>{}); }
 

@@ -7,6 +7,7 @@
 #include "config/check.h"
 #include "config/train_config.h"
 #include "config/yaml_reader.h"
+#include "tests/config/small_config.h"
 #include "tests/test_support.h"
 
 namespace echo {
@@ -27,15 +28,6 @@ void expect_problem(std::string_view text, const std::string& begin, const std::
   EXPECT_TRUE(line.starts_with(begin)) << line;
   expect_contains(line, part);
 }
-
-// Enough for mode distill to be accepted.
-const char* const kSmall =
-    "teacher:\n  model_name_or_path: models/stories12L\n"
-    "student:\n  plan:\n    method: optimal\n    followers: 5\n"
-    "data:\n  path: corpora/tinystories/train\n"
-    "max_steps: 3\n";
-
-TrainConfig small() { return read_config_text(kSmall, "x.yaml").config; }
 
 TEST(ConfigReadingTest, EveryTypeOfValueIsRead) {
   const ConfigReading reading = read_config_text(
