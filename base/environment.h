@@ -5,7 +5,7 @@
 
 namespace echo {
 
-// Whether `variable` is 0 in the environment: how a choice of kernels is switched off, to compare.
+// True when the environment variable `variable` is "0". Kernel choices are switched off this way, for comparisons.
 inline bool is_switched_off(const char* variable) {
   const char* const value = std::getenv(variable);
   return value != nullptr && std::string_view(value) == "0";

@@ -7,21 +7,21 @@
 
 namespace echo {
 
-// What a program returns to the shell when the error reaches main (the sysexits numbers, where one fits).
+// The exit code of a program whose main receives this error. The numbers follow sysexits.h where one fits.
 enum class ExitCode : int {
   success = 0,
   usage = 64,          // command line
   bad_data = 65,       // a file exists but its content is wrong
   input_missing = 66,  // a file or folder is not there or cannot be read
-  internal = 70,       // a condition this library itself guarantees did not hold
-  device = 71,         // device or memory
+  internal = 70,       // a condition that this library itself guarantees was false
+  device = 71,         // the device failed, or memory ran out
   io = 74,             // writing failed, disk full
-  interrupted = 75,    // stopped on request, checkpoint saved: run the same command again
+  interrupted = 75,    // stopped on request after saving a checkpoint; the same command continues the run
   numerical = 76,      // losses are no longer finite
   config = 78,         // the configuration is wrong
 };
 
-// The one exception type of the project: a line for the user and the exit code that fits it.
+// The only exception type of the project: a message of one line for the user, and the exit code of the program.
 class Error : public std::runtime_error {
  public:
   Error(ExitCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
@@ -39,7 +39,7 @@ std::string concat(Parts&&... parts) {
   return std::move(out).str();
 }
 
-// Throws the Error for a mistake outside the program: a file, a setting, the command line.
+// Throws an Error for a mistake outside the program: in a file, a setting or the command line.
 template <class... Parts>
 [[noreturn]] void fail(ExitCode code, Parts&&... parts) {
   throw Error(code, concat(std::forward<Parts>(parts)...));
@@ -51,8 +51,8 @@ namespace detail {
 
 }  // namespace echo
 
-// Throws Error (exit code 70) when `condition` is false; the text is built only then. For shapes, dtypes and other
-// conditions between parts of the program; for a user's mistake use fail() with the exit code that fits.
+// Throws Error (exit code 70) when `condition` is false. The message is built only then. Use it for shapes, dtypes and other
+// conditions between parts of the program. For a user's mistake use fail() with a suitable exit code.
 //   ECHO_CHECK(a.dim(-1) == b.dim(-2), "matmul: inner dimensions differ: a ", a.shape(), " x b ", b.shape());
 //   -> matmul: inner dimensions differ: a (4, 128, 64) x b (32, 256) (kernels/matmul/matmul.cpp:41)
 #define ECHO_CHECK(condition, ...)                                                          \

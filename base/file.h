@@ -10,18 +10,19 @@ namespace echo {
 
 namespace fs = std::filesystem;
 
-// Whole content of a file. Throws Error: input_missing when it cannot be opened, io when reading fails.
+// Returns the whole content of a file. Throws Error: input_missing when it cannot be opened, io when reading fails.
 std::string read_file(const fs::path& path);
 
-// Writes `content` so that `path` holds either its old content or all of the new, also after a crash:
-// a temporary file beside it, fsync, rename, fsync of the folder. Throws Error (io) and removes the temporary file.
+// Writes `content` so that `path` holds either its old content or all of the new content, even after a crash. It writes a
+// temporary file beside `path`, calls fsync, renames it, and calls fsync on the folder. Throws Error (io) and removes the
+// temporary file.
 void write_file_atomically(const fs::path& path, std::string_view content);
 
-// A file being written, one call after the other. Errors (a full disk among them) throw Error (io) with the path.
+// A file that is written from start to end. All functions throw Error (io) with the path, for example when the disk is full.
 class FileWriter {
  public:
   explicit FileWriter(const fs::path& path);  // creates or truncates
-  ~FileWriter();                              // closes; an error here is lost: call finish()
+  ~FileWriter();                              // closes; ignores errors, so call finish() first
   FileWriter(const FileWriter&) = delete;
   FileWriter& operator=(const FileWriter&) = delete;
   void write(const void* bytes, size_t count);
@@ -33,10 +34,10 @@ class FileWriter {
   int descriptor_ = -1;
 };
 
-// Makes a rename or a new entry in `folder` durable.
+// Makes a rename or a new entry in `folder` durable (fsync). Throws Error (io).
 void sync_folder(const fs::path& folder);
 
-// A file mapped read-only into memory; pages are loaded when touched. Throws Error (input_missing, io).
+// A file mapped read-only into memory. The system loads a page when it is first touched. Throws Error (input_missing, io).
 class MappedFile {
  public:
   explicit MappedFile(const fs::path& path);
@@ -44,7 +45,7 @@ class MappedFile {
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
   std::span<const std::byte> bytes() const { return {data_, size_}; }
-  // Tells the system that these pages are not needed again (a checkpoint is read once).
+  // Tells the system that these pages are not needed again. Loading a checkpoint uses it, because it reads each page once.
   void release(size_t offset, size_t count) const;
 
  private:
@@ -52,8 +53,9 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-// An advisory lock on `path` (created when missing), held while the object lives and freed by the system when the process
-// dies, however it dies. Throws Error (usage) when another process holds it.
+// An advisory lock on `path`, which is created when missing. The object holds the lock while it lives. The system frees the
+// lock when the process ends in any way. Throws Error: usage when another process holds the lock, io when `path` cannot be
+// created.
 class FileLock {
  public:
   explicit FileLock(const fs::path& path);

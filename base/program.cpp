@@ -30,7 +30,7 @@ int report(ExitCode code, const std::string& message) {
 int run_guarded(const std::function<int()>& body) {
   try {
     return body();
-  } catch (const CLI::Error& error) {  // a program may refuse a combination of options by throwing CLI::ValidationError
+  } catch (const CLI::Error& error) {  // a program throws CLI::ValidationError to reject a combination of options
     return report(ExitCode::usage, std::string(error.what()) + " (--help lists the options)");
   } catch (const Error& error) {
     return report(error.code(), error.what());
@@ -52,7 +52,7 @@ int run_guarded(const std::function<int()>& body) {
 int run_program(const std::function<int()>& body) noexcept {
   try {
     return run_guarded(body);
-  } catch (...) {  // not even the message could be built
+  } catch (...) {  // there was no memory even for the message
     std::fputs("error: out of memory\n", stderr);
     return int(ExitCode::device);
   }

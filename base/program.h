@@ -8,15 +8,15 @@ class App;
 
 namespace echo {
 
-// What every program's main does around its work: parses the command line, runs `body` and turns each way to fail into one
-// line `error: ...` on stderr and an exit code.
+// The frame of every program's main. Parses the command line, runs `body`, and turns every failure into one line
+// `error: ...` on stderr and an exit code:
 //   the command line does not parse -> usage (64), with a pointer to --help;   --help and --version print to stdout -> 0
 //   Error                           -> its own code
-//   std::bad_alloc                  -> device (71), with what to try
+//   std::bad_alloc                  -> device (71), with advice
 //   a file-system exception         -> io (74)
 //   any other exception             -> internal (70)
-// Otherwise the program's status is what `body` returns. Line breaks inside a message are kept as "; ", so that a script
-// can rely on one line. Never throws.
+// Without a failure it returns what `body` returns. Line breaks inside a message become "; ", so that scripts can rely on one
+// line. Never throws.
 //   int main(int argc, char** argv) {
 //     CLI::App app("Says what a model's layers have in common.");
 //     Options options;
@@ -25,7 +25,7 @@ namespace echo {
 //   }
 int run_program(CLI::App& app, int argc, const char* const* argv, const std::function<int()>& body) noexcept;
 
-// The same for a program that reads no command line, or reads it by itself.
+// The same for a program without a command line, or one that parses its own.
 int run_program(const std::function<int()>& body) noexcept;
 
 }  // namespace echo

@@ -33,7 +33,7 @@ void Progress::clear() {
 
 void Progress::update(int64_t done) {
   const auto now = std::chrono::steady_clock::now();
-  if (first_done_ < 0) {  // a resumed run begins in the middle: the rate counts from here
+  if (first_done_ < 0) {  // a resumed run starts in the middle, so the rate counts from here
     first_done_ = done;
     start_ = now;
   }

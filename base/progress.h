@@ -6,11 +6,11 @@
 
 namespace echo {
 
-// "45 s", "3 min 20 s", "2 h 05 min"; "-" for what is not finite or negative.
+// "45 s", "3 min 20 s" or "2 h 05 min". "-" for a number that is negative or not finite.
 std::string duration_text(double seconds);
 
-// A bar with share done and estimated time left, redrawn in place on a terminal. On a pipe: a plain line at about every tenth,
-// or nothing when `plain_lines` is false (the caller prints lines of its own). Writes to stderr.
+// A progress bar on stderr with percentage and estimated time left. A terminal shows it in one line that is redrawn. Otherwise
+// it prints a plain line about every tenth, or nothing when `plain_lines` is false (for callers that print lines of their own).
 class Progress {
  public:
   Progress(std::string label, int64_t total, bool plain_lines = true);
@@ -19,7 +19,7 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
 
   void update(int64_t done);
-  void clear();  // removes the bar, so that a line can be printed; the next update draws it again
+  void clear();  // removes the bar so that a line can be printed; the next update() draws it again
 
  private:
   std::string label_;

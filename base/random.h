@@ -7,8 +7,8 @@
 
 namespace echo {
 
-// Counter-based random numbers: Philox 4x32-10. A value depends on (seed, stream, index) alone, so any position of any
-// sequence can be recomputed, on any number of threads and after a resume.
+// Counter-based random numbers: Philox 4x32-10. A value depends only on (seed, stream, index). So any position of any sequence
+// can be computed directly, on any number of threads and after a resume.
 // Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
 class Philox {
  public:
@@ -35,7 +35,7 @@ class Philox {
   // Uniform in [0, 1), 53 bits.
   double uniform(uint64_t index) const { return double(bits(index) >> 11) * 0x1.0p-53; }
 
-  // Uniform integer in [0, bound); the bias of the multiplication is below bound / 2^64.
+  // Uniform integer in [0, bound). The multiplication adds a bias below bound / 2^64.
   uint64_t below(uint64_t index, uint64_t bound) const {
     __extension__ using Wide = unsigned __int128;
     return uint64_t((static_cast<Wide>(bits(index)) * bound) >> 64);
@@ -53,7 +53,7 @@ class Philox {
   uint64_t seed_, stream_;
 };
 
-// The same numbers read one after the other; `position` is all its state.
+// The same numbers in order, one per call. `position` is the whole state.
 class RandomSequence {
  public:
   explicit RandomSequence(uint64_t seed, uint64_t stream = 0, uint64_t position = 0)

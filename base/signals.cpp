@@ -13,7 +13,7 @@ void on_signal(int) { stop_requested = 1; }
 void install(int signal, struct sigaction& previous) {
   struct sigaction action {};
   action.sa_handler = on_signal;
-  // One shot: the second signal finds the system's own action. Interrupted reads and writes go on.
+  // SA_RESETHAND: a second signal has the system's default action. SA_RESTART: interrupted reads and writes continue.
   action.sa_flags = int(SA_RESETHAND) | SA_RESTART;
   sigaction(signal, &action, &previous);
 }

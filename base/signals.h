@@ -2,8 +2,8 @@
 
 namespace echo {
 
-// While one of these lives, SIGINT (Ctrl-C) and SIGTERM ask the program to stop instead of ending it; a second signal ends it
-// at once. One at a time.
+// While an object of this class lives, SIGINT (Ctrl-C) and SIGTERM only set a flag (`requested`). A second signal ends the
+// program at once. At most one object may exist at a time.
 class StopOnSignal {
  public:
   StopOnSignal();

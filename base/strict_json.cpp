@@ -11,7 +11,7 @@ namespace echo {
 nlohmann::json parse_strict_json(std::string_view text, std::string_view source) {
   using Event = nlohmann::json::parse_event_t;
   constexpr int kMaxDepth = 32;
-  std::vector<std::set<std::string>> keys;  // of the objects that are open
+  std::vector<std::set<std::string>> keys;  // keys seen so far in each open object
   const auto watch = [&](int depth, Event event, nlohmann::json& parsed) {
     if (depth > kMaxDepth) fail(ExitCode::bad_data, source, ": is nested deeper than ", kMaxDepth, " levels");
     if (event == Event::object_start) {
@@ -27,7 +27,7 @@ nlohmann::json parse_strict_json(std::string_view text, std::string_view source)
   try {
     return nlohmann::json::parse(text.begin(), text.end(), watch);
   } catch (const nlohmann::json::exception& error) {
-    // The text says line and column and repeats the wrong token, which may be most of the file.
+    // The library's message has line and column, and also repeats the wrong token, which may be most of the file.
     fail(ExitCode::bad_data, source, ": is not valid JSON: ", std::string(error.what()).substr(0, 200));
   }
 }

@@ -5,8 +5,8 @@
 
 namespace echo {
 
-// Parses JSON and refuses what the grammar leaves open: an object with the same key twice, nesting deeper than 32.
-// `source` (usually the file) begins the message of the Error (bad_data) that every mistake becomes.
+// Parses JSON strictly. Two things that JSON's grammar allows are errors here: the same key twice in an object, and nesting
+// deeper than 32 levels. Throws Error (bad_data) for every mistake; the message begins with `source`, usually the file.
 nlohmann::json parse_strict_json(std::string_view text, std::string_view source);
 
 }  // namespace echo

@@ -7,7 +7,8 @@
 namespace echo {
 namespace {
 
-// What a sequence that begins with `lead` looks like: its length and the range of its second byte. Length 0: not a lead byte.
+// The length in bytes of a sequence that begins with `lead`, and the range of its second byte.
+// Length 0 means that it is not a lead byte.
 struct SequenceShape {
   size_t length;
   uint8_t second_low, second_high;
@@ -17,16 +18,16 @@ SequenceShape shape_of(uint8_t lead) {
   if (lead < 0x80) return {1, 0, 0};
   if (lead < 0xC2) return {0, 0, 0};
   if (lead < 0xE0) return {2, 0x80, 0xBF};
-  if (lead == 0xE0) return {3, 0xA0, 0xBF};  // below: overlong
-  if (lead == 0xED) return {3, 0x80, 0x9F};  // above: surrogates
+  if (lead == 0xE0) return {3, 0xA0, 0xBF};  // lower values would be overlong
+  if (lead == 0xED) return {3, 0x80, 0x9F};  // higher values would be surrogates
   if (lead < 0xF0) return {3, 0x80, 0xBF};
-  if (lead == 0xF0) return {4, 0x90, 0xBF};  // below: overlong
+  if (lead == 0xF0) return {4, 0x90, 0xBF};  // lower values would be overlong
   if (lead < 0xF4) return {4, 0x80, 0xBF};
-  if (lead == 0xF4) return {4, 0x80, 0x8F};  // above: beyond U+10FFFF
+  if (lead == 0xF4) return {4, 0x80, 0x8F};  // higher values would be above U+10FFFF
   return {0, 0, 0};
 }
 
-// Number of bytes from `position` that fit the sequence begun there, at most its length.
+// Number of bytes from `position` on that fit `shape`, at most its length.
 size_t fitting_bytes(std::string_view text, size_t position, const SequenceShape& shape) {
   const size_t available = std::min(shape.length, text.size() - position);
   for (size_t i = 1; i < available; ++i) {
@@ -48,7 +49,7 @@ size_t valid_utf8_length(std::string_view text) {
   size_t position = 0;
   while (position < text.size()) {
     uint64_t word;
-    while (position + sizeof word <= text.size()) {  // most text is ASCII: eight bytes at a time
+    while (position + sizeof word <= text.size()) {  // most text is ASCII, so check eight bytes at a time
       std::memcpy(&word, text.data() + position, sizeof word);
       if (word & 0x8080808080808080u) break;
       position += sizeof word;
