@@ -15,11 +15,12 @@ namespace {
 
 constexpr int64_t kAlignment = 64;
 constexpr int64_t kHugePage = 2 << 20;
-// Beyond this the largest cached blocks go back to the system: a cache must not be what makes a model not fit.
+// Above this limit the largest cached blocks go back to the system, so that the cache is never why a model does not fit.
 constexpr int64_t kCacheLimit = int64_t{2} << 30;
 
-constexpr int64_t kLargestRequest = int64_t{1}
-                                    << 46;  // 64 TiB: never asked of the system; sums of sizes stay far from overflow
+constexpr int64_t kLargestRequest =
+    int64_t{1}  // 64 TiB: larger requests never reach the system, so that sums of sizes cannot overflow
+    << 46;
 
 struct State {
   std::mutex mutex;
@@ -28,13 +29,13 @@ struct State {
   MemoryAccount account;
 };
 
-// Never destroyed: tensors in static storage may be freed after every other static.
+// Never destroyed, because tensors in static storage may be freed after every other static object.
 State& state() {
   static State* const instance = new State;
   return *instance;
 }
 
-// Sizes are rounded so that near-equal requests share blocks: to an eighth of their power of two.
+// Rounds up to a multiple of an eighth of the power of two below, so that requests of similar size share blocks.
 int64_t rounded(int64_t bytes) {
   if (bytes > kLargestRequest) return bytes;
   bytes = std::max(bytes, kAlignment);
@@ -100,7 +101,7 @@ void CpuAllocator::free(const Block& block) noexcept {
   try {
     s.cache[block.bytes].push_back(block.address);
     s.cached += block.bytes;
-  } catch (...) {  // no memory for the bookkeeping: give the block back instead
+  } catch (...) {  // no memory for this entry: give the block back instead
     std::free(block.address);
     if (const auto list = s.cache.find(block.bytes); list != s.cache.end() && list->second.empty()) s.cache.erase(list);
   }

@@ -8,7 +8,7 @@
 namespace echo::cuda {
 namespace {
 
-constexpr int kOldestMajor = 8;  // the compute capability for which kernels are written
+constexpr int kOldestMajor = 8;  // compute capability 8.0, the oldest that the kernels support
 
 std::string too_old(const cudaDeviceProp& gpu) {
   return concat(gpu.name, " has compute capability ", gpu.major, ".", gpu.minor, ", this program needs ", kOldestMajor,
@@ -28,7 +28,7 @@ DeviceCount device_count() {
     }
     return {0, 0, too_old(found)};
   }
-  (void)cudaGetLastError();  // having no GPU is not an error that later calls should report
+  (void)cudaGetLastError();  // without a GPU this is not an error; later calls must not report it
   if (status == cudaErrorInsufficientDriver) {
     int driver = 0, runtime = 0;
     (void)cudaDriverGetVersion(&driver);
@@ -43,7 +43,8 @@ DeviceCount device_count() {
 }
 
 const Context& context(int index) {
-  // Never destroyed: tensors in static storage may be freed after every other static, and the driver ends with the process.
+  // Never destroyed, because tensors in static storage may be freed after every other static object. The driver cleans up at
+  // exit.
   static Context& s = *new Context;
   static std::mutex mutex;
   const std::lock_guard lock(mutex);
@@ -71,7 +72,7 @@ const Context& context(int index) {
                   int64_t(found.sharedMemPerBlockOptin)};
   ECHO_CUDA(cudaStreamCreateWithFlags(&s.stream, cudaStreamNonBlocking));
   ECHO_CUDA(cudaDeviceGetDefaultMemPool(&s.pool, index));
-  // The pool keeps what is freed: a training step asks for the same sizes again and again.
+  // The pool keeps freed memory, because a training step requests the same sizes again and again.
   uint64_t threshold = UINT64_MAX;
   ECHO_CUDA(cudaMemPoolSetAttribute(s.pool, cudaMemPoolAttrReleaseThreshold, &threshold));
   s.index = index;

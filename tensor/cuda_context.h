@@ -7,23 +7,26 @@
 
 namespace echo::cuda {
 
-// What the process computes with; made at the first use.
+// The GPU, stream and memory pool of this process. The first use creates them.
 struct Context {
   int index = -1;
   cudaStream_t stream = nullptr;
   cudaMemPool_t pool = nullptr;
   DeviceProperties properties;
 };
-// `index`: the GPU that the caller means, -1: whichever it is. Throws Error when the process computes on another.
+// `index`: the GPU that the caller requires, or -1 for any. Throws Error when the process computes on another GPU, and Error
+// (device) when there is no usable GPU.
 const Context& context(int index = -1);
 inline cudaStream_t stream() { return context().stream; }
 
-// Whether the GPU can start kernels before the one before them has ended; ECHOATT_EARLY=0 in the environment: no, to compare.
+// True when the GPU can start a kernel before the previous one has ended. ECHOATT_EARLY=0 in the environment makes it false,
+// for comparisons.
 bool may_launch_early();
 
-// What `call` returns. Where it finds no memory, what the pool keeps for reuse goes back to the device, and it is called once
-// more: the pool would keep it from everything that does not allocate from the pool, a kernel's code too. Not while a graph
-// records, where nothing may wait.
+// Returns the status of `call`. When that is out of memory, it first gives the pool's cached memory back to the device and
+// calls `call` once more. Otherwise the cache would block everything that does not allocate from the pool, even loading a
+// kernel's code.
+// It does not retry while a graph records, because then nothing may wait.
 template <class Call>
 cudaError_t with_memory_released(const Call& call) {
   const cudaError_t status = call();

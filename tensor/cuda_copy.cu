@@ -1,5 +1,5 @@
-// Copies between strided blocks of device memory: a thread moves one element, consecutive threads consecutive elements of the
-// last dimension, so that rows that are contiguous on both sides move in full lines.
+// Copies between strided blocks of device memory. Each thread moves one element, and consecutive threads move consecutive
+// elements of the last dimension. So rows that are contiguous on both sides move as full cache lines.
 #include <array>
 
 #include "tensor/cuda_launch.cuh"

@@ -6,11 +6,11 @@
 
 namespace echo::cuda {
 
-// Throws Error (device) when `status` is a failure: `operation` is the call, or the kernel and its shapes. Errors that a user
-// can do something about say what.
+// Throws Error (device) when `status` is a failure. `operation` names the call, or the kernel and its shapes. If a user can do
+// something about the error, the message says what.
 void check(cudaError_t status, const char* operation);
 
-// The same for what starting a kernel has returned; `name` as the compiler mangled it, null: not known.
+// The same for the status of a kernel launch. `name` is the kernel's mangled name, or null when it is not known.
 void check_launch(cudaError_t status, const char* name, dim3 grid, dim3 block, size_t shared_bytes);
 
 template <class... Parts>

@@ -16,7 +16,7 @@ struct RecordedWork {
 
 RecordedWorkPointer record_work(const std::function<void()>& work) {
   cudaGraph_t graph = nullptr;
-  synchronize();  // so that memory freed before is there for the recorded work's
+  synchronize();  // so that memory freed earlier is available to the recorded work
   ECHO_CUDA(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal));
   begin_recording();
   try {
@@ -46,7 +46,7 @@ RecordedWorkPointer record_work(const std::function<void()>& work) {
 void run_recorded(RecordedWork& recorded) { ECHO_CUDA(cudaGraphLaunch(recorded.executable, stream())); }
 
 void drop_recorded(RecordedWork* recorded) noexcept {
-  (void)cudaStreamSynchronize(stream());  // it may still run, and its memory goes
+  (void)cudaStreamSynchronize(stream());  // it may still run, and its memory is freed next
   (void)cudaGraphExecDestroy(recorded->executable);
   delete recorded;
 }

@@ -10,16 +10,16 @@
 #include "tensor/cuda_context.h"
 #include "tensor/cuda_error.h"
 
-// The one way to start a kernel and to reach dynamic shared memory, for nvcc and for a host compiler that emulates the device.
+// The only way to start a kernel and to get dynamic shared memory, for nvcc and for a host compiler that emulates the device.
 namespace echo::cuda {
 
-// Enough blocks of `per_block` items each.
+// Number of blocks for `items` items, with `per_block` items per block.
 inline unsigned blocks_for(int64_t items, int64_t per_block) { return unsigned((items + per_block - 1) / per_block); }
 
 #if defined(__CUDACC__)
 
-// kernel<<<grid, block, shared_bytes, stream>>>(arguments...), checked. Blocks with more than 48 KiB of dynamic shared memory
-// need no further preparation.
+// kernel<<<grid, block, shared_bytes, stream>>>(arguments...) with error checks. It also requests more than 48 KiB of dynamic
+// shared memory, so callers need not.
 template <class... Parameters, class... Arguments>
 void launch(const cudaLaunchAttribute* attributes, int attribute_count, void (*kernel)(Parameters...), dim3 grid, dim3 block,
             size_t shared_bytes, cudaStream_t on, Arguments&&... arguments) {
@@ -50,17 +50,16 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_
   launch(nullptr, 0, kernel, grid, block, shared_bytes, on, std::forward<Arguments>(arguments)...);
 }
 
-// Whether code of this build waits in follow_previous(), on a GPU that can start it early: a GPU of compute capability 9.0 or
-// newer runs the newest that it was built for.
+// True when this build has code that waits in follow_previous() for every GPU that can start a kernel early. Such a GPU has
+// compute capability 9.0 or newer, and runs the newest code of the build.
 constexpr bool has_early_code() {
   for (const int architecture : {__CUDA_ARCH_LIST__})
     if (architecture >= 900) return true;
   return false;
 }
 
-// As launch(), but on GPUs that can (compute capability 9.0 on) blocks start while the kernel before them on the stream still
-// runs, which hides the time that a launch takes. Every block calls follow_previous() before it touches what other kernels
-// write.
+// Like launch(). But on GPUs from compute capability 9.0 on, blocks start while the previous kernel of the stream still runs,
+// which hides the launch time. Every block must call follow_previous() before it touches memory that other kernels write.
 template <class... Parameters, class... Arguments>
 void launch_early(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t on,
                   Arguments&&... arguments) {
@@ -71,8 +70,8 @@ void launch_early(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t s
          std::forward<Arguments>(arguments)...);
 }
 
-// Waits until the kernels before this one have ended and what they wrote is there; then lets blocks of the next one start. (In
-// this order: the next one may rely on everything before this one.)
+// Waits until the previous kernels have ended and their writes are visible. Then allows blocks of the next kernel to start.
+// This order lets the next kernel rely on everything before this one.
 __device__ __forceinline__ void follow_previous() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");

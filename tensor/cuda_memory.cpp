@@ -15,8 +15,8 @@
 namespace echo::cuda {
 namespace {
 
-// Copies to the device pass through page-locked slots: they do not wait for the device, and their source may change at once,
-// which CUDA does not promise for other memory. A slot is used again only when its last copy is done.
+// Copies to the device go through page-locked slots. So they do not wait for the device, and the caller may change the source
+// at once. CUDA does not promise either for pageable memory. A slot is used again only after its last copy has finished.
 class PinnedRing {
  public:
   static constexpr int64_t kSlotBytes = 1 << 20;
@@ -47,13 +47,13 @@ class PinnedRing {
 struct State {
   std::mutex mutex;  // of the ring
   PinnedRing ring;
-  std::unique_ptr<RecordedMemory> recording;  // while a graph records
-  std::vector<void*> kept;                    // freed while a graph records, and from before
+  std::unique_ptr<RecordedMemory> recording;  // not null while a graph records
+  std::vector<void*> kept;                    // allocated before a recording, freed during it
   std::vector<std::unique_ptr<RecordedMemory>> abandoned;
   MemoryAccount account;
 };
 
-// Never destroyed: tensors in static storage may be freed after every other static.
+// Never destroyed, because tensors in static storage may be freed after every other static object.
 State& state() {
   static State* const instance = new State;
   return *instance;
@@ -92,7 +92,7 @@ Block allocate(int64_t bytes, int index) {
     if (block.address == nullptr) s.account.fail_out_of_memory({DeviceKind::cuda, gpu.index}, bytes, free_memory());
     return block;
   }
-  // The pool's own free memory may lie in pieces that are too small.
+  // The pool's free memory may be in pieces that are too small.
   const cudaError_t status =
       with_memory_released([&] { return cudaMallocAsync(&block.address, size_t(block.bytes), gpu.stream); });
   if (status == cudaErrorMemoryAllocation) {
@@ -132,7 +132,8 @@ int64_t free_memory() {
 void copy_to_device(void* device, const void* host, int64_t bytes) {
   if (bytes == 0) return;
   State& s = state();
-  ECHO_CHECK(s.recording == nullptr, "recorded work reads the host's memory, which may be gone when it runs");
+  ECHO_CHECK(s.recording == nullptr,
+             "copy to the GPU: not allowed while a graph records, because the host's memory may be gone when the graph runs");
   const std::lock_guard lock(s.mutex);
   for (int64_t done = 0; done < bytes; done += PinnedRing::kSlotBytes)
     s.ring.copy(static_cast<std::byte*>(device) + done, static_cast<const std::byte*>(host) + done,

@@ -19,13 +19,15 @@ Block allocate(int64_t bytes, int index);  // aligned to 256 bytes
 void free(const Block& block) noexcept;
 MemoryStatistics memory_statistics();
 void reset_memory_peak();
-int64_t free_memory();  // bytes that the device has left, the pool's unused ones included
+int64_t free_memory();  // free bytes of the device, including unused ones of the pool
 
-void copy_to_device(void* device, const void* host, int64_t bytes);  // `host` may be reused at once
-void copy_to_host(void* host, const void* device, int64_t bytes);    // waits
+void copy_to_device(void* device, const void* host, int64_t bytes);  // the caller may change `host` at once
+void copy_to_host(void* host, const void* device, int64_t bytes);    // waits until the copy is done
+// Does not wait: later operations of the stream see the copy. The two ranges must not overlap.
 void copy_on_device(void* to, const void* from, int64_t bytes);
-void fill_zero(void* device, int64_t bytes);
-// Between strided blocks of the device; strides and extents in elements of `item` bytes (1, 2, 4 or 8).
+void fill_zero(void* device, int64_t bytes);  // does not wait
+// Copies between strided blocks on the device. Strides and extents count elements of `item` bytes (1, 2, 4 or 8). Does not
+// wait.
 void copy_strided(void* to, const int64_t* to_strides, const void* from, const int64_t* from_strides,
                   std::span<const int64_t> extents, int64_t item);
 

@@ -13,8 +13,8 @@ RecordedMemory::~RecordedMemory() {
   }
 }
 
-// Not the stream's memory: what is asked of the stream now is recorded. And cudaMalloc is refused to a thread that records,
-// unless it says that it knows what it does.
+// Uses cudaMalloc, because an allocation on the stream would be recorded. During capture cudaMalloc fails unless the thread is
+// in relaxed mode.
 void* RecordedMemory::take_from_device(int64_t bytes) const {
   void* address = nullptr;
   cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;

@@ -12,18 +12,20 @@
 
 namespace echo::cuda {
 
-// Memory for the tensors that recorded work makes and drops: they are in the same places whenever the work runs. A graph could
-// allocate by itself, but each allocation would then stand between two kernels that may otherwise overlap (launch_early()).
+// Memory for the tensors that recorded work makes and frees. The tensors have the same addresses in every run of the work. A
+// graph could allocate memory itself, but each allocation would separate two kernels that can otherwise overlap
+// (launch_early()).
 class RecordedMemory {
  public:
-  // What it holds counts in `account`; `pool` gives up what it keeps for reuse where there is no other memory.
+  // The memory is counted in `account`. `pool` gives up its cached memory when the device has no other.
   RecordedMemory(MemoryAccount& account, cudaMemPool_t pool) : account_(account), pool_(pool) {}
   RecordedMemory(const RecordedMemory&) = delete;
-  ~RecordedMemory();  // nothing that uses it may be under way
+  ~RecordedMemory();  // no work that uses the memory may be running
 
-  // The smallest idle block that is large enough, or a new one; null: the device has none. While a graph records.
+  // For use while a graph records: the smallest idle block that is large enough, or a new one. Null when the device has no
+  // memory left. Throws Error (device) for any other CUDA error.
   void* take(int64_t bytes);
-  // False: not taken from here.
+  // Returns false when `address` was not taken from here.
   bool give_back(void* address);
   size_t taken() const { return taken_.size(); }
 
@@ -42,12 +44,12 @@ class RecordedMemory {
   std::map<void*, int64_t> taken_;
 };
 
-// Around what a graph records. Tensors made meanwhile are in memory that is the recorded work's: the end returns it. Memory
-// from before that is freed meanwhile stays until then.
+// begin_recording() and end_recording() enclose what a graph records. Tensors allocated in between get memory that belongs to
+// the recorded work; end_recording() returns it. Older memory that is freed in between stays allocated until end_recording().
 void begin_recording();
 std::unique_ptr<RecordedMemory> end_recording() noexcept;
 bool is_recording();
-// Keeps memory that tensors still use, which nobody else will free.
+// Takes over memory that some tensors still use, so that it stays valid. It is never freed.
 void abandon(std::unique_ptr<RecordedMemory> memory);
 
 }  // namespace echo::cuda

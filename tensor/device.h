@@ -19,8 +19,8 @@ struct Device {
   }
 };
 
-// Whether this build holds CUDA code. Operations test it with `if constexpr`, so that a build without nvcc links although no
-// cuda:: function is defined.
+// True when this build contains CUDA code. Operations test it with `if constexpr`, so that a build without nvcc links although
+// no cuda:: function is defined.
 inline constexpr bool kWithCuda = ECHO_WITH_CUDA;
 
 }  // namespace echo

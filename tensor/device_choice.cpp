@@ -8,7 +8,7 @@
 namespace echo {
 namespace {
 
-// The number after "cuda:", 0 for "cuda", -1 for anything else.
+// The number N of "cuda:N", 0 for "cuda", -1 for anything else.
 int gpu_index(const std::string& setting) {
   if (setting == "cuda") return 0;
   if (!setting.starts_with("cuda:")) return -1;
@@ -24,7 +24,7 @@ bool is_device_setting(const std::string& setting) { return setting == "auto" ||
 
 ChosenDevice choose_device(const std::string& setting) {
   if (!is_device_setting(setting)) fail(ExitCode::usage, "device ", setting, ": expected auto, cpu, cuda or cuda:N");
-  if (setting == "cpu") return {Device{}, "cpu, as asked"};
+  if (setting == "cpu") return {Device{}, "cpu, as requested"};
   if constexpr (kWithCuda) {
     const cuda::DeviceCount found = cuda::device_count();
     if (setting == "auto" && found.count == 0) return {Device{}, concat("cpu: ", found.reason)};
@@ -33,11 +33,11 @@ ChosenDevice choose_device(const std::string& setting) {
     const cuda::DeviceProperties& gpu = cuda::properties();
     return {device, concat(device, " (", gpu.name, ", ", gpu.memory_bytes >> 30, " GiB)",
                            setting == "auto" ? concat(": ", found.count, found.count == 1 ? " GPU" : " GPUs", " found")
-                                             : ", as asked")};
+                                             : ", as requested")};
   } else {
     if (setting == "auto") return {Device{}, "cpu: this program is built without CUDA"};
     fail(ExitCode::device, "device ", setting,
-         ": this program is built without CUDA; build it where nvcc is, or write device: cpu");
+         ": this program is built without CUDA; build it where nvcc is installed, or write device: cpu");
   }
 }
 

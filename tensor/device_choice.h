@@ -6,7 +6,7 @@
 
 namespace echo {
 
-// A setting of a device: auto, cpu, cuda or cuda:N.
+// True for valid settings of a device: auto, cpu, cuda or cuda:N.
 bool is_device_setting(const std::string& setting);
 
 struct ChosenDevice {
@@ -14,8 +14,8 @@ struct ChosenDevice {
   std::string reason;  // one line for the user: what was chosen and why
 };
 
-// What a setting means on this machine: auto is the first GPU, or the CPU where there is none. Makes a GPU that it chooses this
-// process's GPU. Throws Error (device) when a GPU is asked for and there is none, and (usage) when the setting is none.
+// Resolves a setting on this machine. auto is the first usable GPU, or the CPU when there is none. A chosen GPU becomes the GPU
+// of this process. Throws Error: device when the setting requires a GPU and there is none, usage when the setting is not valid.
 ChosenDevice choose_device(const std::string& setting);
 
 }  // namespace echo

@@ -9,7 +9,7 @@
 
 namespace echo {
 
-// f64 serves gradient checks on the CPU.
+// f64 is for gradient checks on the CPU.
 enum class DType : uint8_t { f32, bf16, f64, i32, i64, u16 };
 
 constexpr int64_t size_of(DType dtype) {
@@ -65,7 +65,7 @@ struct dtype_of_t<uint16_t> {
 template <class T>
 inline constexpr DType dtype_of = dtype_of_t<T>::value;
 
-// The type in which sums over T are kept: f64 for f64, f32 for the rest.
+// The type for sums over values of type T: f64 for f64, f32 for all others.
 template <class T>
 struct accumulator_t {
   using type = float;
@@ -77,10 +77,10 @@ struct accumulator_t<double> {
 template <class T>
 using accumulator = typename accumulator_t<T>::type;
 
-// The dtype in which sums, losses and statistics over values of `dtype` are kept.
+// The dtype for sums, losses and statistics over values of `dtype`: f64 for f64, f32 for all others.
 constexpr DType accumulator_dtype(DType dtype) { return dtype == DType::f64 ? DType::f64 : DType::f32; }
 
-// Calls body.operator()<T>() with the C++ type of a floating dtype. Throws Error for integer types.
+// Calls body.operator()<T>() with the C++ type of a floating dtype. Throws Error for integer dtypes.
 //   dispatch_float(x.dtype(), [&]<class T>() { row_sums<T>(y, x); });
 template <class Body>
 void dispatch_float(DType dtype, Body&& body) {

@@ -11,6 +11,7 @@
 namespace echo {
 
 // The extent of each dimension, outermost first; up to 6 dimensions, none for a scalar. Prints as (4, 128, 64).
+// Throws Error for a negative extent, for more than 6 dimensions, and for a dimension that it does not have.
 class Shape {
  public:
   static constexpr int kMaxRank = 6;
@@ -18,14 +19,15 @@ class Shape {
   Shape() = default;
   Shape(std::initializer_list<int64_t> extents) : Shape(std::span<const int64_t>(extents.begin(), extents.size())) {}
   explicit Shape(std::span<const int64_t> extents) {
-    ECHO_CHECK(extents.size() <= size_t(kMaxRank), "shape: ", extents.size(), " dimensions, at most ", kMaxRank);
+    ECHO_CHECK(extents.size() <= size_t(kMaxRank), "shape: ", extents.size(), " dimensions, expected at most ", kMaxRank);
     for (int64_t extent : extents) push_back(extent);
   }
 
   int rank() const { return rank_; }
-  // Negative dimensions count from the last: dim(-1) is the innermost.
+  // A negative dimension counts from the end: -1 is the innermost.
   int64_t operator[](int dimension) const { return extents_[size_t(index(dimension))]; }
   int64_t& operator[](int dimension) { return extents_[size_t(index(dimension))]; }
+  // The product of the extents: 1 for a scalar.
   int64_t elements() const {
     int64_t product = 1;
     for (int i = 0; i < rank_; ++i) product *= extents_[size_t(i)];
@@ -36,7 +38,7 @@ class Shape {
     ECHO_CHECK(extent >= 0, "shape: negative extent ", extent);
     extents_[size_t(rank_++)] = extent;
   }
-  // This shape with `extent` in place of the last dimension.
+  // This shape with the last dimension replaced by `extent`.
   Shape with_last(int64_t extent) const {
     Shape result = *this;
     result[-1] = extent;

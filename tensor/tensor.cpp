@@ -57,7 +57,7 @@ std::array<int64_t, Shape::kMaxRank> row_major(const Shape& shape) {
   return strides;
 }
 
-// Bytes and offsets are int64: a shape whose size does not fit is refused before anything is computed from it.
+// Bytes and offsets are int64. Throws when the size does not fit.
 void check_size(const Shape& shape, DType dtype) {
   int64_t bytes = size_of(dtype);
   for (const int64_t extent : shape.extents()) {
@@ -66,7 +66,7 @@ void check_size(const Shape& shape, DType dtype) {
   }
 }
 
-// Copies a strided block, dimension by dimension; contiguous tails in one piece.
+// Copies a strided block recursively, one dimension per level. A contiguous last dimension is copied with one memcpy.
 void copy_strided(std::byte* to, const int64_t* to_strides, const std::byte* from, const int64_t* from_strides,
                   std::span<const int64_t> extents, int64_t item) {
   if (extents.empty()) {
@@ -205,7 +205,7 @@ void Tensor::copy_from(const Tensor& source) {
                            size_of(dtype_));
       return;
     }
-    // Between devices in one piece: strides are resolved where the memory is.
+    // Between devices, data moves as one contiguous block. Each device packs or unpacks its own strides.
     if (!is_contiguous()) return copy_from(source.to(device()));
     const Tensor packed = source.contiguous();
     if (device().is_cpu())

@@ -9,21 +9,23 @@
 
 namespace echo {
 
-class Storage;  // a shared buffer, freed with the last tensor on it
+class Storage;  // a shared buffer, freed with the last tensor that uses it
 
 // A strided view of shared memory: storage, offset, shape, strides (in elements) and dtype. Copying a Tensor shares the
-// storage; clone() copies the data. A tensor knows no mathematics beyond copy and fill: that is kernels/.
-// A default-made Tensor is undefined: defined() is false and it holds nothing.
+// storage.
+// clone() copies the data. A Tensor only copies and fills; all mathematics is in kernels/. A default-constructed Tensor is
+// undefined: defined() is false and it has no memory. Allocations throw Error (device) when memory runs out.
 class Tensor {
  public:
   Tensor() = default;
 
   static Tensor empty(const Shape& shape, DType dtype, Device device = {});  // uninitialised
   static Tensor zeros(const Shape& shape, DType dtype, Device device = {});
-  static Tensor full(const Shape& shape, double value, DType dtype, Device device = {});
+  static Tensor full(const Shape& shape, double value, DType dtype, Device device = {});  // floating dtypes only
   static Tensor empty_like(const Tensor& other) { return empty(other.shape(), other.dtype(), other.device()); }
   static Tensor zeros_like(const Tensor& other) { return zeros(other.shape(), other.dtype(), other.device()); }
-  // A one-dimensional copy unless a shape is given. T: float, double, bfloat16, int32_t, int64_t, uint16_t.
+  // Copies `values` into a tensor on the CPU, of one dimension unless a shape is given. T: float, double, bfloat16, int32_t,
+  // int64_t, uint16_t. Throws Error when the number of values does not match the shape.
   template <class T>
   static Tensor from(const std::vector<T>& values, const Shape& shape);
   template <class T>
@@ -41,11 +43,11 @@ class Tensor {
   DType dtype() const { return dtype_; }
   Device device() const;
   bool is_contiguous() const;
-  // No other tensor shares the storage: it may be overwritten.
+  // True when no other tensor shares the storage, so that it may be overwritten.
   bool is_sole_owner() const { return storage_.use_count() == 1; }
   bool shares_storage_with(const Tensor& other) const { return storage_ == other.storage_; }
 
-  // The first element; an address on the tensor's device. Throws Error when T is not the dtype's type, or the tensor is
+  // Address of the first element, on the tensor's device. Throws Error when T does not match the dtype, or when the tensor is
   // undefined.
   template <class T>
   T* data() const {
@@ -54,20 +56,23 @@ class Tensor {
   }
   void* raw_data() const;
 
-  // Views of the same memory.
-  Tensor reshape(const Shape& shape) const;  // contiguous tensors only
+  // Views of the same memory. They throw Error when a dimension or a range is outside the shape.
+  Tensor reshape(const Shape& shape) const;  // throws Error unless the tensor is contiguous and the number of elements is equal
+  // Elements [start, start + length) of `dimension`.
   Tensor narrow(int dimension, int64_t start, int64_t length) const;
-  Tensor select(int dimension, int64_t index) const;  // drops the dimension
+  Tensor select(int dimension, int64_t index) const;  // the index-th slice, without `dimension`
   Tensor transpose(int first, int second) const;      // exchanges two dimensions
 
-  Tensor contiguous() const;             // this, or a contiguous copy
+  Tensor contiguous() const;             // this tensor, or a contiguous copy
   Tensor clone() const;                  // a contiguous copy
-  Tensor to(Device device) const;        // this when it is there already, else a contiguous copy there
-  void copy_from(const Tensor& source);  // same shape and dtype, any strides, any devices
-  void fill_zero();                      // contiguous tensors only
-  double item() const;                   // the one element of a one-element tensor, of any dtype
+  Tensor to(Device device) const;        // this tensor if it is on `device`, otherwise a contiguous copy there
+  void copy_from(const Tensor& source);  // throws Error unless shape and dtype are equal; any strides, any devices
+  void fill_zero();                      // throws Error unless the tensor is contiguous
+  // The value of a tensor with exactly one element, of any rank, dtype and device. Waits for the GPU when the tensor is there.
+  // Throws Error when the tensor is undefined or has another number of elements, and while a graph records. 1740/
+  double item() const;  // the one element of a one-element tensor, of any dtype
   template <class T>
-  std::vector<T> to_vector() const;  // elements in row-major order
+  std::vector<T> to_vector() const;  // elements in row-major order; waits for the GPU when the tensor is there
 
  private:
   std::shared_ptr<Storage> storage_;

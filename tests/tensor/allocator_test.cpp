@@ -12,7 +12,7 @@
 namespace echo {
 namespace {
 
-// Destroyed after main, when the test program's other statics may be gone: must not crash.
+// Destroyed after main, when other static objects of the test program may be gone. It must not crash.
 Tensor tensor_in_static_storage;
 
 CpuAllocator& allocator() { return CpuAllocator::instance(); }
@@ -68,7 +68,7 @@ TEST(AllocatorTest, LabelsSayWhoHoldsMemory) {
   EXPECT_EQ(holder("allocator test: moments")->in_use, 4 * kMebibyte);
   EXPECT_EQ(holder("allocator test: moments")->peak, 6 * kMebibyte);
   EXPECT_EQ(holder("allocator test: inner")->in_use, 2 * kMebibyte);
-  // A block is returned to the label that it was taken under, whatever the label in force.
+  // A block is returned under the label of its allocation, not under the current label.
   {
     const MemoryLabel other("allocator test: other");
     moments = Tensor();

@@ -28,7 +28,7 @@ TEST(Bfloat16Test, EveryValueSurvivesThePassThroughF32) {
 }
 
 TEST(Bfloat16Test, RoundsToTheNearestAndTiesToEven) {
-  // Between every two neighbours: just below, at and just above the half-way point.
+  // Between every two neighbours: just below, at and just above the middle.
   for (uint32_t bits = 0; bits < 0x7f80; ++bits) {
     for (const uint32_t sign : {0u, 0x8000u}) {
       const uint32_t low = sign | bits, high = low + 1;

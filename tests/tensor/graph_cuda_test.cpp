@@ -1,4 +1,4 @@
-// Work that is recorded once and started by one call: what becomes of memory.
+// Work that is recorded once and started by one call: what happens to its memory.
 #include <gtest/gtest.h>
 
 #include <functional>

@@ -33,7 +33,7 @@ TEST(ShapeTest, EqualityComparesRankAndExtents) {
 }
 
 TEST(ShapeTest, WhatCannotBeAShapeIsRefusedInWords) {
-  expect_check_fails("7 dimensions, at most 6", [] { Shape{1, 1, 1, 1, 1, 1, 1}; });
+  expect_check_fails("7 dimensions, expected at most 6", [] { Shape{1, 1, 1, 1, 1, 1, 1}; });
   expect_check_fails("negative extent -1", [] { Shape{2, -1}; });
   expect_check_fails("shape (2, 3) has no dimension 2", [] { Shape{2, 3}[2]; });
   expect_check_fails("no dimension -3", [] { Shape{2, 3}[-3]; });

@@ -77,7 +77,7 @@ TEST(CudaTensorTest, MemoryInUseStaysWhereWhatIsCachedIsGivenBack) {
   { const Tensor passing = Tensor::full({5000}, 4, DType::f32, kCuda); }
   const int64_t cached = memory_statistics(kCuda).cached;
   release_cached_memory(kCuda);
-  EXPECT_LE(memory_statistics(kCuda).cached, cached);  // not 0: a piece that is partly in use stays whole
+  EXPECT_LE(memory_statistics(kCuda).cached, cached);  // not 0, because a piece that is partly in use stays whole
   EXPECT_EQ(held.to_vector<float>(), std::vector<float>(1000, 3.0f));
 }
 
