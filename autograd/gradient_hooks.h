@@ -6,24 +6,24 @@
 
 namespace echo {
 
-// Calls the gradient-ready hooks of one backward pass (Variable::set_gradient_ready_hook). A recomputed block runs a pass of
-// its own inside a node that uses the same leaves: only the outermost pass of a thread calls hooks.
+// Calls the gradient-ready hooks of one backward pass (Variable::set_gradient_ready_hook). A recomputed block runs an inner
+// pass inside a node that uses the same leaves. So only the outermost pass of a thread calls hooks.
 class GradientHooks {
  public:
   GradientHooks() : is_outermost_(depth_ == 0) { ++depth_; }
-  // After an exception too: no leaf goes on waiting for this pass.
+  // Also after an exception: resets the leaves that still wait for their hook.
   ~GradientHooks();
   GradientHooks(const GradientHooks&) = delete;
   GradientHooks& operator=(const GradientHooks&) = delete;
 
-  // The pass has reached this leaf: its hook is due.
+  // Call it when the pass has reached `leaf`. The leaf's hook will be called.
   void expect(const Variable& leaf);
-  // An operation that uses `input` has run. Calls the hook when it was the leaf's last recorded use.
+  // Call it when an operation that uses `input` has run. Calls the hook if this was the leaf's last recorded use.
   void close_use(const Variable& input);
-  // At the end of the pass: leaves that other recorded operations use too. This pass has nothing more for them.
+  // Call it at the end of the pass. Calls the hooks of leaves that recorded operations outside this pass also use.
   void call_remaining();
 
-  // Counts one use of a leaf down without calling a hook; returns whether it was the last one.
+  // Decrements the open uses of a leaf without calling its hook. Returns true when this was the last one.
   static bool count_down(const Variable& input);
 
  private:

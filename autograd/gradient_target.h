@@ -5,17 +5,17 @@
 
 namespace echo {
 
-// Where a backward function may put the gradient of an input itself: the accumulated gradient of a leaf (saving a tensor and a
-// pass), or else a fresh tensor.
+// Where a backward function writes the gradient of an input: directly into the accumulated gradient of a leaf, which saves a
+// tensor and a pass over it, or into a new tensor for any other input.
 //   GradientTarget dw(weight);
 //   matmul(dw.tensor(), ..., dw.mode());
 //   return {dx, dw.result()};
 class GradientTarget {
  public:
   explicit GradientTarget(const Variable& input);
-  Tensor& tensor() { return tensor_; }  // accumulator dtype, the input's shape
+  Tensor& tensor() { return tensor_; }  // the input's shape, in the accumulator dtype
   GradientMode mode() const { return mode_; }
-  Tensor result() const;  // undefined for a leaf: its gradient is in place
+  Tensor result() const;  // what the backward function returns: undefined for a leaf, whose gradient is already in place
 
  private:
   Tensor tensor_;

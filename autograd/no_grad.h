@@ -2,8 +2,8 @@
 
 namespace echo {
 
-// While one of these lives, operations of this thread record nothing: the teacher, evaluation and generation run without a
-// tape.
+// While an object of this class lives, operations of this thread record nothing. The teacher, evaluation and generation run
+// this way.
 class NoGrad {
  public:
   NoGrad() : previous_(recording) { recording = false; }
@@ -19,7 +19,7 @@ class NoGrad {
   bool previous_;
 };
 
-// The opposite, inside a NoGrad scope: running a block again.
+// Switches recording on inside a NoGrad scope, for a block that is computed again.
 class Recording {
  public:
   Recording() : previous_(NoGrad::recording) { NoGrad::recording = true; }

@@ -7,8 +7,9 @@
 namespace echo {
 namespace {
 
-// Drops nodes one after the other. By default each destructor would run inside the next one's, and a long chain would overflow
-// the stack. The list lives in the outermost call because variables in static storage outlast the thread's own objects.
+// Frees nodes in a loop. Without it each destructor would run inside the previous one, and a long chain would overflow the
+// stack.
+// The list is a local variable of the outermost call, because variables in static storage outlive thread_local objects.
 void release(std::shared_ptr<Node> node) {
   thread_local std::vector<std::shared_ptr<Node>>* outermost = nullptr;
   if (outermost != nullptr) {
@@ -50,7 +51,7 @@ std::shared_ptr<VariableState> VariableState::without_data() const {
 }
 
 void VariableState::add_gradient(Tensor more) {
-  ECHO_CHECK(more.shape() == data.shape(), "backward: gradient ", more, " for a leaf ", data);
+  ECHO_CHECK(more.shape() == data.shape(), "backward: gradient ", more, " for a leaf ", data, ", expected the leaf's shape");
   const DType dtype = accumulator_dtype(data.dtype());
   if (gradient.defined()) {
     kernels::add_scaled(gradient, more.contiguous(), 1.0);
@@ -92,7 +93,7 @@ Tensor Variable::data_as(DType dtype) const {
 }
 
 void Variable::keep_compute_copy(DType dtype) {
-  ECHO_CHECK(is_leaf(), "keep_compute_copy: only leaves keep one");
+  ECHO_CHECK(is_leaf(), "keep_compute_copy: only leaves can have a compute copy");
   state_->compute_copy = data().dtype() == dtype ? Tensor() : kernels::cast(data(), dtype);
 }
 

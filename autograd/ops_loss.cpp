@@ -13,12 +13,12 @@ Tensor scaled(const Tensor& x, double factor) {
   return result;
 }
 
-// A loss of `x`, where x is.
+// A loss value as a tensor (1) on the device of `x`.
 Tensor scalar(double value, const Tensor& x) { return Tensor::full({1}, value, accumulator_dtype(x.dtype()), x.device()); }
 
 }  // namespace
 
-// The gradients of these losses come out of the same pass as their values; backward scales them by what reaches the loss.
+// The forward pass of these losses also computes their gradient. Backward scales it by the gradient of the loss.
 
 Variable hidden_error(const Variable& student, const Tensor& teacher, const Tensor& labels,
                       kernels::HiddenNormalization normalization) {
@@ -49,7 +49,7 @@ Variable distillation_loss(const Variable& student_hidden, const Variable& stude
 }
 
 Variable cross_entropy(const Variable& logits, const Tensor& labels) {
-  // bf16 logits are widened: the loss and its gradient are computed in f32.
+  // bf16 logits are cast to f32, so that the loss and its gradient are computed in f32.
   const DType dtype = accumulator_dtype(logits.dtype());
   if (!logits.requires_gradient()) {
     const Tensor wide = kernels::cast(logits.data(), dtype);

@@ -9,7 +9,7 @@ Variable reshape(const Variable& x, const Shape& shape) {
 }
 
 Variable narrow(const Variable& x, int dimension, int64_t start, int64_t length) {
-  // A copy: operations take contiguous tensors.
+  // A copy, because operations need contiguous tensors.
   Tensor y = x.data().narrow(dimension, start, length).clone();
   return record("narrow", {x}, y, [=, shape = x.shape()](const Tensor& dy) -> Gradients {
     Tensor dx = Tensor::zeros(shape, dy.dtype(), dy.device());

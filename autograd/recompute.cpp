@@ -10,8 +10,8 @@ namespace echo {
 std::vector<Variable> with_recompute(const Block& block, const std::vector<Variable>& inputs) {
   if (NoGrad::is_active()) return block(inputs);
   std::vector<Tensor> results;
-  // The block's parameters become inputs of the node, so that it is recorded although no input requires a gradient, and their
-  // gradient-ready hooks wait for it.
+  // The parameters of the block become inputs of the node. So it is recorded even if no other input requires a gradient, and
+  // their gradient-ready hooks wait for it.
   std::vector<Variable> recorded_inputs = inputs;
   {
     const NoGrad no_grad;

@@ -9,7 +9,7 @@ namespace {
 
 using kernels::RopeDirection;
 
-// The gradient of a (B, T, H * Dh) output as heads. A copy when the tape handed over a view.
+// The gradient (B, T, H * Dh) of the output as (B, T, H, Dh). It is a copy when the tape passed a view.
 Tensor as_heads(const Tensor& tensor, int64_t heads, int64_t head_dim) {
   return tensor.contiguous().reshape({tensor.dim(0), tensor.dim(1), heads, head_dim});
 }

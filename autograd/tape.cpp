@@ -13,13 +13,13 @@
 namespace echo {
 namespace {
 
-// One count for all threads: a graph may be built by several, one after the other.
+// One counter for all threads, because several threads may build a graph one after the other.
 uint64_t next_sequence() {
   static std::atomic<uint64_t> sequence = 0;
   return sequence.fetch_add(1, std::memory_order_relaxed) + 1;
 }
 
-// The inputs of a node that runs. Leaves that are left when it ends early, by an exception, are counted down all the same.
+// The inputs of a node that runs. The destructor also counts down the leaves that an exception left unprocessed.
 struct Inputs {
   explicit Inputs(std::vector<Variable> inputs) : variables(std::move(inputs)) {}
   ~Inputs() {
@@ -47,7 +47,7 @@ void accumulate(Tensor& sum, Tensor gradient) {
 class BackwardPass {
  public:
   BackwardPass() = default;
-  // After an exception: drops the nodes that have not run.
+  // After an exception, drops the nodes that have not run.
   ~BackwardPass() {
     for (; !queue_.empty(); queue_.pop()) discard(*queue_.top());
   }
@@ -64,7 +64,7 @@ class BackwardPass {
     }
     Node& node = *state.node;
     ECHO_CHECK(!node.done, "backward: ", node.operation,
-               " was already passed: what it saved is freed; run the forward pass again");
+               " has already run in a backward pass, which freed what it saved; run the forward pass again");
     if (gradient.defined()) {
       ECHO_CHECK(gradient.shape() == node.output_shapes[state.output_index] &&
                      gradient.dtype() == node.output_dtypes[state.output_index],
@@ -99,7 +99,7 @@ class BackwardPass {
   }
 
   void run_node(Node& node) {
-    // Everything moves out first: saved tensors are freed as soon as their node has run.
+    // Everything is moved out first, so that saved tensors are freed as soon as their node has run.
     BackwardOfMany function = std::move(node.backward);
     node.backward = nullptr;
     std::vector<Tensor> output_gradients = std::move(node.output_gradients);
@@ -180,7 +180,7 @@ Variable record(const char* operation, std::vector<Variable> inputs, Tensor outp
 
 void Variable::backward() {
   ECHO_CHECK(data().elements() == 1, "backward: variable ", shape(), " has ", data().elements(),
-             " elements; give a seed for its gradient");
+             " elements, expected 1; pass a seed for its gradient");
   backward(Tensor::full(shape(), 1.0, dtype(), data().device()));
 }
 

@@ -6,18 +6,20 @@
 #include "autograd/backward_function.h"
 #include "autograd/variable.h"
 
-// Recording operations, and the pass back over what was recorded.
+// Recording operations, and the backward pass over the recorded graph.
 namespace echo {
 
-// Makes the output of an operation. Nothing is recorded under NoGrad, or when no input requires a gradient.
+// Makes the output variable of an operation. Records nothing under NoGrad, or when no input requires a gradient. `operation` is
+// a name for messages, a string literal.
 Variable record(const char* operation, std::vector<Variable> inputs, Tensor output, Backward backward);
 
-// The same for several outputs.
+// As record(), for an operation with several outputs.
 std::vector<Variable> record_many(const char* operation, std::vector<Variable> inputs, std::vector<Tensor> outputs,
                                   BackwardOfMany backward, RunBackward when = RunBackward::with_gradient);
 
-// One backward pass from several variables at once, each with the gradient that reaches it from outside the tape. Throws Error
-// when nothing was recorded for one of them, when a part of their graph was already passed, or when a gradient does not fit.
+// Runs one backward pass from several variables at once. Each comes with its gradient, which was computed outside the tape.
+// Throws Error when nothing was recorded for one of them, when an earlier pass already used a part of their graph, or when a
+// gradient has the wrong shape or dtype.
 void backward(std::vector<std::pair<Variable, Tensor>> roots);
 
 }  // namespace echo

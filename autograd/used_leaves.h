@@ -6,8 +6,9 @@
 
 namespace echo {
 
-// Collects the leaves with gradient that operations of this thread use while it lives, under NoGrad too: what a block that is
-// recomputed later depends on beside its inputs.
+// While an object of this class lives, it collects the leaves with gradient that operations of this thread use, even under
+// NoGrad.
+// A block that is computed again later depends on them in addition to its inputs.
 class UsedLeaves {
  public:
   UsedLeaves() : previous_(current_) { current_ = this; }
@@ -15,9 +16,9 @@ class UsedLeaves {
   UsedLeaves(const UsedLeaves&) = delete;
   UsedLeaves& operator=(const UsedLeaves&) = delete;
 
-  const std::vector<Variable>& leaves() const { return leaves_; }  // each once, in order of first use
+  const std::vector<Variable>& leaves() const { return leaves_; }  // each leaf once, in order of first use
 
-  // For the tape: an operation reads these inputs.
+  // The tape calls this when an operation reads `inputs`.
   static void note(const std::vector<Variable>& inputs);
 
  private:

@@ -9,19 +9,21 @@ namespace echo {
 
 struct VariableState;  // autograd/node.h
 
-// A tensor that remembers how it was made. Copies are the same variable. Reverse-mode automatic differentiation over a tape
-// that is recorded while the program runs: operations (autograd/ops.h) make variables, backward() walks the tape back.
+// A tensor with its place in a graph. Copies refer to the same variable. This is reverse-mode automatic differentiation with a
+// tape that is recorded at run time: operations (autograd/ops.h) make variables, and backward() runs the tape in reverse.
 //
 //   Variable w(Tensor::from<float>({1, 2, 3}), /*requires_gradient=*/true);
 //   sum(square(w)).backward();
 //   w.gradient();  // 2, 4, 6
 //
-// A leaf (made from a tensor) that requires a gradient accumulates it in f32 (f64 for f64) over backward passes. When a
-// backward function throws, the pass ends: its graph is given up, and gradients of leaves are incomplete until they are
-// cleared. A graph belongs to one thread at a time, and so do the leaves that it was recorded for.
+// A leaf is a variable made from a tensor. If it requires a gradient, it accumulates the gradient in f32 (f64 for f64) over
+// backward passes. When a backward function throws, the pass ends, its graph can no longer be used, and gradients of leaves are
+// incomplete until they are cleared. A graph and its leaves may be used by one thread at a time. Functions marked "Leaves"
+// throw Error for other variables; functions that need data throw Error when the variable is undefined.
 class Variable {
  public:
   Variable() = default;
+  // Throws Error when `data` is undefined, or when a gradient is required and the dtype is not a floating one.
   explicit Variable(Tensor data, bool requires_gradient = false);
   explicit Variable(std::shared_ptr<VariableState> state) : state_(std::move(state)) {}  // for the tape
 
@@ -33,34 +35,34 @@ class Variable {
   bool requires_gradient() const;
   bool is_leaf() const;
 
-  // The tensor in another floating dtype, for a product: its compute copy, or else a fresh cast.
+  // The tensor in another floating dtype, for a product: the compute copy if it has that dtype, otherwise a new cast.
   Tensor data_as(DType dtype) const;
-  // Leaves: keeps a copy in `dtype` beside the data, so that uses need not cast it. Whoever changes the data afterwards changes
-  // the compute copy too (the optimizer does), or calls this again. No copy is made when the data has that dtype.
+  // Leaves: keeps a copy of the data in `dtype`, so that uses need not cast it. Whoever changes the data afterwards must also
+  // change the compute copy (as the optimizer does) or call this again. If the data has that dtype, no copy is made.
   void keep_compute_copy(DType dtype);
   const Tensor& compute_copy() const;  // undefined when none is kept
 
-  // Leaves: the accumulated gradient, in the accumulator dtype. Without storage of its own (set_gradient_storage) it is
-  // undefined before the first backward pass and after clear_gradient(), which frees it: memory for gradients is then taken
-  // during the backward pass, while that of activations is given back.
+  // Leaves: the accumulated gradient, in the accumulator dtype. Without gradient storage (set_gradient_storage) it is undefined
+  // before the first backward pass, and after clear_gradient(), which frees it. So gradients take memory only during the
+  // backward pass, while activations give theirs back.
   const Tensor& gradient() const;
   void clear_gradient();
 
-  // Leaves that require a gradient: backward passes add to `storage` in place from now on, e.g. to a slice of a bucket that
-  // holds the gradients of many leaves, so that one call reduces them all. It is filled with zeros now and by
-  // clear_gradient(), and gradient() is never undefined. What was accumulated before is dropped. An undefined tensor takes the
-  // storage away again. Throws Error unless storage is contiguous and has the leaf's shape and device and its accumulator
-  // dtype.
+  // Leaves that require a gradient: from now on backward passes add to `storage` in place. It may be a slice of a bucket that
+  // holds the gradients of many leaves, so that one call can reduce them all. It is filled with zeros now and by
+  // clear_gradient(), and gradient() is then always defined. What was accumulated before is lost. An undefined tensor removes
+  // the storage. Throws Error unless storage is contiguous and has the leaf's shape, device and accumulator dtype.
   void set_gradient_storage(Tensor storage);
 
-  // Adds the gradient of this one-element variable (or of sum(seed * this)) to every leaf that it was computed from. What the
-  // operations saved is freed on the way, so a second call throws Error; so does a variable that nothing was recorded for.
+  // Adds the gradient of this one-element variable (or of sum(seed * this)) to every leaf that it was computed from. The pass
+  // frees what the operations saved, so a second call throws Error. It also throws Error when nothing was recorded for this
+  // variable. `seed` has this variable's shape and dtype.
   void backward();
   void backward(const Tensor& seed);
 
-  // Called once by each backward pass that reaches this leaf, as soon as its gradient of that pass is complete: after the last
-  // operation that uses it, or at the end of the pass when other recorded operations, which this pass does not reach, use it
-  // too. A leaf has one hook; an empty function removes it.
+  // The hook is called once in each backward pass that reaches this leaf, as soon as the pass has completed the leaf's
+  // gradient: after the last operation that uses it, or at the end of the pass when recorded operations outside this pass use
+  // it too. A leaf has one hook. An empty function removes it. Throws Error unless this is a leaf that requires a gradient.
   void set_gradient_ready_hook(std::function<void()> hook);
 
   // The same tensor as a leaf without gradient.

@@ -1,4 +1,4 @@
-// Gradients that accumulate in memory that the caller hands over.
+// Gradients that accumulate in memory that the caller provides.
 #include <gtest/gtest.h>
 
 #include "autograd/ops.h"
@@ -44,7 +44,7 @@ TEST(GradientStorageTest, AnUndefinedTensorTakesItAway) {
   Variable w = leaf({1, 2});
   sum(w).backward();
   w.set_gradient_storage(bucket);
-  EXPECT_EQ(w.gradient().to_vector<float>(), (Values{0, 0}));  // what was accumulated before is dropped
+  EXPECT_EQ(w.gradient().to_vector<float>(), (Values{0, 0}));  // the earlier sum is dropped
   w.set_gradient_storage({});
   EXPECT_FALSE(w.gradient().defined());
   sum(square(w)).backward();
@@ -65,7 +65,7 @@ TEST(GradientStorageTest, WhatDoesNotFitIsRefusedAndChangesNothing) {
   };
   const Tensor full = Tensor::full({2, 6}, 9, DType::f32);
   expect_misfit(Tensor::empty({6}, DType::f32));
-  expect_misfit(Tensor::empty({2, 3}, DType::bf16));  // gradients of bf16 leaves are summed in f32
+  expect_misfit(Tensor::empty({2, 3}, DType::bf16));  // gradients of bf16 leaves are accumulated in f32
   expect_misfit(full.narrow(1, 0, 3));
   EXPECT_EQ(full.to_vector<float>(), Values(12, 9));
   EXPECT_FALSE(w.gradient().defined());

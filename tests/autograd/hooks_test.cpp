@@ -8,7 +8,7 @@
 namespace echo {
 namespace {
 
-// Leaves named 0, 1, 2, ... that note when their hook is called, and with which gradient.
+// Leaves named 0, 1, 2, ... that record when their hook is called, and with which gradient.
 class HookTest : public testing::Test {
  protected:
   Variable leaf(float value) {
@@ -59,7 +59,7 @@ TEST_F(HookTest, FireAtTheEndOfAPassWhenAnotherGraphUsesTheLeafToo) {
   EXPECT_EQ(take_order(), (std::vector<int>{0, 1}));
   EXPECT_EQ(take_gradients(), (std::vector<double>{3, 2}));
   second.backward();
-  EXPECT_EQ(take_order(), (std::vector<int>{0, 1}));  // b is still held by `never`
+  EXPECT_EQ(take_order(), (std::vector<int>{0, 1}));  // b is still used by `never`
   EXPECT_EQ(take_gradients(), (std::vector<double>{3 + 12, 2 + 4}));
   never = Variable();
   multiply(square(a), b).backward();

@@ -1,4 +1,4 @@
-// Every operation of autograd/ops.h against finite differences.
+// Compares every operation of autograd/ops.h with finite differences.
 #include <gtest/gtest.h>
 
 #include "tests/autograd/rope_angles.h"
@@ -194,7 +194,7 @@ TEST(OpsGradientTest, Bf16ActivationsWithF32WeightsStayCloseToF64) {
     const std::vector<Tensor> rounded = gradients(DType::bf16, weights);
     for (size_t i = 0; i < exact.size(); ++i) {
       EXPECT_EQ(rounded[i].dtype(), DType::f32);
-      // A handful of roundings of 2^-8 each.
+      // A few roundings of 2^-8 each.
       EXPECT_LT(largest_difference(rounded[i], exact[i]), 0.06 * largest_magnitude(exact[i])) << "input " << i;
     }
   }

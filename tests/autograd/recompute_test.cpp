@@ -18,7 +18,7 @@ using Variables = std::vector<Variable>;
 constexpr int64_t kTokens = 24, kWidth = 32;
 const HeadCounts kHeads{4, 2, 8};
 
-// A sharing block of a leader and two followers around a residual stream, as in a model; its parameters are captured.
+// A sharing block of a leader and two followers around a residual stream, as in a model. Its parameters are captured.
 struct SharingBlock {
   explicit SharingBlock(DType activations, uint64_t seed)
       : table(rope_table_of_steps(0.1, kTokens, kHeads.head_dim / 2, accumulator_dtype(activations))) {
@@ -45,7 +45,7 @@ struct Outcome {
 };
 
 Outcome run(DType dtype, bool recomputes) {
-  const ThreadCount threads(1);  // hundreds of operations too small for two
+  const ThreadCount threads(1);  // hundreds of operations that are too small for two threads
   std::vector<SharingBlock> blocks;
   for (uint64_t i = 0; i < 8; ++i) blocks.emplace_back(dtype, 10 * i + 1);
   const Variable x(random_tensor({4, kTokens, kWidth}, dtype, 5), true);
@@ -70,14 +70,15 @@ TEST(RecomputeTest, GradientsOfSharingBlocksAreTheSameBitsWithLessMemory) {
     for (size_t i = 0; i < plain.gradients.size(); ++i) {
       EXPECT_GT(largest_magnitude(plain.gradients[i]), 0);
       if (dtype == DType::bf16) {
-        // A recomputed block's input sums its gradients in f32 before the one rounding to bf16: closer, not equal.
+        // The input of a recomputed block sums its gradients in f32 before the rounding to bf16: more exact, but not equal.
         EXPECT_LT(largest_difference(plain.gradients[i], recomputed.gradients[i]),
                   0.03 * largest_magnitude(plain.gradients[i]));
       } else {
         EXPECT_EQ(largest_difference(plain.gradients[i], recomputed.gradients[i]), 0) << dtype << " " << i;
       }
     }
-    // One block's activations and the ends of eight, instead of eight blocks' activations; gradients are the same in both.
+    // The activations of one block and the ends of eight, instead of the activations of eight blocks. Gradients are the same in
+    // both.
     EXPECT_LT(recomputed.peak, plain.peak * 6 / 10) << dtype;
   }
 }

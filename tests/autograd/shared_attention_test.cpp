@@ -38,7 +38,7 @@ std::vector<Tensor> inputs_of(const BlockCase& block) {
   return inputs;
 }
 
-// A block as in a transformer: the values of each follower are computed from the output before it, and all outputs count.
+// A block as in a transformer: the values of each follower are computed from the previous output, and all outputs count.
 Variable run_block(const Inputs& x, const AttentionBlock& own, const AttentionBlock& for_followers) {
   Variable last = own.output, total = own.output;
   for (size_t i = 1; i < x.size(); ++i) {
@@ -71,7 +71,7 @@ TEST(SharedAttentionTest, EveryEntryOfABlockOfThreeMatchesFiniteDifferences) {
   expect_gradients_match(function_of(block), inputs_of(block), kTolerance);
 }
 
-// With detach_shared the gradient is that of a graph in which followers see the matrix of the unmoved inputs, a constant.
+// With detach_shared the gradient is that of a graph in which followers see the matrix of the unchanged inputs as a constant.
 TEST(SharedAttentionTest, DetachedFollowersSeeAConstantMatrix) {
   for (int64_t layers = 1; layers <= 4; ++layers) {
     SCOPED_TRACE(layers);
@@ -135,7 +135,7 @@ TEST(SharedAttentionTest, TheStateIsFreedWithTheGraph) {
   }
 }
 
-// The same bits either way; only with `overwrite` the rotated queries and keys lie in the input's memory.
+// The bits are the same in both modes. Only with `overwrite` are the rotated queries and keys in the input's memory.
 TEST(SharedAttentionTest, TheInputIsOverwrittenOnlyWhenTheCallerSaysSo) {
   const HeadCounts heads{4, 2, kHeadDim};
   const Tensor original = random_tensor({kBatch, kTokens, 8 * kHeadDim}, DType::f32, 1);

@@ -1,4 +1,4 @@
-// What the tape keeps, and when it lets go.
+// What the tape keeps, and when it frees it.
 #include <gtest/gtest.h>
 
 #include <stdexcept>
@@ -20,7 +20,7 @@ constexpr int64_t kTensorBytes = kElements * 4;
 
 Variable big_leaf() { return Variable(Tensor::full({kElements}, 0.5, DType::f32), true); }
 
-// The identity; notes the memory in use when the backward pass comes by.
+// The identity. Records the memory in use when the backward pass reaches it.
 Variable probe(const Variable& x, std::vector<int64_t>& log) {
   return record("probe", {x}, x.data(), [&log](const Tensor& dy) -> Gradients {
     log.push_back(in_use());
@@ -44,7 +44,7 @@ TEST(TapeMemoryTest, AMillionNodesAreBuiltAndDroppedWithoutRecursion) {
 TEST(TapeMemoryTest, AWideAndDeepGraphIsDroppedWithoutRecursion) {
   const Tensor one = Tensor::full({1}, 1, DType::f32);
   const Variable w(one, true);
-  // Each step has two inputs, one of them shared by all: many owners of the same nodes.
+  // Each step has two inputs, one of them shared by all, so the same nodes have many owners.
   Variable chain = w, side = record("side", {w}, one, [](const Tensor&dy) -> Gradients { return {dy}; });
   for (int i = 0; i < 200'000; ++i)
     chain = record("step", {chain, side}, one, [](const Tensor& dy) -> Gradients { return {dy, Tensor()}; });
@@ -57,7 +57,7 @@ TEST(TapeMemoryTest, AWideAndDeepGraphIsDroppedWithoutRecursion) {
 TEST(TapeMemoryTest, TheTapeKeepsNoTensorThatNoOperationSaved) {
   const Variable w = big_leaf();
   const int64_t start = in_use();
-  // The gradient of a sum needs neither summand: only the result of the last operation is held, by its handle.
+  // The gradient of a sum needs neither summand, so only the result of the last operation is kept, by its variable.
   Variable x = add(w, w);
   for (int i = 0; i < 5; ++i) x = add(x, w);
   EXPECT_EQ(in_use() - start, kTensorBytes);
@@ -117,14 +117,15 @@ TEST(TapeMemoryTest, AnExceptionInABackwardFunctionLeaksNothingAndEndsThatGraphO
       });
       Variable loss = sum(add(tanh(throwing), tanh(shared))), other = sum(square(shared));
       EXPECT_THROW(loss.backward(), std::runtime_error);
-      EXPECT_NE(error_message(ExitCode::internal, [&] { loss.backward(); }).find("already passed"), std::string::npos);
-      // `shared` had received a part of its gradient: a pass that goes on from there would be wrong, and is refused.
+      EXPECT_NE(error_message(ExitCode::internal, [&] { loss.backward(); }).find("already run in a backward pass"),
+                std::string::npos);
+      // `shared` has received a part of its gradient. A pass that continued from there would be wrong, so it throws.
       EXPECT_THROW(other.backward(), Error);
     }
     EXPECT_EQ(hook_calls, 0);
     w.clear_gradient();
     EXPECT_EQ(in_use(), start + kTensorBytes);
-    // The leaf works as before: its uses were counted down.
+    // The leaf works as before, because its uses were counted down.
     sum(square(w)).backward();
     EXPECT_EQ(hook_calls, 1);
     EXPECT_EQ(w.gradient().to_vector<float>()[7], 1.0f);

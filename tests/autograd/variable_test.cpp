@@ -13,7 +13,7 @@
 namespace echo {
 namespace {
 
-// Its graph is dropped after main, when the thread's own objects are gone: must not crash.
+// Its graph is freed after main, when thread_local objects are already destroyed. It must not crash.
 Variable graph_in_static_storage;
 
 Variable leaf(const std::vector<float>& values) { return Variable(Tensor::from(values), /*requires_gradient=*/true); }
@@ -66,7 +66,7 @@ TEST(VariableTest, LeavesAccumulateOverPassesUntilCleared) {
   EXPECT_EQ(gradient_of(w), (Values{1, 1}));
 }
 
-// Gradients of 1 and 2^-10 in turn: in bf16 (8 bits) the small ones would be lost.
+// Gradients of 1 and 2^-10 alternate. In bf16 (8 bits) the small ones would be lost.
 TEST(VariableTest, LeavesOfEveryDtypeAccumulateInTheAccumulatorDtype) {
   for (const DType dtype : {DType::bf16, DType::f32, DType::f64}) {
     const Variable w(Tensor::full({1, 4}, 1, dtype), true), x(Tensor::full({1, 4}, 1, dtype));
@@ -91,7 +91,7 @@ TEST(VariableTest, AGradientThatIsKeptElsewhereIsNotOverwritten) {
 TEST(VariableTest, SeedsWeighTheElementsAndMustFit) {
   Variable w = leaf({1, 2, 3});
   Variable y = square(w);
-  EXPECT_REFUSED("has 3 elements; give a seed", y.backward());
+  EXPECT_REFUSED("has 3 elements, expected 1; pass a seed", y.backward());
   EXPECT_REFUSED("backward: gradient f32 (2) for an output of square that is f32 (3)",
                  y.backward(Tensor::zeros({2}, DType::f32)));
   EXPECT_REFUSED("gradient f64 (3)", y.backward(Tensor::zeros({3}, DType::f64)));
@@ -121,8 +121,8 @@ TEST(VariableTest, ASecondPassOverAGraphIsRefused) {
   const Variable middle = square(w);
   Variable first = scale(middle, 2), second = scale(middle, 3);
   first.backward();
-  EXPECT_REFUSED("scale was already passed", first.backward());
-  EXPECT_REFUSED("square was already passed", second.backward());  // what they share is gone
+  EXPECT_REFUSED("scale has already run", first.backward());
+  EXPECT_REFUSED("square has already run", second.backward());  // what they share has been freed
   EXPECT_EQ(gradient_of(w), (Values{4}));
 }
 
@@ -230,7 +230,7 @@ TEST(NoGradTest, HoldsForItsThreadOnlyAndEndsWithAnException) {
   EXPECT_FALSE(NoGrad::is_active());
 }
 
-// Nodes are ordered by the time of their recording, whichever thread it was.
+// Nodes are ordered by the time of their recording, also across threads.
 TEST(VariableTest, AGraphBuiltByTwoThreadsOneAfterTheOtherIsInOrder) {
   const Variable w = leaf({3});
   for (int i = 0; i < 100; ++i) square(w);  // this thread is far ahead
