@@ -1,5 +1,5 @@
-// A block of 1024 threads owns a row; each thread looks at every 1024th entry, then threads are compared in pairs through
-// shared memory. Reads the row once.
+// A block of 1024 threads owns a row. Each thread reads every 1024th entry. Then the threads' results are compared in pairs
+// through shared memory. The row is read once.
 #include "kernels/argmax.h"
 #include "kernels/cuda/common.cuh"
 
@@ -8,7 +8,7 @@ namespace {
 
 constexpr int kThreads = 1024;
 
-// The larger of two entries, or the first of equal ones. NaN (a position below 0) wins over everything.
+// Keeps the larger of two entries, or the first of equal ones. NaN, marked by a position below 0, wins over everything.
 __device__ __forceinline__ void keep_larger(float& value, int& position, float other_value, int other_position) {
   const bool takes =
       other_position < 0 || (position >= 0 && (other_value > value || (other_value == value && other_position < position)));

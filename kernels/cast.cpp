@@ -9,7 +9,7 @@ namespace echo::kernels {
 namespace cpu {
 namespace {
 
-// Every pair of dtypes but f64 and bf16 converts directly; that pair passes through f32.
+// Every pair of dtypes converts directly, except that f64 to bf16 goes through f32.
 template <class To, class From>
 void convert(To* to, const From* from, int64_t count) {
 #pragma omp parallel for simd schedule(static) if (count > kSerialElements)

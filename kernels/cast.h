@@ -4,13 +4,13 @@
 
 namespace echo::kernels {
 
-// destination = source, each value rounded to the destination's dtype (nearest, ties to even; f64 goes to bf16 by way
-// of f32).
-//   The same shape, both contiguous, any floating dtypes; on a GPU f32 and bf16.
-// Throws Error when shapes or devices differ, or a dtype is not a floating one.
+// destination = source, with each value rounded to the destination's dtype (to nearest, ties to even; f64 to bf16 goes through
+// f32).
+//   Both have the same shape and are contiguous, of any floating dtypes (on a GPU f32 and bf16).
+// Throws Error when shapes or devices differ, or when a dtype is not floating.
 void cast(Tensor& destination, const Tensor& source);
 
-// A new tensor; `source` itself when it has that dtype already.
+// Returns a new tensor, or `source` itself when it already has that dtype. Throws Error as above.
 Tensor cast(const Tensor& source, DType dtype);
 
 namespace cpu {

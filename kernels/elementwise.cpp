@@ -9,8 +9,8 @@ namespace echo::kernels {
 namespace cpu {
 namespace {
 
-// y[i] = function(values of the inputs at i, in the accumulator's type). Same-index aliasing is allowed, so `omp simd`
-// holds.
+// y[i] = function(values of the inputs at i, in the accumulator type). y may be one of the inputs: only equal indices overlap,
+// so `omp simd` is valid.
 template <class T, class Function, class... Inputs>
 void map(T* y, int64_t count, Function function, const Inputs*... inputs) {
 #pragma omp parallel for simd schedule(static) if (count > kSerialElements)

@@ -1,6 +1,6 @@
-// Element by element on a GPU: kernels/cuda/map.cuh with one function each, every tensor read or written once (f32: 12 bytes
-// per element for two inputs, 8 for one). add_bias: the same with a column found by one division per vector; the bias stays in
-// cache.
+// Element-wise operations on a GPU: kernels/cuda/map.cuh with one function each. Every tensor is read or written once (f32: 12
+// bytes per element for two inputs, 8 for one). add_bias also computes the column, with one division per vector; the bias stays
+// in cache.
 #include "kernels/cuda/map.cuh"
 #include "kernels/elementwise.h"
 
@@ -54,7 +54,7 @@ void binary(const char* operation, Tensor& y, const Tensor& a, const Tensor& b, 
                      [&]<class T>() { map(y.data<T>(), a.data<T>(), b.data<T>(), y.elements(), function); });
 }
 
-constexpr int kItems = 4;  // vectors of a thread, all of them loaded before the first is used
+constexpr int kItems = 4;  // vectors per thread, all loaded before the first is used
 
 template <int kCount, class T>
 __global__ void __launch_bounds__(kMapThreads)

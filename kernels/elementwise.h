@@ -2,9 +2,9 @@
 
 #include "tensor/tensor.h"
 
-// Element by element. Unless said otherwise all tensors of a call have one shape, one floating dtype and one device,
-// and are contiguous; the output may be one of the inputs. bf16 is computed in f32 and rounded once. Each throws Error
-// when shapes, dtypes or devices do not fit. On a GPU: f32 and bf16.
+// Element-wise operations. Unless stated otherwise, all tensors of a call have the same shape, floating dtype and device, and
+// are contiguous. The output may be one of the inputs. bf16 is computed in f32 and rounded once. On a GPU: f32 and bf16. Every
+// function throws Error when shapes, dtypes or devices do not fit.
 namespace echo::kernels {
 
 void add(Tensor& y, const Tensor& a, const Tensor& b);       // y = a + b
@@ -13,7 +13,7 @@ void multiply(Tensor& y, const Tensor& a, const Tensor& b);  // y = a * b
 void scale(Tensor& y, const Tensor& x, double factor);       // y = factor * x
 void square(Tensor& y, const Tensor& x);                     // y = x^2
 
-// y += factor * x. The dtypes may differ: a bf16 gradient is added to an f32 sum, say.
+// y += factor * x. The dtypes may differ, for example to add a bf16 gradient to an f32 sum.
 void add_scaled(Tensor& y, const Tensor& x, double factor);
 
 // y = x + bias in every row. x, y: (..., D); bias: (D).

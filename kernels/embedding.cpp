@@ -47,7 +47,7 @@ void embedding_backward(Tensor& d_table, GradientMode mode, const Tensor& dy, co
   if (mode == GradientMode::overwrite) d_table.fill_zero();
   const int64_t width = d_table.dim(1);
   const int32_t* id = ids.data<int32_t>();
-  // Positions in the order of their ids: every row of the table then belongs to one thread.
+  // Positions sorted by their ids, so that each row of the table is written by one thread.
   std::vector<int64_t> order(size_t(ids.dim(0)));
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return id[a] < id[b]; });

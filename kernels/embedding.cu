@@ -1,10 +1,11 @@
-// Embedding on a GPU. Forward: a thread copies two vectors of the output, kThreads apart; bytes per row: D read, D written.
-// Backward, deterministic: positions are put in groups of one id (three small kernels of integer atomics, in any order), then
-// one block takes a group and kThreads vectors of its row, puts the group's positions in order in shared memory (8 KiB) and
-// adds their gradients in registers, four rows under way. A group of more than kSortable positions is found again, in order, by
-// a search of all ids: there are at most N / kSortable of those. Bytes: dy read once, the rows of ids that occur written (and
-// read, when accumulating), all rows zeroed first when overwriting; some 20 bytes a position and 8 a row of the table for the
-// groups.
+// Embedding on a GPU. Forward: a thread copies two vectors of the output, kThreads apart. Bytes per row: D elements read and D
+// written.
+// Backward is deterministic. Three small kernels group the positions by id; they use integer atomics, so the order within a
+// group is arbitrary. Then each block takes one group and kThreads vectors of its row, sorts the group's positions in shared
+// memory (8 KiB), and adds their gradients in registers, with four rows in flight. A group of more than kSortable positions is
+// found again, in order, by a search through all ids. There are at most N / kSortable such groups. Bytes: dy is read once; the
+// rows of ids that occur are written (and read, when accumulating); all rows are zeroed first when overwriting; and the groups
+// cost about 20 bytes per position and 8 per row of the table.
 #include "kernels/cuda/elements.cuh"
 #include "kernels/embedding.h"
 
@@ -39,11 +40,11 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // ---- backward: groups --------------------------------------------------------------------------------------------------
-// Positions with the same id lie side by side in `members`, in any order. A group is known by where it starts there: `group_id`
-// and `group_size` of that place are its own; the size is 0 at other places.
+// Positions with the same id are adjacent in `members`, in any order. A group is identified by its first index there. At that
+// index `group_id` and `group_size` describe the group. At all other indices the size is 0.
 struct Groups {
-  int* used;        // (1) places given away
-  int* counts;      // (V) positions of each id that have no place yet
+  int* used;        // (1) number of indices already assigned
+  int* counts;      // (V) positions of each id that have no index yet
   int* starts;      // (V)
   int* group_size;  // (N)
   int* group_id;    // (N)
@@ -55,7 +56,7 @@ __global__ void __launch_bounds__(kThreads) count_ids(Groups groups, const int32
   if (i < count && ids[i] >= 0 && ids[i] < vocabulary) atomicAdd(groups.counts + ids[i], 1);
 }
 
-// Places for the ids of a warp are taken together.
+// The lanes of a warp reserve indices for their ids together, with one atomic.
 __global__ void __launch_bounds__(kThreads) place_groups(Groups groups, int64_t vocabulary) {
   const int64_t id = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   const int lane = int(threadIdx.x) % kWarp, size = id < vocabulary ? groups.counts[id] : 0;
@@ -86,7 +87,7 @@ __global__ void __launch_bounds__(kThreads)
 constexpr int kSumThreads = 128;
 constexpr int kSumWarps = kSumThreads / kWarp;
 constexpr int kSortable = 1024;
-constexpr int kSearched = 4;  // ids of a thread in one step of the search
+constexpr int kSearched = 4;  // ids per thread in one step of the search
 
 // sums += the gradients of the listed positions, in order.
 template <int kCount, class T>
@@ -110,8 +111,8 @@ __device__ __forceinline__ void add_rows(float (&sums)[kCount], const T* dy, int
   }
 }
 
-// Appends the positions from `begin` on whose id is `id`, in order; every thread looks at kSearched neighbours. Returns the new
-// length.
+// Appends to `list` the positions from `begin` on whose id is `id`, in order. Every thread checks kSearched neighbours. Returns
+// the new length of the list.
 __device__ __forceinline__ int search(int* list, int length, int* warp_counts, const int32_t* ids, int64_t begin, int64_t count,
                                       int id) {
   const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp;
@@ -206,7 +207,7 @@ void embedding_backward(Tensor& d_table, GradientMode mode, const Tensor& dy, co
   if (mode == GradientMode::overwrite) d_table.fill_zero();
   if (dy.elements() == 0) return;
   const int64_t count = dy.dim(0), vocabulary = d_table.dim(0), width = d_table.dim(1);
-  ECHO_CHECK(count <= INT32_MAX, "embedding_backward: dy ", dy, ", expected fewer rows");
+  ECHO_CHECK(count <= INT32_MAX, "embedding_backward: dy ", dy, ", expected at most 2^31 - 1 rows");
   const Tensor scratch = Tensor::zeros({1 + 2 * vocabulary + 3 * count}, DType::i32, dy.device());
   Groups groups;
   groups.used = scratch.data<int32_t>();

@@ -6,13 +6,15 @@
 namespace echo::kernels {
 
 // y[i] = table[ids[i]].
-//   ids: (N) i32 in [0, V); table: (V, D) any floating dtype; y: (N, D) any floating dtype, contiguous.
-// Throws Error naming position and id when an id is out of range; on a GPU, whose ids the host does not read, its row becomes
-// NaN.
+//   ids: (N) i32 in [0, V). table: (V, D). y: (N, D). table and y are contiguous, of any floating dtypes (on a GPU f32 and
+//   bf16).
+// Throws Error when shapes or devices do not fit. An id out of range throws Error with its position on the CPU. The host does
+// not read ids on a GPU: there, the row of such an id becomes NaN.
 void embedding_forward(Tensor& y, const Tensor& ids, const Tensor& table);
 
-// d_table[ids[i]] += dy[i], in the order of i for each row: deterministic. d_table: (V, D) accumulator dtype of dy.
-// An id that is out of range: as above; on a GPU it adds to no row.
+// d_table[ids[i]] += dy[i], in the order of i for each row, so the result is deterministic. d_table: (V, D), contiguous, in the
+// accumulator dtype of dy. dy: (N, D), contiguous.
+// Throws Error as above. An id out of range is added to no row on a GPU.
 void embedding_backward(Tensor& d_table, GradientMode mode, const Tensor& dy, const Tensor& ids);
 
 namespace cpu {

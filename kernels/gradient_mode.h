@@ -2,8 +2,8 @@
 
 namespace echo {
 
-// Whether a backward kernel replaces its output or adds to it. Gradients of activations are overwritten; those of parameters
-// accumulate over micro-batches.
+// Tells a backward kernel to overwrite its output or to add to it. Gradients of activations are overwritten. Gradients of
+// parameters accumulate over micro-batches.
 enum class GradientMode { overwrite, accumulate };
 
 }  // namespace echo

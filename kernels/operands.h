@@ -6,18 +6,19 @@
 
 namespace echo::kernels {
 
-// Loops over fewer elements than this stay on one thread: waking a team costs some microseconds.
+// Loops over at most this many elements run on one thread, because starting a team of threads costs some microseconds.
 inline constexpr int64_t kSerialElements = 1 << 15;
 
-// target = value, rounded. For bf16 the bits are assigned rather than the struct: GCC 12 does not vectorise a loop that
-// copies one.
+// target = value, rounded. For bf16 it assigns the bits instead of the struct, because GCC 12 does not vectorise a loop that
+// copies the struct.
 template <class T>
 inline void assign(T& target, accumulator<T> value) {
   target = value;
 }
 inline void assign(bfloat16& target, float value) { target.bits = bfloat16(value).bits; }
 
-// The checks that element-wise kernels share: all tensors defined, contiguous, on one device, of `shape`.
+// The checks that kernels share: all tensors are defined, contiguous, on one device and of shape `shape`. Throws Error
+// otherwise.
 inline void check_operands(const char* operation, const Shape& shape, std::initializer_list<const Tensor*> tensors) {
   const Tensor& first = **tensors.begin();
   for (const Tensor* tensor : tensors) {

@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t kSlice = 1 << 14;
 
-// Each slice of kSlice elements by one thread.
+// One thread sums each slice of kSlice elements.
 template <class T>
 double sum_elements(const T* x, int64_t count) {
   const int64_t slices = (count + kSlice - 1) / kSlice;
@@ -30,7 +30,7 @@ double sum_elements(const T* x, int64_t count) {
   return total;
 }
 
-// Rows go into a few partial sums of a fixed number of rows each, so that tall matrices use all threads.
+// Sums a fixed number of rows into each of a few partial sums, so that tall matrices use all threads.
 template <class Y, class T>
 void sum_row_slices(Y* y, const T* x, int64_t rows, int64_t columns, GradientMode mode) {
   using A = accumulator<T>;

@@ -1,7 +1,7 @@
-// Sums on a GPU. sum: kernels/cuda/sums.cuh; every element is read once, one f64 goes to the host.
-// sum_rows: a block owns kWarp vectors of columns and a part of the rows; its kGroups rows of threads stride over them, four
-// loads of 16 bytes under way each, and meet in shared memory (8 KiB at most). Each part leaves one row of f32; a second kernel
-// adds those in order. How many parts there are depends on the shape alone.
+// Sums on a GPU. sum: kernels/cuda/sums.cuh. Every element is read once, and the host reads one f64.
+// sum_rows: a block owns kWarp vectors of columns and a part of the rows. Its kGroups rows of threads divide the part, each
+// with four loads of 16 bytes in flight, and add their sums in shared memory (at most 8 KiB). Each part gives one row of f32. A
+// second kernel adds these in order. The number of parts depends only on the shape.
 #include <algorithm>
 
 #include "kernels/cuda/column_sums.cuh"
@@ -12,7 +12,7 @@ namespace echo::kernels::cuda {
 namespace {
 
 constexpr int kGroups = 8;
-constexpr int64_t kBlocks = 512;  // as many as keep a large GPU's memory busy
+constexpr int64_t kBlocks = 512;  // enough to keep the memory of a large GPU busy
 
 template <class T>
 __global__ void __launch_bounds__(kSumThreads) sum_slices(double* slices, const T* x, int64_t count) {
@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(kWarp* kGroups)
 #pragma unroll
       for (int i = 0; i < kCount; ++i) total[i] += values[load][i];
   }
-  // Columns of one vector lie kWarp apart, so that no two lanes of a warp meet in a bank.
+  // Columns of one vector are kWarp apart, so that the lanes of a warp use different banks.
 #pragma unroll
   for (int i = 0; i < kCount; ++i) sums[threadIdx.y][i * kWarp + threadIdx.x] = total[i];
   __syncthreads();

@@ -6,11 +6,12 @@
 // Contiguous floating tensors of any shape; on a GPU f32 and bf16.
 namespace echo::kernels {
 
-// Over all elements, in f64 whatever the dtype; 0 for an empty tensor. On a GPU the host waits for the result.
+// The sum of all elements, computed in f64 for every dtype. 0 for an empty tensor. Waits for the GPU. Throws Error when x is
+// undefined or not contiguous.
 double sum(const Tensor& x);
 
-// y[j] = sum over rows of x[row, j], or added to y. x: (..., D); y: (D) of x's dtype, or f32 where x is bf16.
-// Sums in f32 (f64 for f64). Throws Error when shapes or dtypes do not fit.
+// y[j] = sum over rows of x[row, j], or y[j] += that sum. x: (..., D). y: (D), in x's dtype or its accumulator dtype. Sums are
+// f32 (f64 for f64). Throws Error when shapes, dtypes or devices do not fit.
 void sum_rows(Tensor& y, const Tensor& x, GradientMode mode = GradientMode::overwrite);
 
 // Arguments as above, already checked.

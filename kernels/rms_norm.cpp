@@ -36,7 +36,7 @@ void check_arguments(const char* operation, const Tensor& y, const Tensor& x, co
 
 namespace cpu {
 
-// `delta` and `sum` are undefined in the form without residual.
+// `delta` and `sum` are undefined in the form without a residual.
 void rms_norm_forward(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Tensor& x, const Tensor& delta, const Tensor& weight,
                       double eps) {
   const int64_t width = x.dim(-1), rows = inverse_rms.elements();
@@ -70,8 +70,8 @@ void rms_norm_forward(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Tensor&
   });
 }
 
-// With h = x * inverse_rms and g = dy * weight:  dx = inverse_rms * (g - h * mean(g * h)) + d_sum,  dweight = sum over rows dy
-// * h.
+// With h = x * inverse_rms and g = dy * weight:
+// dx = inverse_rms * (g - h * mean(g * h)) + d_sum,  dweight = sum over rows of dy * h.
 void rms_norm_backward(Tensor& dx, Tensor& dweight, GradientMode weight_mode, const Tensor& dy, const Tensor& d_sum,
                        const Tensor& x, const Tensor& weight, const Tensor& inverse_rms) {
   const int64_t width = x.dim(-1);
@@ -96,7 +96,7 @@ void rms_norm_backward(Tensor& dx, Tensor& dweight, GradientMode weight_mode, co
         A inner = 0;
 #pragma omp simd reduction(+ : inner)
         for (int64_t i = 0; i < width; ++i) inner += A(gradient[i]) * w[i] * A(input[i]);
-        if (own != nullptr) {  // before dx is written, which may be dy
+        if (own != nullptr) {  // before dx is written, because dx may be dy
 #pragma omp simd
           for (int64_t i = 0; i < width; ++i) own[i] += A(gradient[i]) * A(input[i]) * inverse;
         }

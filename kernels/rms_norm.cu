@@ -1,10 +1,10 @@
-// RMSNorm on a GPU. Aligned rows of up to 8192 elements: a warp owns a short row, a block of 256 threads a long one, and holds
-// it in registers (kernels/cuda/rows.cuh); up to four rows are under way at once, and the weight stays in registers from row to
-// row. Bytes per row of width D: forward reads x (and delta), writes y (and sum); backward reads dy, x (and d_sum), writes dx,
-// each once. The weight's gradient comes from the same pass: a thread adds up its columns over the rows of its block, each
-// block leaves one row of f32, and a second kernel adds those in order. Which rows a block takes depends on the shape alone, so
-// the same run twice gives the same bits. Other rows: a warp per row, which is read twice, and one more pass for the weight's
-// gradient.
+// RMSNorm on a GPU. For aligned rows of up to 8192 elements, a warp owns a short row and a block of 256 threads a long one, and
+// holds it in registers (kernels/cuda/rows.cuh). Up to four rows are in flight at once, and the weight stays in registers from
+// row to row. Each tensor is moved once: forward reads x (and delta) and writes y (and sum); backward reads dy, x (and d_sum)
+// and writes dx. The same pass computes the weight's gradient: a thread sums its columns over the rows of its block, each block
+// stores one row of f32, and a second kernel adds these in order. Which rows a block takes depends only on the shape, so two
+// equal runs give the same bits. For all other rows, a warp owns a row and reads it twice, and the weight's gradient needs one
+// more pass.
 #include <algorithm>
 
 #include "kernels/cuda/column_sums.cuh"
@@ -16,21 +16,21 @@ namespace echo::kernels::cuda {
 namespace {
 
 // ---- rows in registers -------------------------------------------------------------------------------------------------
-// An A100's. The rows of a block of the backward pass must not depend on the GPU; with so many blocks all run at once on it or
-// a larger one.
+// The number of an A100. In the backward pass the rows of a block must not depend on the GPU. With this many blocks, all of
+// them run at the same time on an A100 or a larger GPU.
 constexpr int64_t kMultiprocessors = 108;
 
-// How a block of kRowThreads threads takes rows of T: kGroups side by side, kForward or kBackward of each group at once; how
-// many such blocks fit on a multiprocessor.
+// How a block of kRowThreads threads processes rows of T: kGroups groups of threads side by side, each with kForward or
+// kBackward rows at once. Also the number of such blocks that fit on a multiprocessor.
 template <int kGroup, int kVectors, class T>
 struct RowShape {
   static constexpr int kCount = kPerVector<T>, kHeld = kVectors * kCount, kGroups = kRowThreads / kGroup;
   static constexpr int kForward = kVectors == 1 ? 4 : kVectors == 2 ? 2 : 1, kForwardBlocks = kVectors <= 2 ? 3 : 2;
   static constexpr int kBackward = kVectors <= 2 ? 2 : 1, kBackwardBlocks = kVectors == 1 ? 3 : kVectors == 2 ? 2 : 1;
-  static constexpr bool kKeepsWeight = kHeld <= 16;  // else it is read again for every row, from cache
+  static constexpr bool kKeepsWeight = kHeld <= 16;  // otherwise it is read again for every row, from cache
 };
 
-// The weight at the thread's vectors, from registers or memory.
+// The weight at the thread's vectors, from registers or from memory.
 template <int kGroup, int kVectors, class T, class W>
 class ColumnWeights {
   using Shape = RowShape<kGroup, kVectors, T>;
@@ -95,7 +95,7 @@ __global__ void __launch_bounds__(kRowThreads, RowShape<kGroup, kVectors, T>::kF
 #pragma unroll
       for (int v = 0; v < kVectors; ++v) {
         unpack(values, held[r][v]);
-        if (delta != nullptr) {  // the norm sees the sum as it is stored
+        if (delta != nullptr) {  // the norm uses the sum as rounded for storage
           unpack(others, addend[r][v]);
 #pragma unroll
           for (int i = 0; i < Shape::kCount; ++i) values[i] += others[i];
@@ -127,13 +127,13 @@ __global__ void __launch_bounds__(kRowThreads, RowShape<kGroup, kVectors, T>::kF
   }
 }
 
-// The block's sums over its rows, one for each column, go to `partial`. All threads of the block take part. Where a group is a
-// warp, `columns` holds a row of the widest kind.
+// Stores the block's sums over its rows, one per column, in `partial`. All threads of the block must call it. `columns` is used
+// when a group is a warp, and holds one row of the maximum width.
 template <int kGroup, int kVectors, class T, int kCount>
 __device__ __forceinline__ void leave_weight_sums(float* partial, float (&of_weight)[kVectors][kCount], float* columns,
                                                   int64_t width) {
   const int group = int(threadIdx.x) / kGroup, lane = int(threadIdx.x) % kGroup;
-  if constexpr (kGroup == kWarp) {  // the groups' sums meet one after another
+  if constexpr (kGroup == kWarp) {  // the groups add their sums one after another
     for (int turn = 0; turn < RowShape<kGroup, kVectors, T>::kGroups; ++turn) {
       if (turn == group) {
 #pragma unroll
@@ -161,7 +161,7 @@ __device__ __forceinline__ void leave_weight_sums(float* partial, float (&of_wei
   }
 }
 
-// `partial`: a row for each block, or null when the weight's gradient is not wanted.
+// `partial`: one row per block, or null when the weight's gradient is not computed.
 template <int kGroup, int kVectors, class T, class W>
 __global__ void __launch_bounds__(kRowThreads, RowShape<kGroup, kVectors, T>::kBackwardBlocks)
     backward_held(T* dx, float* partial, const T* dy, const T* d_sum, const T* x, const W* weight, const float* inverse_rms,
@@ -292,7 +292,7 @@ __global__ void backward_columns_any(float* dweight, const T* dy, const T* x, co
   dweight[column] = total;
 }
 
-// False, with nothing done, for rows that are not aligned or too long.
+// Does nothing and returns false for rows that are not aligned or too long.
 template <class T, class W>
 bool start_forward_held(Tensor& sum, Tensor& y, Tensor& inverse_rms, const Tensor& x, const Tensor& delta, const Tensor& weight,
                         double eps) {
@@ -350,7 +350,7 @@ void rms_norm_backward(Tensor& dx, Tensor& dweight, GradientMode weight_mode, co
   dispatch_gpu_float("rms_norm", x.dtype(), [&]<class T>() {
     dispatch_gpu_float("rms_norm", weight.dtype(), [&]<class W>() {
       if (start_backward_held<T, W>(dx, dweight, weight_mode, dy, d_sum, x, weight, inverse_rms)) return;
-      // The weight's gradient first: dx may be dy.
+      // The weight's gradient comes first, because dx may be dy.
       if (dweight.defined())
         launch(backward_columns_any<T>, blocks_for(width, kWarp), dim3(kWarp, kColumnRows), 0, stream(), dweight.data<float>(),
                dy.data<T>(), x.data<T>(), inverse_rms.data<float>(), rows, width, weight_mode == GradientMode::accumulate);

@@ -1,7 +1,7 @@
-// Rotary embedding on a GPU: a thread owns one vector of pairs (16 bytes of the first half of a head and the 16 bytes that they
-// turn with) in two heads of a token, so that cosines and sines are read once for two heads and four loads are under way.
-// Neighbouring threads own neighbouring vectors, then neighbouring heads. No shared memory. Bytes per token: H * Dh read and
-// written, Dh f32 of the table once per two heads, which the first-level cache holds.
+// Rotary embedding on a GPU. A thread owns one vector of pairs (16 bytes of the first half of a head, and the 16 bytes of the
+// second half that belong to them) in two heads of a token. So cosines and sines are read once for two heads, and four loads
+// are in flight. Neighbouring threads own neighbouring vectors, then neighbouring heads. No shared memory. Bytes per token: H *
+// Dh elements read and written, and Dh f32 of the table once per two heads, mostly from the L1 cache.
 #include "kernels/cuda/elements.cuh"
 #include "kernels/rope.h"
 

@@ -5,8 +5,8 @@
 
 namespace echo::kernels {
 
-// Rows are summed in chunks whose limits depend on the row count alone, and the chunks in order, so that sums over rows have
-// the same bits on any number of threads.
+// Rows are summed in chunks, and the chunks are added in order. The limits of chunks depend only on the number of rows. So sums
+// over rows have the same bits on any number of threads.
 struct RowChunks {
   explicit RowChunks(int64_t row_count) : rows(row_count), per_chunk(std::max<int64_t>(16, (row_count + 63) / 64)) {}
   int64_t count() const { return (rows + per_chunk - 1) / per_chunk; }

@@ -56,7 +56,7 @@ ECHO_INLINE void store_narrow(T* to, Vector<accumulator<T>> value) {
   }
 }
 
-// The vectors of a row, the last one filled up with `padding`: body(vector of accumulators, offset, elements).
+// Calls body(vector of accumulators, offset, elements) for the vectors of a row. The last vector is filled up with `padding`.
 template <class T, class Body>
 ECHO_INLINE void for_each_vector(const T* row, int64_t columns, accumulator<T> padding, Body&& body) {
   using A = accumulator<T>;
@@ -83,8 +83,8 @@ void softmax_rows(T* y, const T* x, int64_t rows, int64_t columns, accumulator<T
     const T* const from = x + r * columns;
     T* const to = y + r * columns;
     const A factor = scale * kLog2OfE<A>, sign = factor < 0 ? A(-1) : A(1), padding = A(from[0]);
-    // The extreme of x itself, not of x * factor: its difference to itself is then exactly zero for any magnitude. Padding
-    // repeats the first element; it is left out of the sum.
+    // The extreme of x itself, not of x * factor. So its difference to itself is exactly zero for any magnitude. Padding
+    // repeats the first element, and is left out of the sum.
     Vector<A> extremes = broadcast(sign * padding);
     for_each_vector(from, columns, padding, [&](Vector<A> v, int64_t, int64_t) { extremes = maximum<A>(extremes, v * sign); });
     const A extreme = sign * maximum_of_lanes<A>(extremes);

@@ -1,6 +1,7 @@
-// Softmax on a GPU. Aligned rows of up to 8192 elements: a warp owns a short row, a block of 256 threads a long one, and holds
-// it in registers (kernels/cuda/rows.cuh), so that each tensor is read or written once. Other rows: a block per row, a thread
-// every 256th element; the forward pass reads x three times, the backward pass its two inputs twice, mostly from cache.
+// Softmax on a GPU. For aligned rows of up to 8192 elements, a warp owns a short row and a block of 256 threads a long one, and
+// holds it in registers (kernels/cuda/rows.cuh). So each tensor is read or written once. For all other rows, a block owns a row
+// and each thread takes every 256th element. Then the forward pass reads x three times, and the backward pass its two inputs
+// twice, mostly from cache.
 #include <limits>
 
 #include "kernels/cuda/rows.cuh"
@@ -11,7 +12,7 @@ namespace {
 
 constexpr float kNegativeInfinity = -std::numeric_limits<float>::infinity();
 
-// The extreme of x itself is subtracted, not that of x * scale: its difference to itself is exactly zero for any magnitude.
+// The extreme of x itself is subtracted, not that of x * scale. So its difference to itself is exactly zero for any magnitude.
 template <int kGroup, int kVectors, class T>
 __global__ void __launch_bounds__(kRowThreads) forward_rows(T* y, const T* x, int64_t rows, int64_t width, float scale) {
   constexpr int kCount = kPerVector<T>;

@@ -5,12 +5,12 @@
 namespace echo::kernels {
 
 // y = softmax(scale * x) over the last dimension.
-//   x, y: (..., N), the same dtype (f32, bf16; f64 on the CPU), contiguous; y may be x. Sums in f32 (f64 for f64). The row
+//   x, y: (..., N), contiguous, of one dtype: f32, bf16, or f64 on the CPU. y may be x. Sums are f32 (f64 for f64). The row
 //   maximum is subtracted first: exp overflows f32 above 88.7, and softmax is invariant to a shift.
-// Throws Error when shapes, dtypes, strides or devices differ.
+// Throws Error when shapes, dtypes or devices do not fit.
 void softmax_forward(Tensor& y, const Tensor& x, double scale);
 
-// dx = scale * y * (dy - sum(dy * y)), the gradient of softmax_forward; overwrites. dx may be dy.
+// dx = scale * y * (dy - sum(dy * y)): the gradient of softmax_forward. dx is overwritten, and may be dy. Throws as above.
 void softmax_backward(Tensor& dx, const Tensor& dy, const Tensor& y, double scale);
 
 namespace cpu {

@@ -1,6 +1,5 @@
-// SwiGLU on a GPU: a thread owns two vectors of 16 bytes of the output, kThreads apart, anywhere in the tensor; the block's
-// range is contiguous. No shared memory. Bytes per row: forward reads 2F and writes F elements, backward reads 3F and writes
-// 2F.
+// SwiGLU on a GPU. A thread owns two vectors of 16 bytes of the output, kThreads apart, anywhere in the tensor. The range of a
+// block is contiguous. No shared memory. Elements per row: forward reads 2F and writes F, backward reads 3F and writes 2F.
 #include "kernels/cuda/elements.cuh"
 #include "kernels/swiglu.h"
 
@@ -10,7 +9,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kItems = 2;
 
-// Where the thread's vector number `item` lies: of the output (and of up, and of its gradient), and of the gate.
+// Offsets of the thread's vector number `item`: in the output (or its gradient), and of the gate in gate_up.
 struct Place {
   int64_t output, gate;
   bool exists;
@@ -72,7 +71,8 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// body.operator()<T, kCount>(vectors, width) for the vectors of kCount elements that y has, rows (..., F). `wide`: (..., 2F).
+// Calls body.operator()<T, kCount>(vectors, width), with y divided into vectors of kCount elements. y: (..., F). `wide`: (...,
+// 2F).
 template <class Body>
 void for_vectors(const char* operation, const Tensor& y, std::initializer_list<const Tensor*> wide, Body body) {
   if (y.elements() == 0) return;

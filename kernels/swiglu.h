@@ -4,13 +4,14 @@
 
 namespace echo::kernels {
 
-// y = silu(gate) * up with silu(z) = z / (1 + e^-z); gate and up are the halves of each row of gate_up (one fused projection).
-//   gate_up: (..., 2F), y: (..., F), contiguous, the same floating dtype; computed in f32 (f64 for f64).
+// y = silu(gate) * up, with silu(z) = z / (1 + e^-z). gate and up are the halves of each row of gate_up, the output of one
+// fused projection.
+//   gate_up: (..., 2F), y: (..., F), contiguous, of one floating dtype (on a GPU f32 or bf16). Computed in f32 (f64 for f64).
 // Throws Error when shapes, dtypes or devices do not fit.
 // Source: Shazeer 2020, arXiv:2002.05202.
 void swiglu_forward(Tensor& y, const Tensor& gate_up);
 
-// d_gate_up: (..., 2F), overwritten; dy: (..., F). Throws as above.
+// The gradient of swiglu_forward. d_gate_up: (..., 2F), overwritten. dy: (..., F). Throws as above.
 void swiglu_backward(Tensor& d_gate_up, const Tensor& dy, const Tensor& gate_up);
 
 namespace cpu {

@@ -7,10 +7,10 @@
 
 namespace echo::kernels {
 
-// e^x without branches or calls, so that a loop over an array vectorises. Relative error below 1.5e-7 (about one unit in the
-// last place); results below the smallest normal number (x < -87.3) are 0, above 88.72 infinity; NaN stays NaN.
-// Method: x = n ln 2 + r with |r| <= ln 2 / 2 (ln 2 in two parts, Cody and Waite), a polynomial for e^r, 2^n by its exponent
-// bits.
+// e^x without branches or calls, so that a loop over an array vectorises. The relative error is below 1.5e-7 (about one unit in
+// the last place). Results below the smallest normal number (x < -87.3) are 0, and above x = 88.72 infinity. NaN stays NaN.
+// Method: x = n ln 2 + r with |r| <= ln 2 / 2 (ln 2 in two parts, Cody and Waite), a polynomial for e^r, and 2^n by its
+// exponent bits.
 inline float exponential(float x) {
   constexpr float kLowest = -87.3f, kHighest = 88.72f;
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, kept in the low mantissa bits
@@ -26,7 +26,7 @@ inline float exponential(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
-  // 2^n in two factors: n goes from -126 to 128, and 128 has no exponent bits of its own.
+  // 2^n as two factors, because n goes from -126 to 128, and 2^128 is not an f32.
   const int32_t half = n >> 1;
   const float result = p * std::bit_cast<float>((half + 127) << 23) * std::bit_cast<float>((n - half + 127) << 23);
   const float above = x > kHighest ? std::numeric_limits<float>::infinity() : result;

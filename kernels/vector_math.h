@@ -10,9 +10,8 @@
 
 #include "tensor/dtype.h"
 
-// Vectors as wide as the registers of the instruction set that is compiled for, and the few functions on them that loops over
-// plain floats do not vectorise into. Everything is inlined: a program built for another instruction set shares no code with
-// this.
+// Vectors as wide as the registers of the target instruction set, and functions on them that compilers do not generate from
+// loops over plain floats. Everything is inlined, so that code for another instruction set shares no function with this code.
 namespace echo::kernels {
 
 #if defined(__AVX512F__)
@@ -64,8 +63,8 @@ ECHO_INLINE Vector<T> broadcast(T value) {
   return value - Vector<T>{};
 }
 
-// Keeps a value that is used several times in a register; the compiler would rather read it from memory at each use, and loops
-// over tiles are then bound by loads.
+// Keeps a value that is used several times in a register. Otherwise the compiler reads it from memory at each use, and loops
+// over tiles are limited by loads.
 template <class T>
 ECHO_INLINE Vector<T> in_register(Vector<T> value) {
 #if defined(__AVX512F__)
@@ -76,8 +75,9 @@ ECHO_INLINE Vector<T> in_register(Vector<T> value) {
   return value;
 }
 
-// The smaller and the larger, lane by lane; of a NaN and b: b. The compiler makes a comparison and a selection of the plain
-// expression where the machine has one instruction. (The forms with a mask of ones: GCC 12 warns about the others' headers.)
+// The smaller and the larger value, lane by lane. If a is NaN the result is b. For the plain expression the compiler would
+// generate a comparison and a selection instead of one instruction. (The masked forms with all lanes set are used because GCC
+// 12 warns about the headers of the others.)
 template <class T>
 ECHO_INLINE Vector<T> minimum(Vector<T> a, Vector<T> b) {
 #if defined(__AVX512F__)
@@ -112,7 +112,7 @@ ECHO_INLINE Vector<T> maximum(Vector<T> a, Vector<T> b) {
 #endif
 }
 
-// Whether a > b in any lane.
+// True when a > b in any lane.
 template <class T>
 ECHO_INLINE bool any_greater(Vector<T> a, Vector<T> b) {
 #if defined(__AVX512F__)
@@ -133,7 +133,7 @@ ECHO_INLINE bool any_greater(Vector<T> a, Vector<T> b) {
 #endif
 }
 
-// 0, 1, 2, ... in the lanes.
+// The vector 0, 1, 2, ...
 template <class T>
 ECHO_INLINE IntegerVector<T> lane_numbers() {
   IntegerVector<T> result;
@@ -187,39 +187,38 @@ ECHO_INLINE Vector<T> exp2_polynomial(Vector<T> f) {
   }
 }
 
-// 2^x for x <= 0; exactly 0 where the result would be below the smallest normal number, for any x down to -max.
-// x = n + f with f in [-1/2, 1/2]: a polynomial for 2^f (f32: minimax of degree 6, 2e-9 relative, so about 1 ulp after
-// rounding;
-// f64: the series to degree 13, 4e-18), then n is added to the exponent bits.
+// 2^x for x <= 0. Exactly 0 where the result would be below the smallest normal number, for any x down to -max. Method: x = n +
+// f with f in [-1/2, 1/2], a polynomial for 2^f, then n is added to the exponent bits. f32: minimax of degree 6, relative error
+// 2e-9, so about 1 ulp after rounding. f64: the series to degree 13, relative error 4e-18.
 template <class T>
 ECHO_INLINE Vector<T> exp2_of_nonpositive(Vector<T> x) {
   constexpr bool kSingle = std::is_same_v<T, float>;
-  // Adding 1.5 * 2^(digits - 1) leaves round(x) in the low bits of the significand.
+  // Adding 1.5 * 2^(digits - 1) puts round(x) into the low bits of the significand.
   constexpr T kRounder = kSingle ? T(12582912) : T(6755399441055744);
   constexpr T kSmallest = kSingle ? T(-126) : T(-1022);
   constexpr int kExponentShift = kSingle ? 23 : 52;
 #if defined(__AVX512F__)
   if constexpr (kSingle) {
-    // This instruction set rounds, and scales by a power of two, in one instruction each.
+    // This instruction set has one instruction to round, and one to scale by a power of two.
     const Vector<T> n = _mm512_maskz_roundscale_ps(__mmask16(-1), x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, broadcast(kSmallest), _CMP_GE_OQ), exp2_polynomial<T>(x - n), n);
   }
 #endif
   const Vector<T> shifted = x + kRounder;
   const Vector<T> p = exp2_polynomial<T>(x - (shifted - kRounder));
-  using Words = typename VectorOf<T>::words;  // wraps around in lanes that underflow, which are not taken
+  using Words = typename VectorOf<T>::words;  // wraps around in lanes that underflow, which are not used
   const Vector<T> result = (Vector<T>)((Words)p + ((Words)shifted << kExponentShift));
   return x < kSmallest ? Vector<T>{} : result;
 }
 
-// log2(x) for normal positive x: the exponent plus 2 / ln 2 * atanh((m - 1) / (m + 1)) of the significand m in [1/sqrt 2, sqrt
-// 2].
+// log2(x) for normal positive x: the exponent, plus 2 / ln 2 * atanh((m - 1) / (m + 1)) for the significand m, which is in
+// [1/sqrt 2, sqrt 2].
 template <class T>
 ECHO_INLINE Vector<T> log2_of_positive(Vector<T> x) {
   constexpr bool kSingle = std::is_same_v<T, float>;
   constexpr int kExponentShift = kSingle ? 23 : 52;
   using I = IntegerVector<T>;
-  // Subtracting the bits of 1/sqrt 2 makes the exponent field count from there.
+  // Subtracting the bits of 1/sqrt 2 makes the exponent field change at that value.
   I half_root;
   if constexpr (kSingle)
     half_root = I{} + 0x3f3504f3;
@@ -229,14 +228,15 @@ ECHO_INLINE Vector<T> log2_of_positive(Vector<T> x) {
   const Vector<T> m = (Vector<T>)((I)x - (exponent << kExponentShift));
   const Vector<T> z = (m - T(1)) / (m + T(1));
   const Vector<T> square = z * z;
-  constexpr int kTerms = kSingle ? 5 : 12;  // z^2 <= 0.0295: the first term left out is 3e-10, 3e-20
+  constexpr int kTerms = kSingle ? 5 : 12;  // z^2 <= 0.0295: the first omitted term is 3e-10 (f32), 3e-20 (f64)
   Vector<T> series = broadcast<T>(T(1) / T(2 * kTerms - 1));
   for (int i = kTerms - 1; i > 0; --i) series = series * square + T(1) / T(2 * i - 1);
   return __builtin_convertvector(exponent, Vector<T>) + z * series * (2 * kLog2OfE<T>);
 }
 
-// Transposes a square block as large as a vector has lanes: target[j][i] = factor * source[i][j], rows `source_stride` and
-// `target_stride` elements apart. log2(lanes) rounds, in each of which pairs of rows exchange halves of ever smaller blocks.
+// Transposes a square block whose side is the number of lanes: target[j][i] = factor * source[i][j], with rows `source_stride`
+// and `target_stride` elements apart. In each of log2(lanes) rounds, pairs of rows exchange halves of smaller and smaller
+// blocks.
 template <class T>
 ECHO_INLINE void transpose_square(T* target, int64_t target_stride, const T* source, int64_t source_stride, T factor = 1) {
   constexpr int N = kLanes<T>;

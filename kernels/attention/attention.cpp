@@ -6,7 +6,7 @@
 namespace echo::kernels {
 namespace {
 
-// Every tensor of an attention call is compared with the queries' shape (B, T, H, Dh) and the keys' (B, T, Hkv, Dh).
+// Compares the tensors of an attention call with the shapes of the queries (B, T, H, Dh) and of the keys (B, T, Hkv, Dh).
 class Checks {
  public:
   Checks(const char* operation, const Tensor& q, const Tensor& k) : operation_(operation), q_(q), k_(k) {
@@ -103,7 +103,7 @@ void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv_of_leader, std::span<
   checks.like_queries("dq", dq);
   checks.like_keys("dk", dk);
   if (dv_of_leader.defined()) checks.like_keys("dv_of_leader", dv_of_leader);
-  ECHO_CHECK(!layers.empty(), "attention_backward: no layer layers the matrix");
+  ECHO_CHECK(!layers.empty(), "attention_backward: layers is empty, expected at least one layer");
   for (const SharingLayer& layer : layers) {
     checks.like_queries("d_o", layer.d_o);
     checks.like_keys("v", layer.v);

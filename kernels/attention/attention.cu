@@ -1,6 +1,6 @@
-// Attention on a GPU: the choice between the kernels of plain.cu, sm80_* and sm90_*; and delta.
-// Delta: as many lanes own a row of Dh as 16-byte loads cover it (8 for 64 bf16 values), neighbouring lanes neighbouring
-// heads and positions. Bytes per row: 2 Dh elements read, 4 bytes read and written. No shared memory.
+// Attention on a GPU: the choice between the kernels of plain.cu, sm80_* and sm90_*, and the kernel for delta. Delta: as many
+// lanes own a row of Dh as there are 16-byte loads in it (8 for 64 bf16 values). Neighbouring lanes own neighbouring heads and
+// positions. Bytes per row: 2 Dh elements read, 4 bytes read and written. No shared memory.
 #include "kernels/attention/attention.h"
 #include "kernels/attention/choice.h"
 #include "kernels/attention/views.cuh"
@@ -13,13 +13,13 @@ using namespace attention;
 
 constexpr int kRowThreads = 256;
 
-// kWidth elements at a time by each of `lanes` lanes of a row, a power of two.
+// Each of the `lanes` lanes of a row (a power of two) takes kWidth elements at a time.
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kRowThreads)
     add_delta(float* delta, HeadView<T> d_o, HeadView<T> o, int64_t rows, int positions, int heads, int width, int lanes) {
   const int member = int(threadIdx.x) % lanes;
   const int64_t index = (int64_t(blockIdx.x) * kRowThreads + threadIdx.x) / lanes;
-  const int64_t row = index < rows ? index : rows - 1;  // all lanes take part in the sums
+  const int64_t row = index < rows ? index : rows - 1;  // all lanes are needed for the sums
   const int head = int(row % heads);
   const int64_t batch = row / heads / positions, position = row / heads % positions;
   const T* const a = d_o.row(batch, position, head);
@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(kRowThreads)
 
 enum class Family { plain, sm80, sm90 };
 
-// Which kernels take a problem with these tensors.
+// The family of kernels for a problem with these tensors.
 template <class... Tensors>
 Family family_of(const AttentionProblem<bfloat16>& problem, const Tensors&... tensors) {
   const AttentionKernels chosen = attention_kernels();

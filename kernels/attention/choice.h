@@ -4,21 +4,22 @@
 
 namespace echo::kernels::cuda {
 
-// Which of attention's CUDA kernels run where several can take the tensors (kernels/attention/attention.h has the table).
+// Selects among the CUDA kernels of attention when several support the tensors (table in kernels/attention/attention.h).
 enum class AttentionKernels {
   best,              // the quickest on this GPU
-  sm80,              // those for GPUs before Hopper, on Hopper too
-  sm80_whole_heads,  // of these, the leader's backward step by blocks that own whole heads wherever they have room
+  sm80,              // those for GPUs before Hopper, also on Hopper
+  sm80_whole_heads,  // as sm80, but with whole heads per block in the leader's backward step wherever memory allows
   plain,             // those for all shapes and dtypes
 };
 
-// The value with this name. Throws Error (config) with all names when there is none.
+// The value with this name. Throws Error (config) with the list of names when there is none.
 AttentionKernels attention_kernels_named(std::string_view name);
 
-// The choice of this process: ECHOATT_ATTENTION in the environment, read at the first call, else `best`. Throws as above.
+// The choice of this process: ECHOATT_ATTENTION in the environment, read at the first call. `best` when it is not set. Throws
+// as above.
 AttentionKernels attention_kernels();
 
-// Another choice for one scope, in tests.
+// Changes the choice for one scope. For tests.
 class ScopedAttentionKernels {
  public:
   explicit ScopedAttentionKernels(AttentionKernels kernels);

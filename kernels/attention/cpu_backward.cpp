@@ -1,14 +1,15 @@
-// The backward passes of attention on the CPU. A tile is kTile keys of one key head; they are the lanes of all vectors, so that
-// queries and gradients of outputs are read as they are (one element spread over the lanes). A task is one key head of one
-// sequence, head after head of its group: everything is packed once, then each tile of keys meets every block of kTile rows
-// that sees it, and dq, dk, dv collect in a fixed order. The task's memory is about (2 layers + 6) T Dh accumulators.
+// The backward passes of attention on the CPU. A tile is kTile keys of one key head. Its keys are the lanes of all vectors, so
+// that queries and gradients of outputs are read as they are stored (one element is broadcast to all lanes). A task is one key
+// head of one sequence, with the heads of its group one after another. It packs everything once. Then each tile of keys meets
+// every block of kTile rows that sees it, and dq, dk and dv are accumulated in a fixed order. A task needs about (2 layers + 6)
+// T Dh accumulators of memory.
 #include "kernels/attention/attention.h"
 #include "kernels/attention/cpu_tile.h"
 
 namespace echo::kernels::cpu {
 namespace {
 
-// Outputs' gradients enter dP this many columns at a time: the matching rows of v^T then stay in the first cache.
+// The gradients of outputs enter dP this many columns at a time, so that the matching rows of v^T stay in the L1 cache.
 constexpr int64_t kOutputColumns = 128;
 
 template <class T>
@@ -16,7 +17,7 @@ struct BackwardArguments {
   using A = accumulator<T>;
   HeadRows<T> q, k;
   const A* lse;
-  const A* delta;  // kScores
+  const A* delta;  // kScores only
   std::span<const SharingLayer> layers;
   FirstKeys first_keys;
   int64_t batches, positions, heads, key_heads, head_width;
@@ -24,13 +25,13 @@ struct BackwardArguments {
   bool wants_dv;
 
   int64_t group() const { return heads / key_heads; }
-  int64_t width() const { return vector_width<A>(head_width); }      // of rows that are added to as vectors
-  int64_t depth() const { return round_up(head_width, kRowBlock); }  // of rows that are spread over lanes
+  int64_t width() const { return vector_width<A>(head_width); }      // of rows to which vectors are added
+  int64_t depth() const { return round_up(head_width, kRowBlock); }  // of rows whose elements are broadcast
   int64_t outputs_width() const { return depth() * int64_t(layers.size()); }
   int64_t padded_positions() const { return round_up(positions, kTile); }
 };
 
-// Memory of one thread; P is padded_positions(). kScores: also what only the leader's pass needs.
+// Memory of one thread. P is padded_positions(). kScores: also the buffers that only the leader's pass needs.
 template <bool kScores, class A>
 struct BackwardBuffers {
   A *queries, *d_outputs;        // [P][depth], [P][outputs_width]; of the current head
@@ -51,7 +52,7 @@ struct BackwardBuffers {
     dv = arena.take(positions * width);
     dq = kScores ? arena.take(positions * width) : nullptr;
     dk = kScores ? arena.take(positions * width) : nullptr;
-    // Transposition writes whole vectors of columns: a last one may stand out.
+    // Transposition writes whole vectors of columns, so the last one may go beyond the end.
     values_transposed = kScores ? arena.take(positions * arguments.outputs_width() + width * kTile) : nullptr;
     normaliser = arena.take(positions);
     delta = arena.take(positions);
@@ -63,7 +64,7 @@ struct BackwardBuffers {
   int64_t elements;
 };
 
-// Probabilities of `rows` rows from `row` on, from their scores (in place), over the first `columns` keys of the tile:
+// Converts scores (in place) to probabilities, for `rows` rows from `row` on and the first `columns` keys of the tile:
 // exp2(score - lse), zero where masked. With kScores also ds = p * (dp - delta), in place of dp.
 template <bool kScores, class A>
 void probabilities(A* p, A* ds, const A* normalisers, const A* row_sums, const FirstKeys& first_keys, int64_t batch,
@@ -73,7 +74,7 @@ void probabilities(A* p, A* ds, const A* normalisers, const A* row_sums, const F
   const bool masked = row < key_tile + kTile || first_keys.maximum(batch, row, std::min(row + rows, positions)) > key_tile;
   for (int64_t r = 0; r < rows; ++r, p += kTile, ds += kTile) {
     const Vector<A> normaliser = broadcast(normalisers[row + r]);
-    // Probabilities are at most 1; rounding of lse may not make them more.
+    // Probabilities are at most 1. Rounding of lse must not make them larger.
     const auto probability = [&](int64_t n) {
       return exp2_of_nonpositive<A>(minimum<A>(load(p + n) - normaliser, Vector<A>{}));
     };
@@ -86,7 +87,7 @@ void probabilities(A* p, A* ds, const A* normalisers, const A* row_sums, const F
       }
       continue;
     }
-    const int64_t last = row + r - key_tile;  // the last key of the tile that this row sees, and the first
+    const int64_t last = row + r - key_tile;  // first and last key of the tile that this row sees
     const int64_t first = row + r < positions ? first_keys.at(batch, row + r) - key_tile : 0;
     for (int64_t n = 0; n < columns; n += N) {
       Vector<A> value = probability(n);
@@ -98,7 +99,7 @@ void probabilities(A* p, A* ds, const A* normalisers, const A* row_sums, const F
   }
 }
 
-// `rows` rows from `row` on against the first `columns` keys of the tile that starts at key_tile.
+// Processes `rows` rows from `row` on against the first `columns` keys of the tile that starts at key_tile.
 template <bool kScores, class T, class A = accumulator<T>>
 void backward_part(const BackwardArguments<T>& arguments, const BackwardBuffers<kScores, A>& buffers, int64_t batch,
                    int64_t row, int64_t rows, int64_t key_tile, int64_t columns) {
@@ -132,7 +133,7 @@ void backward_part(const BackwardArguments<T>& arguments, const BackwardBuffers<
   }
 }
 
-// Everything of one query head.
+// The whole backward pass of one query head.
 template <bool kScores, class T, class A = accumulator<T>>
 void backward_head(const BackwardArguments<T>& arguments, const BackwardBuffers<kScores, A>& buffers, int64_t batch,
                    int64_t head) {
@@ -152,7 +153,7 @@ void backward_head(const BackwardArguments<T>& arguments, const BackwardBuffers<
   if constexpr (kScores) std::fill(buffers.dq, buffers.dq + padded * arguments.width(), A(0));
   const int64_t end = round_up(positions, kChunk);
   for (int64_t key_tile = 0; key_tile < positions; key_tile += kTile) {
-    // On the diagonal a chunk of rows sees the keys up to its own.
+    // On the diagonal, a chunk of rows sees the keys up to its own.
     for (int64_t row = key_tile; row < std::min(key_tile + kTile, end); row += kChunk)
       backward_part<kScores, T>(arguments, buffers, batch, row, kChunk, key_tile, row - key_tile + kChunk);
     for (int64_t row = key_tile + kTile; row < positions; row += kTile) {
@@ -172,7 +173,7 @@ void backward(Tensor& dq_tensor, Tensor& dk_tensor, Tensor& dv_tensor, const Bac
   const HeadRows<T> dq(kScores ? dq_tensor : dv_tensor);
   const ThreadBuffers<A> memory(Buffers(Arena<A>(nullptr), arguments).elements);
   const bool parallel = worth_threads(arguments.batches, arguments.heads, positions, head_width);
-  // Which thread takes a task changes no result.
+  // Results do not depend on which thread takes a task.
 #pragma omp parallel for schedule(dynamic, 1) if (parallel)
   for (int64_t task = 0; task < arguments.batches * arguments.key_heads; ++task) {
     const int64_t batch = task / arguments.key_heads, key_head = task % arguments.key_heads;

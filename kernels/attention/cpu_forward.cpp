@@ -1,18 +1,18 @@
-// The forward passes of attention on the CPU. A tile is kTile queries of one head; they are the lanes of all vectors, so that
-// keys and values are read as they are (one element spread over the lanes) and the softmax needs no sum across lanes. A task is
-// a few such tiles that read the same keys and values, which are packed once for all of them.
+// The forward passes of attention on the CPU. A tile is kTile queries of one head. Its queries are the lanes of all vectors, so
+// that keys and values are read as they are stored (one element is broadcast to all lanes), and the softmax needs no sum across
+// lanes. A task is a few such tiles that read the same keys and values, which are packed once for all of them.
 #include "kernels/attention/attention.h"
 #include "kernels/attention/cpu_tile.h"
 
 namespace echo::kernels::cpu {
 namespace {
 
-// Most tiles of one task: enough to make packing of keys and values cheap, few enough to stay in the second cache.
+// Maximum number of tiles per task: enough to make packing of keys and values cheap, few enough to stay in the L2 cache.
 constexpr int64_t kTilesPerTask = 8;
 
-// How the tiles of one key head are dealt out: a task is `heads` heads of the group times `tiles` tiles of each. A tile's
-// result does not depend on it, so it may depend on the number of threads: several tasks for each, to even out what the
-// diagonal makes uneven.
+// How the tiles of one key head are divided: a task is `heads` heads of the group times `tiles` tiles of each. The result of a
+// tile does not depend on this division, so the division may depend on the number of threads. There are several tasks per
+// thread, because tiles near the end of the sequence have more work.
 struct Grouping {
   Grouping(int64_t sequences, int64_t group, int64_t positions) {
     const int64_t tiles_per_head = (positions + kTile - 1) / kTile;
@@ -32,24 +32,24 @@ struct Grouping {
 template <class A>
 constexpr A kMasked = A(-1e30);  // finite: the difference of two masked scores must not be NaN
 
-// What one tile carries from key tile to key tile.
+// The state that a tile carries from one key tile to the next.
 template <class A>
 struct QueryTile {
-  A* queries;     // [Dh][kTile], times scale * log2 e: scores are then exponents of 2
+  A* queries;     // [Dh][kTile], times scale * log2 e, so that scores are exponents of 2
   A* output;      // [Dh][kTile], not yet normalised
-  A* maximum;     // [kTile] of the scores so far; a follower: the leader's lse, as an exponent of 2
+  A* maximum;     // [kTile] of the scores so far; for a follower the leader's lse, as an exponent of 2
   A* sum;         // [kTile] of the exponentials so far
   A* first_keys;  // [kTile]
   int64_t start, head;
   int32_t smallest_first_key, largest_first_key;
 };
 
-// The last key row (exclusive, relative to key_begin) that vector `n`.. of a tile sees.
+// The end of the key rows, relative to key_begin, that the vector of a tile at lane `n` sees.
 int64_t rows_seen(int64_t tile_start, int64_t n, int64_t key_begin, int64_t key_rows) {
   return std::clamp<int64_t>(tile_start + n / kChunk * kChunk + kChunk - key_begin, 0, key_rows);
 }
 
-// Scores of masked keys become kMasked, in rows [0, key_rows) of the score tile, which start at key `key_begin`.
+// Sets scores of masked keys to kMasked, in rows [0, key_rows) of the score tile, which start at key `key_begin`.
 template <class A>
 void mask_scores(A* scores, const QueryTile<A>& tile, int64_t key_begin, int64_t key_rows) {
   constexpr int N = kLanes<A>;
@@ -68,14 +68,14 @@ void mask_scores(A* scores, const QueryTile<A>& tile, int64_t key_begin, int64_t
   }
 }
 
-// exp2 of the scores in place, with running maximum and sum; rescales what the tile has so far when a maximum rises.
+// Replaces scores by their exp2, with running maximum and sum. Rescales the tile's earlier results when a maximum rises.
 template <class A>
 void exponentials_online(A* scores, QueryTile<A>& tile, int64_t key_begin, int64_t key_rows, int64_t width) {
   constexpr int N = kLanes<A>, kVectors = kTile / N;
   Vector<A> highest[kVectors];
 #pragma GCC unroll 16
   for (int v = 0; v < kVectors; ++v) highest[v] = load(tile.maximum + v * N);
-  // Rows that all lanes see in one sweep, so that several chains of maxima run side by side.
+  // Rows that all lanes see are processed in one sweep, so that several chains of maxima run in parallel.
   const int64_t full_rows = rows_seen(tile.start, 0, key_begin, key_rows);
   for (int64_t c = 0; c < full_rows; ++c) {
 #pragma GCC unroll 16
@@ -104,7 +104,7 @@ void exponentials_online(A* scores, QueryTile<A>& tile, int64_t key_begin, int64
   }
 }
 
-// The follower's: the normaliser is known. Probabilities are at most 1; rounding of lse may not make them more.
+// The follower's version, with known normaliser. Probabilities are at most 1. Rounding of lse must not make them larger.
 template <class A>
 void exponentials_given(A* scores, const QueryTile<A>& tile, int64_t key_begin, int64_t key_rows) {
   constexpr int N = kLanes<A>;
@@ -117,12 +117,12 @@ void exponentials_given(A* scores, const QueryTile<A>& tile, int64_t key_begin, 
   }
 }
 
-// One tile against key rows [key_begin, key_begin + key_rows) (a multiple of kChunk); keys and values are packed rows of
-// `width`.
+// Processes one tile against key rows [key_begin, key_begin + key_rows) (a multiple of kChunk). keys and values are packed rows
+// of `width`.
 template <bool kOnline, class A>
 void attend(QueryTile<A>& tile, A* scores, const A* keys, const A* values, int64_t key_begin, int64_t key_rows, int64_t width,
             int64_t depth) {
-  // Rows up to the tile's start are seen by all lanes; those after it, chunk by chunk, by ever fewer.
+  // All lanes see the rows up to the tile's start. Rows after it are seen, chunk by chunk, by fewer and fewer lanes.
   const int64_t full_rows = std::clamp<int64_t>(tile.start - key_begin + kChunk, 0, key_rows);
   const auto for_each_part = [&](auto&& body) {
     if (full_rows > 0) body(int64_t{0}, full_rows, int64_t{0});
@@ -153,16 +153,16 @@ struct ForwardArguments {
   A scale;
 
   int64_t group() const { return heads / key_heads; }
-  int64_t width() const { return vector_width<A>(head_width); }      // of packed rows
+  int64_t width() const { return vector_width<A>(head_width); }      // the part of them that products read
   int64_t depth() const { return round_up(head_width, kRowBlock); }  // of them, what products read
 };
 
-// What one task computes: positions [span_begin, span_end) of heads [first_head, last_head).
+// The work of one task: positions [span_begin, span_end) of heads [first_head, last_head).
 template <class T>
 struct Task {
   int64_t batch, key_head, first_head, last_head, span_begin, span_end;
 
-  // Later positions see more keys, so they go first.
+  // Later positions see more keys, so they come first.
   Task(const ForwardArguments<T>& arguments, const Grouping& grouping, int64_t number) {
     const int64_t key_heads = arguments.key_heads, group = arguments.group(), span = grouping.tiles * kTile;
     const int64_t per_span = arguments.batches * key_heads * grouping.parts;
@@ -194,7 +194,7 @@ struct TaskBuffers {
   }
 };
 
-// Load: a tile of queries that has seen no key yet.
+// Load: a tile of queries that has not seen a key yet.
 template <bool kOnline, class T, class A = accumulator<T>>
 QueryTile<A> load_queries(const ForwardArguments<T>& arguments, const Task<T>& task, TaskBuffers<A>& buffers, int64_t head,
                           int64_t start) {
@@ -227,7 +227,7 @@ QueryTile<A> load_queries(const ForwardArguments<T>& arguments, const Task<T>& t
   return tile;
 }
 
-// All tiles against the keys from key_tile on.
+// Processes all tiles against the keys of one key tile.
 template <bool kOnline, class T, class A = accumulator<T>>
 void attend_keys(std::span<QueryTile<A>> tiles, const ForwardArguments<T>& arguments, const Task<T>& task,
                  const TaskBuffers<A>& buffers, int64_t key_tile) {
@@ -239,7 +239,7 @@ void attend_keys(std::span<QueryTile<A>> tiles, const ForwardArguments<T>& argum
   pack_rows(buffers.values, width, v.row(batch, key_tile, key_head), v.position_stride, valid, kTile, head_width, depth);
   for (int64_t t = 0; t < tile_count; ++t) {
     QueryTile<A>& tile = tiles[size_t(t)];
-    // While this tile computes, its share of the next keys and values arrives.
+    // While this tile is computed, its share of the next keys and values is prefetched.
     const int64_t next = key_tile + kTile, arriving = std::min<int64_t>(kTile, task.span_end - next);
     if (arriving > 0) {
       const int64_t begin = arriving * t / tile_count, end = arriving * (t + 1) / tile_count;
@@ -254,7 +254,7 @@ void attend_keys(std::span<QueryTile<A>> tiles, const ForwardArguments<T>& argum
   }
 }
 
-// Store: rows of o; the leader's also of lse.
+// Writes the tile's rows of o. For a leader also writes its rows of lse.
 template <bool kOnline, class T, class A = accumulator<T>>
 void store_tile(const QueryTile<A>& tile, const ForwardArguments<T>& arguments, const Task<T>& task,
                 const TaskBuffers<A>& buffers) {
@@ -281,7 +281,7 @@ void forward(const ForwardArguments<T>& arguments) {
   const int64_t tasks = batches * arguments.key_heads * grouping.parts * grouping.spans;
   const ThreadBuffers<A> memory(TaskBuffers<A>::elements(grouping, width));
 
-  // Which thread takes a task changes no result.
+  // Results do not depend on which thread takes a task.
   const bool parallel = worth_threads(batches, arguments.heads, positions, arguments.head_width);
 #pragma omp parallel for schedule(dynamic, 1) if (parallel)
   for (int64_t number = 0; number < tasks; ++number) {

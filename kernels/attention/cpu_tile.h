@@ -7,17 +7,18 @@
 #include "kernels/vector_math.h"
 #include "tensor/tensor.h"
 
-// The arena that attention's passes are made of: views of heads, packing into small buffers in the accumulator type, and one
-// product of tiles. All tile buffers are rows at a fixed distance, in thread-private memory that stays in the first two caches.
+// Building blocks of attention's passes on the CPU: views of heads, packing into small buffers in the accumulator type, and one
+// product of tiles. All tile buffers have rows at a fixed distance, in thread-private memory that stays in the L1 and L2
+// caches.
 namespace echo::kernels::cpu {
 
-// Positions along a tile's vector dimension, and the step in which the diagonal is skipped.
+// Positions along a tile's vector dimension, and the step in which parts beyond the diagonal are skipped.
 inline constexpr int kTile = 64;
 inline constexpr int kChunk = 16;
 
 constexpr int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-// Products of tiles come in multiples of this many rows.
+// Products of tiles have a multiple of this many rows.
 inline constexpr int kRowBlock = 8;
 
 // Dh rounded up to whole vectors, and to kRowBlock.
@@ -26,12 +27,12 @@ constexpr int64_t vector_width(int64_t head_width) {
   return round_up(head_width, std::max(kLanes<A>, kRowBlock));
 }
 
-// Whether a pass over B * H heads of T x T / 2 positions is worth waking other threads, which takes some microseconds.
+// True when a pass over B * H heads of T x T / 2 positions is worth starting other threads, which takes some microseconds.
 constexpr bool worth_threads(int64_t batches, int64_t heads, int64_t positions, int64_t head_width) {
   return batches * heads * positions * positions * head_width > 500'000;
 }
 
-// A (B, T, H, Dh) tensor with rows of stride 1.
+// A (B, T, H, Dh) tensor whose last dimension has stride 1.
 template <class T>
 struct HeadRows {
   explicit HeadRows(const Tensor& tensor)
@@ -46,7 +47,7 @@ struct HeadRows {
   int64_t batch_stride, position_stride, head_stride;
 };
 
-// First key that each position may see; all zero when there are no document boundaries.
+// The first key that each position may see. All zero without document boundaries.
 struct FirstKeys {
   FirstKeys(const Tensor& first_key, int64_t positions)
       : data(first_key.defined() ? first_key.data<int32_t>() : nullptr), positions_per_batch(positions) {}
@@ -66,7 +67,7 @@ struct FirstKeys {
   int64_t positions_per_batch;
 };
 
-// Private memory for each thread of a parallel region, from the tensor allocator (so that it is counted and reused).
+// Private memory for each thread of a parallel region, from the tensor allocator, so that it is counted and reused.
 template <class A>
 class ThreadBuffers {
  public:
@@ -80,7 +81,7 @@ class ThreadBuffers {
   Tensor memory_;
 };
 
-// Takes consecutive arena of a buffer; each starts at a multiple of 64 elements. Without a buffer it only counts.
+// Takes consecutive pieces of a buffer, each starting at a multiple of 64 elements. Without a buffer it only counts.
 template <class A>
 class Arena {
  public:
@@ -97,7 +98,7 @@ class Arena {
   int64_t taken_ = 0;
 };
 
-// target[i][0..width) = source row i for i < valid; zero in columns up to padded_width and in rows up to `rows`.
+// target[i][0..width) = source row i for i < valid. Zeros in the columns up to padded_width, and in the rows up to `rows`.
 template <class A, class T>
 ECHO_INLINE void pack_rows(A* target, int64_t target_stride, const T* source, int64_t source_stride, int64_t valid,
                            int64_t rows, int64_t width, int64_t padded_width) {
@@ -118,8 +119,8 @@ ECHO_INLINE void pack_rows(A* target, int64_t target_stride, const T* source, in
   for (int64_t i = valid; i < rows; ++i) std::fill(target + i * target_stride, target + i * target_stride + padded_width, A(0));
 }
 
-// Asks for rows [begin, end) of a strided source ahead of their packing: rows lie on many pages, where the hardware's own
-// prefetching stops at each page's end.
+// Prefetches rows [begin, end) of a strided source before they are packed. The rows are on many pages, and the hardware's own
+// prefetching stops at the end of each page.
 template <class T>
 ECHO_INLINE void prefetch_rows(const T* source, int64_t source_stride, int64_t begin, int64_t end, int64_t width) {
   constexpr int64_t kPerLine = 64 / int64_t(sizeof(T));
@@ -128,7 +129,7 @@ ECHO_INLINE void prefetch_rows(const T* source, int64_t source_stride, int64_t b
 }
 
 // target[d][i] = factor * source row i, column d, for kTile rows (zero from `valid` on): the tile's positions become lanes.
-// `rows` is a scratch buffer of kTile * padded_width; padded_width is a multiple of the lanes.
+// `rows` is a scratch buffer of kTile * padded_width elements. padded_width is a multiple of the number of lanes.
 template <class A, class T>
 ECHO_INLINE void pack_transposed(A* target, A* rows, int64_t padded_width, const T* source, int64_t source_stride,
                                  int64_t valid, int64_t width, A factor) {
@@ -145,13 +146,13 @@ ECHO_INLINE void pack_transposed(A* target, A* rows, int64_t padded_width, const
   transpose(rows, padded_width);
 }
 
-// to[j] = from[j] in T. Neither inlined nor `omp simd`: otherwise the compiler takes the elements of bf16 one at a time.
+// to[j] = from[j], converted to T. Not inlined and without `omp simd`, because otherwise the compiler converts bf16 one by one.
 template <class A, class T>
 [[gnu::noinline]] void round_row(T* __restrict to, const A* __restrict from, int64_t width) {
   for (int64_t j = 0; j < width; ++j) to[j] = T(from[j]);
 }
 
-// The inverse: target row i, column d = factor * source[d][i] for i < valid.
+// The inverse of pack_transposed: target row i, column d = factor * source[d][i] for i < valid.
 template <class A, class T>
 ECHO_INLINE void unpack_transposed(T* target, int64_t target_stride, A* rows, int64_t padded_width, const A* source,
                                    int64_t valid, int64_t width, A factor) {
@@ -172,10 +173,11 @@ ECHO_INLINE void unpack_transposed(T* target, int64_t target_stride, A* rows, in
   }
 }
 
-enum class Layout { by_row, by_column };  // which index of the left operand is contiguous: the sum's, or the output row's
+// which index of the left operand is contiguous: that of the sum, or that of the output row
+enum class Layout { by_row, by_column };
 
-// c[R][V vectors] (+)= a b: R * V sums stay in registers while one row of b after the other is read once and each element of a
-// is spread over the lanes.
+// c[R][V vectors] (+)= a b. R * V sums stay in registers. Each row of b is read once, and each element of a is broadcast to all
+// lanes.
 template <class A, int R, int V, Layout kLayout, bool kAccumulate>
 ECHO_INLINE void multiply_block(A* c, int64_t c_stride, const A* a, int64_t a_stride, const A* b, int64_t b_stride,
                                 int64_t depth) {
@@ -202,7 +204,7 @@ ECHO_INLINE void multiply_block(A* c, int64_t c_stride, const A* a, int64_t a_st
     for (int v = 0; v < V; ++v) store<A>(c + r * c_stride + v * N, sums[r][v]);
 }
 
-// Register blocks: as many sums as the instruction set has registers for, with a few left for operands.
+// Register blocks: as many sums as the instruction set has registers, minus a few for operands.
 inline constexpr int kMostVectors = kVectorBytes == 64 ? 4 : 3;
 constexpr int block_rows(int vectors) {
   if (kVectorBytes == 64) return vectors >= 3 ? 4 : 8;
@@ -218,8 +220,8 @@ void multiply_columns(A* c, int64_t c_stride, const A* a, int64_t a_stride, cons
         c + r * c_stride, c_stride, a + (kLayout == Layout::by_row ? r * a_stride : r), a_stride, b, b_stride, depth);
 }
 
-// c[rows][columns] (+)= a[rows][depth] b[depth][columns]; rows a multiple of kRowBlock, columns of the lanes. By column, a is
-// stored as [depth][rows].
+// c[rows][columns] (+)= a[rows][depth] b[depth][columns]. rows is a multiple of kRowBlock, columns of the number of lanes. By
+// column, a is stored as [depth][rows].
 template <Layout kLayout, bool kAccumulate, class A>
 ECHO_INLINE void multiply(A* c, int64_t c_stride, const A* a, int64_t a_stride, const A* b, int64_t b_stride, int64_t rows,
                           int64_t columns, int64_t depth) {

@@ -3,13 +3,13 @@
 #include "kernels/attention/scores.cuh"
 #include "tensor/cuda_device.h"
 
-// Gradients of keys and values sum over the heads of a group. One block does that for its keys when there are enough blocks to
-// fill the device; else each group is split over several blocks, which leave f32 partial sums that a second kernel adds up in
-// order.
+// Gradients of keys and values are sums over the heads of a group. If there are enough blocks to fill the device, one block
+// sums all heads for its keys. Otherwise each group is split over several blocks, which store f32 partial sums. A second kernel
+// adds these in order.
 namespace echo::kernels::cuda::attention::sm80 {
 
-// Blocks of `rows` per group: the smallest divisor of the group that gives every multiprocessor `wanted` blocks, or the whole
-// group.
+// The number of blocks over which a group is split, for blocks of `rows` rows: the smallest divisor of the group that gives
+// every multiprocessor `wanted` blocks, or the whole group.
 inline int group_splits(const AttentionProblem<bfloat16>& problem, int rows, int wanted) {
   const int group = problem.heads / problem.key_heads;
   const int64_t blocks = int64_t(blocks_for(problem.positions, rows)) * problem.key_heads * problem.batches;
@@ -18,7 +18,7 @@ inline int group_splits(const AttentionProblem<bfloat16>& problem, int rows, int
   return group;
 }
 
-// (splits, B, T, Hkv, Dh) f32; undefined, as its pointer is null, with one split.
+// (splits, B, T, Hkv, Dh) f32. With one split it is undefined, and its pointer is null.
 class Partials {
  public:
   Partials(const AttentionProblem<bfloat16>& problem, int splits, Device device) {
@@ -33,7 +33,7 @@ class Partials {
   Tensor sums_;
 };
 
-// The warp's rows, M groups of 16, of a block's partial sums.
+// Stores the warp's rows, M groups of 16, in the block's partial sums.
 template <int W, int M>
 __device__ __forceinline__ void store_partial(float* partial, const AttentionProblem<bfloat16>& problem, int split, int batch,
                                               int row, int key_head, const float (&sums)[M][W / 8][4]) {

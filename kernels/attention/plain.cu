@@ -1,11 +1,12 @@
-// Attention on a GPU in f32 arithmetic, for tensors that the tensor-core kernels do not take: f32, other head widths, unaligned
-// rows. A block of 8 warps owns 32 rows of the result (queries for o and dq, keys for dk and dv) and walks over tiles of 32
-// columns (keys, or queries head by head of the group); a warp owns 4 rows. For scores a lane owns one column of the tile, for
-// results every 32nd column of Dh; the 4 x 32 weights between the two go through shared memory. Tiles lie there as f32, rows 4
-// words further apart than they are wide, so that 16-byte reads of 8 neighbouring rows meet all banks.
-// Shared memory, with W = Dh rounded up to 32, 64, 128 or 256: forward 3, value backward 3, backward 4 tiles of 32 (W + 4)
-// words, and 4 KiB of weights. Bytes from global memory per tile: 32 rows each of K and V (forward), Q and dO (value backward),
-// of one matrix and of dO and V of every use (backward). Sums follow the order of tiles: the same bits every time, no atomics.
+// Attention on a GPU in f32 arithmetic, for tensors that the tensor-core kernels do not support: f32, other head widths,
+// unaligned rows. A block of 8 warps owns 32 rows of the result (queries for o and dq, keys for dk and dv). It loops over tiles
+// of 32 columns (keys, or queries head by head of the group). A warp owns 4 rows. For scores a lane owns one column of the
+// tile, for results every 32nd column of Dh. The 4 x 32 weights between the two go through shared memory. Tiles are stored
+// there as f32. The distance of rows is their width plus 4 words, so that 16-byte reads of 8 neighbouring rows use all banks.
+// Shared memory, with W = Dh rounded up to 32, 64, 128 or 256: forward 3, value backward 3 and backward 4 tiles of 32 (W + 4)
+// words, and 4 KiB of weights. Bytes from global memory per tile: 32 rows each of K and V (forward), of Q and dO (value
+// backward), or of one matrix and of dO and V of every layer (backward). Sums are in the order of tiles, without atomics, so
+// their bits are always the same.
 #include "kernels/attention/views.cuh"
 
 namespace echo::kernels::cuda::attention::plain {
@@ -28,11 +29,11 @@ constexpr size_t shared_bytes(int tiles) {
   return sizeof(float) * size_t(tiles * kTileWords<C> + kWarps * kWeights);
 }
 
-// At once on a multiprocessor. Said, since the compiler otherwise aims at more of them and spills.
+// Blocks per multiprocessor. Without this bound the compiler aims at more and spills.
 template <int C>
 constexpr int kBlocks = C <= 2 ? 2 : 1;
 
-// Rows from `rows` on, and columns from `width` on, are zero.
+// Rows from `rows` on and columns from `width` on become zero.
 template <int C, class T>
 __device__ __forceinline__ void load_tile(float* tile, const T* first_row, int64_t stride, int rows, int width) {
   for (int i = int(threadIdx.y); i < kTile; i += kWarps) {
@@ -60,7 +61,7 @@ __device__ __forceinline__ void add_products(float (&sums)[kRows], const float* 
   }
 }
 
-// sums[r][c] += sum over the lanes i of weights[r] of lane i times row i of the tile.
+// sums[r][c] += sum over lanes i of (weights[r] of lane i) * (row i of the tile).
 template <int C>
 __device__ __forceinline__ void add_weighted(float (&sums)[kRows][C], const float (&weights)[kRows], const float* tile,
                                              float* exchange) {
@@ -79,7 +80,7 @@ __device__ __forceinline__ void add_weighted(float (&sums)[kRows][C], const floa
   }
 }
 
-// Stores factor[r] * sums[r] as the warp's rows, of those before `positions`.
+// Stores factor[r] * sums[r] as the warp's rows. Rows from `positions` on are not stored.
 template <int C, class T>
 __device__ __forceinline__ void store_rows(const HeadView<T>& to, int batch, int first_row, int head, int positions, int width,
                                            const float (&sums)[kRows][C], const float (&factor)[kRows]) {
@@ -101,7 +102,7 @@ __device__ __forceinline__ int first_key_of_tile(const AttentionProblem<T>& prob
   return -warp_max(-problem.first_key_of(batch, start + int(threadIdx.x)));
 }
 
-// A block of query rows. The last rows, which see most keys, start first.
+// A block of query rows. The last rows, which see most keys, come first.
 struct QueryBlock {
   template <class T>
   __device__ explicit QueryBlock(const AttentionProblem<T>& problem)
@@ -114,7 +115,7 @@ struct QueryBlock {
         key_end(min(start + kTile, problem.positions)) {}
   int head, key_head, batch, start;
   int row;                 // the warp's first
-  int key_begin, key_end;  // that the block's rows may see
+  int key_begin, key_end;  // the keys that the block's rows may see
 };
 
 template <class T, int C, bool kShared>
@@ -182,7 +183,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<C>)
   store_rows<C>(o, block.batch, block.row, block.head, problem.positions, width, sums, factor);
 }
 
-// dv += P^T dO of the leader; with kScores also dk, and dP from all layers. dv.data may be null.
+// dv += P^T dO of the leader. With kScores also dk, using dP of all layers. dv.data may be null.
 template <class T, int C, bool kScores>
 __global__ void __launch_bounds__(kThreads, kBlocks<C>)
     backward_of_keys(HeadView<T> dk, HeadView<T> dv, SharingLayers<T> layers, AttentionProblem<T> problem, const float* lse,
@@ -206,7 +207,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<C>)
     for (int start = key_start; start < problem.positions; start += kTile) {
       const int query = start + lane;
       const int first = problem.first_key_of(batch, query);
-      if (__all_sync(kAllLanes, first >= key_start + kTile)) continue;  // for all warps, or for none
+      if (__all_sync(kAllLanes, first >= key_start + kTile)) continue;  // the same decision in all warps
       __syncthreads();
       load_tile<C>(queries, problem.q.row(batch, start, head), problem.q.position_stride, problem.positions - start, width);
       if constexpr (!kScores)
@@ -223,7 +224,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<C>)
         p[r] = seen ? fast_exp2(at_most_zero(p[r] * scale - normaliser)) : 0.0f;
       }
       if constexpr (kScores) {
-        // The leader comes last: its d_o is still there for dv.
+        // The leader comes last, so that its d_o is still in shared memory for dv.
         float ds[kRows] = {};
         for (int layer = layers.count - 1; layer >= 0; --layer) {
           const auto& of = layers.of[layer];
@@ -301,10 +302,10 @@ __global__ void __launch_bounds__(kThreads, kBlocks<C>)
   store_rows<C>(dq, block.batch, block.row, block.head, problem.positions, width, sums, scales);
 }
 
-// Calls body.operator()<C>(), for kernels with so many tiles in shared memory.
+// Calls body.operator()<C>() for heads of this width, for kernels with `tiles` tiles in shared memory.
 template <class Body>
 void dispatch_width(int width, int tiles, Body&& body) {
-  ECHO_CHECK(width <= 256, "attention: heads of width ", width, " on a GPU, at most 256");
+  ECHO_CHECK(width <= 256, "attention: heads of width ", width, " on a GPU, expected at most 256");
   const int64_t bytes = int64_t(shared_bytes<8>(tiles)), available = echo::cuda::properties().shared_bytes_per_block;
   ECHO_CHECK(width <= 128 || bytes <= available, "attention: heads of width ", width, " need ", bytes,
              " bytes of shared memory, this GPU has ", available, "; write device: cpu");
@@ -314,7 +315,7 @@ void dispatch_width(int width, int tiles, Body&& body) {
   body.template operator()<8>();
 }
 
-// One block for 32 rows of each head: heads are neighbours, so that those of a group read the same keys at the same time.
+// One block per 32 rows of each head. Heads are neighbours, so that those of a group read the same keys at the same time.
 template <class T>
 dim3 grid(const AttentionProblem<T>& problem, int heads) {
   return dim3(unsigned(problem.batches * heads), blocks_for(problem.positions, kTile));

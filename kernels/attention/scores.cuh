@@ -2,18 +2,18 @@
 
 #include "kernels/attention/views.cuh"
 
-// Scores as tensor cores leave them in a warp's registers, for every generation of them: which columns a block of rows sees,
-// and which of its scores count. A warp has M groups of 16 rows; scores[m][n] is the 16 x 8 matrix of columns 8 n (fragments:
-// kernels/cuda/matrix.cuh).
+// The scores in a warp's registers, as products on tensor cores of any generation store them: which columns a block of rows
+// sees, and which of its scores count. A warp has M groups of 16 rows. scores[m][n] is the 16 x 8 matrix of columns 8 n
+// (fragments: kernels/cuda/matrix.cuh).
 namespace echo::kernels::cuda::attention::sm80 {
 
 inline constexpr float kInfinity = __builtin_huge_valf();
 
-// What a block's rows are; its columns are the other.
+// What the rows of a block are. Its columns are the other one.
 enum class Side { queries, keys };
 
-// The same value, of which the compiler knows nothing: addresses computed from it inside a loop stay there and take no
-// registers outside.
+// Returns `value`, but hides it from the compiler. Addresses computed from the result inside a loop then stay in the loop, and
+// need no registers outside it.
 __device__ __forceinline__ int opaque(int value) {
 #if defined(__CUDA_ARCH__)
   asm volatile("" : "+r"(value));
@@ -23,7 +23,8 @@ __device__ __forceinline__ int opaque(int value) {
 
 __device__ __forceinline__ int lane_number() { return int(threadIdx.x) % kWarp; }
 
-// The columns that rows [row, row + kRows) may see, those of queries widened to whole tiles at the start. For whole warps.
+// The columns that rows [row, row + kRows) may see. For queries, the beginning is rounded down to a whole tile. Whole warps
+// must call it.
 struct Range {
   int begin, end;
 };
@@ -49,7 +50,7 @@ __device__ __forceinline__ Range column_range(const AttentionProblem<bfloat16>& 
   }
 }
 
-// Whether one of kRows rows may see one of N columns, and whether one of them may not see one.
+// True when one of kRows rows may see one of N columns (sees_any), or when one of them may not see one (misses_any).
 template <Side kSide, int N, int kRows>
 __device__ __forceinline__ bool sees_any(int positions, int row, int column) {
   return row < positions && (kSide == Side::queries ? column < row + kRows : row < column + N);
@@ -59,7 +60,7 @@ __device__ __forceinline__ bool misses_any(const AttentionProblem<bfloat16>& pro
   return problem.first_key != nullptr || (kSide == Side::queries ? column + N - 1 > row : row + kRows - 1 > column);
 }
 
-// Scores that do not count become -infinity. `row` and `column` are the warp's and the tile's first.
+// Sets scores that do not count to -infinity. `row` and `column` are the first ones of the warp and of the tile.
 template <Side kSide, int N, int M>
 __device__ __forceinline__ void mask(float (&scores)[M][N / 8][4], const AttentionProblem<bfloat16>& problem, int batch,
                                      int row, int column) {

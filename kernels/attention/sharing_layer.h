@@ -4,7 +4,7 @@
 
 namespace echo::kernels {
 
-// What one layer of a block contributes to the gradient of the shared matrix: the gradient of its output, and its values.
+// The contribution of one layer of a block to the gradient of the shared matrix: the gradient of its output, and its values.
 struct SharingLayer {
   Tensor d_o, v;
 };

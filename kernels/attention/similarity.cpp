@@ -1,6 +1,6 @@
-// The lanes of all vectors are queries (rows of the matrices): products of two layers' rows then need no sum across lanes, and
-// a key adds to the products of all pairs of layers with one multiplication and addition each. The products of a block of
-// layers by a block of layers are held in registers over a run of keys.
+// The lanes of all vectors are queries (rows of the matrices). So products of two layers' rows need no sum across lanes, and
+// each key adds to the products of all pairs of layers with one multiply-add each. The products of one block of layers by
+// another are held in registers over a run of keys.
 #include "kernels/attention/similarity.h"
 
 #include <cmath>
@@ -14,9 +14,9 @@ namespace cpu {
 namespace {
 
 constexpr int64_t kRows = 32;          // queries of a tile
-constexpr int64_t kKeys = 32;          // keys of a run: eight layers' probabilities of 16 queries fit the first cache
-constexpr int64_t kGroupsPerHead = 8;  // tasks per head; their sums are added in order, whatever thread had them
-constexpr int kLayers = kVectorBytes == 64 ? 4 : 3;  // of a block: its square and two of its sides fit the registers
+constexpr int64_t kKeys = 32;          // keys of a run: the probabilities of eight layers for 16 queries fit into the L1 cache
+constexpr int64_t kGroupsPerHead = 8;  // tasks per head; their sums are added in order, so the thread of a task does not matter
+constexpr int kLayers = kVectorBytes == 64 ? 4 : 3;  // of a block: its square and two of its sides fit into the registers
 
 struct Sizes {
   int64_t layers, padded_layers, tokens, heads, group, head_dim, padded_head_dim;
@@ -39,9 +39,9 @@ struct Workspace {
     probabilities = arena.take(s.padded_layers * kKeys * kRows);
     first = arena.take(s.padded_layers * kRows);
     products = arena.take(s.padded_layers * s.padded_layers * kRows);
-    std::fill(probabilities, probabilities + s.padded_layers * kKeys * kRows, A(0));  // absent layers stay so
+    std::fill(probabilities, probabilities + s.padded_layers * kKeys * kRows, A(0));  // those of padding layers stay zero
   }
-  A* queries;        // [L][Dh][kRows], times scale * log2 e: scores are exponents of 2
+  A* queries;        // [L][Dh][kRows], times scale * log2 e, so that scores are exponents of 2
   A* normalisers;    // [L][kRows], lse as exponents of 2
   A* keys;           // [kKeys][Dh], of one layer
   A* probabilities;  // [L][kKeys][kRows]
@@ -123,18 +123,18 @@ class Tile {
       for (int64_t key = 0; key < keys; ++key) {
         A* at = p + key * kRows + lane;
         const Vector<A> exponent = load(at) - normaliser;
-        // Rounding may leave a score a little above lse. Zero times the exponent is NaN where it is not finite: the exponential
-        // of NaN may be 0, and damaged weights would pass for sparse attention.
+        // Rounding may make a score slightly larger than lse. If the exponent is not finite, exponent * 0 is NaN. Without this
+        // term the exponential of NaN could be 0, and damaged weights would look like sparse attention.
         store<A>(at, exp2_of_nonpositive<A>(minimum<A>(exponent, Vector<A>{})) + exponent * A(0));
       }
     }
-    if (first_key + keys > start_)  // the diagonal: later keys are not seen
+    if (first_key + keys > start_)  // the diagonal: later keys are masked
       for (int64_t key = std::max<int64_t>(0, start_ - first_key); key < keys; ++key)
         for (int64_t r = 0; r < first_key + key - start_; ++r) p[key * kRows + r] = 0;
   }
 
-  // Keeping the first column apart, rather than subtracting it in the end, loses no digits where it holds nearly all of the
-  // mass.
+  // The first column is kept separately instead of being subtracted at the end. This loses no digits when it has nearly all of
+  // the mass.
   void take_first_column() {
     for (int64_t layer = 0; layer < s_.padded_layers; ++layer) {
       A* p = w_.probabilities + layer * kKeys * kRows;
@@ -221,7 +221,7 @@ std::vector<SimilaritySums> similarity_sums(std::span<const AttentionMatrix> lay
 
 namespace {
 
-// Inner products of layers i and j to their cosine, in both halves of the table.
+// Adds the cosine of each two layers i and j, from their inner products, to both halves of the table.
 template <class At>
 void add_cosines(Tensor& table, int64_t layers, double weight, At&& product) {
   double* out = table.data<double>();
@@ -234,7 +234,7 @@ void add_cosines(Tensor& table, int64_t layers, double weight, At&& product) {
     }
 }
 
-// The cosines that follow from the sums of each head, for matrices of `tokens` rows.
+// Computes the cosines from the sums of each head, for matrices of `tokens` rows.
 AttentionSimilarity similarity_of(std::span<const SimilaritySums> heads, int64_t layers, int64_t tokens) {
   const Shape shape{layers, layers};
   AttentionSimilarity result{Tensor::zeros(shape, DType::f64), Tensor::zeros(shape, DType::f64),

@@ -1,16 +1,18 @@
-// Similarities of attention matrices on a GPU. A block owns 16 rows of one head at a time (its share of the head's row blocks,
-// the long and the short ones mixed) and walks over their keys in tiles of 32 or 16:
-//   1. the warps rebuild the tile of all layers in shared memory. A warp takes 8 keys of 4 layers; scores by mma.m16n8k16 for
-//      bf16, whose k may be any permutation of Dh that both operands share: a lane loads 16 bytes of queries and keys each,
-//      straight to registers. Other inputs: a lane owns 2 x 2 scores, in f32.
-//   2. a thread owns the products of 8 layers by 8 layers of one row in registers, as one f32 sum each along the row (few
-//      layers: several threads take turns with the keys of a row).
-// At the end of the keys the products meet in shared memory, where cosines of rows are formed; sums over rows are f64, one set
-// per block, added in order by a second kernel, so that the same run twice gives the same bits.
-// Shared memory for L layers, padded to a multiple of 8: 64 keys (L + 4) bytes, 57 KiB for 24 layers (49 at least), so that two
-// blocks share a multiprocessor; and 12 bytes per row and layer. Work per row and key: 64 additions for each of the
-// (L / 8) (L / 8 + 1) / 2 pairs of blocks of layers, L exponentials, L Dh products. Bytes: Q once, K once for each 16 rows,
-// both from the second-level cache.
+// Similarities of attention matrices on a GPU. A block owns 16 rows of one head at a time. It processes a share of the head's
+// row blocks, long and short ones mixed, and loops over their keys in tiles of 32 or 16:
+//   1. The warps rebuild the tile of all layers in shared memory. A warp takes 8 keys of 4 layers. For bf16, scores are
+//   computed by
+//      mma.m16n8k16, whose k may be any permutation of Dh that both operands share. So a lane loads 16 bytes each of queries
+//      and keys, directly into registers. For other inputs a lane owns 2 x 2 scores, in f32.
+//   2. A thread owns the products of 8 layers by 8 layers for one row, in registers, with one f32 sum each along the row. With
+//   few
+//      layers, several threads share the keys of a row.
+// After the last key the products are combined in shared memory, where the cosines of rows are computed. Sums over rows are
+// f64, one set per block. A second kernel adds these in order, so that two equal runs give the same bits.
+// Shared memory for L layers, padded to a multiple of 8: 64 keys (L + 4) bytes, which is 57 KiB for 24 layers (at least 49
+// KiB), so that two blocks fit on a multiprocessor, plus 12 bytes per row and layer. Work per row and key: 64 additions for
+// each of the (L / 8) (L / 8 + 1) / 2 pairs of blocks of layers, L exponentials, and L Dh products. Bytes: Q once and K once
+// per 16 rows, both from the L2 cache.
 #include <algorithm>
 #include <cmath>
 
@@ -23,19 +25,20 @@ namespace echo::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 192, kWarps = kThreads / kWarp;
-constexpr int kRows = 16;  // of a block, those of an instruction
-constexpr int kBlock = 8;  // layers by layers that a thread holds
+constexpr int kRows = 16;  // rows of a block: those of one instruction
+constexpr int kBlock = 8;  // a thread holds the products of kBlock x kBlock layers
 constexpr int kEntries = kBlock * kBlock;
 constexpr int kQuad = 4;  // layers whose probabilities are stored together
 constexpr int kKeysOfTask = 8;
 constexpr int kKinds = 3;                 // products, without_first, cosines
 constexpr int kGroupsPerHead = 32;        // blocks that share a head
-constexpr int64_t kTileBytes = 76 << 10;  // two blocks to a multiprocessor of an A100
+constexpr int64_t kTileBytes = 76 << 10;  // two blocks fit on a multiprocessor of an A100
 
-// Floats between two entries of all units in shared memory; a constant, so that addresses take no registers. Odd: see add_rows.
+// Distance in floats between two entries of all units in shared memory. It is a constant, so that addresses need no registers,
+// and odd (see add_rows).
 __host__ __device__ constexpr int stage_stride(int units) { return units * kThreads + 1; }
 
-// One layer: addresses and strides, as the device reads them.
+// One layer: addresses and strides, in the form that the device reads.
 struct Layer {
   int64_t q, k, lse;
   int64_t q_row, q_head, k_row, k_head;
@@ -46,9 +49,9 @@ struct Sizes {
   int layers, padded, tokens, heads, group, width;  // padded: layers, to a multiple of kBlock
   int keys, pairs, slices,
       units;     // keys of a tile; pairs of blocks; threads that take turns with a row's keys; units of a thread
-  float factor;  // scale * log2 e: scores are exponents of 2
+  float factor;  // scale * log2 e, so that scores are exponents of 2
 
-  __host__ __device__ int cell() const { return padded + 4; }  // floats of a row and key: eight rows hit different banks
+  __host__ __device__ int cell() const { return padded + 4; }  // floats per row and key; eight rows use different banks
   __host__ __device__ int key_stride() const { return kRows * cell() + 4; }
   __host__ __device__ int slots() const { return slices * pairs * kRows; }
   __host__ __device__ int tile_floats() const { return keys * key_stride(); }
@@ -59,7 +62,7 @@ struct Sizes {
   }
 };
 
-// Blocks of layers (first, second), first <= second, by number.
+// The numbers of two blocks of layers, first <= second. pair_of() counts the pairs row by row.
 struct Pair {
   int first, second;
 };
@@ -75,7 +78,7 @@ enum class Scores {
   elements
 };  // how they are computed: bf16 by instructions, f32 by vectors, anything by elements
 
-// c = scores of rows group and group + 8, keys 2 member and 2 member + 1 of 8 keys from `key` on: dot products.
+// c = the scores of rows group and group + 8 with keys 2 member and 2 member + 1 of the 8 keys from `key` on: dot products.
 template <class T, Scores kScores>
 __device__ __forceinline__ void score(float (&c)[4], const Layer& layer, const Sizes& s, int head, int row, int key) {
   const int lane = int(threadIdx.x) % kWarp, group = lane / 4, member = lane % 4;
@@ -114,7 +117,7 @@ __device__ __forceinline__ void score(float (&c)[4], const Layer& layer, const S
   }
 }
 
-// tile[key][row][layer] = probabilities of `count` keys from `key` on, zeros for layers beyond the last.
+// tile[key][row][layer] = probabilities of `count` keys from `key` on. Zeros for padding layers.
 template <class T, Scores kScores>
 __device__ __forceinline__ void fill_tile(float* tile, const Layer* layers, const Sizes& s, int head, int row, int key,
                                           int count) {
@@ -135,8 +138,8 @@ __device__ __forceinline__ void fill_tile(float* tile, const Layer* layers, cons
         const int at_row = row + group + j / 2 * 8, at_key = key + first_key + 2 * member + j % 2;
         if (at_row >= s.tokens || at_key > at_row) continue;
         const float exponent = c[j] * s.factor - __ldg(lse + at_row) * kLog2E;
-        // Rounding may leave a score a little above lse. Zero times the exponent is NaN where it is not finite: its exponential
-        // may be 0, and damaged weights would pass for sparse attention.
+        // Rounding may make a score slightly larger than lse. If the exponent is not finite, exponent * 0 is NaN. Without this
+        // term the exponential could be 0, and damaged weights would look like sparse attention.
         p[j][i] = fast_exp2(fminf(exponent, 0.0f)) + exponent * 0.0f;
       }
     }
@@ -146,7 +149,7 @@ __device__ __forceinline__ void fill_tile(float* tile, const Layer* layers, cons
   }
 }
 
-// sums += products of two blocks of layers of one row, over every `slices`-th key of a tile.
+// sums += products of two blocks of layers for one row, over every `slices`-th key of a tile.
 __device__ __forceinline__ void add_products(float (&sums)[kEntries], const float* tile, const Sizes& s, int row, Pair pair,
                                              int slice, int count) {
   const float* const cells = tile + row * s.cell();
@@ -165,7 +168,7 @@ __device__ __forceinline__ void add_products(float (&sums)[kEntries], const floa
   }
 }
 
-// The products of a row block, in shared memory: stage[entry][slice][pair][row], without the first column, which is in
+// The products of a row block in shared memory: stage[entry][slice][pair][row], without the first column, which is in
 // first[row][layer].
 struct Stage {
   const float *products, *first;
@@ -181,7 +184,7 @@ __device__ __forceinline__ double of_first(const Stage& stage, const Sizes& s, i
   return double(stage.first[row * s.padded + i]) * double(stage.first[row * s.padded + j]);
 }
 
-// Adds the rows of a block to its sums, [kind][pair][entry]; `is_new`: they hold nothing yet.
+// Adds the rows of a block to its sums, [kind][pair][entry]. `is_new`: the sums are not initialised yet.
 __device__ __forceinline__ void add_rows(double* sums, const Stage& stage, double* inverse_norms, const Sizes& s, int rows,
                                          bool is_new) {
   const int blocks = s.padded / kBlock, entries = s.pairs * kEntries;
@@ -198,7 +201,8 @@ __device__ __forceinline__ void add_rows(double* sums, const Stage& stage, doubl
     const Pair pair = pair_of(number, blocks);
     const int i = pair.first * kBlock + entry / kBlock, j = pair.second * kBlock + entry % kBlock;
     if (i > j || j >= s.layers) {
-      for (int kind = 0; kind < kKinds; ++kind) sums[kind * entries + item] = 0;  // all entries are added up later, these too
+      // unused entries, which are also added up later
+      for (int kind = 0; kind < kKinds; ++kind) sums[kind * entries + item] = 0;
       continue;
     }
     double sum[kKinds] = {};
@@ -216,7 +220,7 @@ __device__ __forceinline__ void add_rows(double* sums, const Stage& stage, doubl
   }
 }
 
-// kUnits: (row, pair) units of a thread.
+// kUnits: (row, pair) units per thread.
 template <class T, Scores kScores, int kUnits>
 __global__ void __launch_bounds__(kThreads, kUnits == 1 ? 2 : 1) compare_rows(double* partial, const Layer* layers, Sizes s) {
   float* const tile = shared_memory<float>();
@@ -228,9 +232,9 @@ __global__ void __launch_bounds__(kThreads, kUnits == 1 ? 2 : 1) compare_rows(do
 #pragma unroll
   for (int u = 0; u < kUnits; ++u)
     pair[u] = pair_of(min((thread + u * kThreads) % units / kRows, s.pairs - 1), s.padded / kBlock);
-  const int slice = thread / units;  // of several units per thread there is one slice only
+  const int slice = thread / units;  // with several units per thread there is only one slice
 
-  // Row blocks there and back again: every block gets short and long ones.
+  // Row blocks are assigned in alternating direction, so that every block gets long and short ones.
   for (int turn = 0; turn * int(gridDim.x) < blocks; ++turn) {
     const int within = turn % 2 == 0 ? int(blockIdx.x) : int(gridDim.x) - 1 - int(blockIdx.x),
               block = turn * int(gridDim.x) + within;
@@ -242,7 +246,8 @@ __global__ void __launch_bounds__(kThreads, kUnits == 1 ? 2 : 1) compare_rows(do
       __syncthreads();
       fill_tile<T, kScores>(tile, layers, s, head, start, key, count);
       __syncthreads();
-      if (key == 0) {  // kept apart rather than subtracted in the end: no digits are lost where it holds nearly all of the mass
+      // kept separately instead of being subtracted at the end, which loses no digits when it has nearly all of the mass
+      if (key == 0) {
         for (int i = thread; i < kRows * s.padded; i += kThreads) {
           float& probability = tile[i / s.padded * s.cell() + i % s.padded];
           first[i] = probability;
@@ -318,7 +323,7 @@ void start(const Tensor& partial, const Tensor& table, const Sizes& s, unsigned 
 }  // namespace
 
 std::vector<SimilaritySums> similarity_sums(std::span<const AttentionMatrix> layers, double scale) {
-  constexpr int64_t kMostLayers = 64;  // 36 pairs of blocks of 8 layers in 16 rows: 3 units for each thread
+  constexpr int64_t kMostLayers = 64;  // 36 pairs of blocks of 8 layers in 16 rows: 3 units per thread
   ECHO_CHECK(int64_t(layers.size()) <= kMostLayers, "attention similarity: ", layers.size(),
              " layers on a GPU, expected at most ", kMostLayers);
   const Sizes s = sizes_of(layers, scale);

@@ -5,12 +5,12 @@
 #include "kernels/cuda/matrix.cuh"
 #include "kernels/cuda/warpgroup.cuh"
 
-// What attention's kernels on Hopper share (bf16; W = 64 or 128 columns, of which the first Dh are not zero). A block is
-// specialised by warps, as in FlashAttention 3: one warp, the producer, lets the copy engine (TMA) load tiles into shared
-// memory; the other warpgroups, the consumers, multiply them (wgmma). Each consumer owns 64 rows (queries or keys) and goes
-// through the same tiles of N columns. Scores and what follows from them stay in registers: the accumulators of
-// rows . columns^T, rounded to bf16, are the left operand of the next product.
-// A tile of R rows lies in shared memory as W / 64 panels of R rows of 128 bytes (kernels/cuda/bulk_copy.cuh).
+// Common code of attention's kernels on Hopper (bf16; W = 64 or 128 columns, of which the first Dh are not zero). The warps of
+// a block have different roles, as in FlashAttention 3. One warp, the producer, makes the copy engine (TMA) load tiles into
+// shared memory. The other warpgroups, the consumers, multiply them (wgmma). Each consumer owns 64 rows (queries or keys) and
+// processes the same tiles of N columns. Scores and values computed from them stay in registers: the accumulators of rows .
+// columns^T, rounded to bf16, are the left operand of the next product.
+// A tile of R rows is stored in shared memory as W / 64 panels of R rows of 128 bytes (kernels/cuda/bulk_copy.cuh).
 // Sources: Dao 2023, arXiv:2307.08691; Shah et al. 2024, arXiv:2407.08608 (warp specialisation; products overlap exponentials).
 namespace echo::kernels::cuda::attention::sm90 {
 
@@ -26,8 +26,9 @@ using sm80::sees_any;
 using sm80::Side;
 
 inline constexpr int kGroupRows = 64, kGroupWarps = 4, kGroupThreads = kGroupWarps * kWarp;  // of a warpgroup
-// What the registers per thread of a block's warpgroups may add up to, for a block of so many threads. Every thread starts with
-// the same number, a multiple of 8. A warpgroup that claims more than the others have released waits forever.
+// The most registers per thread that the warpgroups of a block may have in total, for a block of `threads` threads. Every
+// thread starts with the same number, a multiple of 8. A warpgroup that claims more than the others have released waits
+// forever.
 constexpr int registers_of_groups(int threads) { return 65536 / threads / 8 * 8 * (threads / kGroupThreads); }
 
 template <int W>
@@ -38,16 +39,16 @@ constexpr int tile_bytes(int rows) {
 // Makes a warp-uniform value provably uniform. Otherwise ptxas assumes that lanes may diverge, and serialises wgmma.
 __device__ __forceinline__ int uniform(int value) { return __shfl_sync(kAllLanes, value, 0); }
 
-// The map of a (B, T, heads, Dh) tensor from which copy_panels() loads tiles of `rows` positions of one head, at most 256.
-// B, T and Dh are those of `problem`.
+// The tensor map of a (B, T, heads, Dh) tensor. copy_panels() uses it to load tiles of `rows` positions (at most 256) of one
+// head. B, T and Dh are those of `problem`.
 inline CUtensorMap tile_map(const HeadView<bfloat16>& view, const AttentionProblem<bfloat16>& problem, int heads, int rows) {
   return cuda::tile_map(view.data, {problem.width, heads, problem.positions, problem.batches},
                         {view.head_stride, view.position_stride, view.batch_stride}, rows);
 }
 
-// Starts the load of a tile: positions `position` to `position` + kRows - 1 of one head, zeros beyond the last position and
-// the last column. For one thread, which has announced the tile_bytes<W>(kRows) to the barrier (arrive_expecting()).
-// `tile`: shared memory, aligned to 1024 bytes.
+// Starts the load of a tile: positions `position` to `position` + kRows - 1 of one head, with zeros beyond the last position
+// and the last column. One thread calls it, after it has announced the tile_bytes<W>(kRows) bytes to the barrier
+// (arrive_expecting()). `tile`: shared memory, aligned to 1024 bytes.
 template <int W, int kRows>
 __device__ __forceinline__ void copy_panels(unsigned char* tile, const CUtensorMap& map, uint64_t* barrier, int head,
                                             int position, int batch) {
@@ -56,16 +57,15 @@ __device__ __forceinline__ void copy_panels(unsigned char* tile, const CUtensorM
     copy_tile_async(tile + panel * kRows * 128, map, barrier, panel * 64, head, position, batch);
 }
 
-// The barriers of a circular buffer of kStages tiles between the producer and the consumers (CUTLASS: PipelineTmaAsync). They
-// lie in shared memory. Tiles are numbered from 0 for the whole life of the block; tile i uses stage i % kStages.
-// The producer waits until the stage is empty, loads, and arrives at the full barrier. Consumers wait until it is full, read,
-// and release it.
+// The barriers of a circular buffer of kStages tiles between the producer and the consumers (CUTLASS: PipelineTmaAsync), in
+// shared memory. Tiles are numbered from 0 over the life of the block. Tile i uses stage i % kStages. The producer waits until
+// the stage is empty, loads, and arrives at the full barrier. Consumers wait until it is full, read, and release it.
 template <int kStages>
 struct Pipeline {
-  uint64_t full_barriers[kStages];   // a phase ends when a tile is there
+  uint64_t full_barriers[kStages];   // a phase ends when a tile has arrived
   uint64_t empty_barriers[kStages];  // a phase ends when every consumer warp has released the tile
 
-  // For one thread, before publish_barriers(). `full_arrivals`: arrivals that make a tile complete.
+  // One thread calls it, before publish_barriers(). `full_arrivals`: arrivals that make a tile complete.
   __device__ __forceinline__ void start(int full_arrivals, int consumer_warps) {
     for (int i = 0; i < kStages; ++i) {
       start_barrier(full_barriers + i, full_arrivals);
@@ -78,7 +78,7 @@ struct Pipeline {
   __device__ __forceinline__ void wait_empty(int tile) {
     wait_phase(empty_barriers + stage(tile), int(unsigned(tile) / kStages % 2 ^ 1));
   }
-  // For whole warps, each once per tile, after the last read of any lane.
+  // Whole warps call it, once per tile, after the last read of any lane.
   __device__ __forceinline__ void release(int tile) {
     __syncwarp();
     if (lane_number() == 0) arrive(empty_barriers + stage(tile));
@@ -86,8 +86,8 @@ struct Pipeline {
 };
 
 // ---- products of a warpgroup ---------------------------------------------------------------------------------------------
-// Starts scores = rows . columns^T over W columns, or += where `accumulate`, between start_products() and commit_products().
-// rows: the warpgroup's first row in a tile of kRows rows in shared memory. columns: a tile of N rows.
+// Starts scores = rows . columns^T over W columns, or += if `accumulate`. Call it between start_products() and
+// commit_products(). rows: the warpgroup's first row in a tile of kRows rows in shared memory. columns: a tile of N rows.
 template <int W, int kRows, int N>
 __device__ __forceinline__ void multiply_tiles(float (&scores)[N / 8][4], const unsigned char* rows,
                                                const unsigned char* columns, bool accumulate) {
@@ -98,8 +98,8 @@ __device__ __forceinline__ void multiply_tiles(float (&scores)[N / 8][4], const 
                                   right + (k / 4 * N * 128 + k % 4 * 32) / 16, accumulate || k > 0);
 }
 
-// Starts result += weights . columns, between start_products() and commit_products(): (64, N) . (N, W). weights: as
-// pack_weights() leaves them. columns: a tile of N rows in shared memory.
+// Starts result += weights . columns: (64, N) . (N, W). Call it between start_products() and commit_products(). weights: from
+// pack_weights(). columns: a tile of N rows in shared memory.
 template <int W, int N>
 __device__ __forceinline__ void multiply_weights(float (&result)[W / 8][4], const uint32_t (&weights)[N / 16][4],
                                                  const unsigned char* columns) {
@@ -108,7 +108,7 @@ __device__ __forceinline__ void multiply_weights(float (&result)[W / 8][4], cons
   for (int k = 0; k < N / 16; ++k) multiply_registers(result, weights[k], right + k * 16 * 128 / 16);
 }
 
-// weights = scores, rounded to bf16 and laid out as the left operand of multiply_weights().
+// weights = scores, rounded to bf16, in the layout of the left operand of multiply_weights().
 template <int N>
 __device__ __forceinline__ void pack_weights(uint32_t (&weights)[N / 16][4], const float (&scores)[N / 8][4]) {
 #pragma unroll
@@ -120,9 +120,9 @@ __device__ __forceinline__ void pack_weights(uint32_t (&weights)[N / 16][4], con
 }
 
 // ---- probabilities -------------------------------------------------------------------------------------------------------
-// Exponents of 2 below this are exact to 1 / 16. Rounding of larger ones (in magnitude) may make a probability far greater
-// than 1: then exponents are clamped to 0. The test is made once for many scores, since it would cost a tenth of a kernel's
-// instructions for each of them.
+// Exponents of 2 below this are exact to 1 / 16. Rounding of exponents of larger magnitude may make a probability far greater
+// than 1, so these are clamped to 0. The test is done once for many scores, because one test per score would cost a tenth of a
+// kernel's instructions.
 constexpr float kLargeExponent = 1 << 20;
 __device__ __forceinline__ bool is_large(float exponent) { return !(fabsf(exponent) < kLargeExponent); }
 
@@ -154,15 +154,16 @@ __device__ __forceinline__ void to_probabilities_of_columns(float (&scores)[N / 
 }
 
 // ---- results -------------------------------------------------------------------------------------------------------------
-// Stores a warp's 16 rows of a result as bf16 in a (B, T, H, Dh) tensor: positions row to row + 15 of one head, each row times
-// a factor. For whole warps.
+// Stores a warp's 16 rows of a result as bf16 in a (B, T, H, Dh) tensor: positions row to row + 15 of one head, each row
+// multiplied by a factor. Whole warps call it.
 //   to        rows aligned to 16 bytes
 //   row       the warp's first position. Positions and columns beyond those of `problem` are not written.
 //   sums      the lane's accumulators; entries 0 and 1 belong to row lane / 4, entries 2 and 3 to row 8 + lane / 4
 //   factor    of these two rows
-//   tile      the warp's 16 rows of a tile of kRows rows in shared memory. Overwritten: rows pass through them, so that global
-//             memory is written 16 bytes at a time. No one else may read or write them until the call returns. The caller
-//             calls publish_shared_writes() before the copy engine writes them again.
+//   tile      the warp's 16 rows of a tile of kRows rows in shared memory. They are overwritten: results pass through them, so
+//   that
+//             global memory is written 16 bytes at a time. Nothing else may read or write them until the call returns. Before
+//             the copy engine writes them again, the caller calls publish_shared_writes().
 template <int W, int kRows>
 __device__ __forceinline__ void store_rows(const HeadView<bfloat16>& to, const AttentionProblem<bfloat16>& problem, int batch,
                                            int row, int head, const float (&sums)[W / 8][4], const float (&factor)[2],

@@ -1,19 +1,19 @@
 // Attention's backward step on Hopper for a matrix that k layers share (kernels/attention/sm90.cuh): dq and dk, and dv of the
 // first layer. dO_j and V_j are those of layer j.
 //   dS = P * (sum_j dO_j V_j^T - delta),  dk = scale dS^T q,  dq = scale dS k,  dv_0 = P^T dO_0
-// That is k + 4 products of tiles for a block of k layers. With W = 128 there are k + 3: no registers are left for dv_0, which
-// value_backward() makes.
+// That is k + 4 products of tiles for a block of k layers. With W = 128 there are k + 3: there are no registers for dv_0, so
+// value_backward() computes it.
 // A thread block owns some heads of one batch entry with all their queries, and all their keys or every key_splits-th tile of
-// 128 keys. Two of its warpgroups own 64 keys each. For each tile of 64 queries they make P^T and dP^T, sum dk and dv_0 in
-// registers and leave dS^T as bf16 in shared memory, from which the third makes the tile's part of dq. One warp of the fourth
-// loads tiles. S and dP of the next tile run beside the products of this tile's dS.
+// 128 keys. Two of its warpgroups own 64 keys each. For each tile of 64 queries they compute P^T and dP^T, sum dk and dv_0 in
+// registers, and store dS^T as bf16 in shared memory. The third computes the tile's part of dq from it. One warp of the fourth
+// loads tiles. S and dP of the next tile overlap with the products of this tile's dS.
 // dq is summed in f32 in global memory (dq_accum), where the copy engine adds each part. All parts of an element come from one
-// block, and each is added only when the last one has been written, so that the sum always has the same bits. The first pass
-// replaces what is there. convert_dq() adds up the splits of keys and rounds.
+// block, and each is added only after the previous one has been written, so the sum always has the same bits. The first pass
+// overwrites. convert_dq() adds up the splits of keys and rounds.
 // Shared memory (KiB, W = 64 / 128): 16 / 32 for K and for each V, which stay for a pass; two stages of 8 / 16 for Q; stages of
-// 8 / 16 for dO, at least one more than layers; 32 / 16 for dS; 16 / 32 for dq. That is room for 5 / 2 layers. More are left to
-// kernels/attention/sm80_backward.cu. Bytes from and to global memory for 128 keys and 64 queries, which are k + 4 MFLOP at
-// W = 64: 24 + 8 k KiB, 16 of them dq.
+// 8 / 16 for dO, at least one more than layers; 32 / 16 for dS; 16 / 32 for dq. That allows 5 / 2 layers.
+// kernels/attention/sm80_backward.cu handles more. Bytes from and to global memory for 128 keys and 64 queries, which are k + 4
+// MFLOP at W = 64: 24 + 8 k KiB, 16 of them for dq.
 #include <algorithm>
 
 #include "kernels/attention/sm90_backward_roles.cuh"
@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(256)
   store_vector(dq.row(batch, position, head) + 8 * chunk, sums);
 }
 
-// How the work is split over blocks: each takes 1 / splits of the heads of a group, and every key_splits-th tile of keys.
+// How the work is divided over blocks: each takes 1 / splits of the heads of a group, and every key_splits-th tile of keys.
 struct Schedule {
   int splits, key_splits;
 };
@@ -78,7 +78,7 @@ Schedule schedule_of(const AttentionProblem<bfloat16>& problem) {
     if (group % splits != 0) continue;
     for (int key_splits = 1; key_splits <= std::min(key_tiles, 8); ++key_splits) {
       const int64_t blocks = int64_t(problem.batches) * problem.key_heads * splits * key_splits;
-      // The time of the busiest multiprocessor. Each further split of the keys writes and reads dq_accum once more.
+      // The time of the busiest multiprocessor. Each additional split of the keys writes and reads dq_accum once more.
       const double time = double(blocks_for(blocks, echo::cuda::properties().multiprocessors)) * (group / splits) / key_splits *
                           (1 + 0.04 * (key_splits - 1));
       if (least == 0 || time < least) least = time, best = {splits, key_splits};
@@ -127,7 +127,7 @@ void run(Tensor& dq, Tensor& dk, Tensor& dv, std::span<const SharingLayer> layer
          schedule.key_splits, vectors);
 }
 
-// Calls run() for as many layers as there are.
+// Calls run() for the number of layers.
 template <int W, int kLayers = 1>
 void run_layers(Tensor& dq, Tensor& dk, Tensor& dv, std::span<const SharingLayer> layers,
                 const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta) {

@@ -18,15 +18,15 @@ inline constexpr int kThreads = 4 * kGroupThreads, kKeyWarps = 2 * kGroupWarps;
 inline constexpr int kKeyRegisters = 200, kQueryRegisters = 72, kProducerRegisters = 40;  // per thread
 static_assert(2 * kKeyRegisters + kQueryRegisters + kProducerRegisters <= registers_of_groups(kThreads));
 
-// The kernel's arguments: tensor maps, which must be a `const __grid_constant__` parameter, and the rest, which must not be:
-// its members would be read from memory again after every barrier.
+// The kernel's arguments. The tensor maps must be a `const __grid_constant__` parameter. The rest must not be one, because its
+// members would be read from memory again after every barrier.
 template <int kLayers>
 struct BackwardMaps {
-  CUtensorMap q, k;                      // tiles of kQueries and of kKeys positions
+  CUtensorMap q, k;                      // tiles of kQueries and kKeys positions
   CUtensorMap d_o[kLayers], v[kLayers];  // likewise
 };
 struct BackwardArguments {
-  HeadView<bfloat16> dk, dv;       // dv: of the first layer; its data may be null, then no dv is made
+  HeadView<bfloat16> dk, dv;       // dv of the first layer; if its data is null, no dv is computed
   float *partial_dk, *partial_dv;  // (splits of heads, B, T, Hkv, Dh), or null if the heads are not split
   float* dq_accum;                 // (key_splits, B, H, tiles of queries, kQueries, W), rows as in dq_offset()
   AttentionProblem<bfloat16> problem;
@@ -44,7 +44,7 @@ struct BackwardMemory {
     float lse[kQueries];  // / ln 2, infinity beyond the last query
     float delta[kQueries];
   };
-  // dO takes what is left: two tiles of queries at most; one tile and one layer of the next one at least.
+  // dO takes the remaining memory: at most two tiles of queries, and at least one tile plus one layer of the next one.
   static constexpr int kMostBytes = 227 << 10, kBarrierBytes = 512;
   static constexpr int kRoom = (kMostBytes - kQueryStages * kQueryBytes - kDsStages * kDsBytes - kDqBytes -
                                 (1 + kLayers) * kKeyBytes - kQueryStages * int(sizeof(Statistics)) - kBarrierBytes) /
@@ -54,17 +54,17 @@ struct BackwardMemory {
 
   unsigned char q[kQueryStages][kQueryBytes];
   unsigned char ds[kDsStages][kDsBytes];  // dS^T as bf16: kKeys rows of kQueries
-  unsigned char dq[kDqBytes];             // what one tile of keys adds to dq of one tile of queries, f32
+  unsigned char dq[kDqBytes];             // the contribution of one tile of keys to dq of one tile of queries, f32
   unsigned char k[kKeyBytes];
   unsigned char v[kLayers][kKeyBytes];
-  unsigned char d_o[kGradientStages][kQueryBytes];  // for each tile of queries that of the last layer first
+  unsigned char d_o[kGradientStages][kQueryBytes];  // for each tile of queries, the last layer comes first
   Statistics statistics[kQueryStages];
   Pipeline<1> key_pipeline;                // of k and v; counts passes
   Pipeline<kQueryStages> query_pipeline;   // of q and statistics; counts tiles of queries
   Pipeline<kDsStages> ds_pipeline;         // of ds; counts tiles of queries
   Pipeline<kGradientStages> d_o_pipeline;  // of d_o; counts kLayers for each tile of queries
 
-  // For one thread, before the block's first barrier.
+  // One thread calls it, before the block's first barrier.
   __device__ __forceinline__ void start_pipelines() {
     key_pipeline.start(1, kKeyWarps + kGroupWarps);
     query_pipeline.start(kWarp, kKeyWarps);
@@ -77,14 +77,14 @@ struct BackwardMemory {
 template <int W>
 constexpr int kMostBackwardLayers = W == 64 ? 5 : 2;
 
-// Offset in bytes of a 16-byte chunk of a row in a tile of dq_accum, chosen so that the 8 rows that a warp writes at once lie
-// in different banks of shared memory.
+// Offset in bytes of a 16-byte chunk of a row in a tile of dq_accum. The layout puts the 8 rows that a warp writes at once into
+// different banks of shared memory.
 template <int W>
 __device__ __forceinline__ int dq_offset(int row, int chunk) {
   return row * W * int(sizeof(float)) + ((chunk ^ (row & 7) << 1) << 4);
 }
 
-// What a block computes: heads [first_head, end_head) of one batch entry, and of its tiles of keys every key_splits-th one.
+// The work of a block: heads [first_head, end_head) of one batch entry, and every key_splits-th of its tiles of keys.
 struct BlockWork {
   int key_splits, split, key_split, key_head, batch, first_head, end_head;
 
@@ -98,20 +98,20 @@ struct BlockWork {
 };
 
 // The tiles of queries of one pass. A pass is one tile of kKeys keys with all tiles of queries that see it: head after head,
-// and in each from the keys' own positions on.
+// and in each head from the keys' own positions on.
 struct QueryTiles {
   int row;               // first key of the pass
-  int head, start, end;  // of the current tile: head and first query; where the queries of each head end
+  int head, start, end;  // of the current tile: head and first query; end of the queries of each head
 
-  // The first pass of a block goes through all later queries, so that all of dq_accum is written before it is added to.
+  // The first pass of a block covers all later queries, so that all of dq_accum is written before anything is added to it.
   __device__ __forceinline__ QueryTiles(const AttentionProblem<bfloat16>& problem, const BlockWork& work, int pass) {
     row = (pass * work.key_splits + (pass % 2 == 0 ? work.key_split : work.key_splits - 1 - work.key_split)) * kKeys;
     head = work.first_head, start = row, end = problem.positions;
     if (pass > 0 && row < problem.positions)
       end = uniform(column_range<Side::keys, kQueries, kKeys>(problem, work.batch, row).end);
-    if (start >= end) end = min(row + 1, problem.positions);  // one tile at least
+    if (start >= end) end = min(row + 1, problem.positions);  // at least one tile
   }
-  // Whether the block has such a pass.
+  // True when the block has this pass.
   __device__ __forceinline__ bool exist(const AttentionProblem<bfloat16>& problem) const { return row < problem.positions; }
   __device__ __forceinline__ void next() {
     start += kQueries;
@@ -120,7 +120,7 @@ struct QueryTiles {
 };
 
 // ---- producer ------------------------------------------------------------------------------------------------------------
-// Writes the statistics of a tile of queries to shared memory. For one warp.
+// Writes the statistics of a tile of queries to shared memory. One warp calls it.
 template <class Statistics>
 __device__ __forceinline__ void load_statistics(Statistics& statistics, const AttentionProblem<bfloat16>& problem,
                                                 const float* lse, const float* delta, int batch, int head, int start) {
@@ -133,8 +133,8 @@ __device__ __forceinline__ void load_statistics(Statistics& statistics, const At
   }
 }
 
-// Loads K and all V once per pass, then Q, dO of all layers and the statistics of each tile of queries. One warp does it, one
-// lane of which issues the copies.
+// Loads K and all V once per pass, then Q, dO of all layers and the statistics of each tile of queries. One warp does this, and
+// one of its lanes starts the copies.
 template <int W, int kLayers>
 __device__ __forceinline__ void load_tiles(BackwardMemory<W, kLayers>& shared, const BackwardMaps<kLayers>& maps,
                                            const BackwardArguments& arguments, const BlockWork& work) {
@@ -189,8 +189,8 @@ __device__ __forceinline__ void multiply_ds(float (&sums)[8][4], const unsigned 
   wait_products<0>(sums);
 }
 
-// Adds dS k of each tile of queries to dq_accum: through shared memory, by the copy engine. An element's addends come from one
-// block and in order, each after the one before it has been written, so that its bits are the same every time.
+// Adds dS k of each tile of queries to dq_accum, through shared memory and the copy engine. The parts of an element come from
+// one block and in order, and each is added after the previous one has been written. So the bits are always the same.
 template <int W, int kLayers>
 __device__ __forceinline__ void compute_dq(BackwardMemory<W, kLayers>& shared, const BackwardArguments& arguments,
                                            const BlockWork& work) {
@@ -245,9 +245,9 @@ __device__ __forceinline__ void compute_dq(BackwardMemory<W, kLayers>& shared, c
 }
 
 // ---- dk and dv -----------------------------------------------------------------------------------------------------------
-// What a thread of a consumer holds of its 64 keys during one pass: its fragments (kernels/cuda/warpgroup.cuh) of matrices
-// whose rows are keys. With W = 128 there are no registers for dv. Nothing else belongs in here: the compiler takes this struct
-// apart only after it has unrolled all loops over its arrays.
+// The registers of a consumer thread for its 64 keys during one pass: its fragments (kernels/cuda/warpgroup.cuh) of matrices
+// whose rows are keys. With W = 128 there are no registers for dv. This struct must have no other members: the compiler splits
+// it into registers only after it has unrolled all loops over its arrays.
 template <int W>
 struct KeyFragments {
   static constexpr bool kMakesDv = W == 64;
@@ -257,7 +257,7 @@ struct KeyFragments {
   uint32_t p_operand[kQueries / 16][4], ds_operand[kQueries / 16][4];
 };
 
-// A consumer of 64 keys, and what it does with its fragments.
+// A consumer of 64 keys, with the operations on its fragments.
 template <int W, int kLayers>
 struct KeyGroup {
   using Memory = BackwardMemory<W, kLayers>;
@@ -288,8 +288,8 @@ struct KeyGroup {
     return shared.d_o[shared.d_o_pipeline.stage(gradient)];
   }
 
-  // Starts S and dP of a tile, and waits for S. A layer's product is a group of its own: the compiler ends one at each
-  // start_products() anyway.
+  // Starts S and dP of a tile, and waits for S. Each layer's product is a group of its own, because the compiler ends a group
+  // at each start_products() anyway.
   __device__ __forceinline__ void start_scores(Fragments& f, int tile) {
     const int group_offset = group * kGroupRows * 128;
     shared.query_pipeline.wait_full(tile);
@@ -319,7 +319,7 @@ struct KeyGroup {
     });
   }
 
-  // P -> dS = P * (dP - delta), also as the left operand of dk and, in shared memory, as that of dq.
+  // P -> dS = P * (dP - delta). Also stores dS as the left operand for dk and, in shared memory, for dq.
   __device__ __forceinline__ void make_ds(Fragments& f, int tile) {
     const int lane = lane_number();
     const float* const delta = shared.statistics[shared.query_pipeline.stage(tile)].delta;
@@ -346,7 +346,8 @@ struct KeyGroup {
     if (lane == 0) arrive(shared.ds_pipeline.full(tile));
   }
 
-  // Adds a tile whose scores have been started to dk and dv. kMore: starts those of the next tile, which run beside dk and dv.
+  // Adds a tile whose scores have been started to dk and dv. kMore: also starts the scores of the next tile, which overlap with
+  // dk and dv.
   template <bool kMore>
   __device__ __forceinline__ void add_tile(Fragments& f, int tile, int first_query) {
     make_probabilities(f, tile, first_query);
@@ -369,8 +370,8 @@ struct KeyGroup {
     shared.query_pipeline.release(tile);
   }
 
-  // Writes dk and dv, or the block's part of them. Rows pass through the warp's rows of the first layer's V, which no warp of
-  // the group may still read.
+  // Writes dk and dv, or the block's part of them. The rows pass through the warp's rows of the first layer's V, so no warp of
+  // the group may still read these.
   __device__ __forceinline__ void store(const Fragments& f) {
     const AttentionProblem<bfloat16>& problem = arguments.problem;
     const bool makes_dv = Fragments::kMakesDv && arguments.dv.data != nullptr;
@@ -389,7 +390,8 @@ struct KeyGroup {
   }
 };
 
-// Makes dk and dv of 64 keys per pass, and dS for compute_dq(). S and dP of the next tile run beside dk and dv of this one.
+// Computes dk and dv of 64 keys per pass, and dS for compute_dq(). S and dP of the next tile overlap with dk and dv of this
+// one.
 template <int W, int kLayers>
 __device__ __forceinline__ void compute_dk_dv(BackwardMemory<W, kLayers>& shared, const BackwardArguments& arguments,
                                               const BlockWork& work, int group) {
@@ -406,7 +408,7 @@ __device__ __forceinline__ void compute_dk_dv(BackwardMemory<W, kLayers>& shared
       keys.template add_tile<true>(fragments, tile++, tiles.start);
     keys.template add_tile<false>(fragments, tile++, tiles.start);
 
-    wait_barrier(2 + group, kGroupThreads);  // no warp of the group reads its rows of V any more
+    wait_barrier(2 + group, kGroupThreads);  // from here on no warp of the group reads its rows of V
     keys.store(fragments);
     publish_shared_writes();
     shared.key_pipeline.release(pass);

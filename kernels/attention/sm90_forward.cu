@@ -4,14 +4,15 @@
 //   forward          q     k      v       o, lse
 //   shared_forward   q     k      v       o
 //   value_backward   k     q      d_o     dv = P^T dO
-// The kernel is persistent: each multiprocessor has one block, which takes one work tile after the other, 64 rows for each of
-// its consumers. The longest work tiles come first, and are dealt out back and forth, so that all blocks get about the same
-// work. The producer is already loading for the next work tile.
-// S of a tile of columns runs beside P . second of the tile before it, and P is made of S while that product still runs. The
-// exponentials of one consumer run beside the products of others.
-// forward keeps the maximum of each row and subtracts it from the scores (online softmax). The others subtract lse: no maximum,
-// no sum, no division. Shared memory: 2 tiles of rows, kStages tiles of each operand of 96 or 128 columns: 146 KiB (W = 64),
-// 193 KiB (W = 128). Bytes from global memory per work tile: rows and results once, both operands of the visible columns once.
+// The kernel is persistent: each multiprocessor has one block, which processes one work tile after another, with 64 rows per
+// consumer. The longest work tiles come first. They are assigned to blocks in alternating direction, so that all blocks get
+// about the same work. Meanwhile the producer already loads for the next work tile.
+// S of a tile of columns overlaps with P . second of the previous tile, and P is computed from S while that product still runs.
+// The exponentials of one consumer overlap with the products of the others.
+// forward keeps the maximum of each row and subtracts it from the scores (online softmax). The others subtract lse, and need no
+// maximum, sum or division. Shared memory: 2 tiles of rows, and kStages tiles of each operand of 96 or 128 columns: 146 KiB (W
+// = 64) or 193 KiB (W = 128). Bytes from global memory per work tile: rows and results once, both operands of the visible
+// columns once.
 #include <algorithm>
 
 #include "kernels/attention/sm90_forward_roles.cuh"

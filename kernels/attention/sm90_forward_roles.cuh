@@ -17,7 +17,7 @@ template <int W, Operation kOperation>
 struct ForwardShape {
   static constexpr bool kOfKeys = kOperation == Operation::value_backward;  // rows are keys
   static constexpr Side kSide = kOfKeys ? Side::keys : Side::queries;
-  // Consumers. With W = 64 there are registers for three. All registers of a multiprocessor are used.
+  // Consumers. With W = 64 there are registers for three of them. All registers of a multiprocessor are used.
   static constexpr int kGroups = W == 64 ? 3 : 2, kRows = kGroups * kGroupRows, kThreads = (kGroups + 1) * kGroupThreads;
   static constexpr int kProducerRegisters = W == 64 ? 32 : 24, kRegisters = W == 64 ? 160 : 240;
   static_assert(kGroups * kRegisters + kProducerRegisters <= registers_of_groups(kThreads));
@@ -25,15 +25,15 @@ struct ForwardShape {
   static constexpr int kRowBytes = tile_bytes<W>(kRows), kColumnBytes = tile_bytes<W>(kColumns);
 };
 
-// The kernel's arguments: tensor maps, which must be a `const __grid_constant__` parameter, and the rest, which must not be:
-// its members would be read from memory again after every barrier.
+// The kernel's arguments. The tensor maps must be a `const __grid_constant__` parameter. The rest must not be one, because its
+// members would be read from memory again after every barrier.
 struct ForwardMaps {
   CUtensorMap rows, first, second;
 };
 struct ForwardArguments {
   HeadView<bfloat16> to;  // the result
   float* partial;         // value_backward: (splits, B, T, Hkv, Dh), or null if the heads of a group are not split
-  float* lse;             // (B, H, T); written by forward, else read
+  float* lse;             // (B, H, T); written by forward, read by the others
   AttentionProblem<bfloat16> problem;
   int splits;  // of the heads of a group; 1 unless rows are keys
   int work_tiles;
@@ -57,7 +57,7 @@ struct ForwardMemory : ForwardShape<W, kOperation> {
   Pipeline<Base::kStages> first_pipeline;   // of first and statistics; counts tiles of columns
   Pipeline<Base::kStages> second_pipeline;  // of second; likewise
 
-  // For one thread, before the block's first barrier.
+  // One thread calls it, before the block's first barrier.
   __device__ __forceinline__ void start_pipelines() {
     row_pipeline.start(1, Base::kGroups * kGroupWarps);
     first_pipeline.start(Base::kOfKeys ? kWarp : 1, Base::kGroups * kGroupWarps);
@@ -100,14 +100,14 @@ struct WorkTile : ForwardShape<W, kOperation> {
   }
 };
 
-// The number of a block's work tile `index`: they are dealt out to the blocks forth and back.
+// The number of a block's work tile `index`. Work tiles are assigned to the blocks in alternating direction.
 __device__ __forceinline__ int work_tile_number(int index) {
   const int blocks = int(gridDim.x), block = int(blockIdx.x);
   return index * blocks + (index % 2 == 0 ? block : blocks - 1 - block);
 }
 
 // ---- producer ------------------------------------------------------------------------------------------------------------
-// Writes lse / ln 2 of kColumns queries to shared memory, and whether one of them is large. For one warp.
+// Writes lse / ln 2 of kColumns queries to shared memory, and whether one of them is large. One warp calls it.
 template <int kColumns, class Statistics>
 __device__ __forceinline__ void load_statistics(Statistics& statistics, const AttentionProblem<bfloat16>& problem,
                                                 const float* lse, int batch, int head, int start) {
@@ -123,8 +123,8 @@ __device__ __forceinline__ void load_statistics(Statistics& statistics, const At
   if (lane_number() == 0) statistics.is_large = large ? 1.0f : 0.0f;
 }
 
-// Loads the rows of each work tile, then the tiles of both operands that they see. One warp does it, one lane of which issues
-// the copies.
+// Loads the rows of each work tile, then the tiles of both operands that they see. One warp does this, and one of its lanes
+// starts the copies.
 template <int W, Operation kOperation>
 __device__ __forceinline__ void load_tiles(ForwardMemory<W, kOperation>& shared, const ForwardMaps& maps,
                                            const ForwardArguments& arguments) {
@@ -171,7 +171,7 @@ __device__ __forceinline__ void load_tiles(ForwardMemory<W, kOperation>& shared,
 // The online softmax of a lane's two rows.
 struct RunningSoftmax {
   float maximum[2] = {-kInfinity, -kInfinity};
-  float offset[2];    // the exponent that the maximum stands for; 0 for a row that has seen no key
+  float offset[2];    // the exponent that belongs to the maximum; 0 for a row that has not seen a key
   float sum[2] = {};  // over this lane's columns only
   float rescale[2];   // the factor by which the last tile's maximum changes earlier results
 
@@ -194,7 +194,7 @@ struct RunningSoftmax {
       maximum[row] = top[row];
       sum[row] *= rescale[row];
     }
-    // With large exponents the difference, which is exact, is taken first.
+    // With large exponents the difference, which is exact, is computed first.
     const bool large = __any_sync(kAllLanes, is_large(offset[0]) || is_large(offset[1]));
     const auto exponentiate = [&](auto&& exponent) {
 #pragma unroll
@@ -213,9 +213,9 @@ struct RunningSoftmax {
   }
 };
 
-// What a thread of a consumer holds of its 64 rows: its fragments (kernels/cuda/warpgroup.cuh), and the statistics of its two
-// rows. Nothing else belongs in here: the compiler takes this struct apart only after it has unrolled all loops over its
-// arrays.
+// The registers of a consumer thread for its 64 rows: its fragments (kernels/cuda/warpgroup.cuh), and the statistics of its two
+// rows. These structs must have no other members: the compiler splits them into registers only after it has unrolled all loops
+// over their arrays.
 template <int W, int N>
 struct RowFragments {
   float scores[1][N / 8][4];  // S, then P
@@ -228,7 +228,7 @@ struct RowStatistics {
   bool large = false;      // shared_forward: whether is_large() holds for an offset of the warp
 };
 
-// A consumer's 64 rows of a work tile, and what it does with its fragments.
+// A consumer's 64 rows of a work tile, with the operations on its fragments.
 template <int W, Operation kOperation>
 struct RowGroup : ForwardShape<W, kOperation> {
   using Base = ForwardShape<W, kOperation>;
@@ -265,8 +265,8 @@ struct RowGroup : ForwardShape<W, kOperation> {
     statistics.large = __any_sync(kAllLanes, statistics.large);
   }
 
-  // Releases tiles that none of the warpgroup's rows sees. While a second product is pending there is at most one, so that the
-  // stages suffice.
+  // Releases tiles that none of the warpgroup's rows sees. While a second product is pending there is at most one such tile, so
+  // there are enough stages.
   __device__ __forceinline__ void skip_unseen(int& tile) {
     while (work.has_tile() && !sees_any<Base::kSide, N, kGroupRows>(arguments.problem.positions, group_row, work.start)) {
       shared.first_pipeline.wait_full(tile);
@@ -293,7 +293,7 @@ struct RowGroup : ForwardShape<W, kOperation> {
     commit_products();
   }
 
-  // S -> P of the current tile.
+  // Replaces the scores S of the current tile by the probabilities P.
   __device__ __forceinline__ void make_probabilities(Fragments& f, RowStatistics& statistics, int tile,
                                                      float scale_log2) const {
     if (misses_any<Base::kSide, N, 16>(arguments.problem, row, work.start))
@@ -310,7 +310,7 @@ struct RowGroup : ForwardShape<W, kOperation> {
     }
   }
 
-  // Both products of all tiles that the rows see. `tile` goes on to the block's next tile of columns.
+  // Computes both products of all tiles that the rows see. Advances `tile` to the block's next tile of columns.
   __device__ __forceinline__ void multiply(Fragments& f, RowStatistics& statistics, int& tile) {
     const float scale_log2 = arguments.problem.scale * kLog2E;
     skip_unseen(tile);
@@ -320,7 +320,7 @@ struct RowGroup : ForwardShape<W, kOperation> {
     make_probabilities(f, statistics, tile, scale_log2);
     shared.first_pipeline.release(tile);
     pack_weights<N>(f.weights, f.scores[0]);
-    int pending = tile++;  // the tile whose second product is still to come
+    int pending = tile++;  // the tile whose second product has not been started
     work.next();
 #pragma unroll 1
     while (true) {
@@ -349,8 +349,8 @@ struct RowGroup : ForwardShape<W, kOperation> {
     shared.second_pipeline.release(pending);
   }
 
-  // Writes the result, or the block's part of it, and in forward lse. The result passes through the warp's rows of row_tile,
-  // which no warp of the group may still read.
+  // Writes the result, or the block's part of it, and in forward also lse. The result passes through the warp's rows of
+  // row_tile, so no warp of the group may still read these.
   __device__ __forceinline__ void store(const Fragments& f, const RowStatistics& statistics) const {
     const AttentionProblem<bfloat16>& problem = arguments.problem;
     float factor[2] = {1, 1};
@@ -376,7 +376,7 @@ struct RowGroup : ForwardShape<W, kOperation> {
   }
 };
 
-// A consumer: 64 rows of each work tile.
+// A consumer: processes 64 rows of each work tile.
 template <int W, Operation kOperation>
 __device__ __forceinline__ void compute_rows(ForwardMemory<W, kOperation>& shared, const ForwardArguments& arguments,
                                              int group) {
@@ -391,7 +391,7 @@ __device__ __forceinline__ void compute_rows(ForwardMemory<W, kOperation>& share
     shared.row_pipeline.wait_full(index);
     rows.multiply(fragments, statistics, tile);
 
-    wait_barrier(1 + group, kGroupThreads);  // no warp of the group reads its rows any more
+    wait_barrier(1 + group, kGroupThreads);  // from here on no warp of the group reads its rows
     rows.store(fragments, statistics);
     publish_shared_writes();
     shared.row_pipeline.release(index);

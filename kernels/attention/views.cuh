@@ -6,14 +6,15 @@
 #include "kernels/cuda/common.cuh"
 
 // The arguments of attention's CUDA kernels, and the functions that start them, in three families:
-//   plain  takes every shape and dtype.
-//   sm80   uses the tensor cores by Ampere's instructions. It takes bf16 heads of at most 128 columns, a multiple of 8, with
+//   plain  supports every shape and dtype.
+//   sm80   uses the tensor cores with Ampere's instructions. It supports bf16 heads of at most 128 columns, a multiple of 8,
+//   with
 //          rows aligned to 16 bytes and a positive scale.
-//   sm90   uses Hopper's instructions, and takes what sm80 takes.
+//   sm90   uses Hopper's instructions, and supports what sm80 supports.
 // kernels/attention/attention.cu chooses between them.
 namespace echo::kernels::cuda::attention {
 
-// A (B, T, H, Dh) tensor with rows of stride 1.
+// A (B, T, H, Dh) tensor whose last dimension has stride 1.
 template <class T>
 struct HeadView {
   T* data;
@@ -29,7 +30,7 @@ HeadView<T> head_view(const Tensor& tensor) {
   return {tensor.data<T>(), tensor.stride(0), tensor.stride(1), tensor.stride(2)};
 }
 
-// What the matrix of probabilities is computed from.
+// The inputs of the matrix of probabilities.
 template <class T>
 struct AttentionProblem {
   HeadView<T> q, k;
@@ -37,7 +38,7 @@ struct AttentionProblem {
   int batches, positions, heads, key_heads, width;
   float scale;
 
-  // First key that a position may see; a position beyond the last one sees none.
+  // The first key that a position may see. A position beyond the last one sees none.
   __device__ __forceinline__ int first_key_of(int batch, int position) const {
     if (position >= positions) return 0x7fffffff;
     return first_key == nullptr ? 0 : first_key[int64_t(batch) * positions + position];
@@ -53,7 +54,7 @@ AttentionProblem<T> problem_of(const Tensor& q, const Tensor& k, const Tensor& f
           int(k.dim(2)),   int(q.dim(3)),   float(scale)};
 }
 
-// The layers that share the matrix, as an argument of a kernel. The arguments of a kernel have room in 4 KiB.
+// The layers that share the matrix, as a kernel argument. The arguments of a kernel are limited to 4 KiB.
 inline constexpr int kMostLayers = 48;
 template <class T>
 struct SharingLayers {
@@ -71,8 +72,8 @@ SharingLayers<T> layers_of(std::span<const SharingLayer> layers) {
   return result;
 }
 
-// Probabilities are at most 1, so their exponents are at most 0, which rounding of a large score and its lse could exceed. NaN
-// stays NaN.
+// Clamps an exponent to at most 0. Probabilities are at most 1, but rounding of a large score and its lse could give a positive
+// exponent. NaN stays NaN.
 __device__ __forceinline__ float at_most_zero(float x) {
 #if defined(__CUDA_ARCH__)
   float y;
@@ -83,14 +84,14 @@ __device__ __forceinline__ float at_most_zero(float x) {
 #endif
 }
 
-// Stands for a masked score: below any score, and finite, as the difference of two masked scores must not be NaN.
+// A masked score: smaller than any score, and finite, because the difference of two masked scores must not be NaN.
 inline constexpr float kMasked = -1e30f;
 
-// Whether all rows can be read 16 bytes at a time.
+// True when all rows can be read 16 bytes at a time.
 inline bool has_aligned_rows(const Tensor& tensor) {
   if (!tensor.defined()) return true;
   bool aligned = reinterpret_cast<uintptr_t>(tensor.raw_data()) % 16 == 0;
-  for (int i = 0; i < 3; ++i)  // i = 1: addresses after the last position are computed too, though not read
+  for (int i = 0; i < 3; ++i)  // i = 1: the addresses after the last position are also computed, though not read
     aligned = aligned && ((i != 1 && tensor.dim(i) == 1) || tensor.stride(i) * size_of(tensor.dtype()) % 16 == 0);
   return aligned;
 }
@@ -109,7 +110,7 @@ void backward(Tensor& dq, Tensor& dk, Tensor& dv, std::span<const SharingLayer> 
 }  // namespace plain
 
 namespace sm80 {
-// Whether the kernels of sm80 and sm90 can work on these tensors.
+// True when the kernels of sm80 and sm90 support these tensors.
 template <class... Tensors>
 bool takes(const AttentionProblem<bfloat16>& problem, const Tensors&... tensors) {
   return problem.width % 8 == 0 && problem.width <= 128 && problem.scale > 0 && (has_aligned_rows(tensors) && ...);
@@ -117,12 +118,12 @@ bool takes(const AttentionProblem<bfloat16>& problem, const Tensors&... tensors)
 void forward(Tensor& o, Tensor& lse, const AttentionProblem<bfloat16>& problem, const Tensor& v);
 void shared_forward(Tensor& o, const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& v);
 void value_backward(Tensor& dv, const Tensor& d_o, const AttentionProblem<bfloat16>& problem, const Tensor& lse);
-// Whether a block of backward() has enough shared memory on this device.
+// True when a block of backward() fits into the shared memory of this device.
 bool has_room(const AttentionProblem<bfloat16>& problem, int layers);
 void backward(Tensor& dq, Tensor& dk, Tensor& dv, std::span<const SharingLayer> layers,
               const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta);
-// The same with fewer products, for heads of at most 64 columns: each block owns whole heads. Whether its blocks have enough
-// shared memory, and whether there are enough of them to be quicker than backward().
+// The same with fewer products, for heads of at most 64 columns: each block owns whole heads. takes_whole_heads(): its blocks
+// fit into shared memory. whole_heads_are_quicker(): there are enough blocks to be quicker than backward().
 bool takes_whole_heads(const AttentionProblem<bfloat16>& problem, int layers);
 bool whole_heads_are_quicker(const AttentionProblem<bfloat16>& problem, int layers);
 void whole_heads_backward(Tensor& dq, Tensor& dk, Tensor& dv, std::span<const SharingLayer> layers,
@@ -133,7 +134,7 @@ namespace sm90 {
 void forward(Tensor& o, Tensor& lse, const AttentionProblem<bfloat16>& problem, const Tensor& v);
 void shared_forward(Tensor& o, const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& v);
 void value_backward(Tensor& dv, const Tensor& d_o, const AttentionProblem<bfloat16>& problem, const Tensor& lse);
-// Whether a block of backward() has enough shared memory for this number of layers.
+// True when a block of backward() fits into shared memory for this number of layers.
 bool has_room(const AttentionProblem<bfloat16>& problem, int layers);
 void backward(Tensor& dq, Tensor& dk, Tensor& dv, std::span<const SharingLayer> layers,
               const AttentionProblem<bfloat16>& problem, const Tensor& lse, const Tensor& delta);

@@ -2,13 +2,13 @@
 
 #include "kernels/cuda/elements.cuh"
 
-// The second stage of sums over rows: partial rows are added in a fixed order.
+// The second stage of sums over rows: adds partial rows in a fixed order.
 namespace echo::kernels::cuda {
 
 inline constexpr int kColumnGroups = 16;
 
-// y[j] = the sum over i < parts of partial[i, j], on top of y[j] when accumulating. A block owns kWarp columns; its rows of
-// threads stride over the parts and meet in shared memory (2 KiB).
+// y[j] = sum over i < parts of partial[i, j], plus the old y[j] when accumulating. A block owns kWarp columns. Its
+// kColumnGroups rows of threads divide the parts, and their sums are added in shared memory (2 KiB).
 template <class Y>
 __global__ void __launch_bounds__(kWarp* kColumnGroups)
     add_partial_rows(Y* y, const float* partial, int64_t parts, int64_t columns, bool accumulate) {

@@ -5,8 +5,8 @@
 #include "tensor/cuda_launch.cuh"
 #include "tensor/tensor.h"
 
-// What kernels share: conversions, 16-byte loads and stores, sums over a warp and a block, fast exponentials. Everything is f32
-// in registers; f32 or bf16 in memory.
+// Used by all kernels: conversions, 16-byte loads and stores, sums over a warp and a block, fast exponentials. Values are f32
+// in registers, and f32 or bf16 in memory.
 namespace echo::kernels::cuda {
 
 using echo::cuda::blocks_for;
@@ -19,7 +19,9 @@ using echo::cuda::stream;
 inline constexpr int kWarp = 32;
 inline constexpr unsigned kAllLanes = 0xffffffffu;
 
-// Calls body.operator()<T>() with float or bfloat16, the types of activations and weights on a GPU. f64 lives on the CPU only.
+// Calls body.operator()<T>() with float or bfloat16, the types of activations and weights on a GPU (f64 exists only on the
+// CPU).
+// Throws Error for other dtypes.
 template <class Body>
 void dispatch_gpu_float(const char* operation, DType dtype, Body&& body) {
   ECHO_CHECK(dtype == DType::f32 || dtype == DType::bf16, operation, ": ", dtype, " on a GPU, expected f32 or bf16");
@@ -27,8 +29,8 @@ void dispatch_gpu_float(const char* operation, DType dtype, Body&& body) {
   return body.template operator()<bfloat16>();
 }
 
-// Asks for bytes of global memory to be in the second-level cache soon, by the block's threads together. Nothing is read: what
-// another kernel is writing there may be asked for.
+// The threads of the block together prefetch bytes of global memory into the L2 cache. No value is read, so it is safe for
+// memory that another kernel is still writing.
 __device__ __forceinline__ void prefetch(const void* begin, int64_t bytes) {
 #if defined(__CUDA_ARCH__)
   constexpr int kLine = 128;
@@ -39,7 +41,7 @@ __device__ __forceinline__ void prefetch(const void* begin, int64_t bytes) {
 #endif
 }
 
-// The data of a tensor that may be undefined.
+// The data of a tensor, or null when it is undefined.
 template <class T>
 T* data_or_null(const Tensor& tensor) {
   return tensor.defined() ? tensor.data<T>() : nullptr;
@@ -105,14 +107,14 @@ __device__ __forceinline__ void store_vector(T* to, const float (&values)[kPerVe
   *reinterpret_cast<uint4*>(to) = pack(values);
 }
 
-// Whether rows of `stride` elements that start at `address` can be read 16 bytes at a time.
+// True when rows of `stride` elements that start at `address` can be accessed 16 bytes at a time.
 template <class T>
 bool is_vector_aligned(const T* address, int64_t stride) {
   return reinterpret_cast<uintptr_t>(address) % 16 == 0 && stride % kPerVector<T> == 0;
 }
 
 // ---- sums --------------------------------------------------------------------------------------------------------------
-// Of the warp's 32 lanes, in every lane; always in the same order.
+// Over the warp's 32 lanes. Every lane gets the result. The order is fixed.
 template <class T>
 __device__ __forceinline__ T warp_sum(T value) {
 #pragma unroll
@@ -129,7 +131,8 @@ __device__ __forceinline__ T warp_max(T value) {
   return value;
 }
 
-// Of a block of kWarps full warps, in every thread; `scratch` holds kWarps values of shared memory and is free again on return.
+// The sum over a block of kWarps full warps, in every thread. `scratch` holds kWarps values of shared memory, and is free again
+// on return.
 template <int kWarps, class T>
 __device__ __forceinline__ T block_sum(T value, T* scratch) {
   value = warp_sum(value);
@@ -144,7 +147,7 @@ __device__ __forceinline__ T block_sum(T value, T* scratch) {
 }
 
 // ---- exponentials ------------------------------------------------------------------------------------------------------
-// 2^x, about 2 units in the last place; results below the smallest normal number are 0.
+// 2^x, with an error of about 2 units in the last place. Results below the smallest normal number are 0.
 __device__ __forceinline__ float fast_exp2(float x) {
 #if defined(__CUDA_ARCH__)
   float y;
@@ -158,7 +161,7 @@ __device__ __forceinline__ float fast_exp2(float x) {
 inline constexpr float kLog2E = 1.44269504088896341f;
 inline constexpr float kLn2 = 0.69314718055994531f;
 __device__ __forceinline__ float fast_exp(float x) { return fast_exp2(x * kLog2E); }
-// 1 / (1 + e^-z). Where e^-z overflows the quotient is 0.
+// 1 / (1 + e^-z). When e^-z overflows, the quotient is 0.
 __device__ __forceinline__ float sigmoid(float z) { return __fdividef(1.0f, 1.0f + fast_exp(-z)); }
 
 }  // namespace echo::kernels::cuda

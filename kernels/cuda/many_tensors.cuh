@@ -2,10 +2,11 @@
 
 #include "kernels/cuda/common.cuh"
 
-// Many tensors in one launch: each is cut into slices, and a block takes one.
+// Many tensors in one launch: each is cut into slices, and each block takes one slice.
 namespace echo::kernels::cuda {
 
-// Which of `count` tensors a slice belongs to: the last that begins at or before it. first_slice increases from 0.
+// The tensor that a slice belongs to, of `count` tensors: the last one whose first slice is not after it. first_slice ascends
+// from 0.
 __device__ __forceinline__ int tensor_of_slice(const int32_t* first_slice, int count, int slice) {
   int found = 0;
   for (int low = 1, high = count; low < high;) {

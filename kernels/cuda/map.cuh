@@ -2,14 +2,14 @@
 
 #include "kernels/cuda/elements.cuh"
 
-// y[i] = function(...) for every element: what all element-wise kernels on a GPU are.
-// A thread owns kItems vectors of elements, kMapThreads apart, and has all their loads under way before the first store; each
-// element is read and written once, and by one thread, so that the output may be an input.
+// y[i] = function(...) for every element: the frame of all element-wise kernels on a GPU.
+// A thread owns kItems vectors of elements, kMapThreads apart, and starts all its loads before its first store. One thread
+// reads and writes each element, so the output may also be an input.
 namespace echo::kernels::cuda {
 
 inline constexpr int kMapThreads = 256;
 
-// What a function takes: kInputs of a and b, and before them the old output if kReadsOutput.
+// The arguments of a function: kInputs values of a and b, preceded by the old output if kReadsOutput.
 //   struct Add { static constexpr int kInputs = 2; static constexpr bool kReadsOutput = false;
 //                __device__ float operator()(float a, float b) const; };
 template <class Function>
@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kMapThreads) map_elements(Y* y, const X* a, co
   }
 }
 
-// `b` may be null where the function takes one input.
+// `b` may be null when the function takes one input.
 template <class Y, class X, class Function>
 void map(Y* y, const X* a, const X* b, int64_t count, const Function& function) {
   constexpr int kCount = kPerThread<Y, X>, kItems = 32 / kCount / (Function::kInputs + Function::kReadsOutput > 1 ? 2 : 1);

@@ -2,15 +2,15 @@
 
 #include "kernels/cuda/elements.cuh"
 
-// Rows in registers: kGroup threads (a warp, or a block of kRowThreads) hold a row as kVectors 16-byte vectors each, thread t
-// the vectors t, t + kGroup, ... A block of kRowThreads threads holds kRowThreads / kGroup rows side by side. Rows of up to
-// 8192 elements fit.
+// Rows in registers. A group of kGroup threads (a warp, or a block of kRowThreads) holds a row. Each thread has kVectors
+// vectors of 16 bytes: thread t has the vectors t, t + kGroup, ... A block of kRowThreads threads holds kRowThreads / kGroup
+// rows at once. Rows of up to 8192 elements fit.
 namespace echo::kernels::cuda {
 
 inline constexpr int kRowThreads = 256;
-inline constexpr int kMostHeld = 32;  // elements of a row in one thread
+inline constexpr int kMostHeld = 32;  // maximum number of elements of a row in one thread
 
-// Calls body.operator()<kGroup, kVectors>() for rows of `width` elements of T; false when they do not fit in registers.
+// Calls body.operator()<kGroup, kVectors>() for rows of `width` elements of T. Returns false when they do not fit in registers.
 template <class T, class Body>
 bool dispatch_row(int64_t width, Body&& body) {
   const int64_t vectors = (width + kPerVector<T> - 1) / kPerVector<T>;
@@ -24,8 +24,8 @@ bool dispatch_row(int64_t width, Body&& body) {
   return false;
 }
 
-// The thread's vectors of an aligned row of `width` elements, a multiple of a vector's; zeros beyond it, and everywhere for a
-// null row.
+// Loads the thread's vectors of an aligned row of `width` elements, a multiple of the vector length. Zeros beyond the row, and
+// for a null row.
 template <int kGroup, int kVectors, class T>
 __device__ __forceinline__ void load_row(uint4 (&raw)[kVectors], const T* row, int64_t width) {
   const int lane = int(threadIdx.x) % kGroup;
@@ -46,8 +46,9 @@ __device__ __forceinline__ void store_row(T* row, const uint4 (&raw)[kVectors], 
   }
 }
 
-// kCount numbers, each summed over the threads of a group, in every thread, in a fixed order. All threads of the block take
-// part. `scratch`: kRowThreads / kWarp * kCount floats of shared memory, free again on return; unused for warps.
+// Sums each of kCount numbers over the threads of a group, in a fixed order. Every thread gets the sums. All threads of the
+// block must call it. `scratch`: kRowThreads / kWarp * kCount floats of shared memory, free again on return. Warps do not use
+// it.
 template <int kGroup, int kCount>
 __device__ __forceinline__ void group_sum(float (&values)[kCount], float* scratch) {
   constexpr int kWarps = kRowThreads / kWarp;

@@ -3,8 +3,8 @@
 #include "kernels/cuda/common.cuh"
 #include "tensor/cuda_memory.h"
 
-// Sums of very many terms with the same bits in every run: a block adds up a slice of fixed length in f64, the slices' sums are
-// added by one block in a fixed order, and one f64 goes to the host.
+// Sums of very many terms, with the same bits in every run. Each block adds up a slice of fixed length in f64. One block adds
+// the sums of the slices in a fixed order, and the host reads one f64.
 namespace echo::kernels::cuda {
 
 inline constexpr int kSumThreads = 256;
@@ -12,8 +12,8 @@ inline constexpr int64_t kSumSlice = 1 << 15;  // elements; a block reads 64 or 
 
 enum class SumOf { values, squares };
 
-// The sum of x[i], or of its square, over a slice, in every thread. The squares of f32 and bf16 are exact in f64.
-//   kLoads vectors of each thread are under way at once, in sums of their own.
+// The sum of x[i] or of x[i]^2 over a slice, in every thread. The squares of f32 and bf16 are exact in f64. Each thread has
+// kLoads vectors in flight, each with its own sum.
 template <SumOf kOf, class T>
 __device__ __forceinline__ double slice_sum(const T* x, int64_t count, double* scratch) {
   constexpr int kVector = kPerVector<T>, kLoads = 4;
@@ -38,7 +38,7 @@ __device__ __forceinline__ double slice_sum(const T* x, int64_t count, double* s
   return block_sum<kSumThreads / kWarp>((totals[0] + totals[1]) + (totals[2] + totals[3]), scratch);
 }
 
-// *result = the sum of `count` numbers, by one block.
+// *result = the sum of `count` numbers. Runs as one block.
 template <class Number>
 __global__ void __launch_bounds__(kSumThreads) add_slices(Number* result, const Number* slices, int64_t count) {
   __shared__ Number scratch[kSumThreads / kWarp];
@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kSumThreads) add_slices(Number* result, const 
   if (threadIdx.x == 0) *result = total;
 }
 
-// The sum of the slices' sums, on the host: waits for the device. `slices`: f64, at least one.
+// The sum of the slices' sums. Waits for the device. `slices`: f64, at least one.
 inline double total_of(const Tensor& slices) {
   const Tensor result = Tensor::empty({1}, DType::f64, slices.device());
   launch(add_slices<double>, 1, kSumThreads, 0, stream(), result.data<double>(), slices.data<double>(), slices.elements());

@@ -1,5 +1,5 @@
-// What the copy engine needs to know of a tensor. The function that describes it is the driver's: it is asked for by name, so
-// that programs start where there is no driver.
+// Describes a tensor to the copy engine. The driver has the function for that. It is looked up by name, so that programs start
+// on machines without a driver.
 #include "kernels/cuda/bulk_copy.cuh"
 #include "tensor/cuda_error.h"
 
@@ -26,7 +26,7 @@ Encode encode_function() {
 CUtensorMap tile_map(bfloat16* data, const std::array<int64_t, 4>& sizes, const std::array<int64_t, 3>& strides, int rows) {
   cuuint64_t extents[4], bytes[3];
   for (size_t i = 0; i < 4; ++i) extents[i] = cuuint64_t(sizes[i]);
-  // The stride of a dimension of one entry is never used, but must be a valid one: that of a dense tensor is.
+  // The stride of a dimension of one entry is never used, but must be valid, so the stride of a dense tensor is given.
   for (size_t i = 0; i < 3; ++i)
     bytes[i] = sizes[i + 1] > 1 ? cuuint64_t(strides[i]) * sizeof(bfloat16)
                : i == 0         ? extents[0] * sizeof(bfloat16)

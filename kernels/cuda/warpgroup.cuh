@@ -4,25 +4,27 @@
 
 #include <cstdint>
 
-// Matrix products of a warpgroup (wgmma), the 4 warps 4 i to 4 i + 3 of a block, on GPUs of compute capability 9.0 (sm_90a).
-// They stand behind functions that a host compiler can give the same meaning (tests/emulation). A product runs while the warps
-// go on: between multiply_...() and wait_products() neither its accumulators nor its operands may be touched.
-//   start_products(registers...);                  names all arrays of accumulators and operands: earlier writes have happened
+// Matrix products of a warpgroup (wgmma): the 4 warps 4 i to 4 i + 3 of a block, on GPUs of compute capability 9.0 (sm_90a).
+// They are wrapped in functions that also have a meaning for a host compiler (tests/emulation). A product runs while the warps
+// continue.
+// Between multiply_...() and wait_products(), its accumulators and operands must not be used.
+//   start_products(registers...);                  lists all arrays of accumulators and operands, so that earlier writes are
+//   done
 //   multiply_shared(...); multiply_registers(...); any number
 //   commit_products();                             closes a group
-//   wait_products<N>(registers...);                at most N of the last groups still run; names what may be touched again
+//   wait_products<N>(registers...);                waits until at most N of the last groups run; lists what may be used again
 // Warp w of a warpgroup (w = 0..3) holds rows 16 w to 16 w + 15 of the 64. In them, fragments are those of
 // kernels/cuda/matrix.cuh: d[n] is the 16 x 8 matrix of columns 8 n, a the 16 x 16 one.
 // Operands in shared memory are rows of 64 bf16 (128 bytes) from an address aligned to 1024 bytes. The 16-byte chunk c of row r
-// lies at chunk c ^ (r % 8), as the copy engine leaves it (kernels/cuda/bulk_copy.cuh).
-// Source: PTX ISA 9.0, "Asynchronous Warpgroup Level Matrix Instructions"; for the strides of operands whose rows run along k
-// or across it, its section on matrix descriptors.
+// is stored at chunk c ^ (r % 8), as the copy engine stores it (kernels/cuda/bulk_copy.cuh).
+// Source: PTX ISA 9.0, "Asynchronous Warpgroup Level Matrix Instructions". The section on matrix descriptors has the strides of
+// operands whose rows run along k or across it.
 namespace echo::kernels::cuda {
 
-// Calls body() once, and keeps what it computes before the next wait_products(). Otherwise the compiler moves arithmetic
-// whose results are needed only after that wait, such as exponentials of scores, behind it: nothing would then run beside the
-// product. Code that may run again is not moved, and the compiler cannot know that `again` is false.
-// again: false, and computed from a kernel's argument.
+// Calls body() once, and makes the compiler compute its results before the next wait_products(). Otherwise the compiler moves
+// arithmetic whose results are needed only after that wait (exponentials of scores, for example) behind it, and nothing
+// overlaps with the product. The compiler does not move code that may run again, and it cannot know that `again` is false.
+// again: false, but computed from a kernel argument.
 template <class Body>
 __device__ __forceinline__ void keep_before_wait(bool again, Body&& body) {
   do {
@@ -58,8 +60,8 @@ __device__ __forceinline__ void wait_products(Arrays&... arrays) {
   (hold_registers(arrays), ...);
 }
 
-// Describes an operand in shared memory. address: its first row (a multiple of 8 rows from an aligned one) or, where k runs
-// along rows, 32 i bytes further for k = 16 i. panel_bytes: from columns 0..63 to 64..127 where columns run along rows.
+// Descriptor of an operand in shared memory. address: its first row (a multiple of 8 rows from an aligned address). When k runs
+// along rows, add 32 i bytes for k = 16 i. panel_bytes: from columns 0..63 to columns 64..127, when columns run along rows.
 __device__ __forceinline__ uint64_t shared_operand(const void* address, uint32_t panel_bytes = 16) {
   const uint32_t at = uint32_t(__cvta_generic_to_shared(address));
   return uint64_t(1) << 62 | uint64_t(1024 >> 4) << 32 | uint64_t(panel_bytes >> 4) << 16 | uint64_t((at & 0x3ffff) >> 4);
@@ -73,7 +75,7 @@ __device__ __forceinline__ uint64_t shared_operand(const void* address, uint32_t
 #define ECHO_NAMES_48 ECHO_NAMES_32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
 #define ECHO_NAMES_64 ECHO_NAMES_48 ",%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
 
-// d = a b, or d += a b where `accumulate`: 64 x N, k = 16. a and b in shared memory; their rows run along k, or across it where
+// d = a b, or d += a b if `accumulate`: 64 x N, k = 16. a and b are in shared memory. Their rows run along k, or across k when
 // transposed.
 template <bool kTransposeA, bool kTransposeB>
 __device__ __forceinline__ void multiply_shared(float (&d)[4][4], uint64_t a, uint64_t b, bool accumulate) {
@@ -112,7 +114,7 @@ __device__ __forceinline__ void multiply_shared(float (&d)[16][4], uint64_t a, u
       : "memory");
 }
 
-// d += a b, a in registers, the rows of b across k.
+// d += a b. a is in registers, and the rows of b run across k.
 __device__ __forceinline__ void multiply_registers(float (&d)[8][4], const uint32_t (&a)[4], uint64_t b) {
   asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" ECHO_NAMES_32 "}, {%32,%33,%34,%35}, %36, 1, 1, 1, 1;"
                : ECHO_ACCUMULATORS_16(d, 0), ECHO_ACCUMULATORS_16(d, 4)
@@ -133,8 +135,8 @@ __device__ __forceinline__ void multiply_registers(float (&d)[16][4], const uint
 #undef ECHO_NAMES_48
 #undef ECHO_NAMES_64
 
-// All warps of a warpgroup give registers back to the block, or take more, so that each thread has kCount, a multiple of 8. The
-// block does not get more than it was launched with: a claim waits until other warpgroups have released enough.
+// Changes the registers per thread to kCount, a multiple of 8. All warps of the warpgroup must call it. A block never has more
+// registers than at its launch: a claim waits until other warpgroups have released enough.
 template <int kCount>
 __device__ __forceinline__ void release_registers() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));

@@ -53,7 +53,7 @@ void shared_attention_decode(Tensor& o, const Tensor& probabilities, const Tenso
 namespace cpu {
 namespace {
 
-// One query's scores against all keys of one head, times scale * log2 e, and their softmax.
+// The scores of one query against all keys of one head, times scale * log2 e, and their softmax.
 template <class T>
 void decode_probabilities(accumulator<T>* p, const T* q, const T* keys, int64_t key_stride, int64_t length, int64_t width,
                           accumulator<T> factor) {
@@ -96,7 +96,7 @@ void decode_values(T* o, accumulator<T>* sums, const accumulator<T>* p, const T*
   for (int64_t d = 0; d < width; ++d) o[d] = T(sums[d]);
 }
 
-// A task is the heads of one group: they read the same keys and values.
+// A task is one group of query heads, which read the same keys and values.
 template <class T, bool kLeader>
 void decode(Tensor& o, const Tensor& probabilities, const Tensor* q, const Tensor* k_cache, const Tensor& v_cache,
             const Tensor& lengths, double scale) {

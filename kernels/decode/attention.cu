@@ -1,18 +1,18 @@
-// One position of attention on a GPU. A block owns a range of positions of one sequence for up to kHeads query heads of one
-// group, which read the same keys and values: each is read once. Enough ranges are made to fill the GPU with one sequence
-// (their number depends on shapes only); a second kernel joins their sums in order, so that the same run twice gives the same
-// bits.
+// One position of attention on a GPU. A block owns a range of positions of one sequence, for up to kHeads query heads of one
+// group. These heads read the same keys and values, so each is read once. There are enough ranges to fill the GPU with a single
+// sequence. Their number depends only on shapes. A second kernel joins their sums in a fixed order, so that two equal runs give
+// the same bits.
 //
-// In a block of 4 warps, kLanes lanes own a row of the cache, 8 of its elements each (16 bytes of bf16), and each row of lanes
-// takes every (128 / kLanes)-th position:
-//   leader   scores to shared memory (kHeads per position), their maximum and exponentials there, raw scores to
-//   `probabilities`;
-//   follower the leader's probabilities to shared memory;
-//   both     sums of weights times values in registers, joined over lanes and warps.
-// Then join_ranges turns scores into probabilities and adds the ranges' outputs.
-// Shared memory: 4 kHeads (range + 32 kLanes) bytes, 48 KiB at most. Bytes moved per position and key head: K (leader) and
-// V once, 12 (leader) or 4 (follower) per head for the probabilities, which stay in the second-level cache between the two
-// kernels.
+// In a block of 4 warps, kLanes lanes form a row of lanes. It reads one position of the cache, 8 elements per lane (16 bytes of
+// bf16), and takes every (128 / kLanes)-th position:
+//   leader   writes scores to shared memory (kHeads per position), computes maximum and exponentials there, and writes raw
+//   scores
+//            to `probabilities`
+//   follower loads the leader's probabilities into shared memory
+//   both     sum weights times values in registers, and add these over lanes and warps
+// Then join_ranges converts scores to probabilities and adds the outputs of the ranges.
+// Shared memory: 4 kHeads (range + 32 kLanes) bytes, at most 48 KiB. Bytes moved per position and key head: K (leader only) and
+// V once, plus 12 (leader) or 4 (follower) per head for the probabilities, which stay in the L2 cache between the two kernels.
 #include <algorithm>
 
 #include "kernels/cuda/common.cuh"
@@ -24,10 +24,10 @@ namespace {
 
 constexpr int kThreads = 128, kWarps = kThreads / kWarp;
 constexpr int kElements = 8;  // of a cache row, per lane
-constexpr int kInFlight = 4;  // rows that a lane asks for before it uses the first
+constexpr int kInFlight = 4;  // loads of rows that a lane starts before it uses the first
 constexpr int kShortestRange = 64, kLongestRange = 512;
 
-// How the cache is cut: blocks are (range, head_chunks * key heads, sequence).
+// How the cache is divided: blocks are (range, head_chunks * key heads, sequence).
 struct Cut {
   int range, ranges, group, head_chunks;
 };
@@ -47,7 +47,7 @@ struct Arguments {
   int64_t k_batch, k_position, k_head, v_batch, v_position, v_head;
   Sizes sizes;
   Cut cut;
-  float factor;  // scale * log2 e: scores are exponents of 2
+  float factor;  // scale * log2 e, so that scores are exponents of 2
 };
 
 __device__ __forceinline__ int length_of(const int* lengths, int batch, int capacity) {
@@ -55,7 +55,7 @@ __device__ __forceinline__ int length_of(const int* lengths, int batch, int capa
   return length < 1 ? 1 : length > capacity ? capacity : length;
 }
 
-// 8 elements of a row from `first` on; zeros beyond its width.
+// Loads 8 elements of a row from `first` on, with zeros beyond its width.
 template <class T, bool kAligned>
 __device__ __forceinline__ void load_elements(float (&values)[kElements], const T* row, int first, int width) {
   if constexpr (kAligned) {
@@ -72,9 +72,9 @@ __device__ __forceinline__ void load_elements(float (&values)[kElements], const 
   }
 }
 
-// Sums of kCount values each over the lanes that differ in the bits kHighest, kHighest / 2, ..., kLowest of their number. While
-// more than one value is left, each step hands half of them to the other lane: afterwards a lane holds kCount / (steps taken
-// so) sums in front, and `first` is the number of the first.
+// Sums each of kCount values over the lanes whose numbers differ in the bits kHighest, kHighest / 2, ..., kLowest. While more
+// than one value is left, a step gives half of the values to the other lane. At the end the lane holds its sums at the front of
+// `values`, and `first` is the number of its first sum.
 template <int kCount, int kHighest, int kLowest, int kSize>
 __device__ __forceinline__ void scatter_sums(float (&values)[kSize], int lane, int& first) {
   if constexpr (kHighest >= kLowest) {
@@ -95,7 +95,7 @@ __device__ __forceinline__ void scatter_sums(float (&values)[kSize], int lane, i
   }
 }
 
-// What a block works on.
+// The part of the problem that a block computes.
 struct Place {
   int batch, key_head, first_head, heads;  // query heads [first_head, first_head + heads)
   int begin, count;                        // positions
@@ -113,7 +113,7 @@ __device__ __forceinline__ Place place_of(const Arguments<T>& a) {
   return p;
 }
 
-// weights[position][head] = scores, not yet times their factor's softmax.
+// weights[position][head] = the scores, scaled by `factor`, before the softmax.
 template <class T, int kLanes, int kHeads, bool kAligned>
 __device__ __forceinline__ void fill_scores(float* weights, const Arguments<T>& a, const Place& p) {
   constexpr int kRows = kThreads / kLanes;
@@ -128,7 +128,8 @@ __device__ __forceinline__ void fill_scores(float* weights, const Arguments<T>& 
     for (int i = 0; i < kElements; ++i) q[h][i] *= a.factor;
   }
   const T* const keys = a.k + p.batch * a.k_batch + p.key_head * a.k_head + int64_t(p.begin) * a.k_position;
-  for (int start = 0; start < p.count; start += kRows * kInFlight) {  // the same for all threads: sums need whole warps
+  // the same bounds for all threads, because sums need whole warps
+  for (int start = 0; start < p.count; start += kRows * kInFlight) {
     float key[kInFlight][kElements];
 #pragma unroll
     for (int u = 0; u < kInFlight; ++u)
@@ -150,8 +151,9 @@ __device__ __forceinline__ void fill_scores(float* weights, const Arguments<T>& 
   }
 }
 
-// Scores in `weights` to exponentials relative to the range's maximum. A thread owns every 16th (kHeads = 8) position of a
-// head. Leaves maximum and sum for join_ranges, and the scores in `probabilities`. `scratch`: kWarps * kHeads floats.
+// Replaces the scores in `weights` by exponentials relative to the range's maximum. With kHeads = 8, a thread owns every 16th
+// position of a head. Stores maximum and sum for join_ranges, and the scores in `probabilities`. `scratch`: kWarps * kHeads
+// floats.
 template <class T, int kHeads>
 __device__ __forceinline__ void exponentiate(float* weights, float* scratch, const Arguments<T>& a, const Place& p) {
   const int head = int(threadIdx.x) % kHeads, first = int(threadIdx.x) / kHeads, warp = int(threadIdx.x) / kWarp;
@@ -191,7 +193,7 @@ __device__ __forceinline__ void exponentiate(float* weights, float* scratch, con
   }
 }
 
-// The leader's probabilities of the range; zeros for heads that the group does not have.
+// Loads the leader's probabilities of the range. Heads that the group does not have get zeros.
 template <class T, int kHeads>
 __device__ __forceinline__ void fetch_probabilities(float* weights, const Arguments<T>& a, const Place& p) {
   const float* const rows = a.probabilities + (int64_t(p.batch) * a.sizes.heads + p.first_head) * a.sizes.capacity + p.begin;
@@ -227,7 +229,7 @@ __device__ __forceinline__ void add_values(const float* weights, float* scratch,
     }
   }
   __syncwarp();
-  int first = 0;  // of the head's elements that this lane keeps, among kHeads * kElements
+  int first = 0;  // index of the first element that this lane keeps, among kHeads * kElements
   scatter_sums<kHeads * kElements, kWarp / 2, kLanes>(sums, lane, first);
   constexpr int kKept = kHeads * kElements * kLanes / kWarp;
   float* const own = scratch + int(threadIdx.x) / kWarp * kHeads * kRow;
@@ -263,8 +265,8 @@ __global__ void __launch_bounds__(kThreads, 4) attend_range(Arguments<T> a) {
   add_values<T, kLanes, kHeads, kAligned>(weights, scratch, a, p);
 }
 
-// One block per (range, head, sequence): turns the scores of its range into probabilities; the block of range 0 adds the
-// outputs.
+// One block per (range, head, sequence) converts the scores of its range to probabilities. The block of range 0 also adds up
+// the outputs.
 template <class T, bool kLeader>
 __global__ void __launch_bounds__(kThreads) join_ranges(Arguments<T> a) {
   __shared__ float scratch[kWarps];
@@ -300,7 +302,7 @@ __global__ void __launch_bounds__(kThreads) join_ranges(Arguments<T> a) {
   }
 }
 
-// Ranges long enough to be worth a block, and short enough that all multiprocessors have some.
+// Makes ranges long enough to be worth a block, and short enough to use all multiprocessors.
 Cut cut_for(int64_t batches, const Sizes& sizes, int heads_per_block) {
   Cut cut;
   cut.group = sizes.heads / sizes.key_heads;

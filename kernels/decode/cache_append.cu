@@ -1,6 +1,6 @@
-// New positions of a generation step on a GPU, in one launch per layer: a thread owns a pair of elements (x[i], x[i + Dh / 2])
-// of a query, key or value head, or one element of a row that is only copied. A few thousand elements in all: the launch is
-// what they cost.
+// The new positions of a generation step on a GPU, with one launch per layer. A thread owns a pair of elements (x[i], x[i + Dh
+// / 2]) of a query, key or value head, or one element of a row that is only copied. With only a few thousand elements, the cost
+// is that of the launch.
 #include "kernels/decode/cache_append.h"
 #include "kernels/decode/new_position.cuh"
 

@@ -3,8 +3,9 @@
 #include "kernels/cuda/common.cuh"
 #include "tensor/tensor.h"
 
-// Where the heads of a generation step's new position go: queries turned into place, keys turned and values as they are into
-// the caches. A thread has a pair of elements of a head, (x[i], x[i + Dh / 2]).
+// Where the heads of a new position are stored in a generation step. Queries are rotated and stored in place. Keys are rotated
+// and stored in the key cache. Values go to the value cache unchanged. A thread owns a pair of elements of a head, (x[i], x[i +
+// Dh / 2]).
 namespace echo::kernels::cuda {
 
 struct HeadStrides {
@@ -12,7 +13,7 @@ struct HeadStrides {
 };
 inline HeadStrides head_strides(const Tensor& tensor) { return {tensor.stride(0), tensor.stride(1), tensor.stride(2)}; }
 
-// Where a sequence's new position is.
+// The index of a sequence's new position. A length outside the cache is clamped.
 __device__ __forceinline__ int new_position(const int* lengths, int batch, int capacity) {
   const int length = lengths[batch];
   return (length < 1 ? 1 : length > capacity ? capacity : length) - 1;
@@ -24,7 +25,7 @@ struct NewPosition {
   const float *cosines, *sines;
   const int* lengths;
   HeadStrides q_strides, k_strides, v_strides;
-  int heads, key_heads, value_heads, half, capacity;  // numbered queries first, then keys, then values
+  int heads, key_heads, value_heads, half, capacity;  // heads are numbered: first queries, then keys, then values
 
   struct Place {
     T* target;

@@ -1,5 +1,6 @@
-// The projections of a generation step on a GPU, for few sequences in bf16: norm, product and what follows it in one kernel
-// each (kernels/matmul/few_rows_bf16.cuh). Nothing of size 2 F or (H + 2 Hkv) Dh goes through memory.
+// The projections of a generation step on a GPU, for few sequences in bf16. Each is one kernel: norm, product, and the
+// operation after it (kernels/matmul/few_rows_bf16.cuh). No intermediate result of size 2 F or (H + 2 Hkv) Dh goes through
+// memory.
 #include "kernels/decode/new_position.cuh"
 #include "kernels/decode/projections.h"
 #include "kernels/matmul/few_rows_bf16.cuh"
@@ -10,7 +11,8 @@ namespace {
 
 using small::kTileColumns;
 
-// A block has 8 columns from the first half of a head, and those of the second half that they are turned with.
+// A block has 8 columns from the first half of a head, and the 8 columns of the second half that are rotated together with
+// them.
 struct HeadEpilogue {
   static constexpr bool kPairs = true;
   using Held = NewPosition<bfloat16>::Place;
@@ -30,7 +32,7 @@ struct HeadEpilogue {
   }
 };
 
-// A block has 8 columns of the gate and the same of up.
+// A block has 8 columns of the gate and the same 8 columns of up.
 struct Gated {
   static constexpr bool kPairs = true;
   struct Held {};
@@ -57,7 +59,7 @@ struct Onto : small::Adjacent {
   }
 };
 
-// Whether x W^T is for the kernel.
+// True when the kernel supports the product x W^T.
 bool fits(const Tensor& x, const Tensor& weight) {
   return x.dtype() == DType::bf16 && x.dim(0) >= 1 && x.dim(0) <= small::kMaxRows && weight.dim(0) < 1 << 30 &&
          weight.dim(1) < 1 << 30 && weight.dim(1) % kPerVector<bfloat16> == 0 && weight.stride(1) == 1 &&
@@ -78,7 +80,7 @@ small::Product product(const NormedRows& x, const Tensor& weight) {
   return result;
 }
 
-// Halves of a head are whole tiles.
+// Each half of a head is a whole number of tiles.
 bool has_whole_tiles(const Tensor& cache) { return cache.dim(3) % (2 * kTileColumns) == 0; }
 
 }  // namespace

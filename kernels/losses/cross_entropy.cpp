@@ -16,7 +16,7 @@ CrossEntropyTerms checked_cross_entropy(Tensor gradient, const Tensor& logits, c
   const int64_t vocabulary = logits.dim(-1), rows = logits.elements() / vocabulary;
   ECHO_CHECK(labels.defined() && labels.dtype() == DType::i32 && labels.is_contiguous() && labels.elements() == rows &&
                  labels.device() == logits.device(),
-             "cross_entropy: labels ", labels, " for logits ", logits, ", expected one i32 a row");
+             "cross_entropy: labels ", labels, " for logits ", logits, ", expected one i32 per row");
   const Shape flat{rows, vocabulary};
   if (gradient.defined()) gradient = gradient.reshape(flat);
   ECHO_CHECK(logits.device().is_cpu() || logits.dtype() == DType::f32, "cross_entropy: logits ", logits,

@@ -11,15 +11,15 @@ struct CrossEntropyTerms {
   int64_t correct = 0;  // the largest logit (the first of equal ones) is the label's
 };
 
-// From logits.
-//   logits: (..., V) f32 or f64, on a GPU f32, contiguous.
-//   labels: one i32 per row. Rows with -1 are padding and count nowhere.
+// Cross-entropy of logits.
+//   logits: (..., V), contiguous, f32 or f64 (on a GPU f32 only).
+//   labels: one i32 per row, on the same device. Rows with -1 are padding and count nowhere.
 // A row with a logit that is not finite makes the loss (and its gradient) NaN.
-// Throws Error when shapes, dtypes or devices do not fit, or a label is not in [-1, V); on a GPU such a label makes loss and
-// gradient NaN.
+// Throws Error when shapes, dtypes or devices do not fit, or when a label on a CPU is not in [-1, V). On a GPU such a label
+// makes loss and gradient NaN. Waits for the GPU.
 CrossEntropyTerms cross_entropy(const Tensor& logits, const Tensor& labels);
 
-// The same, and replaces the logits by gradient_scale * (softmax(logits) - one_hot(label)), 0 in padding.
+// As cross_entropy(). Replaces the logits by gradient_scale * (softmax(logits) - one_hot(label)), which is 0 in padding rows.
 CrossEntropyTerms cross_entropy_with_gradient(Tensor& logits, const Tensor& labels, double gradient_scale);
 
 }  // namespace echo::kernels

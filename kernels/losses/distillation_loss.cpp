@@ -17,8 +17,9 @@ void check_head(const char* name, const Tensor& hidden, const Tensor& head, int6
              head.device());
 }
 
-// The head on any device. row_losses(gradient, student_logits, teacher_logits, begin) turns the logits of rows from `begin` on
-// into their terms, which it keeps, and into their gradient where that is defined; it may be the student's logits.
+// The head and its loss, on any device. row_losses(gradient, student_logits, teacher_logits, begin) takes the logits of a chunk
+// whose first row is `begin`. It stores their terms, and writes their gradient if `gradient` is defined. `gradient` may be the
+// memory of the student's logits.
 template <class RowLosses>
 void run_head(Tensor& d_student_hidden, Tensor& d_student_head, GradientMode head_mode, const Tensor& student_hidden,
               const Tensor& student_head, const Tensor& teacher_hidden, const Tensor& teacher_head, int64_t chunk_rows,

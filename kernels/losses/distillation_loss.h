@@ -6,7 +6,7 @@
 
 namespace echo::kernels {
 
-// Head and loss in one: logits = hidden * head^T of student and teacher, the terms, and the gradient of
+// Head and loss in one operation: the logits hidden * head^T of student and teacher, the terms, and the gradient of
 //   gradient_scale * sum over rows of (kl * K + hard_label * H + true_label * C)
 // with respect to the student's hidden states and head. Rows are taken `chunk_rows` at a time (0: as many as fit the scratch
 // bytes of head_chunks.h), so that no tensor of N x V exists; inside a chunk one fused pass per row goes from logits to their

@@ -11,15 +11,15 @@ namespace echo::kernels {
 namespace cpu {
 namespace {
 
-// The tokens whose logits have a one-hot part in their gradient, and its size.
+// The two tokens whose gradient contains a one-hot part, and the size of each part.
 template <class A>
 struct Targets {
   int64_t hard, label;
   A hard_weight, label_weight;
 };
 
-// gradient[i] = at(i), less the one-hot parts. These two elements are formed before anything is rounded to G or, in
-// place, overwritten: where the student is sure of a target, p - 1 is a small difference.
+// gradient[i] = at(i) minus the one-hot parts. The two target elements are computed before anything is rounded to G or
+// overwritten in place, because p - 1 is a small difference when the student is sure of a target.
 template <class A, class G, class At>
 [[gnu::flatten]] void write_gradient(G* gradient, int64_t count, const Targets<A>& targets, At at) {
   const bool same = targets.hard == targets.label;
@@ -32,8 +32,8 @@ template <class A, class G, class At>
   gradient[targets.label] = G(label);
 }
 
-// at(i) = softmax_factor * exp(s) + share(exp(s'), s', t'), with s at temperature 1, s' and t' at the pair's. The share
-// is the divergence's. The lambdas hold plain values, not the pair, for the reason that RowPair gives.
+// at(i) = softmax_factor * exp(s) + share(exp(s'), s', t'). s is at temperature 1, s' and t' at the pair's temperature, and
+// share is the part of the divergence. The lambdas hold plain values instead of the pair (see RowPair).
 template <class A, class G, class Share>
 void write_pair_gradient(G* gradient, const RowPair<A>& pair, const Targets<A>& targets, A softmax_factor, Share share) {
   const A *student = pair.student, *teacher = pair.teacher;
@@ -77,12 +77,12 @@ void write_divergence_gradient(G* gradient, const RowPair<A>& pair, const PairSu
 template <class A>
 struct Row {
   const A* student;
-  const A* teacher;  // null: none
+  const A* teacher;  // null without a teacher
   int64_t count;
   int64_t label;
 };
 
-// A logit is not finite: so is every term, and the caller sees it in the loss.
+// The terms of a row with a logit that is not finite: every loss is NaN, so that the caller sees it.
 template <class G>
 DistillationTerms poisoned_row(G* gradient, int64_t count) {
   constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
@@ -183,7 +183,7 @@ DistillationTerms sum_rows(G* gradient, const A* student_logits, const A* teache
 
 void distillation_rows(RowTerms& terms, int64_t, Tensor& gradient, const Tensor& student_logits, const Tensor& teacher_logits,
                        const Tensor& labels, const DistillationWeights& weights, double gradient_scale) {
-  // A: the type of logits; G: of their gradient.
+  // A: the type of the logits. G: the type of their gradient.
   const auto run = [&]<class A, class G>(A, G) {
     terms.sums += sum_rows(gradient.defined() ? gradient.data<G>() : nullptr, student_logits.data<A>(),
                            teacher_logits.defined() ? teacher_logits.data<A>() : nullptr, labels.data<int32_t>(),

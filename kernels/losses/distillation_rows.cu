@@ -1,9 +1,10 @@
-// Losses of logits on a GPU: a block owns a row (16 logits and more for each thread, at most 512 threads), a thread every so
-// many vectors of 16 bytes. The first pass reads both rows once and yields maxima, normalisers and divergences together
-// (running references, see logit_rows.cuh); the second reads them again, mostly from the second-level cache, and writes the
-// gradient. Jensen-Shannon adds a pass between, since it needs the normalisers. Shared memory: 768 bytes. Bytes per pair of
-// logits: 8 read, 8 read again, 2 written in bf16 (4 in f32); 8 without a gradient.
-// A row leaves its terms (32 bytes); when all chunks are done, one block per term adds them up in f64 in a fixed order.
+// Losses of logits on a GPU. A block owns a row and has one thread per 16 logits, at most 512 threads. Each
+// thread takes vectors of 16 bytes at a fixed step. The first pass reads both rows once and computes maxima, normalisers and
+// divergences together, against running references (logit_rows.cuh). The second pass reads the rows again, mostly from the L2
+// cache, and writes the gradient. Jensen-Shannon needs an extra pass between them, because it needs the normalisers first.
+// Shared memory: 768 bytes. Bytes per pair of logits: 8 read, 8 read again, and 2 written in bf16 (4 in f32); 8 in total
+// without a gradient.
+// Each row stores its terms (32 bytes). After all chunks, one block per term adds them up in f64 in a fixed order.
 #include "kernels/losses/distillation_rows.h"
 #include "kernels/losses/logit_rows.cuh"
 #include "tensor/cuda_memory.h"
@@ -11,7 +12,7 @@
 namespace echo::kernels::cuda {
 namespace {
 
-// What is the same for all rows of a call.
+// The settings of a call, the same for all rows.
 struct RowSettings {
   float beta, temperature_squared;
   float kl_factor;                  // gradient_scale * kl * temperature
@@ -27,17 +28,18 @@ struct MeanSums {
   float teacher = 0;  // sum q (log q - log m)
 };
 
-// A row after the first pass. `sums` are against its peaks, at the temperature that is trained at.
+// A row after the first pass. `sums` are relative to its peaks, at the trained temperature.
 struct Row {
   float student_peak, teacher_peak;
   PairSums sums;
   float log_ratio;  // log Zt - log Zs
 };
 
-// Of the quotient, which is near 1 where the distributions are alike: nothing cancels then.
+// The logarithm of the quotient, which is near 1 when the distributions are alike. A difference of logarithms would cancel
+// there.
 __device__ __forceinline__ float log_ratio_of(const PairSums& sums) { return logf(sums.teacher_z / sums.student_z); }
 
-// beta turns differences at temperature 1 into those of the row's temperature.
+// beta converts differences at temperature 1 into differences at the row's temperature.
 __device__ __forceinline__ float kl_student_teacher(const Row& row, float beta) {
   return beta * row.sums.student_d / row.sums.student_z + row.log_ratio;
 }
@@ -54,7 +56,7 @@ __device__ __forceinline__ MeanSums sum_against_mean(const LogitRows& rows, cons
     for (int i = 0; i < kCount; ++i) {
       const float a = s[i] - row.student_peak, b = t[i] - row.teacher_peak, x = beta * (a - b) + row.log_ratio;
       values[0] += fast_exp2(a * scale) * log_over_mean(x);
-      values[1] += fast_exp2(b * scale) * log_over_mean(-x);  // the logarithm they share is computed once
+      values[1] += fast_exp2(b * scale) * log_over_mean(-x);  // both need the same logarithm, which the compiler computes once
     }
   });
   sum_over_block(values, scratch);
@@ -70,7 +72,7 @@ __device__ __forceinline__ void store_row(bfloat16* to, const float (&values)[kR
   *reinterpret_cast<uint2*>(to) = make_uint2(pack_bf16(values[0], values[1]), pack_bf16(values[2], values[3]));
 }
 
-// gradient[i] = at(s, t), less the one-hot parts, which are taken off before anything is rounded.
+// gradient[i] = at(s, t) minus the one-hot parts, which are subtracted before rounding.
 template <bool kTeacher, class G, class At>
 __device__ __forceinline__ void write_gradient(G* gradient, const LogitRows& rows, const RowSettings& settings, int hard,
                                                int label, At at) {
@@ -91,13 +93,13 @@ __device__ __forceinline__ void write_gradient(G* gradient, const LogitRows& row
   });
 }
 
-// at(s, t) = softmax_factor * exp(s) + the divergence's share (kernels/losses/distillation_rows.cpp has the formulas).
+// at(s, t) = softmax_factor * exp(s) + the part of the divergence (formulas in kernels/losses/distillation_rows.cpp).
 template <bool kTempered, bool kMean, class G>
 __device__ __forceinline__ void write_pair_gradient(G* gradient, const LogitRows& rows, const RowSettings& settings,
                                                     const Row& row, float softmax_factor, float kl_mean, int hard, int label) {
   const float S = row.student_peak, T = row.teacher_peak, beta = settings.beta, scale = beta * kLog2E;
   const float p_factor = settings.kl_factor / row.sums.student_z;
-  // Of exp(s) at temperature 1, and exp(s') at the one that is trained at.
+  // exp(s) at temperature 1 and exp(s') at the trained temperature.
   const auto exponentials = [=](float x, float& plain, float& hot) {
     plain = fast_exp(x);
     hot = kTempered ? fast_exp2(x * scale) : plain;
@@ -126,19 +128,19 @@ __device__ __forceinline__ void write_pair_gradient(G* gradient, const LogitRows
   }
 }
 
-// Called by all threads.
+// All threads of the block call it.
 template <class G>
 __device__ __forceinline__ void fill_row(G* gradient, int count, float value) {
   for (int i = int(threadIdx.x); i < count; i += int(blockDim.x)) gradient[i] = from_float<G>(value);
 }
 
-// Term k of the row goes to first[k * stride]. Called by one thread.
+// Stores term k of the row at first[k * stride]. One thread calls it.
 __device__ __forceinline__ void store_terms(float* first, int64_t stride, const DistillationTerms& terms) {
   int term = 0;
   DistillationTerms::visit([&](const LossTerm&, auto member) { first[term++ * stride] = float(terms.*member); });
 }
 
-// Every loss is `loss`, and the row counts or does not.
+// Terms in which every loss is `loss`. `rows` is 1 if the row counts, otherwise 0.
 __device__ __forceinline__ DistillationTerms same_terms(float loss, int64_t rows) {
   DistillationTerms terms;
   DistillationTerms::visit([&](const LossTerm&, auto member) {
@@ -148,12 +150,12 @@ __device__ __forceinline__ DistillationTerms same_terms(float loss, int64_t rows
   return terms;
 }
 
-// What the first pass over a row finds.
+// The results of the first pass over a row.
 struct FirstPass {
-  Row plain, hot;  // at temperature 1 and, if the kernel is kTempered, at the one that is trained at
+  Row plain, hot;  // at temperature 1, and (only if kTempered) at the trained temperature
   int hard;        // the teacher's most likely token, or the label without a teacher
 };
-// What only thread 0 needs of it. It lies in shared memory: registers are scarce while the row is passed over again.
+// Results that only thread 0 needs. They are in shared memory, because registers are scarce in the later passes.
 struct StudentsChoice {
   int top;                  // the student's most likely token
   float at_hard, at_label;  // the student's logits at `hard` and at the label
@@ -170,7 +172,7 @@ __device__ __forceinline__ FirstPass pass_over_row(const LogitRows& rows, float 
   const float student_peak = peak_value(student_key), teacher_peak = kTeacher ? peak_value(teacher_key) : 0.0f;
   const int hard = kTeacher ? first_equal(rows.teacher, peak_position(teacher_key), rows.count, teacher_peak) : label;
   FirstPass row{{}, {}, hard};
-  // Read before the barriers below: the gradient may replace the logits.
+  // Read before the barriers below, because the gradient may overwrite the logits.
   if (threadIdx.x == 0)
     choice = {first_equal(rows.student, peak_position(student_key), rows.count, student_peak), rows.student[hard],
               rows.student[label]};
@@ -196,11 +198,11 @@ __device__ __forceinline__ FirstPass pass_over_row(const LogitRows& rows, float 
   return row;
 }
 
-__device__ __forceinline__ bool is_finite(const PairSums& sums) {  // 0 times what is not finite is NaN
+__device__ __forceinline__ bool is_finite(const PairSums& sums) {  // 0 times a value that is not finite is NaN
   return (sums.student_z + sums.teacher_z) * 0.0f + (sums.student_d + sums.teacher_d) * 0.0f == 0.0f;
 }
 
-// `trained`: the row at the temperature that is trained at. Called by thread 0.
+// `trained`: the row at the trained temperature. Thread 0 calls it.
 template <bool kTeacher>
 __device__ __forceinline__ DistillationTerms terms_of_row(const FirstPass& row, const StudentsChoice& choice,
                                                           const Row& trained, const MeanSums& mean, const RowSettings& settings,
@@ -225,8 +227,8 @@ __device__ __forceinline__ DistillationTerms terms_of_row(const FirstPass& row, 
   return terms;
 }
 
-// kTempered: the divergence is trained at another temperature than 1. kMean: it is Jensen-Shannon. `gradient` may be null, or
-// the student's logits.
+// kTempered: the divergence is trained at a temperature other than 1. kMean: it is Jensen-Shannon. `gradient` may be null, or
+// the memory of the student's logits.
 template <bool kTeacher, bool kTempered, bool kMean, class G>
 __global__ void __launch_bounds__(kRowThreads, 2)
     distil_rows(G* gradient, const float* student, const float* teacher, const int32_t* labels, float* terms,
@@ -240,7 +242,7 @@ __global__ void __launch_bounds__(kRowThreads, 2)
   const bool with_gradient = gradient != nullptr;
   if (with_gradient) gradient += index * gradient_stride;
   const LogitRows rows{student + index * student_stride, kTeacher ? teacher + index * teacher_stride : nullptr, count, aligned};
-  // For padding, and for rows that have no label or no finite logits.
+  // For padding rows, and for rows with an invalid label or a logit that is not finite.
   const auto fill_all = [&](float value, int64_t counted) {
     if (threadIdx.x == 0) store_terms(terms + index, term_stride, same_terms(value, counted));
     if (with_gradient) fill_row(gradient, count, value);
@@ -284,7 +286,7 @@ void distillation_rows(RowTerms& terms, int64_t first_row, Tensor& gradient, con
   const int64_t rows = student_logits.dim(0), count = student_logits.dim(1);
   if (rows == 0) return;
   ECHO_CHECK(student_logits.dtype() == DType::f32, "distillation_rows: logits ", student_logits, " on a GPU, expected f32");
-  ECHO_CHECK(count <= (int64_t{1} << 30), "distillation_rows: logits ", student_logits, ", expected at most 2^30 a row");
+  ECHO_CHECK(count <= (int64_t{1} << 30), "distillation_rows: logits ", student_logits, ", expected at most 2^30 per row");
   const bool with_teacher = teacher_logits.defined(), with_kl = with_teacher && weights.kl != 0;
   const RowSettings settings{.beta = float(1 / weights.temperature),
                              .temperature_squared = float(weights.temperature * weights.temperature),

@@ -7,7 +7,7 @@
 // What the distillation loss consists of: the weights of its terms, and their sums.
 namespace echo::kernels {
 
-// Which way the divergence between the distributions s (student) and t (teacher) is taken. m = (s + t) / 2.
+// The direction of the divergence between the distributions s (student) and t (teacher). m = (s + t) / 2.
 enum class KlDirection {
   student_teacher,  // KL(s || t) = sum s (log s - log t)
   teacher_student,  // KL(t || s)
@@ -15,10 +15,10 @@ enum class KlDirection {
 };
 
 // The loss of a token is  kl * K + hard_label * H + true_label * C  with
-//   K = temperature^2 * divergence of softmax(logits / temperature), so that its gradient keeps its size at any
-//       temperature;
-//   H = cross-entropy of the student against the teacher's most likely token;
-//   C = the same against the token that follows.
+//   K = temperature^2 * divergence of softmax(logits / temperature). The factor keeps the size of the gradient the same at any
+//       temperature.
+//   H = cross-entropy of the student against the teacher's most likely token.
+//   C = cross-entropy of the student against the true next token.
 struct DistillationWeights {
   double kl = 0.25;
   double hard_label = 0.5;
@@ -27,10 +27,10 @@ struct DistillationWeights {
   double temperature = 1;
 };
 
-// Sums over the rows that count (divide by the global number of tokens for means), in nats. All but `kl` are at
-// temperature 1, and those that need a teacher are 0 without one.
+// Sums over the rows that count, in nats. (For means, divide by the number of tokens of the whole step.) All except `kl` are at
+// temperature 1. Terms that need a teacher are 0 without one.
 struct DistillationTerms {
-  double kl = 0;  // K of the trained direction: what `weights.kl` multiplies; 0 when that weight is 0
+  double kl = 0;  // K of the trained direction, which `weights.kl` multiplies; 0 when that weight is 0
   double kl_student_teacher = 0;
   double kl_teacher_student = 0;
   double hard_label = 0;
@@ -59,7 +59,7 @@ struct DistillationTerms {
 };
 static_assert(sizeof(DistillationTerms) == count_terms<DistillationTerms>() * sizeof(double), "visit() leaves a member out");
 
-// The weighted sum that is trained on.
+// The weighted sum of the terms: the value of the loss.
 inline double weighted_loss(const DistillationTerms& terms, const DistillationWeights& weights) {
   return weights.kl * terms.kl + weights.hard_label * terms.hard_label + weights.true_label * terms.true_label;
 }

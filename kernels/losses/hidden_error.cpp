@@ -104,7 +104,7 @@ HiddenError hidden_error(Tensor& d_student, GradientMode mode, const Tensor& stu
   if (labels.defined())
     ECHO_CHECK(labels.dtype() == DType::i32 && labels.is_contiguous() && labels.elements() == rows &&
                    labels.device() == student.device(),
-               "hidden_error: labels ", labels, " for ", rows, " rows, expected one i32 a row");
+               "hidden_error: labels ", labels, " for ", rows, " rows, expected one i32 per row");
   return ECHO_DISPATCH_DEVICE(student, hidden_error, d_student, mode, student, teacher, labels, normalization, gradient_scale);
 }
 

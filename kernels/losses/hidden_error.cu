@@ -1,8 +1,8 @@
-// Hidden-state error on a GPU: a block owns a row, a thread every kThreads-th vector of it. The first kHeld vectors of a thread
-// stay in registers between the sums and the gradient (rows up to 2048 bf16 or 1024 f32); the rest of a longer row is read a
-// second time, from the second-level cache. Bytes per row: D of student and of teacher read, D written when a gradient is
-// wanted (and read, to accumulate). A row leaves its two sums (8 bytes); one block adds them up in f64 in a fixed order, and
-// the host reads three numbers.
+// Hidden-state error on a GPU. A block owns a row, and each thread owns every kThreads-th vector. A thread keeps its first
+// kHeld vectors in registers between the sums and the gradient (rows of up to 2048 bf16 or 1024 f32). The rest of a longer row
+// is read a second time, from the L2 cache. Bytes per row: D elements of student and teacher read, and D written if a gradient
+// is computed (and read, to accumulate). Each row stores two sums (8 bytes). One block adds them up in f64 in a fixed order,
+// and the host reads three numbers.
 #include "kernels/cuda/elements.cuh"
 #include "kernels/losses/hidden_error.h"
 #include "tensor/cuda_memory.h"
@@ -35,7 +35,7 @@ __device__ __forceinline__ void write_gradient(S* to, bool accumulate, float fac
   store_elements(to, result);
 }
 
-// `gradient` and `labels` may be null. `scale` is that of the gradient of sum_d (s - t)^2 / width.
+// `gradient` and `labels` may be null. `scale`: the factor of the gradient of sum_d (s - t)^2 / width.
 template <int kCount, class S, class T>
 __global__ void __launch_bounds__(kThreads)
     row_errors(S* gradient, float2* sums, const S* student, const T* teacher, const int32_t* labels, int64_t width,

@@ -6,11 +6,11 @@
 
 namespace echo::kernels {
 
-// What a row's squared difference is divided by before it counts. `teacher_power` serves residual streams in which a
-// few huge activations would swamp every other term.
+// The divisor of a row's squared difference. `teacher_power` is for residual streams in which a few huge activations would hide
+// every other term.
 enum class HiddenNormalization { none, teacher_power };
 
-// Sums over the rows that count; divide by the global number of tokens for a mean.
+// Sums over the rows that count. For a mean, divide by the number of tokens of the whole step.
 struct HiddenError {
   double raw = 0;       // sum of mean_d (s - t)^2
   double relative = 0;  // sum of mean_d (s - t)^2 / (mean_d t^2 + kTeacherPowerFloor)
@@ -30,20 +30,19 @@ struct HiddenError {
 };
 static_assert(sizeof(HiddenError) == count_terms<HiddenError>() * sizeof(double), "visit() leaves a member out");
 
-// Keeps a teacher row of zeros from dividing by zero.
+// Avoids a division by zero for a teacher row of zeros.
 inline constexpr double kTeacherPowerFloor = 1e-6;
 
-// The distance between hidden states of student and teacher, row by row, and the gradient of gradient_scale * (the sum
-// that `normalization` names) with respect to the student's.
-//   student, teacher: (..., D), any floating dtypes with the same accumulator (f64 goes with f64 only), contiguous.
-//   labels: as many i32 as there are rows; rows with -1 are padding, count nowhere and get the gradient 0. Undefined:
-//   all count.
-//   d_student: the student's shape and dtype; undefined: no gradient is wanted. When overwritten it may be the teacher's own
-//   memory: an element is read before it is written.
-// The power is that of the teacher's own row, not of the batch: the term then is a sum over tokens that comes out the
-// same however a global batch is split into micro-batches.
-// Sums of a row in f32 (f64 for f64), over rows in f64.
-// Throws Error when shapes, dtypes or devices do not fit.
+// The distance between the hidden states of student and teacher, row by row, and the gradient of gradient_scale * (the sum that
+// `normalization` selects: raw or relative) with respect to the student's states.
+//   student, teacher: (..., D), contiguous, floating dtypes with the same accumulator (f64 goes with f64 only).
+//   labels: one i32 per row. Rows with -1 are padding: they count nowhere and their gradient is 0. Undefined: all rows count.
+//   d_student: the student's shape and dtype. Undefined: not computed. In overwrite mode it may be the teacher's memory,
+//   because each element is read before it is written.
+// The power is that of the teacher's own row, not of the batch. So the term is a sum over tokens that does not depend on how a
+// batch is split into micro-batches.
+// Sums of a row are f32 (f64 for f64), sums over rows are f64.
+// Throws Error when shapes, dtypes or devices do not fit. Waits for the GPU.
 HiddenError hidden_error(Tensor& d_student, GradientMode mode, const Tensor& student, const Tensor& teacher,
                          const Tensor& labels, HiddenNormalization normalization, double gradient_scale);
 

@@ -2,26 +2,25 @@
 
 #include "kernels/cuda/elements.cuh"
 
-// What a block does with one row of logits, or with the rows of student and teacher: a loop over both, the running sums of one
-// pass, and how the threads' sums become the row's. Formulas and names are those of kernels/losses/logit_rows.h; everything is
-// f32.
+// Operations of a block on one row of logits, or on the rows of student and teacher: a loop over both, the running sums of one
+// pass, and the sums over the block's threads. Formulas and names are those of kernels/losses/logit_rows.h. Everything is f32.
 namespace echo::kernels::cuda {
 
-inline constexpr int kRowThreads = 512;  // the most a block has; fewer for short rows
+inline constexpr int kRowThreads = 512;  // the maximum; fewer for short rows
 inline constexpr int kRowWarps = kRowThreads / kWarp;
-inline constexpr int kRowVector = 4;  // logits of a 16-byte load
-inline constexpr int kRowUnroll = 4;  // of those under way, for each of the two rows
+inline constexpr int kRowVector = 4;  // logits per 16-byte load
+inline constexpr int kRowUnroll = 4;  // such loads in flight, for each of the two rows
 
-// The rows of a block. Without teacher its pointer is null and its values in the loop are 0.
+// The rows of a block. Without a teacher its pointer is null, and the loop gives 0 for its values.
 struct LogitRows {
   const float* student;
   const float* teacher;
   int count;
-  bool aligned;  // both rows start at 16 bytes
+  bool aligned;  // both rows start at a multiple of 16 bytes
 };
 
-// body(i, s, t) for every kRowVector neighbours from i on (arrays of as many values); for the last few elements, or all of them
-// where rows are unaligned, one by one. A thread's positions ascend.
+// Calls body(i, s, t) for each kRowVector neighbours from i on; s and t are arrays of kRowVector values. The last few elements,
+// or all of them when rows are unaligned, are passed one by one. A thread's positions ascend.
 template <bool kTeacher, class Body>
 __device__ __forceinline__ void for_each_logit(const LogitRows& rows, Body body) {
   const int end = rows.aligned ? rows.count / kRowVector * kRowVector : 0, step = int(blockDim.x) * kRowVector;
@@ -45,7 +44,8 @@ __device__ __forceinline__ void for_each_logit(const LogitRows& rows, Body body)
 }
 
 // ---- sums over a block -------------------------------------------------------------------------------------------------
-// In every thread, always in the same order. `scratch` holds kRowWarps * kValues values and is free again on return.
+// Every thread gets the sums. The order of addition is fixed. `scratch` holds kRowWarps * kValues values, and is free again on
+// return.
 template <int kValues>
 __device__ __forceinline__ void sum_over_block(float (&values)[kValues], float* scratch) {
   const int thread = int(threadIdx.x), warps = int(blockDim.x) / kWarp;
@@ -64,7 +64,7 @@ __device__ __forceinline__ void sum_over_block(float (&values)[kValues], float* 
 }
 
 // ---- the largest logit -------------------------------------------------------------------------------------------------
-// A value and the first position where it stands, as one number that orders by value first, then by the lower position.
+// A value and its first position as one number, which orders by value first, then by lower position.
 __device__ __forceinline__ uint64_t peak_key(float value, int position) {
   const uint32_t bits = __float_as_uint(value + 0.0f);  // -0 becomes +0
   const uint32_t ordered = (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
@@ -76,7 +76,7 @@ __device__ __forceinline__ float peak_value(uint64_t key) {
 }
 __device__ __forceinline__ int peak_position(uint64_t key) { return int(0xffffffffu - uint32_t(key)); }
 
-// The largest keys of the block, in every thread. `scratch` holds 2 * kRowWarps values and is free again on return.
+// The largest keys of the block, in every thread. `scratch` holds 2 * kRowWarps values, and is free again on return.
 __device__ __forceinline__ void max_over_block(uint64_t& a, uint64_t& b, uint64_t* scratch) {
   const int thread = int(threadIdx.x), warps = int(blockDim.x) / kWarp;
   a = warp_max(a);
@@ -90,7 +90,7 @@ __device__ __forceinline__ void max_over_block(uint64_t& a, uint64_t& b, uint64_
   __syncthreads();
 }
 
-// The first of the kRowVector logits from `begin` on that is `value`.
+// The first of the kRowVector logits from `begin` on that equals `value`.
 __device__ __forceinline__ int first_equal(const float* logits, int begin, int count, float value) {
   int result = begin;
 #pragma unroll
@@ -100,14 +100,15 @@ __device__ __forceinline__ int first_equal(const float* logits, int begin, int c
 }
 
 // ---- one pass ----------------------------------------------------------------------------------------------------------
-// Against reference values S and T of the two rows, with s' = beta (s - S), t' likewise, d = (s - S) - (t - T), without beta:
+// Sums relative to reference values S and T of the two rows. s' = beta (s - S), t' = beta (t - T), d = (s - S) - (t - T),
+// without beta.
 struct PairSums {
   float student_z = 0;  // sum exp(s')
   float teacher_z = 0;  // sum exp(t')
   float student_d = 0;  // sum exp(s') d
   float teacher_d = 0;  // sum exp(t') d
 
-  // To references that are larger by `up` and `teacher_up`.
+  // Changes the sums to references that are larger by `up` and `teacher_up`.
   __device__ __forceinline__ void raise(float up, float teacher_up, float scale) {
     const float student_factor = fast_exp2(-up * scale), teacher_factor = fast_exp2(-teacher_up * scale),
                 shift = teacher_up - up;
@@ -120,7 +121,7 @@ struct PairSums {
   __device__ __forceinline__ void add(float x, float y, float scale) {
     const float e = fast_exp2(x * scale), d = x - y;
     student_z += e;
-    student_d += e * d;  // NaN where a logit is -infinity, whose exponential would hide it
+    student_d += e * d;  // NaN when a logit is -infinity, whose exponential 0 would hide it
     if constexpr (kTeacher) {
       const float f = fast_exp2(y * scale);
       teacher_z += f;
@@ -129,16 +130,16 @@ struct PairSums {
   }
 };
 
-// What a thread knows of its elements so far. The references begin at the row's first elements and follow the largest values
-// only when they are kSlack behind, so that sums are hardly ever rescaled and no exponential exceeds e^kSlack. `plain` is at
-// temperature 1, `hot` at another one.
+// The state of a thread's elements so far. The references start at the first elements of the row. They move to the largest
+// values only when these are more than kSlack above. So sums are hardly ever rescaled, and no exponential exceeds e^kSlack.
+// `plain` is at temperature 1, `hot` at the trained temperature.
 template <bool kTeacher, bool kTempered>
 struct RunningRow {
   static constexpr float kSlack = 16;
   float hot_scale;  // beta / ln 2
   float student_reference, teacher_reference;
   float student_peak, teacher_peak;
-  int student_begin = 0, teacher_begin = 0;  // where the kRowVector logits with the peak begin
+  int student_begin = 0, teacher_begin = 0;  // where the kRowVector logits that contain the peak begin
   PairSums plain, hot;
 
   __device__ __forceinline__ RunningRow(const LogitRows& rows, float beta)

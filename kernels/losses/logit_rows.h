@@ -6,20 +6,19 @@
 
 #include "kernels/vector_exp.h"
 
-// What the losses do with one row of logits: a few passes over a row that stays in the first- or second-level cache. A:
-// float, with lanes of kBlock elements added up in f64, or double. Nothing here allocates or throws; used by
-// distillation_rows.cpp only.
-// `flatten`: a loop vectorises only when every call in it is inlined, which GCC would not do for the larger ones.
+// Passes over one row of logits that stays in the L1 or L2 cache. A is float, with sums of kBlock elements added up in f64, or
+// double. Nothing here allocates or throws. Only distillation_rows.cpp uses it.
+// `flatten`: a loop vectorises only when every call in it is inlined, and GCC would not inline the larger ones.
 namespace echo::kernels::cpu {
 
-// Sums over this many elements are kept in A, sums of these in f64: the error does not grow with the vocabulary.
+// Sums over kBlock elements are in A, and sums of these in f64, so that the error does not grow with the vocabulary.
 inline constexpr int64_t kBlock = 512;
 
 template <class A>
 struct Peak {
   A value = 0;
-  int64_t index = 0;    // the first of equal ones
-  bool finite = false;  // every element of the row is finite; nothing else here is valid when false
+  int64_t index = 0;    // the first index if several values are equal
+  bool finite = false;  // every element of the row is finite; otherwise the other fields are not valid
 };
 
 template <class A>
@@ -68,10 +67,9 @@ template <class A>
   return total;
 }
 
-// Two rows at inverse temperature beta, with s' = beta (s - max s), t' likewise and d = s' - t'. Shifted by the maxima
-// nothing overflows, and differences are taken before anything is rounded against a large logit. Loops copy the fields
-// into locals
-// first: GCC 12 gathers element by element where it has to reload them.
+// Two rows at inverse temperature beta, with s' = beta (s - max s), t' = beta (t - max t) and d = s' - t'. Subtracting the
+// maxima prevents overflow, and the differences are computed before anything is rounded against a large logit. Loops first copy
+// the fields into locals, because GCC 12 uses gather instructions when it has to reload them.
 template <class A>
 struct RowPair {
   const A* student;
@@ -80,7 +78,7 @@ struct RowPair {
   A student_peak, teacher_peak, beta;
 };
 
-// With p, q the softmax of s', t':  log p - log q = d - log Zs + log Zt.
+// With p and q the softmax of s' and t':  log p - log q = d - log Zs + log Zt.
 struct PairSums {
   double student_z = 0;                                                           // Zs = sum exp(s')
   double teacher_z = 0;                                                           // Zt = sum exp(t')

@@ -1,17 +1,17 @@
 #pragma once
 
-// A loss lists its terms once: its struct of sums has a static function
-//   visit(field)   which calls field(LossTerm, pointer to member) for every member, in one order.
-// Sums, the log and its stored window, and the order in which kernels keep the terms of a row all follow that list. A member of
-// type double is a sum of errors or nats, one of type int64_t counts rows.
+// A loss lists its terms once. Its struct of sums has a static function visit(field), which calls
+//   field(LossTerm, pointer to member)
+// for every member, in a fixed order. Sums, the log with its stored window, and the order in which kernels store the terms of a
+// row all follow that list. A member of type double is a sum of errors or nats. A member of type int64_t counts rows.
 namespace echo::kernels {
 
-// When a term is computed. It is 0 otherwise, and a log leaves it out.
+// When a term is computed. Otherwise it is 0 and the log omits it.
 enum class Computed { always, with_teacher, with_kl_weight };
 
 struct LossTerm {
   const char* sum;   // the member's name: a sum over rows
-  const char* mean;  // the name of its mean over rows, null if that is not worth a line in a log
+  const char* mean;  // the name of its mean over rows, null if the log does not show it
   Computed computed = Computed::always;
 };
 

@@ -13,7 +13,7 @@
 namespace echo::kernels::engine {
 namespace {
 
-// bf16 by way of f32, for processors and libraries without bf16 products.
+// bf16 products through f32, for processors and libraries without bf16 products.
 void matmul_bf16_widened(void* c, DType c_dtype, int64_t ldc, const bfloat16* a, int64_t lda, bool transpose_a,
                          const bfloat16* b, int64_t ldb, bool transpose_b, int64_t m, int64_t n, int64_t k, bool accumulate) {
   const auto widen = [](const bfloat16* source, int64_t stride, int64_t rows, int64_t columns) {
@@ -42,7 +42,7 @@ void matmul_bf16_widened(void* c, DType c_dtype, int64_t ldc, const bfloat16* a,
 using dnnl::memory;
 
 struct Bf16Primitive {
-  dnnl::matmul primitive;  // empty when the library has none for this processor
+  dnnl::matmul primitive;  // empty when oneDNN has no bf16 product for this processor
   memory::desc a, b, c;
 };
 
@@ -68,7 +68,7 @@ Bf16Primitive make_primitive(DType c_dtype, int64_t ldc, int64_t lda, bool ta, i
   }
   try {
     const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(result.a, result.b, result.c), attributes, cpu());
-    // The reference implementation is a plain loop, slower than widening.
+    // The reference implementation is a simple loop, slower than converting to f32.
     if (std::string_view(description.impl_info_str()).find("ref") == std::string_view::npos)
       result.primitive = dnnl::matmul(description);
   } catch (const dnnl::error&) {  // no bf16 products on this processor: the primitive stays empty
@@ -92,9 +92,9 @@ void matmul_f32(float* c, int64_t ldc, const float* a, int64_t lda, bool transpo
 
 void matmul_bf16(void* c, DType c_dtype, int64_t ldc, const bfloat16* a, int64_t lda, bool transpose_a, const bfloat16* b,
                  int64_t ldb, bool transpose_b, int64_t m, int64_t n, int64_t k, bool accumulate) {
-  // Making a primitive generates machine code (milliseconds); a training step repeats the same few shapes.
+  // Creating a primitive generates machine code, which takes milliseconds. A training step repeats the same few shapes.
   thread_local std::map<Key, Bf16Primitive> primitives;
-  constexpr size_t kMaximumKept = 512;  // generation visits many lengths once
+  constexpr size_t kMaximumKept = 512;  // generation has many shapes that occur only once
   const int flags = transpose_a | transpose_b << 1 | accumulate << 2 | (c_dtype == DType::f32) << 3;
   const Key key{m, n, k, lda, ldb, ldc, flags};
   auto found = primitives.find(key);

@@ -21,7 +21,7 @@ CublasLt open_library() {
          "); it is part of the CUDA Toolkit: install it or add its folder to LD_LIBRARY_PATH, or write device: cpu");
   const auto find = [&](auto& function, const char* symbol) {
     function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(::dlsym(library, symbol));
-    if (function == nullptr) fail(ExitCode::device, name, ": has no ", symbol, "; it is of another version than this program");
+    if (function == nullptr) fail(ExitCode::device, name, ": has no ", symbol, "; its version does not match this program");
   };
 #define ECHO_FIND(member, symbol) find(functions.member, #symbol)
 #else

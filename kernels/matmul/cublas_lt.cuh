@@ -4,8 +4,9 @@
 
 namespace echo::kernels::cuda {
 
-// The functions of cuBLASLt that this project calls. The library is opened at the first product on a GPU: linked in, its half a
-// gigabyte would cost every start of a program 0.1 s and 200 MB, and programs would not start where it is missing.
+// The functions of cuBLASLt that this project calls. The library is opened at the first product on a GPU. It has half a
+// gigabyte: linked in, it would cost each start of a program 0.1 s and 200 MB, and programs would not start on machines without
+// it.
 struct CublasLt {
   decltype(&cublasLtGetStatusString) status_string;
   decltype(&cublasLtCreate) create;
@@ -19,7 +20,7 @@ struct CublasLt {
   decltype(&cublasLtMatmul) matmul;
 };
 
-// Throws Error (device) when the library is not there.
+// Throws Error (device) when the library is missing or lacks a function.
 const CublasLt& cublas_lt();
 
 }  // namespace echo::kernels::cuda

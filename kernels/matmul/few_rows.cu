@@ -1,5 +1,5 @@
 // Products of up to 16 rows with a matrix that is read once. bf16: kernels/matmul/few_rows_bf16.cuh.
-// f32: a warp owns a row of W and 1 or 4 rows of x at a time; more rows read W again, from the caches.
+// f32: a warp owns a row of W and processes 1 or 4 rows of x at a time. For more rows it reads W again, from the caches.
 #include "kernels/matmul/few_rows.h"
 #include "kernels/matmul/few_rows_bf16.cuh"
 
@@ -94,7 +94,8 @@ bool small_matmul_fits(const MatmulOperands& p) {
 }
 
 void small_matmul(const MatmulOperands& p) {
-  ECHO_CHECK(small_matmul_fits(p), "small_matmul: a product of ", p.m, " x ", p.n, " x ", p.k, " that is not for it");
+  ECHO_CHECK(small_matmul_fits(p), "small_matmul: a product of ", p.m, " x ", p.n, " x ", p.k,
+             " that it does not support (small_matmul_fits)");
   if (p.dtype == DType::bf16) return p.c_dtype == DType::bf16 ? start_bf16<bfloat16>(p) : start_bf16<float>(p);
   const Arguments a = {static_cast<float*>(p.c),
                        static_cast<const float*>(p.a),

@@ -4,13 +4,13 @@
 
 namespace echo::kernels::cuda {
 
-// y = x W^T for few rows of x, the projections of a decoding step: W is read once, as fast as memory gives it.
-//   x (a): (M, K), W (b): (N, K), both f32 or both bf16; y (c): (M, N) of that dtype, f32 also for bf16. Rows at any distance
-//   that keeps those of x and W aligned to 16 bytes. Sums in f32, in an order that depends on M, N and K only.
+// y = x W^T for few rows of x: the projections of a generation step. W is read once, at the speed of memory.
+//   x (a): (M, K), W (b): (N, K), both f32 or both bf16. y (c): (M, N) of that dtype, or f32 for bf16 operands. Rows may have
+//   any stride that keeps rows of x and W aligned to 16 bytes. Sums are f32, in an order that depends only on M, N and K.
 
-// Whether small_matmul takes a product: M <= 16, a plain, b transposed, overwriting, K and the rows of a and b whole 16-byte
-// vectors.
+// True when small_matmul supports a product: on a GPU, M <= 16, a not transposed, b transposed, not accumulating, and K and the
+// row strides of a and b multiples of 16 bytes.
 bool small_matmul_fits(const MatmulOperands& operands);
-void small_matmul(const MatmulOperands& operands);
+void small_matmul(const MatmulOperands& operands);  // throws Error unless small_matmul_fits(operands)
 
 }  // namespace echo::kernels::cuda

@@ -3,28 +3,28 @@
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/matrix.cuh"
 
-// The bf16 product of up to 16 rows with a matrix that is read once, and what stands before and after it in a generation step.
-// Bytes moved are those of W, so all that counts is how many of its loads are under way, and that no other kernel stands
-// between two products.
+// The bf16 product of up to 16 rows with a matrix that is read once, fused with the operations before and after it in a
+// generation step. Nearly all bytes moved are those of W. So speed depends on how many loads of W are in flight, and on having
+// no other kernel between two products.
 //
-// A block of 8 warps owns kTiles * 8 rows of W (columns of the product); its warps take turns along K and meet in shared memory
-// at the end, in order. W is the right operand of mma.m16n8k16, x the left one; the instruction's k may be any permutation of K
-// that both operands share, so a lane loads 16 bytes (8 elements of a row, the words of two instructions) of each, straight to
-// registers. In flight: 8 loads of W per lane, 64 KiB in the two blocks of a multiprocessor. x comes from the first and second
-// cache, M / (8 kTiles) of W's bytes.
-// With kNormed the rows are RMSNorm(x): x is multiplied by the norm's weight on its way, and the sums by the row's 1 / rms, for
-// which each block adds up all squares: it reads all of x anyway.
-// An epilogue says which columns a block's tiles have, may read what it needs for a result before the product is there, and
-// takes it; with kPairs it takes the results of the two tiles together.
-// Shared memory: 4 KiB for each tile, and half a KiB.
+// A block of 8 warps owns kTiles * 8 rows of W (columns of the product). Its warps take turns along K. At the end their sums
+// are added in shared memory, in order. W is the right operand of mma.m16n8k16 and x the left one. The instruction's k may be
+// any permutation of K that both operands share. So a lane loads 16 bytes (8 elements of a row, the words of two instructions)
+// of each, directly into registers. In flight: 8 loads of W per lane, which is 64 KiB in the two blocks of a multiprocessor. x
+// comes from the L1 and L2 caches, M / (8 kTiles) of W's bytes.
+// With kNormed the rows are RMSNorm(x): x is multiplied by the norm's weight when it is loaded, and the sums by the row's 1 /
+// rms. Each block computes the sum of squares itself, because it reads all of x anyway.
+// An epilogue defines which columns the tiles of a block have. It may load what it needs before the product is complete, and it
+// stores the result. With kPairs it gets the results of both tiles together.
+// Shared memory: 4 KiB per tile, plus 512 bytes.
 namespace echo::kernels::cuda::small {
 
 inline constexpr int kMaxRows = 16;
 inline constexpr int kWarps = 8, kThreads = kWarps * kWarp;
-inline constexpr int kTileColumns = 8;    // of an instruction
-inline constexpr int kChunk = 32;         // elements of K that a warp's load of 16 bytes per lane covers: 4 lanes to a row
-inline constexpr int kChunksPerTurn = 2;  // a cache line of each row of W
-inline constexpr int kLoads = 8;          // of W, in flight
+inline constexpr int kTileColumns = 8;    // columns of one instruction
+inline constexpr int kChunk = 32;         // elements of K in one load of a warp (16 bytes per lane), with 4 lanes per row
+inline constexpr int kChunksPerTurn = 2;  // one cache line of each row of W
+inline constexpr int kLoads = 8;          // loads of W in flight
 
 struct Product {
   const bfloat16 *x, *weight;
@@ -35,15 +35,15 @@ struct Product {
 };
 
 __device__ __forceinline__ uint4 load_or_zero(const bfloat16* row, int k, int depth, bool wanted) {
-  // An ordinary load: x may be written by the kernel that this one starts before the end of, which rules out the read-only
-  // cache.
+  // An ordinary load, not one through the read-only cache: the kernel that writes x may still be running when this kernel
+  // starts.
   return wanted && k < depth ? *reinterpret_cast<const uint4*>(row + k) : make_uint4(0, 0, 0, 0);
 }
 __device__ __forceinline__ uint4 stream_or_zero(const bfloat16* row, int k, int depth) {
   return k < depth ? __ldcs(reinterpret_cast<const uint4*>(row + k)) : make_uint4(0, 0, 0, 0);
 }
 
-// 8 elements times those of the norm's weight; adds their squares.
+// 8 elements times those of the norm's weight. Adds the squares of the elements to `squares`.
 __device__ __forceinline__ uint4 normed(const uint4& x, const uint4& norm, float& squares) {
   float values[8], weights[8];
   unpack(values, x);
@@ -56,9 +56,9 @@ __device__ __forceinline__ uint4 normed(const uint4& x, const uint4& norm, float
   return pack(values);
 }
 
-// The warp's turns along K: adds its part of the product to `sums`, in the places of the instruction's results. With kNormed it
-// adds the squares of x to `squares`: of rows 0 to 7 and of rows 8 to 15. `weight`: the row of W that the lane reads for each
-// tile. kUpper: there are rows 8 to 15.
+// The warp's turns along K. Adds its part of the product to `sums`, in the layout of the instruction's results. With kNormed it
+// adds the squares of x to squares[0] (rows 0 to 7) and squares[1] (rows 8 to 15). `weight`: for each tile, the row of W that
+// the lane reads. kUpper: x has rows 8 to 15.
 template <int kTiles, bool kUpper, bool kNormed>
 __device__ __forceinline__ void multiply_along_depth(float (&sums)[kTiles][2][4], float (&squares)[2], const Product& a,
                                                      const bfloat16* const (&weight)[kTiles]) {
@@ -96,7 +96,7 @@ __device__ __forceinline__ void multiply_along_depth(float (&sums)[kTiles][2][4]
   }
 }
 
-// What a warp found for its part of K, in shared memory.
+// The results of each warp for its part of K, in shared memory.
 template <int kTiles>
 using PartialSums = float[kWarps][kTiles][kMaxRows][kTileColumns];
 using PartialSquares = float[kWarps][kMaxRows];
@@ -119,7 +119,7 @@ __device__ __forceinline__ void leave_parts(PartialSums<kTiles>& partial, Partia
   }
 }
 
-// kUpper: there are rows 8 to 15 of x.
+// kUpper: x has rows 8 to 15.
 template <int kTiles, bool kUpper, bool kNormed, class Epilogue>
 __global__ void __launch_bounds__(kThreads, 2) multiply_bf16_rows(Product a, Epilogue epilogue) {
   __shared__ PartialSums<kTiles> partial;
@@ -130,13 +130,13 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_bf16_rows(Product a, Epi
   for (int t = 0; t < kTiles; ++t) {
     const int first_column = epilogue.template first_column<kTiles>(t);
     weight[t] = a.weight + min(first_column + group, a.columns - 1) * a.weight_stride;
-    // W does not depend on the kernel before: its rows come to the cache while that ends.
+    // W does not depend on the previous kernel, so its rows are prefetched into the cache while that kernel ends.
     for (int row = 0; row < kTileColumns && first_column + row < a.columns; ++row)
       prefetch(a.weight + (first_column + row) * a.weight_stride, a.depth * int64_t(sizeof(bfloat16)));
   }
   follow_previous();
 
-  // The one result, or pair of results, that this thread takes.
+  // The result, or pair of results, that this thread stores.
   constexpr int kResults = Epilogue::kPairs ? kTileColumns : kTiles * kTileColumns;
   static_assert(kResults * kMaxRows <= kThreads && (!Epilogue::kPairs || kTiles == 2));
   const int row = int(threadIdx.x) / kResults, tile = int(threadIdx.x) % kResults / kTileColumns,
@@ -170,7 +170,7 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_bf16_rows(Product a, Epi
     epilogue.store(row, column, held, result(tile));
 }
 
-// Tiles that lie side by side.
+// The tiles of a block are adjacent.
 struct Adjacent {
   static constexpr bool kPairs = false;
   template <int kTiles>
@@ -186,8 +186,8 @@ void start(const Product& a, const Epilogue& epilogue) {
   };
   if (a.rows > 8) return run(multiply_bf16_rows<2, true, kNormed, Epilogue>, 2 * kTileColumns);
   if constexpr (!Epilogue::kPairs)
-    if (a.rows <= 4) return run(multiply_bf16_rows<1, false, kNormed, Epilogue>, kTileColumns);  // few rows: more blocks
-  run(multiply_bf16_rows<2, false, kNormed, Epilogue>, 2 * kTileColumns);  // many: x is fetched for more of W at once
+    if (a.rows <= 4) return run(multiply_bf16_rows<1, false, kNormed, Epilogue>, kTileColumns);  // few rows: use more blocks
+  run(multiply_bf16_rows<2, false, kNormed, Epilogue>, 2 * kTileColumns);  // many rows: each load of x serves more of W
 }
 
 }  // namespace echo::kernels::cuda::small

@@ -10,7 +10,7 @@
 namespace echo::kernels {
 namespace {
 
-// Plain loops for f64, the dtype of checks: op(b) is packed so that the inner loop runs along a row of c.
+// Simple loops for f64, the dtype of checks. op(b) is packed so that the inner loop runs along a row of c.
 void matmul_f64(double* c, int64_t ldc, const double* a, int64_t a_row, int64_t a_column, const double* b, int64_t b_row,
                 int64_t b_column, int64_t m, int64_t n, int64_t k, bool accumulate) {
   std::vector<double> packed(size_t(k * n));
@@ -31,10 +31,10 @@ void matmul_f64(double* c, int64_t ldc, const double* a, int64_t a_row, int64_t 
 void check_operand(const char* name, const Tensor& tensor) {
   ECHO_CHECK(tensor.defined() && tensor.rank() == 2, "matmul: ", name, " is ", tensor, ", expected rank 2");
   ECHO_CHECK(tensor.dim(1) <= 1 || tensor.stride(1) == 1, "matmul: ", name, " ", tensor,
-             ": elements of a row are not adjacent");
+             ": elements of a row must be adjacent");
 }
 
-// The distance between rows. A single row may have any stride, but libraries want one that a row fits into.
+// The row stride. A single row may have any stride, but libraries require one that is at least the row's length.
 int64_t leading_dimension(const Tensor& matrix) {
   return matrix.dim(0) <= 1 ? std::max<int64_t>(1, matrix.dim(1)) : matrix.stride(0);
 }

@@ -1,6 +1,6 @@
-// Matrix products on a GPU by cuBLASLt, which counts columns first: the row-major c = op(a) op(b) is its c' = op(b)' op(a)', so
-// b goes in first and no byte moves. The algorithm of a shape is asked for once and kept, so that the same run twice takes the
-// same one; sums are f32, over bf16 or f32 operands (TF32 only where it was allowed).
+// Matrix products on a GPU with cuBLASLt, which is column-major. The row-major c = op(a) op(b) is its c' = op(b)' op(a)', so b
+// is passed as the first operand and no data is moved. The algorithm for each shape is chosen once and cached, so that two
+// equal runs use the same one. Sums are f32, for bf16 or f32 operands (TF32 only when allowed).
 #include <array>
 #include <bit>
 #include <map>
@@ -25,10 +25,10 @@ void check(cublasStatus_t status, const char* call, const MatmulOperands& p) {
 
 cudaDataType type_of(DType dtype) { return dtype == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F; }
 
-// The largest power of two, up to what counts, that divides an address.
+// The largest power of two, up to 256, that divides an address.
 int alignment_of(const void* address) { return 1 << std::min(std::countr_zero(reinterpret_cast<uintptr_t>(address)), 8); }
 
-// Descriptors and algorithm of one shape.
+// Descriptors and algorithm for one shape.
 struct Algorithm {
   cublasLtMatmulDesc_t operation = nullptr;
   cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
@@ -65,7 +65,7 @@ Algorithm choose_algorithm(cublasLtHandle_t handle, const MatmulOperands& p, boo
     check(cublas_lt().create_layout(result, type_of(dtype), uint64_t(rows), uint64_t(columns), stride),
           "cublasLtMatrixLayoutCreate", p);
   };
-  // The extents as they are stored, columns first.
+  // The extents as stored, in column-major order.
   layout(&algorithm.b, p.dtype, p.transpose_b ? p.k : p.n, p.transpose_b ? p.n : p.k, p.ldb);
   layout(&algorithm.a, p.dtype, p.transpose_a ? p.m : p.k, p.transpose_a ? p.k : p.m, p.lda);
   layout(&algorithm.c, p.c_dtype, p.n, p.m, p.ldc);
@@ -78,7 +78,7 @@ Algorithm choose_algorithm(cublasLtHandle_t handle, const MatmulOperands& p, boo
   };
   const uint64_t workspace = kGpuMatmulWorkspace;
   prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace);
-  // Partial sums, where a product is cut along k, are added in f32 and in one order.
+  // When a product is split along k, its partial sums are added in f32 and in a fixed order.
   prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
          uint32_t(CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, uint32_t(alignment_of(p.b)));
@@ -104,7 +104,7 @@ struct Engine {
   bool tf32 = false;
 };
 
-// Never destroyed: the driver ends with the process.
+// Never destroyed: the driver cleans up at exit.
 Engine& engine() {
   static Engine* const instance = new Engine;
   return *instance;
@@ -119,7 +119,7 @@ void matmul(const MatmulOperands& p) {
   Engine& self = engine();
   const std::lock_guard lock(self.mutex);
   if (self.handle == nullptr) {
-    cudaStream_t prepared = stream();  // the device first: the handle belongs to it
+    cudaStream_t prepared = stream();  // prepares the device first, because the handle belongs to it
     (void)prepared;
     check(cublas_lt().create(&self.handle), "cublasLtCreate", p);
     const MemoryLabel label("matmul workspace");
@@ -136,8 +136,8 @@ void matmul(const MatmulOperands& p) {
   };
   cublasStatus_t status = multiply();
   if (status != CUBLAS_STATUS_SUCCESS && !echo::cuda::is_recording()) [[unlikely]] {
-    // The library may have found no memory for a kernel's code, which the pool keeps (with_memory_released()). A device that
-    // has failed cannot be waited for: then the library's own error is what is told.
+    // The library may lack memory for a kernel's code, because the pool has cached it (with_memory_released()). If the device
+    // itself has failed, waiting fails too, and the library's own error is reported.
     (void)cudaGetLastError();
     if (cudaStreamSynchronize(stream()) == cudaSuccess) {
       echo::cuda::release_cached_memory();

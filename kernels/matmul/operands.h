@@ -5,7 +5,8 @@
 
 namespace echo::kernels {
 
-// The checked arguments of one product, row-major: c (m, n) = or += op(a) (m, k) op(b) (k, n); leading dimensions in elements.
+// The checked arguments of one product, row-major: c (m, n) = or += op(a) (m, k) op(b) (k, n). Leading dimensions count
+// elements.
 struct MatmulOperands {
   void* c;
   const void *a, *b;

@@ -11,7 +11,7 @@ namespace echo::kernels {
 namespace cpu {
 namespace {
 
-// 512 KiB of f32 in the four arrays: enough to run at memory speed, small enough to balance a few tensors over many
+// 512 KiB of f32 in the four arrays: large enough to run at memory speed, small enough to spread a few tensors over many
 // threads.
 constexpr int64_t kSlice = 1 << 15;
 
@@ -84,7 +84,7 @@ void adamw(std::span<const AdamWSpan> spans, const AdamWSettings& settings) {
 }  // namespace cpu
 
 void adamw(std::span<const AdamWSpan> spans, const AdamWSettings& settings) {
-  ECHO_CHECK(settings.step >= 1, "adamw: step ", settings.step, ", the first is 1");
+  ECHO_CHECK(settings.step >= 1, "adamw: step ", settings.step, ", expected at least 1");
   for (const AdamWSpan& span : spans) {
     check_operands("adamw", span.parameter.shape(), {&span.parameter, &span.gradient, &span.first_moment, &span.second_moment});
     check_same_dtype("adamw", {&span.parameter, &span.gradient, &span.first_moment, &span.second_moment});

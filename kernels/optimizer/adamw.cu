@@ -1,7 +1,7 @@
-// AdamW on a GPU: one launch covers up to kMostSpans tensors, whose addresses travel as a parameter of the kernel, so that
-// nothing is copied to the device first. A block owns a slice of kSlice elements of one tensor, a thread kItems vectors at a
-// time of it: 4 * kItems loads of 16 bytes are under way per thread before the first is used. Bytes per element: 16 read, 12
-// written, 2 more for the compute copy.
+// AdamW on a GPU. One launch covers up to kMostSpans tensors. Their addresses are a kernel parameter, so nothing is copied to
+// the device first. A block owns a slice of kSlice elements of one tensor. A thread processes kItems vectors at a time, with 4
+// * kItems loads of 16 bytes in flight before it uses the first. Bytes per element: 16 read, 12 written, and 2 more for the
+// compute copy.
 #include <cmath>
 
 #include "kernels/cuda/many_tensors.cuh"
@@ -24,7 +24,7 @@ struct Table {
   bfloat16* compute_copy[kMostSpans];  // or null
   int64_t count[kMostSpans];
   float keep[kMostSpans];           // 1 - learning rate * weight decay
-  int32_t first_slice[kMostSpans];  // slices of this launch before the tensor's own
+  int32_t first_slice[kMostSpans];  // slices of earlier tensors in this launch
   uint8_t is_aligned[kMostSpans];
   int32_t spans = 0;
   int32_t slices = 0;

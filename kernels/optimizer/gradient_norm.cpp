@@ -32,7 +32,7 @@ double sum_of_squares(const T* x, int64_t count) {
 
 }  // namespace
 
-// The slices of all tensors in one list: many small tensors and a few large ones keep all threads equally busy.
+// All slices are in one list, so that many small tensors and a few large ones keep all threads equally busy.
 double gradient_norm(std::span<const Tensor> gradients) {
   std::vector<Slice> slices;
   for (const Tensor& gradient : gradients)

@@ -1,6 +1,6 @@
-// The norm of all gradients on a GPU: one launch covers up to kMostTensors tensors, whose addresses travel as a parameter of
-// the kernel, so that nothing is copied to the device first. A block owns a slice of one tensor (kernels/cuda/sums.cuh), a
-// thread every kSumThreads-th vector of it. Every gradient is read once; 8 bytes are written per slice of 32768 elements.
+// The norm of all gradients on a GPU. One launch covers up to kMostTensors tensors. Their addresses are a kernel parameter, so
+// nothing is copied to the device first. A block owns a slice of one tensor (kernels/cuda/sums.cuh), and a thread owns every
+// kSumThreads-th vector of it. Every gradient is read once. 8 bytes are written per slice of 32768 elements.
 #include <cmath>
 
 #include "kernels/cuda/many_tensors.cuh"
@@ -15,7 +15,7 @@ constexpr int kMostTensors = 160;
 struct Table {
   const void* data[kMostTensors];
   int64_t count[kMostTensors];
-  int32_t first_slice[kMostTensors];  // slices of this launch before the tensor's own
+  int32_t first_slice[kMostTensors];  // slices of earlier tensors in this launch
   uint8_t is_bf16[kMostTensors];
   int32_t tensors = 0;
   int32_t slices = 0;

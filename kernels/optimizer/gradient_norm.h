@@ -6,14 +6,13 @@
 
 namespace echo::kernels {
 
-// The Euclidean norm of all elements of all tensors together. Contiguous floating tensors, any mix of dtypes (on a GPU f32
-// and bf16), on one device; undefined ones count as zero. Squares are summed in f64. On a GPU
-// the host waits for the result.
+// The Euclidean norm of all elements of all tensors together. The tensors are contiguous, of floating dtypes in any mix (on a
+// GPU f32 and bf16), on one device. Undefined tensors are ignored. Squares are summed in f64. Waits for the GPU. Throws Error
+// when a tensor is not contiguous or not floating, or when devices differ.
 double gradient_norm(std::span<const Tensor> gradients);
 
-// What gradients are multiplied by so that their norm is at most `max_norm`: min(1, max_norm / (norm + 1e-6)), as
-// PyTorch's clip_grad_norm_ does it. 1 when max_norm <= 0 (no clipping). NaN when the norm is not finite: the step must
-// not be taken.
+// The factor for gradients that limits their norm to `max_norm`: min(1, max_norm / (norm + 1e-6)), as in PyTorch's
+// clip_grad_norm_. 1 when max_norm <= 0 (no clipping). NaN when the norm is not finite; then the step must not be taken.
 double clip_coefficient(double norm, double max_norm);
 
 namespace cpu {

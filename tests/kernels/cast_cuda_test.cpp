@@ -4,7 +4,7 @@
 namespace echo {
 namespace {
 
-// Rounding is exact, so every bit is that of the CPU.
+// Rounding is exact, so all bits equal those of the CPU.
 TEST(CudaCastTest, EveryPairOfDtypesHasTheBitsOfTheCpu) {
   for (const int64_t count : {1, 7, 64, 3001})
     for (const DType from : {DType::f32, DType::bf16})

@@ -10,21 +10,20 @@
 #include "tests/kernels/random_tensor.h"
 #include "tests/test_support.h"
 
-// One case on the CPU in f64 and on a GPU in f32 or bf16. Suites that use it have Cuda in their name: `make test` runs those on
-// the emulated device, and on a real one where there is one.
+// Compares a case on the CPU in f64 with a GPU in f32 or bf16. Suites that use it have Cuda in their name: `make test` runs
+// those on the emulated device, and on a real one if there is one.
 namespace echo {
 
 inline constexpr Device kCuda{DeviceKind::cuda, 0};
 
-// Where and in which dtype a case runs. Its inputs are rounded to `rounded_to` first, so that both sides start from the same
-// numbers.
+// The device and dtype of a case. Inputs are first rounded to `rounded_to`, so that both sides start from the same numbers.
 struct ParitySetting {
   Device device;
   DType dtype = DType::f64;
   DType rounded_to = DType::f64;
 
   Tensor input(const Shape& shape, uint64_t seed, double size = 1) const { return input(shape, seed, size, dtype, rounded_to); }
-  // For inputs that are f32 whatever the dtype of activations (weights, sums).
+  // For inputs that are f32 for every dtype of activations (weights, sums).
   Tensor wide_input(const Shape& shape, uint64_t seed, double size = 1) const {
     return input(shape, seed, size, accumulator_dtype(dtype), DType::f32);
   }
@@ -44,8 +43,8 @@ struct ParitySetting {
 // Returns the tensors that are compared.
 using ParityCase = std::function<std::vector<Tensor>(const ParitySetting&)>;
 
-// Runs a case on the GPU three times, the emulated device taking its threads forward, in reverse and in random order: the
-// results must be the same bits. Returns them on the CPU.
+// Runs a case on the GPU three times. The emulated device runs threads forward, in reverse and in random order. The results
+// must have the same bits. Returns them on the CPU.
 inline std::vector<Tensor> run_on_cuda(const ParityCase& body, DType dtype) {
   std::vector<Tensor> first;
   for (const char* order : {"forward", "reverse", "random:7"}) {
@@ -64,7 +63,7 @@ inline std::vector<Tensor> run_on_cuda(const ParityCase& body, DType dtype) {
   return first;
 }
 
-// `tolerance` is relative to the largest entry of each output as f64 computes it on the CPU.
+// `tolerance` is relative to the largest entry of each output, as computed on the CPU in f64.
 inline void expect_parity(const ParityCase& body, DType dtype, double tolerance) {
   const std::vector<Tensor> expected = body({Device{}, DType::f64, dtype});
   const std::vector<Tensor> actual = run_on_cuda(body, dtype);

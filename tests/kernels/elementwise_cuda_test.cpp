@@ -6,7 +6,7 @@ namespace {
 
 using Function = std::function<void(Tensor& y, const Tensor& a, const Tensor& b)>;
 
-// One rounding or two in f32, one to bf16 on top, of numbers up to the largest of the output.
+// One or two roundings in f32, and another one for bf16, of numbers up to the largest of the output.
 void expect_agreement(const char* name, const Function& function) {
   for (const int64_t count : {0, 1, 5, 1024, 4099}) {
     SCOPED_TRACE(concat(name, " of ", count));

@@ -9,7 +9,7 @@ namespace echo {
 namespace {
 
 constexpr DType kFloats[] = {DType::f32, DType::bf16, DType::f64};
-// Half a unit in the last place, relative; add_scaled and the like round twice.
+// Half a unit in the last place, relative. add_scaled and similar operations round twice.
 double precision(DType dtype) { return dtype == DType::f64 ? 0x1p-52 : dtype == DType::f32 ? 0x1p-23 : 0x1p-8; }
 
 template <class Formula>
@@ -17,14 +17,14 @@ void expect_elements(const Tensor& y, Formula formula) {
   const std::vector<double> values = values_of(y);
   for (size_t i = 0; i < values.size(); ++i) {
     const double expected = formula(i);
-    // Sums of values of size 1 to 10 that cancel: the bound is on their size, not on the result's.
+    // Sums of values of size 1 to 10 that cancel. So the bound is relative to their size, not to that of the result.
     ASSERT_NEAR(values[i], expected, precision(y.dtype()) * (4 + std::abs(expected))) << "element " << i;
   }
 }
 
 TEST(ElementwiseTest, OperationsMatchTheirFormulas) {
   for (const DType dtype : kFloats) {
-    for (const int64_t count : {1, 37, 70'001}) {  // one vector's rest, and enough for several threads
+    for (const int64_t count : {1, 37, 70'001}) {  // the rest after whole vectors, and enough for several threads
       SCOPED_TRACE(concat(dtype, ' ', count));
       const Tensor a = random_tensor({count}, dtype, 1), b = random_tensor({count}, dtype, 2),
                    c = random_tensor({count}, dtype, 3);

@@ -14,7 +14,7 @@ std::vector<int32_t> random_ids(int64_t count, int64_t vocabulary, uint64_t seed
   return ids;
 }
 
-// Rows are copied: the tolerance is the rounding to y's dtype, where the table is wider.
+// Rows are copied. The tolerance is the rounding to y's dtype when the table's dtype is wider.
 TEST(CudaEmbeddingTest, RowsAreTakenAndConverted) {
   for (const int64_t width : {1, 7, 16, 64}) {
     for (const bool wide_table : {false, true}) {
@@ -38,8 +38,8 @@ TEST(CudaEmbeddingTest, RowsAreTakenAndConverted) {
   EXPECT_EQ(y.to_vector<float>(), expected.to_vector<float>());
 }
 
-// The CPU adds in f32, in the order of positions: the bits are the same, also for a group that is found by a search (2100 of
-// one id) and for one as long as a list.
+// The CPU adds in f32 in the order of positions. The bits must be equal, also for a group that is found by the search (2100
+// positions of one id), and for one as long as a list.
 TEST(CudaEmbeddingTest, GradientsHaveTheBitsOfTheCpu) {
   struct Case {
     int64_t count, width, vocabulary, repeated;

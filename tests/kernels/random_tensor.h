@@ -10,7 +10,7 @@
 
 namespace echo {
 
-// Normal values times `size`, the same for any dtype up to rounding.
+// Normal values times `size`, the same for every dtype except for rounding.
 inline Tensor random_tensor(const Shape& shape, DType dtype, uint64_t seed, double size = 1) {
   RandomSequence random(seed);
   std::vector<double> values(size_t(shape.elements()));
@@ -18,12 +18,12 @@ inline Tensor random_tensor(const Shape& shape, DType dtype, uint64_t seed, doub
   return kernels::cast(Tensor::from(values, shape), dtype);
 }
 
-// The elements of a floating tensor, wherever it is, as f64.
+// The elements of a floating tensor on any device, as f64.
 inline std::vector<double> values_of(const Tensor& tensor) {
   return kernels::cast(tensor.to(Device{}).contiguous(), DType::f64).to_vector<double>();
 }
 
-// The largest absolute difference of two floating tensors; NaN where either holds one.
+// The largest absolute difference of two floating tensors. NaN when one of them contains NaN.
 inline double largest_difference(const Tensor& a, const Tensor& b) {
   const std::vector<double> x = values_of(a), y = values_of(b);
   ECHO_CHECK(x.size() == y.size(), "largest_difference: ", a, " and ", b);

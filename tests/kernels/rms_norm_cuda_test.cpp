@@ -25,8 +25,8 @@ std::vector<Tensor> forward_and_backward(const ParitySetting& on, const Case& c)
   return {y, inverse_rms, dx, dweight};
 }
 
-// f32: sums of up to 2048 terms in f32. bf16: outputs are rounded to 8 bits, half an ulp of a value is at most 2^-9 of the
-// largest; the sum before the norm is rounded too, and the norm sees the rounded one.
+// f32: sums of up to 2048 terms in f32. bf16: outputs are rounded to 8 bits, and half an ulp is at most 2^-9 of the largest
+// value. The sum before the norm is rounded too, and the norm uses the rounded sum.
 TEST(CudaRmsNormTest, AgreesWithF64OnTheCpu) {
   for (const Case& c : {Case{1, 1, true}, Case{3, 37, false}, Case{5, 64, true}, Case{67, 128, true}, Case{9, 2048, false}}) {
     SCOPED_TRACE(concat(c.rows, " x ", c.width));
@@ -36,8 +36,8 @@ TEST(CudaRmsNormTest, AgreesWithF64OnTheCpu) {
   }
 }
 
-// Every way to hold a row: a warp's and a block's registers, and rows that are too long; 650 rows come to a block more than
-// once. The reasons of the tolerances are those above.
+// Every way to hold a row: the registers of a warp or of a block, and rows that are too long. With 650 rows, a block gets more
+// than one turn. Tolerances as above.
 TEST(CudaRmsNormTest, RowsOfEveryLengthAgree) {
   for (const Case& c :
        {Case{21, 8, false}, Case{150, 16, true}, Case{19, 512, true}, Case{9, 1032, true}, Case{110, 2056, true},

@@ -92,7 +92,7 @@ TEST(RmsNormTest, BackwardMatchesTheFormulaAndAccumulates) {
     rms_norm_backward(result, dweight, GradientMode::accumulate, dy, d_sum, x, weight, inverse);
     for (double& value : dw) value *= 2;
     EXPECT_LT(largest_difference(dweight, Tensor::from(dw)), 2 * exact) << dtype;
-    // Neither the weight's gradient nor that of the sum: the same dx but for what d_sum adds.
+    // Without the weight's gradient and without d_sum, dx is the same minus d_sum.
     Tensor none, alone = Tensor::empty_like(x);
     rms_norm_backward(alone, none, GradientMode::overwrite, dy, Tensor(), x, weight, inverse);
     for (size_t i = 0; i < dx.size(); ++i) dx[i] -= s[i];

@@ -14,7 +14,7 @@ kernels::RopeTable random_table(const ParitySetting& on, int64_t positions, int6
   return {on.wide_input({positions, pairs}, 7), on.wide_input({positions, pairs}, 8)};
 }
 
-// Out of a slice of a wider projection; in place on a slice; both directions.
+// From a slice of a wider projection, and in place on a slice, in both directions.
 std::vector<Tensor> turn(const ParitySetting& on, const Case& c) {
   const kernels::RopeTable table = random_table(on, c.first_position + c.tokens, c.head_width / 2);
   const Tensor projection = on.input({c.batch, c.tokens, c.heads + 3, c.head_width}, 1);
@@ -36,7 +36,7 @@ TEST(CudaRopeTest, AgreesWithF64OnTheCpu) {
   }
 }
 
-// Every second element of an address is off the 16 bytes that a vector needs.
+// Rows at every second element are not aligned to the 16 bytes of a vector.
 TEST(CudaRopeTest, UnalignedSlicesAreFine) {
   const ParityCase body = [](const ParitySetting& on) -> std::vector<Tensor> {
     const kernels::RopeTable table = random_table(on, 3, 8);

@@ -6,7 +6,7 @@
 namespace echo {
 namespace {
 
-// Odd and unaligned widths take the path for any row, the others registers of a warp or a block; 9000 fits neither.
+// Odd and unaligned widths use the general kernel, the others the registers of a warp or a block. 9000 fits into neither.
 // f32: exponentials of 2 ulp and arguments up to 20, rounded. bf16: outputs round once, dx has a rounded y as its input on both
 // sides.
 TEST(CudaSoftmaxTest, BothPassesAgreeWithTheCpu) {

@@ -5,7 +5,7 @@
 
 namespace echo {
 
-// OpenMP loops run on `count` threads while one of these lives.
+// While an object of this class lives, OpenMP loops run on `count` threads.
 class ThreadCount {
  public:
   explicit ThreadCount(int count) : previous_(omp_get_max_threads()) { omp_set_num_threads(count); }

@@ -11,13 +11,13 @@ using kernels::exponential;
 
 TEST(VectorExpTest, RelativeErrorStaysBelowTheBoundOverTheWholeRange) {
   double worst = 0;
-  // Steps that are not a power of two: every fraction of ln 2 and every exponent occurs.
+  // The step is not a power of two, so all fractions of ln 2 and all exponents occur.
   for (double x = -87.29; x < 88.72; x += 0.000137) {
     const double exact = std::exp(double(float(x)));
     worst = std::max(worst, std::abs(double(exponential(float(x))) - exact) / exact);
   }
-  EXPECT_LT(worst, 1.5e-7);  // the header's promise
-  EXPECT_GT(worst, 1e-9);    // f32 cannot do better: the comparison would be empty
+  EXPECT_LT(worst, 1.5e-7);  // as the header says
+  EXPECT_GT(worst, 1e-9);    // f32 cannot be more exact, so a smaller value would mean that nothing was compared
 }
 
 TEST(VectorExpTest, TheEndsOfTheRangeAreExact) {

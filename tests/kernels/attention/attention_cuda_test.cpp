@@ -11,9 +11,9 @@ using kernels::cuda::AttentionKernels;
 using kernels::cuda::ScopedAttentionKernels;
 
 enum class Layout {
-  packed,     // every tensor on its own
+  packed,     // every tensor in its own memory
   fused,      // q, k, v and their gradients are slices of one projection's output; rows stay aligned to 16 bytes
-  unaligned,  // heads before positions, rows that start at odd addresses
+  unaligned,  // heads before positions, rows at odd addresses
 };
 
 struct Case {
@@ -34,8 +34,8 @@ std::ostream& operator<<(std::ostream& out, const Case& c) {
              << (c.documents ? " documents" : "") << " magnitude " << c.magnitude << " kernels " << int(c.kernels);
 }
 
-// Whether groups are split over several blocks, and whether whole heads are quicker, depends on the number of multiprocessors.
-// This is what the kernels' schedules take it for, for one scope, on the emulated device and on a real one.
+// The number of multiprocessors determines whether groups are split over several blocks, and whether whole heads are quicker.
+// This sets the number that the kernels' schedules assume, for one scope, on the emulated device and on a real one.
 class ScopedMultiprocessors {
  public:
   explicit ScopedMultiprocessors(int count) {
@@ -79,7 +79,7 @@ std::vector<int32_t> first_keys(const Case& c) {
   return first;
 }
 
-// Memory of the wanted layout for (B, T, heads, Dh), on a device. What is not part of the tensor is NaN.
+// Memory with the requested layout for (B, T, heads, Dh), on a device. Everything outside the tensor is NaN.
 Tensor strided(const Case& c, int64_t heads, int64_t fused_from, DType dtype, Device device) {
   const auto whole = [&](const Shape& shape) {
     const std::vector<float> nothing(size_t(shape.elements()), std::nanf(""));
@@ -95,7 +95,7 @@ Tensor strided(const Case& c, int64_t heads, int64_t fused_from, DType dtype, De
   return whole({c.batches, c.positions, heads, c.width});
 }
 
-// A block's forward and backward passes; gives lse, delta, dq, dk, then o and dv of each layer.
+// Forward and backward passes of a block. Returns lse, delta, dq, dk, then o and dv of each layer.
 std::vector<Tensor> run_block(const Case& c, const ParitySetting& on) {
   const ScopedAttentionKernels chosen(c.kernels);
   const std::vector<Tensor> given = inputs(c, on.rounded_to);
@@ -166,8 +166,8 @@ std::vector<std::pair<std::string, std::vector<double>>> results_of(const Refere
   return results;
 }
 
-// f32: within `tolerance` of the materialised formula in f64. bf16: at most twice as far from it as the plain version, in which
-// the scores, P, dP and dS are stored in bf16; half a unit in the last place is what storing the result costs anyone.
+// f32: within `tolerance` of the formula with full matrices in f64. bf16: at most twice as far from it as the simple version,
+// in which the scores, P, dP and dS are stored in bf16. Storing the result always costs half a unit in the last place.
 void expect_block(const Case& c, DType dtype, double tolerance) {
   const std::vector<Tensor> ours = run_on_cuda([&](const ParitySetting& on) { return run_block(c, on); }, dtype);
   ReferenceAttention exact = reference(c, dtype), rounded = exact;
@@ -181,7 +181,8 @@ void expect_block(const Case& c, DType dtype, double tolerance) {
   }
 }
 
-// Rounding of scores up to about 10 (5e-7 of each probability) dominates; exponentials are good to 2 units in the last place.
+// Rounding of scores up to about 10 (5e-7 of each probability) dominates. Exponentials have an error of 2 units in the last
+// place.
 constexpr double kF32Tolerance = 5e-6;
 
 TEST(CudaAttentionTest, PlainKernelsMatchTheMaterialisedFormula) {
@@ -212,7 +213,7 @@ TEST(CudaAttentionTest, TensorCoreKernelsMatchTheMaterialisedFormula) {
       {.positions = 200, .width = 128, .documents = true},
       {.positions = 66, .heads = 2, .width = 48, .layers = 2, .layout = Layout::fused},
       {.positions = 9, .heads = 2, .width = 104},
-      // Enough blocks that one adds up a whole group; more layers than shared memory has room for.
+      // Enough blocks that one block adds up a whole group; and more layers than fit into shared memory.
       {.batches = 4, .positions = 17, .heads = 4, .key_heads = 2, .width = 64, .layers = 2},
       {.positions = 130, .width = 64, .layers = 2, .magnitude = 8},
       {.positions = 20, .width = 64, .layers = 13},
@@ -225,7 +226,7 @@ TEST(CudaAttentionTest, TensorCoreKernelsMatchTheMaterialisedFormula) {
     }
 }
 
-// More tiles than there are slots for them, more work than blocks, keys dealt out to several blocks.
+// More tiles than slots for them, more work than blocks, and keys divided over several blocks.
 TEST(CudaAttentionTest, HopperKernelsTakeAnyNumberOfTiles) {
   const ScopedMultiprocessors four(4);
   const std::vector<Case> cases = {
@@ -243,7 +244,7 @@ TEST(CudaAttentionTest, BlocksThatOwnWholeHeadsMatchTheMaterialisedFormula) {
   const ScopedMultiprocessors four(4);
   const std::vector<Case> cases = {
       {.positions = 1, .heads = 3, .width = 64},
-      {.positions = 63, .width = 64, .layers = 5},  // five layers: room for 32 queries of dS only
+      {.positions = 63, .width = 64, .layers = 5},  // five layers: shared memory for only 32 queries of dS
       {.positions = 64, .heads = 4, .width = 48, .layers = 2, .layout = Layout::fused},
       {.positions = 65, .heads = 4, .width = 64, .layers = 4},  // four: dO arrives two at a time
       {.positions = 130, .heads = 4, .key_heads = 4, .width = 64, .layout = Layout::fused, .documents = true},
@@ -260,7 +261,7 @@ TEST(CudaAttentionTest, BlocksThatOwnWholeHeadsMatchTheMaterialisedFormula) {
   }
 }
 
-// The case is small: one multiprocessor is filled by whole heads, a hundred are not.
+// The case is small: whole heads fill one multiprocessor, but not a hundred.
 TEST(CudaAttentionTest, ResultsOfAllKernelsAndDeviceSizesMatchTheMaterialisedFormula) {
   for (const AttentionKernels kernels : {AttentionKernels::sm80, AttentionKernels::plain})
     for (const int multiprocessors : {1, 100}) {

@@ -9,9 +9,9 @@
 
 namespace echo {
 
-// Attention of a block of layers with every matrix written out, in f64: the oracle of the tiled kernels. Arrays are row-major:
+// Attention of a block of layers with all matrices stored, in f64: the reference for the tiled kernels. Arrays are row-major:
 // q, o, d_o, dq (B, T, H, Dh); k, v, dk, dv (B, T, Hkv, Dh); lse, delta (B, H, T). `round` is applied to each stored
-// intermediate result; with rounding to bf16 it becomes the plain version of a bf16 computation.
+// intermediate result. With rounding to bf16 it is the simple version of a bf16 computation.
 struct ReferenceAttention {
   int64_t batches = 1, positions = 1, heads = 1, key_heads = 1, width = 1;
   double scale = 1;
@@ -94,8 +94,8 @@ struct ReferenceAttention {
   }
 };
 
-// The largest difference, relative to the largest expected entry, but at least to 0.1: inputs are of size 1, and where the
-// result is zero (gradients of one position's only score) their rounding remains.
+// The largest difference, relative to the largest expected entry, or to 0.1 if that is larger. Inputs have size 1, and where
+// the result is zero (gradients of a position with a single score), their rounding remains.
 inline double distance(const std::vector<double>& actual, const std::vector<double>& expected) {
   EXPECT_EQ(actual.size(), expected.size());
   double difference = 0, largest = 0.1;

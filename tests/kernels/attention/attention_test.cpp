@@ -23,7 +23,7 @@ std::ostream& operator<<(std::ostream& out, const AttentionCase& c) {
              << c.magnitude;
 }
 
-// All arguments of a block's calls, and its results, as tensors of one dtype.
+// All arguments and results of a block's calls, as tensors of one dtype.
 struct Block {
   AttentionCase shape;
   double scale = 1;
@@ -161,7 +161,7 @@ TEST(AttentionTest, BlocksMatchTheMaterialisedFormulaInF64) {
 }
 
 TEST(AttentionTest, BlocksMatchTheMaterialisedFormulaInF32) {
-  // Rounding of scores up to about 10 (5e-7 of each probability) dominates; sums of up to 200 products add less.
+  // Rounding of scores up to about 10 (5e-7 of each probability) dominates. Sums of up to 200 products add less.
   for (const AttentionCase& shape : cases()) expect_block_matches(shape, DType::f32, 3e-6);
 }
 
@@ -173,7 +173,7 @@ TEST(AttentionTest, Bf16IsAtMostTwiceAsFarFromF64AsThePlainVersion) {
     exact.run();
     plain.run([](double value) { return double(float(bfloat16(float(value)))); });
     const auto ours = distances(block, exact);
-    const double floor = 1.0 / 512;  // half a unit in the last place of bf16: what storing the result costs anyone
+    const double floor = 1.0 / 512;  // half a unit in the last place of bf16, the unavoidable cost of storing the result
     size_t index = 0;
     const auto check = [&](const char* name, const std::vector<double>& a, const std::vector<double>& b) {
       EXPECT_LE(ours[index].value, 2 * distance(a, b) + floor) << name << ' ' << shape;

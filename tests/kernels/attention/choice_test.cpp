@@ -22,7 +22,7 @@ TEST(AttentionChoiceTest, AChoiceHoldsForItsScope) {
   EXPECT_EQ(attention_kernels(), before);
 }
 
-// The process has made its choice: the test begins again in a process of its own.
+// This process has already made its choice, so the test runs in a process of its own.
 TEST(AttentionChoiceDeathTest, TheEnvironmentIsReadAtTheFirstCallOnly) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   const auto choose = [] {

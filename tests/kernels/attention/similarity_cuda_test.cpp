@@ -12,7 +12,8 @@ struct Case {
   int64_t gap = 0;  // elements between heads
 };
 
-// Slices of one tensor per layer, as a model's fused projection gives them. The log-sum-exp is the CPU's in f64, rounded once.
+// Slices of one tensor per layer, as from a model's fused projection. The log-sum-exp is computed in f64 on the CPU and rounded
+// once.
 std::vector<AttentionMatrix> random_layers(const ParitySetting& on, const Case& c) {
   std::vector<AttentionMatrix> layers;
   for (int64_t i = 0; i < c.layers; ++i) {
@@ -39,9 +40,9 @@ std::vector<Tensor> similarities(const ParitySetting& on, const Case& c) {
   return {result.flat, result.per_head, result.per_row, result.no_first_column};
 }
 
-// Layers that fill no block of 8, texts that fill no tile, several tiles of keys, heads that are no vectors, 1 to 3 units for
-// each thread. Probabilities in f32 are exact to some 1e-6 (exponents up to 10 rounded to 2^-24 of their size), and errors of a
-// product's terms average out; bf16 inputs are the same numbers on both sides.
+// Numbers of layers that do not fill a block of 8, texts that do not fill a tile, several tiles of keys, heads that are not a
+// multiple of a vector, 1 to 3 units per thread. Probabilities in f32 have errors of about 1e-6 (exponents up to 10 rounded to
+// 2^-24 of their size), and errors of a product's terms average out. bf16 inputs are the same numbers on both sides.
 TEST(CudaAttentionSimilarityTest, EveryVariantAgreesWithF64OnTheCpu) {
   for (const Case& c :
        {Case{1, 1, 1, 1, 8}, Case{2, 17, 2, 1, 8}, Case{5, 70, 2, 2, 40}, Case{9, 33, 4, 2, 24}, Case{3, 34, 1, 1, 10},
@@ -58,7 +59,7 @@ TEST(CudaAttentionSimilarityTest, BlocksThatShareAHeadAddUp) {
   expect_parity([&c](const ParitySetting& on) { return similarities(on, c); }, DType::bf16, 1e-6);
 }
 
-// All mass on the first token in both layers: without its column nothing is left to compare.
+// All mass is on the first token in both layers, so without its column there is nothing to compare.
 TEST(CudaAttentionSimilarityTest, MatricesWithoutMassBesideTheFirstColumnCountAsUnalikeWithoutIt) {
   const int64_t T = 40, Dh = 8;
   std::vector<AttentionMatrix> layers;

@@ -12,7 +12,7 @@ struct Case {
   bool sliced = false;  // caches and queries with elements between their rows
 };
 
-// A leader's step and a follower's with its probabilities.
+// A leader's step, and a follower's step with its probabilities.
 std::vector<Tensor> leader_and_follower(const ParitySetting& on, const Case& c) {
   const int64_t batch = int64_t(c.lengths.size()), gap = c.sliced ? 1 : 0;
   const auto rows = [&](const Shape& shape, uint64_t seed) {
@@ -23,7 +23,8 @@ std::vector<Tensor> leader_and_follower(const ParitySetting& on, const Case& c) 
   const Tensor k = rows(cache, 2), v = rows(cache, 3), follower_v = rows(cache, 4), lengths = on.indices(c.lengths, {batch});
   Tensor o = on.output({batch, c.heads, c.width}), follower_o = on.output({batch, c.heads, c.width}),
          alone = on.output(o.shape());
-  Tensor probabilities = on.wide_input({batch, c.heads, c.capacity}, 5), none;  // random beyond the lengths: left as they are
+  // Random values also beyond the lengths, where the call must not change them.
+  Tensor probabilities = on.wide_input({batch, c.heads, c.capacity}, 5), none;
   const double scale = 1 / std::sqrt(double(c.width));
   kernels::attention_decode(o, probabilities, q, k, v, lengths, scale);
   kernels::shared_attention_decode(follower_o, probabilities, follower_v, lengths);
@@ -31,8 +32,8 @@ std::vector<Tensor> leader_and_follower(const ParitySetting& on, const Case& c) 
   return {o, probabilities, follower_o, alone};
 }
 
-// f32: scores of 256 products and sums over 140 positions, each good to 2^-24 of its terms. bf16: q, k and v are the same
-// numbers on both sides and everything between is f32, so that the outputs' rounding, half an ulp, is all there is.
+// f32: scores of 256 products and sums over 140 positions, each with an error of 2^-24 of its terms. bf16: q, k and v are the
+// same numbers on both sides and everything between is f32, so only the outputs are rounded, by half an ulp.
 TEST(CudaAttentionDecodeTest, AgreesWithF64OnTheCpu) {
   for (const Case& c :
        {Case{1, 1, 8, 1, {1}}, Case{8, 1, 64, 140, {140, 64, 65}}, Case{6, 2, 40, 70, {70, 1}}, Case{3, 3, 128, 66, {65}},
@@ -44,7 +45,7 @@ TEST(CudaAttentionDecodeTest, AgreesWithF64OnTheCpu) {
   }
 }
 
-// Lengths are read on the device: a wrong one must not be read out of bounds.
+// Lengths are read on the device. A wrong length must not cause a read out of bounds.
 TEST(CudaAttentionDecodeTest, LengthsOutsideTheCacheAreTakenForTheNearestInside) {
   const auto outputs = [](const std::vector<int32_t>& lengths) {
     return run_on_cuda([&](const ParitySetting& on) { return leader_and_follower(on, {4, 2, 8, 70, lengths}); }, DType::f32);

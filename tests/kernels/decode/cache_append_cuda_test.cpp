@@ -35,7 +35,7 @@ TEST(CudaCacheAppendTest, AgreesWithF64OnTheCpu) {
   }
 }
 
-// Lengths are read on the device: a wrong one must not be written out of bounds.
+// Lengths are read on the device. A wrong length must not cause a write out of bounds.
 TEST(CudaCacheAppendTest, LengthsOutsideTheCacheAreTakenForTheNearestInside) {
   const auto outputs = [](const std::vector<int32_t>& lengths) {
     return run_on_cuda([&](const ParitySetting& on) { return one_step(on, {2, 1, 4, 5, lengths}); }, DType::f32);

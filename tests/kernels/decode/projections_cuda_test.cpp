@@ -11,7 +11,8 @@ struct Case {
   int64_t width, heads, key_heads, head_dim, inner;
 };
 
-// Up to 16 rows go through one kernel each; 17, a width that is no whole vector, a head of 8 and an inner width of 20 do not.
+// Up to 16 rows use one kernel each. 17 rows, a width that is not a multiple of a vector, a head of 8 and an inner width of 20
+// do not.
 const Case kCases[] = {{1, 8, 1, 1, 16, 8},   {1, 1032, 2, 1, 32, 24}, {3, 264, 4, 2, 64, 40},
                        {5, 72, 2, 2, 16, 16}, {8, 520, 1, 1, 128, 8},  {9, 136, 2, 1, 16, 48},
                        {16, 40, 4, 1, 32, 8}, {17, 40, 2, 1, 16, 8},   {2, 44, 2, 1, 8, 20}};
@@ -42,8 +43,8 @@ std::vector<Tensor> mlp(const ParitySetting& on, const Case& c) {
   return {y, x};
 }
 
-// f32: sums of up to 1032 products, and what follows. bf16: up to three values round on the way to a result, each by up to 2^-9
-// of its size, and the product of gate and up has the errors of both.
+// f32: sums of up to 1032 products, and what is computed from them. bf16: up to three values are rounded on the way to a
+// result, each by up to 2^-9 of its size, and the product of gate and up has the errors of both.
 TEST(CudaDecodeProjectionTest, AgreesWithF64OnTheCpu) {
   for (const Case& c : kCases) {
     SCOPED_TRACE(concat(c.batch, " rows of ", c.width, ", heads of ", c.head_dim, ", inner width ", c.inner));
@@ -55,7 +56,7 @@ TEST(CudaDecodeProjectionTest, AgreesWithF64OnTheCpu) {
   }
 }
 
-// Lengths are read on the device: a wrong one must not be written out of bounds.
+// Lengths are read on the device. A wrong length must not cause a write out of bounds.
 TEST(CudaDecodeProjectionTest, LengthsOutsideTheCacheAreTakenForTheNearestInside) {
   const auto written = [](const std::vector<int32_t>& lengths) {
     return run_on_cuda(

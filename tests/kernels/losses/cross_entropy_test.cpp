@@ -102,7 +102,7 @@ TEST(CrossEntropyTest, WrongArgumentsAreNamed) {
   };
   EXPECT_NE(message(Tensor::from(std::vector<int32_t>{0, 3})).find("label 3 in row 1"), std::string::npos);
   EXPECT_NE(message(Tensor::from(std::vector<int32_t>{-2, 0})).find("label -2 in row 0"), std::string::npos);
-  EXPECT_NE(message(Tensor::from(std::vector<int32_t>{0})).find("one i32 a row"), std::string::npos);
+  EXPECT_NE(message(Tensor::from(std::vector<int32_t>{0})).find("one i32 per row"), std::string::npos);
 }
 
 }  // namespace

@@ -47,8 +47,8 @@ std::vector<Tensor> run(const ParitySetting& on, const Case& c) {
   return {Tensor::from(losses), Tensor::from(counts), d_hidden, d_head};
 }
 
-// f32: logits of size 3 to 10 carry an error of 1e-6, of which exponentials make a relative one. bf16: the logits' gradient and
-// that of the hidden states are rounded to 8 bits; the losses come from f32 logits of the same operands.
+// f32: logits of size 3 to 10 have an error of 1e-6, which exponentials turn into a relative error. bf16: the gradients of the
+// logits and of the hidden states are rounded to 8 bits. The losses come from f32 logits of the same operands.
 void expect_head_parity(const Case& c) {
   const ParityCase body = [&c](const ParitySetting& on) { return run(on, c); };
   expect_parity(body, DType::f32, 1e-5);
@@ -74,7 +74,7 @@ TEST(CudaDistillationLossTest, RowsOfAnyLengthAgree) {
   }
 }
 
-// Chunks of 5 rows, gradients of two chunks in bf16 multiplied at once; the last of both is shorter.
+// Chunks of 5 rows. In bf16, the gradients of two chunks are multiplied at once. The last chunk and the last pair are shorter.
 TEST(CudaDistillationLossTest, ChunksAddUp) {
   const DistillationWeights weights{.kl = 0.7, .hard_label = 0.4, .true_label = 0.3, .direction = KlDirection::teacher_student};
   for (const GradientMode mode : {GradientMode::overwrite, GradientMode::accumulate})
@@ -89,7 +89,7 @@ TEST(CudaDistillationLossTest, EveryWeightMayBeZeroAndTheTeacherAbsent) {
   expect_head_parity({6, 4, 5, 40, {.kl = 0, .hard_label = 0, .true_label = 0.5}, 4, false});
 }
 
-// The CPU in bf16 rounds the same things: its error is that of the plain computation.
+// The CPU in bf16 rounds the same values, so its error is that of the simple computation.
 TEST(CudaDistillationLossTest, Bfloat16ErrorIsAtMostTwiceThatOfTheCpu) {
   for (const KlDirection direction : kDirections) {
     const Case c{9,
@@ -135,7 +135,7 @@ TEST(CudaDistillationLossTest, LogitsThatAreNotFiniteMakeEveryTermAndTheRowsGrad
   for (const float bad : {std::nanf(""), -std::nanf(""), INFINITY, -INFINITY}) {
     for (const int64_t position : {0, 5, 69}) {
       for (const bool in_student : {true, false}) {
-        // The head is all ones in one column: one bad state makes its row's logits bad at once, and no other row's.
+        // The head is all ones in one column, so a bad state makes all logits of its row bad, and those of no other row.
         Tensor hidden[2] = {random_tensor({3, 70}, DType::f32, 1), random_tensor({3, 70}, DType::f32, 2)};
         hidden[in_student ? 0 : 1].data<float>()[70 + position] = bad;
         const Outcome outcome = on_logits(hidden[0], hidden[1], {1, 2, 3}, {.direction = KlDirection::jensen_shannon});
@@ -174,7 +174,8 @@ TEST(CudaDistillationLossTest, TheFirstOfEqualLogitsIsTheMostLikely) {
   EXPECT_TRUE(std::isfinite(weighted_loss(outcome.terms, {})));
 }
 
-// Steps of 40 from one logit to the next overtake every reference; a shift by 1e4 changes nothing but the logits' rounding.
+// Steps of 40 from one logit to the next exceed every reference. A shift by 1e4 changes nothing except the rounding of the
+// logits.
 TEST(CudaDistillationLossTest, LargeAndShiftedLogitsStayFinite) {
   for (const KlDirection direction : kDirections) {
     Tensor student = Tensor::empty({2, 600}, DType::f32), teacher = Tensor::empty_like(student);
@@ -184,8 +185,8 @@ TEST(CudaDistillationLossTest, LargeAndShiftedLogitsStayFinite) {
     }
     const DistillationWeights weights{.kl = 1, .hard_label = 0, .true_label = 0, .direction = direction, .temperature = 3};
     const Outcome outcome = on_logits(student, teacher, {3, -1}, weights);
-    EXPECT_NEAR(outcome.terms.kl_student_teacher, 40.0 * 599, 1e-2);  // f32: 1e-7 of it, a few times
-    // Distributions that share nothing are log 2 apart, and the square of the temperature is 9.
+    EXPECT_NEAR(outcome.terms.kl_student_teacher, 40.0 * 599, 1e-2);  // f32: a few errors of 1e-7 of the value
+    // Distributions without overlap have a divergence of log 2, and the square of the temperature is 9.
     if (direction == KlDirection::jensen_shannon) {
       EXPECT_NEAR(outcome.terms.kl, 9 * std::log(2.0), 1e-5);
     }

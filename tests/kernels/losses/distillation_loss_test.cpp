@@ -61,7 +61,7 @@ double loss(const Problem& p) {
   return p.gradient_scale * weighted_loss(terms, p.weights);
 }
 
-// log softmax(logits / temperature), as the definition has it.
+// log softmax(logits / temperature), by the definition.
 std::vector<double> log_softmax(const double* logits, int64_t count, double temperature) {
   double peak = logits[0];
   for (int64_t v = 0; v < count; ++v) peak = std::max(peak, logits[v]);
@@ -214,7 +214,7 @@ TEST(DistillationLossTest, PaddingCountsNowhere) {
   for (const int64_t row : {2, 7})
     for (int64_t i = 0; i < 6; ++i) {
       EXPECT_EQ(outcome.d_hidden.data<double>()[row * 6 + i], 0);
-      other.student_hidden.data<double>()[row * 6 + i] = std::nan("");  // whatever padding holds is not looked at
+      other.student_hidden.data<double>()[row * 6 + i] = std::nan("");  // the content of padding rows is not read
     }
   const Outcome changed = run(other);
   EXPECT_EQ(changed.terms.kl, outcome.terms.kl);
@@ -236,7 +236,7 @@ TEST(DistillationLossTest, SinglePrecisionGradientsAreCloseToDouble) {
   }
 }
 
-// The plain bf16 version rounds the logits' gradient, computed exactly, to bf16 and multiplies in f64.
+// The simple bf16 version rounds the exact gradient of the logits to bf16, and multiplies in f64.
 TEST(DistillationLossTest, Bfloat16ErrorIsAtMostTwiceThatOfRoundingTheLogitGradient) {
   for (const KlDirection direction : kDirections) {
     Problem p = make_problem(20, 16, 16, 300, DType::bf16, 3);
@@ -274,7 +274,7 @@ TEST(DistillationLossTest, LargeLogitsStayFinite) {
       EXPECT_TRUE(std::isfinite(weighted_loss(outcome.terms, p.weights)));
       EXPECT_TRUE(all_finite(outcome.d_hidden));
       EXPECT_TRUE(all_finite(outcome.d_head));
-      // A logit of 1e4 has an f32 error of some 1e-2.
+      // A logit of 1e4 has an f32 error of about 1e-2.
       EXPECT_NEAR(outcome.terms.kl_student_teacher, expected.kl_student_teacher, 1e-5 * expected.kl_student_teacher);
       if (direction == KlDirection::jensen_shannon) {
         // At most log 2 per row. Divided by a temperature, logits are rounded once more: an ulp of 1e4 is 1e-3.

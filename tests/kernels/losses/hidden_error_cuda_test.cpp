@@ -31,8 +31,8 @@ std::vector<Tensor> run(const ParitySetting& on, const Case& c) {
   return {as_tensor(error), d_student};
 }
 
-// f32: the sum of a row has up to 4200 terms, each thread adds at most 36 and a tree the rest. bf16: gradients are rounded to 8
-// bits; the sums are not, but share the tolerance.
+// f32: the sum of a row has up to 4200 terms. Each thread adds at most 36, and a tree adds the rest. bf16: gradients are
+// rounded to 8 bits. The sums are not, but use the same tolerance.
 TEST(CudaHiddenErrorTest, AgreesWithF64OnTheCpu) {
   constexpr auto kNone = HiddenNormalization::none, kPower = HiddenNormalization::teacher_power;
   for (const Case& c : {Case{1, 1, false, false, false, kNone}, Case{5, 37, true, false, false, kPower},

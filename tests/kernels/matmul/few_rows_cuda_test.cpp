@@ -32,10 +32,10 @@ std::vector<Tensor> product(const ParitySetting& on, const Case& c) {
   } else if constexpr (kWithCuda) {
     kernels::cuda::small_matmul(operands_of(y, x, weight));
   }
-  return {memory};  // what lies beside the matrix too: it must not change
+  return {memory};  // includes the memory beside the matrix, which must not change
 }
 
-// f32 sums of up to 1200 products, whose errors average out: 1e-6 of the largest sum. A result in bf16 rounds once, by up to
+// f32 sums of up to 1200 products, whose errors average out: 1e-6 of the largest sum. A bf16 result is rounded once, by up to
 // 2^-8 of its size.
 TEST(CudaSmallMatmulTest, AgreesWithF64OnTheCpu) {
   for (const Case& c :

@@ -9,7 +9,7 @@ using kernels::Transpose;
 struct Case {
   int64_t m, n, k;
   bool transpose_a, transpose_b, accumulate, wide_result;
-  int64_t extra;  // rows lie this much further apart than they are long
+  int64_t extra;  // the stride of rows minus their length
 };
 
 Tensor stored(const ParitySetting& on, int64_t rows, int64_t columns, int64_t extra, uint64_t seed) {
@@ -24,7 +24,7 @@ std::vector<Tensor> product(const ParitySetting& on, const Case& c) {
   Tensor result = memory.narrow(1, 0, c.n);
   kernels::matmul(result, a, c.transpose_a ? Transpose::yes : Transpose::no, b, c.transpose_b ? Transpose::yes : Transpose::no,
                   c.accumulate ? GradientMode::accumulate : GradientMode::overwrite);
-  return {memory};  // what lies beside the matrix too: it must not change
+  return {memory};  // includes the memory beside the matrix, which must not change
 }
 
 // Sums of up to 96 products in f32 (96 * 2^-24 of the largest at most, 1e-5 with margin for sums smaller than their terms); a

@@ -18,7 +18,7 @@ struct Case {
 
 constexpr Case kCases[] = {{1, 1, 1}, {3, 5, 7}, {1, 40, 64}, {40, 1, 64}, {17, 9, 1}, {65, 70, 33}, {64, 96, 128}};
 
-// A matrix of these extents inside a larger one: rows lie `extra` elements further apart.
+// A matrix of this shape inside a larger one: the stride of rows is `extra` elements larger than their length.
 Tensor random_matrix(int64_t rows, int64_t columns, DType dtype, uint64_t seed, int64_t extra) {
   return random_tensor({rows, columns + extra}, dtype, seed).narrow(1, 0, columns);
 }
@@ -33,8 +33,8 @@ std::vector<double> dense(const Tensor& matrix, Transpose transpose) {
   return values_of(view.contiguous());
 }
 
-// Compares with sum_k a[i,k] * b[k,j] in f64. The bound: every one of k products and sums rounds to a relative 2^-24 (f32) or
-// 2^-53 (f64), and the terms may all be rounded to one side; a bf16 result rounds once more, by 2^-8 of its size.
+// Compares with sum_k a[i,k] * b[k,j] in f64. The bound: each of k products and sums is rounded to a relative 2^-24 (f32) or
+// 2^-53 (f64), possibly all in the same direction. A bf16 result is rounded once more, by 2^-8 of its size.
 void expect_product(const Case& size, DType dtype, DType result_dtype, Transpose ta, Transpose tb, GradientMode mode,
                     int64_t extra) {
   const bool swap_a = ta == Transpose::yes, swap_b = tb == Transpose::yes;
@@ -67,7 +67,7 @@ void expect_product(const Case& size, DType dtype, DType result_dtype, Transpose
 }
 
 TEST(MatmulTest, EveryFormMatchesTheNaiveSum) {
-  const ThreadCount threads(1);  // hundreds of products too small for two
+  const ThreadCount threads(1);  // hundreds of products that are too small for two threads
   const std::pair<DType, DType> dtypes[] = {
       {DType::f64, DType::f64}, {DType::f32, DType::f32}, {DType::bf16, DType::bf16}, {DType::bf16, DType::f32}};
   for (const auto& [dtype, result] : dtypes)
@@ -140,7 +140,7 @@ TEST(MatmulTest, WhatDoesNotFitIsRefusedWithShapes) {
                   "dtypes of a and b: i32");
   expect_contains(message(a.reshape({2, 3, 1}), no, b, no), "a is f32 (2, 3, 1), expected rank 2");
   expect_contains(message(a, no, Tensor(), no), "b is undefined tensor");
-  expect_contains(message(Tensor::zeros({3, 2}, DType::f32).transpose(0, 1), no, b, no), "elements of a row are not adjacent");
+  expect_contains(message(Tensor::zeros({3, 2}, DType::f32).transpose(0, 1), no, b, no), "elements of a row must be adjacent");
 }
 
 }  // namespace

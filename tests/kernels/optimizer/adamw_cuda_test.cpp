@@ -7,7 +7,7 @@ namespace {
 using kernels::AdamWSettings;
 using kernels::AdamWSpan;
 
-// A part of a larger tensor from `start` on, so that it may be unaligned.
+// A part of a larger tensor that begins at `start`, so that it may be unaligned.
 Tensor part(const ParitySetting& on, int64_t count, int64_t start, uint64_t seed) {
   return on.wide_input({count + start}, seed).narrow(0, start, count);
 }
@@ -36,7 +36,7 @@ std::vector<Tensor> three_steps(const ParitySetting& on, const std::vector<int64
   return results;
 }
 
-// Three steps of some ten roundings of 2^-24 each, of numbers up to the largest.
+// Three steps with about ten roundings of 2^-24 each, of numbers up to the largest.
 TEST(CudaAdamWTest, TensorsOfVeryDifferentSizeAgreeWithTheCpu) {
   for (const bool with_compute_copy : {false, true}) {
     const ParityCase body = [&](const ParitySetting& on) {

@@ -18,7 +18,7 @@ AdamWSpan make_span(int64_t count, DType dtype, uint64_t seed, double weight_dec
           Tensor::zeros({count}, dtype), weight_decay};
 }
 
-// One element, one step, as PyTorch's documentation states the algorithm.
+// One step for one element, as in the algorithm of PyTorch's documentation.
 void naive_step(double& p, double g, double& m, double& v, double weight_decay, const AdamWSettings& s) {
   g *= s.gradient_scale;
   p -= s.learning_rate * weight_decay * p;
