@@ -24,7 +24,8 @@ SelfAttention::SelfAttention(const LlamaConfig& config, int64_t layer, bool has_
 
 Variable SelfAttention::forward(const Variable& x, AttentionContext& context) const {
   const Variable qkv = linear(x, qkv_);  // (B, T, (H + 2 Hkv) * Dh)
-  // Nobody else reads the projection, recorded or not. An observer may keep queries and keys: a copy lets the values go.
+  // Only this function reads the projection's output, whether recorded or not. But an observer may keep queries and keys. Then
+  // they are copied, so that the values can be freed.
   const InputMemory memory = context.on_attention ? InputMemory::keep : InputMemory::overwrite;
   const AttentionBlock block = leader_attention(qkv, memory, heads_, context.rope, context.first_key, context.detach_shared);
   if (has_followers_) context.blocks[layer_] = block;

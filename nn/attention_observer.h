@@ -7,8 +7,8 @@
 
 namespace echo {
 
-// Gets each matrix of probabilities that a forward pass computes, once per layer that has one of its own, in order of the
-// layers. The tensors may be kept: they belong to this pass.
+// Receives each matrix of probabilities that a forward pass computes, once per layer with its own matrix, in the order of
+// layers. It may keep the tensors, which nothing overwrites later.
 using AttentionObserver = std::function<void(int64_t layer, const SharedProbabilities& probabilities)>;
 
 }  // namespace echo

@@ -25,10 +25,10 @@ bool is_there(const fs::path& path) {
   return fs::exists(path, ignored);
 }
 
-// Older exporters store the rotary frequencies of each layer, constants that follow from the config.
+// Older exporters store the rotary frequencies of each layer, which the config determines.
 bool is_harmless_extra(std::string_view name) { return name.ends_with(".rotary_emb.inv_freq"); }
 
-// Names and how many there are beyond the first few: "a, b, c and 4 more".
+// The first few names, and how many more there are: "a, b, c and 4 more".
 class NameList {
  public:
   void add(std::string text) {
@@ -61,8 +61,8 @@ CheckpointReader::CheckpointReader(fs::path folder) : folder_(std::move(folder))
       open_single(std::string(file));
     return;
   }
-  fail(ExitCode::input_missing, folder_.string(), ": holds no weights; looked for ", kWeightFiles[0], ", ", kWeightFiles[1],
-       ", ", kWeightFiles[2], ", ", kWeightFiles[3]);
+  fail(ExitCode::input_missing, folder_.string(), ": has no weights; looked for ", kWeightFiles[0], ", ", kWeightFiles[1], ", ",
+       kWeightFiles[2], ", ", kWeightFiles[3]);
 }
 
 std::shared_ptr<TensorSource> CheckpointReader::open_source(const fs::path& file) const {
@@ -94,7 +94,7 @@ void CheckpointReader::open_shards(const std::string& index_file) {
   for (const auto& [name, value] : index["weight_map"].items()) {
     if (!value.is_string()) refuse("the file of tensor ", name, " is not a text");
     const std::string& file = value.get_ref<const std::string&>();
-    // A plain name: an index from elsewhere must not lead out of its folder.
+    // Only a plain file name is allowed: an index from elsewhere must not point outside its folder.
     if (file != fs::path(file).filename() || !file.ends_with(extension) || file.find('\0') != std::string::npos)
       refuse("tensor ", name, " lies in \"", file.substr(0, 80), "\", which is not the name of a ", extension, " file");
     auto& shard = shards[file];
@@ -129,7 +129,7 @@ const TensorSource* CheckpointReader::find(const std::string& name) const { retu
 
 const TensorSource& CheckpointReader::source_of(const std::string& name) const {
   const TensorSource* source = find(name);
-  if (source == nullptr) fail(ExitCode::bad_data, folder_.string(), ": the weights hold no tensor ", name);
+  if (source == nullptr) fail(ExitCode::bad_data, folder_.string(), ": the weights have no tensor ", name);
   return *source;
 }
 
@@ -171,7 +171,7 @@ void CheckpointReader::check(const std::vector<WeightShape>& expected, CheckOpti
   if (tied) check_tied_copies();
 }
 
-// A file may hold the shared matrix under both names; then both must say the same, or config.json is wrong about tying.
+// A file may contain the shared matrix under both names. Then both must be equal. Otherwise config.json is wrong about tying.
 void CheckpointReader::check_tied_copies() const {
   const std::string embedding(kEmbeddingWeight), head(kHeadWeight);
   if (find_exact(embedding) == nullptr || find_exact(head) == nullptr) return;

@@ -12,11 +12,11 @@
 
 namespace echo {
 
-// A model folder in Hugging Face layout: config.json with the first of these that is there,
-//   model.safetensors | model.safetensors.index.json and its shards | pytorch_model.bin | pytorch_model.bin.index.json and
-//   its shards.
-// Construction reads config.json and checks every header; weights are read when asked for. One thread at a time.
-// Throws Error: input_missing naming what was looked for; bad_data naming file and reason.
+// A model folder in Hugging Face layout: config.json, and the first of these that exists:
+//   model.safetensors | model.safetensors.index.json and its shards | pytorch_model.bin | pytorch_model.bin.index.json and its
+//   shards.
+// The constructor reads config.json and checks every header. Weights are read on request. Not for several threads at once.
+// Throws Error: input_missing with the files it looked for, bad_data with file and reason.
 class CheckpointReader {
  public:
   explicit CheckpointReader(std::filesystem::path folder);
@@ -30,15 +30,15 @@ class CheckpointReader {
     // Weights of the folder's own model that are not expected may be there: a teacher read as the source of a student.
     bool allow_unused = false;
   };
-  // Compares the stored tensors with the expected ones. Throws Error (bad_data) naming the first few and the count of those
-  // that are missing, not expected, or of another shape or not floats. In a tied model the embedding may be stored under
+  // Compares the stored tensors with the expected ones. Throws Error (bad_data) with the number and the first few names of
+  // those that are missing, not expected, of another shape or not floats. In a tied model the embedding may be stored under
   // either name, or under both with equal values.
   void check(const std::vector<WeightShape>& expected, CheckOptions options) const;
   void check(const std::vector<WeightShape>& expected) const { check(expected, CheckOptions{}); }
-  // Against the folder's own config and leader map.
+  // Compares with the folder's own config and leader map.
   void check() const { check(weight_shapes(config(), leader_map())); }
 
-  // In a tied model both names stand for the one that is stored.
+  // In a tied model, both names refer to the tensor that is stored.
   bool has(const std::string& name) const { return find(name) != nullptr; }
   const StoredTensor& info(const std::string& name) const;
   Tensor read(const std::string& name) const;                          // in the stored precision

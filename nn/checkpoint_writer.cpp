@@ -19,7 +19,7 @@ using Shard = std::vector<TensorDescription>;
 
 int64_t bytes_of(const TensorDescription& tensor) { return tensor.shape.elements() * size_of(tensor.dtype); }
 
-// Consecutive tensors, as many to a file as fit.
+// Splits into shards of consecutive tensors, with as many tensors per file as fit.
 std::vector<Shard> split_into_shards(const std::vector<TensorDescription>& tensors, const SaveOptions& options) {
   int64_t total = 0;
   for (const TensorDescription& tensor : tensors) total += bytes_of(tensor);
@@ -28,7 +28,7 @@ std::vector<Shard> split_into_shards(const std::vector<TensorDescription>& tenso
   for (const TensorDescription& tensor : tensors) {
     const int64_t bytes = bytes_of(tensor);
     bool next;
-    if (options.shards > 0) {  // by which of the equal parts the tensor's middle falls into
+    if (options.shards > 0) {  // which of the equal parts contains the tensor's middle
       const int64_t part =
           std::min(options.shards - 1, int64_t(double(before + bytes / 2) / double(total) * double(options.shards)));
       next = part != std::exchange(last_part, part);
@@ -52,14 +52,14 @@ void write_file(const fs::path& path, std::string_view content) {
   writer.finish();
 }
 
-// Prints like transformers does: two spaces, a line break at the end.
+// Formats like transformers: two spaces of indentation, a line break at the end.
 std::string printed(const nlohmann::json& json) {
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 nlohmann::json generation_config(const nlohmann::json& config) {
   nlohmann::json result = {{"_from_model_config", true}};
-  for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"})  // a family may know none of them
+  for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"})  // a family may have none of them
     if (const auto id = config.find(key); id != config.end() && !id->is_null()) result[key] = *id;
   return result;
 }
@@ -84,7 +84,7 @@ void write_model(const fs::path& folder, const ModelDescription& description, co
   const bool safetensors = options.format == WeightFormat::safetensors;
   const auto write_shard = [&](const std::string& file, const Shard& shard) {
     if (safetensors)
-      write_safetensors(folder / file, shard, in_dtype, {{"format", "pt"}});  // transformers asks for this entry
+      write_safetensors(folder / file, shard, in_dtype, {{"format", "pt"}});  // transformers requires this entry
     else
       write_torch_archive(folder / file, shard, in_dtype);
   };
@@ -122,7 +122,7 @@ void save_model_folder(const fs::path& folder, const ModelDescription& descripti
   if (!empty) fail(ExitCode::usage, folder.string(), ": holds files already; a new or empty folder is needed");
   try {
     write_model(folder, description, provider, options);
-  } catch (...) {  // half a model is of no use; the folder becomes what it was
+  } catch (...) {  // half a model is useless: restore the folder to its earlier state
     if (created)
       fs::remove_all(folder, error);
     else

@@ -10,8 +10,8 @@
 
 namespace echo {
 
-// Typed access to the keys of one JSON object of a config.json. Null counts as absent, as transformers treats it. Everything
-// that is missing or of another type throws Error (bad_data) naming source, key and value.
+// Typed access to the keys of one JSON object in a config.json. Null counts as absent, as in transformers. Every key that is
+// missing or has the wrong type throws Error (bad_data) with source, key and value.
 class ConfigFields {
  public:
   ConfigFields(const nlohmann::json& object, std::string source) : object_(object), source_(std::move(source)) {

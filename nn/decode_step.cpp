@@ -25,7 +25,7 @@ const Tensor& DecodeStep::logits(const std::vector<int32_t>& ids) {
   if constexpr (kWithCuda) {
     if (!model_.device().is_cpu() && steps_++ > 0) {
       if (recording_ == nullptr) {
-        // Recording counts the position on the host and does nothing on the device.
+        // Recording increments the host's position counter, and does nothing on the device.
         recording_ = cuda::record_work([this] { step(); });
       } else {
         cache_.count_position();

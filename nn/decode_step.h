@@ -7,19 +7,21 @@
 
 namespace echo {
 
-// The step of generation: the next token of each sequence goes in, the logits of the position after it come out. On a GPU the
-// kernels of a step are recorded the second time (the first one lets libraries prepare themselves) and started by one call from
-// then on.
+// One generation step: takes the next token of each sequence, and returns the logits for the position after it. On a GPU the
+// second step records the kernels (in the first one, libraries initialise themselves). From then on one call starts all of
+// them.
 class DecodeStep {
  public:
-  // `cache` holds the prompts (ForwardOptions::cache); both must outlive this.
+  // `cache` holds the prompts (ForwardOptions::cache). Model and cache must outlive this object.
   DecodeStep(const LanguageModel& model, KvCache& cache, DType compute_dtype);
   DecodeStep(const DecodeStep&) = delete;
   DecodeStep& operator=(const DecodeStep&) = delete;
 
-  // ids: one per sequence. (B, V) in the compute dtype, where the model is; overwritten by the next step.
+  // ids: one per sequence, as input of this step. Returns (B, V) in the compute dtype, on the model's device. The next step
+  // overwrites it. Throws Error when the cache is full.
   const Tensor& logits(const std::vector<int32_t>& ids);
-  // The most likely token after each id, by the logits of the same step. Throws Error (numerical) when logits are not finite.
+  // The most likely token after each id, from the logits of the same step. Waits for the GPU. Throws Error (numerical) when
+  // logits are not finite.
   std::vector<int32_t> most_likely(const std::vector<int32_t>& ids);
 
  private:

@@ -9,8 +9,8 @@
 namespace echo {
 namespace {
 
-// One pass over all prompts, padded at their ends: causal attention keeps what comes later from a prompt's own positions, and
-// the cache forgets it. Returns the logits after each prompt's last token, (B, V).
+// Runs one pass over all prompts, padded at their ends. Causal attention hides later positions from a prompt's own, and
+// set_lengths() removes the padding from the cache. Returns the logits after each prompt's last token, (B, V).
 Tensor read_prompts(const LanguageModel& model, const std::vector<std::vector<int32_t>>& prompts, KvCache& cache,
                     DType compute_dtype) {
   size_t longest = 0;
@@ -62,7 +62,7 @@ GenerationStatistics generate(const LanguageModel& model, const std::vector<std:
     samplers.emplace_back(sampling);
   }
   const auto choose = [&](const Tensor& logits) {
-    const Tensor here = logits.to(Device{});  // one copy from a GPU for all texts
+    const Tensor here = logits.to(Device{});  // one copy from the GPU for all texts
     std::vector<int32_t> tokens;
     for (size_t i = 0; i < batch; ++i)
       tokens.push_back(statistics.ended[i] ? 0 : samplers[i].choose(here.select(0, int64_t(i))));

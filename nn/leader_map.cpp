@@ -10,10 +10,10 @@ namespace echo {
 namespace {
 
 void require_layers(int64_t layers) {
-  if (layers < 1) fail(ExitCode::config, "leader map: a model of ", layers, " layers has none; give at least 1");
+  if (layers < 1) fail(ExitCode::config, "leader map: the number of layers is ", layers, ", expected at least 1");
 }
 
-// One flag per layer; throws for a layer that does not exist or is named twice.
+// One flag per layer. Throws for a layer that does not exist or is listed twice.
 std::vector<bool> flags_of(int64_t layers, const std::vector<int64_t>& listed) {
   std::vector<bool> is_listed(size_t(layers), false);
   for (const int64_t layer : listed) {
@@ -32,7 +32,7 @@ LeaderMap::LeaderMap(std::vector<int64_t> leaders, std::string_view source) : le
   for (int64_t i = 0; i < layers(); ++i) {
     const int64_t to = leaders_[size_t(i)];
     if (to < 0 || to >= layers())
-      fail(ExitCode::config, source, ": layer ", i, " points to ", to, ", which is no layer; the layers are 0 to ",
+      fail(ExitCode::config, source, ": layer ", i, " points to ", to, ", which does not exist; the layers are 0 to ",
            layers() - 1, ", and ", i, " itself means its own attention");
     if (to > i)
       fail(ExitCode::config, source, ": layer ", i, " points forward to layer ", to,
@@ -55,7 +55,8 @@ LeaderMap LeaderMap::from_list(int64_t layers, const std::vector<int64_t>& liste
   const std::vector<bool> is_listed = flags_of(layers, listed);
   std::vector<int64_t> leaders(size_t(layers), 0);
   for (int64_t i = 1; i < layers; ++i) {
-    // Following: the nearest earlier unlisted layer is what the layer before uses, whether that one is listed or not.
+    // In mode `follow`, the nearest earlier unlisted layer is the leader of the previous layer, whether that one is listed or
+    // not.
     const bool follows_previous = mode == ListMode::follow ? is_listed[size_t(i)] : is_listed[size_t(i - 1)];
     leaders[size_t(i)] = follows_previous ? leaders[size_t(i - 1)] : i;
   }
@@ -67,7 +68,7 @@ LeaderMap LeaderMap::from_ranking(const std::vector<int64_t>& ranking, int64_t f
   require_layers(layers);
   flags_of(layers, ranking);
   if (followers < 0 || followers > layers - 1)
-    fail(ExitCode::config, "leader map: ", followers, " followers asked for; a model of ", layers, " layers has room for 0 to ",
+    fail(ExitCode::config, "leader map: ", followers, " followers requested; a model of ", layers, " layers has room for 0 to ",
          layers - 1);
   const int64_t without_effect = mode == ListMode::follow ? 0 : layers - 1;
   std::vector<int64_t> listed;
@@ -81,7 +82,7 @@ LeaderMap LeaderMap::uniform(int64_t layers, int64_t own_first, int64_t blocks, 
   if (own_first < 0 || blocks < 0 || block_size < 1)
     fail(ExitCode::config, "leader map: uniform blocks need own_first >= 0, blocks >= 0 and block_size >= 1, not ", own_first,
          ", ", blocks, ", ", block_size);
-  // Written as divisions: the product may overflow.
+  // Divisions, because the product may overflow.
   if (own_first > layers || blocks > (layers - own_first) / block_size)
     fail(ExitCode::config, "leader map: ", own_first, " own layers and ", blocks, " blocks of ", block_size,
          " do not fit into ", layers, " layers; use fewer or smaller blocks");

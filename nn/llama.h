@@ -9,9 +9,9 @@
 
 namespace echo {
 
-// A Llama: token embedding, layers of attention and MLP around a residual stream, final norm, head. Weights start as zeros:
-// load them (nn/model_io.h) or initialize() them.
-// Source: Touvron et al. 2023, arXiv:2302.13971; weight names and RoPE pairing are those of Hugging Face checkpoints.
+// A Llama: token embedding, layers of attention and MLP around a residual stream, final norm, head. Weights are zero at first.
+// Load them (nn/model_io.h) or call initialize().
+// Source: Touvron et al. 2023, arXiv:2302.13971. Weight names and RoPE pairs are those of Hugging Face checkpoints.
 class Llama : public LanguageModel {
  public:
   Llama(const LlamaConfig& config, const WeightOptions& options);
@@ -23,7 +23,7 @@ class Llama : public LanguageModel {
 
  protected:
   using AttentionFactory = std::function<std::unique_ptr<Attention>(int64_t layer)>;
-  // A model whose attention layers the factory makes: how SharedAttentionLlama differs.
+  // A model whose attention layers come from the factory, for SharedAttentionLlama.
   Llama(const LlamaConfig& config, LeaderMap leader_map, const WeightOptions& options, const AttentionFactory& factory);
 
  private:
@@ -33,7 +33,7 @@ class Llama : public LanguageModel {
     std::unique_ptr<Attention> attention;
     Mlp mlp;
   };
-  // The residual stream between two layers, and its norm for the layer that follows.
+  // The residual stream between two layers, and its norm, the input of the next layer.
   struct Residual {
     Variable x, normed;
   };
@@ -43,7 +43,7 @@ class Llama : public LanguageModel {
 
   Variable embedding_, final_norm_, head_;
   std::vector<std::unique_ptr<Layer>> layers_;
-  std::unique_ptr<RopeTableCache> rope_tables_;  // used by all threads
+  std::unique_ptr<RopeTableCache> rope_tables_;  // shared by all threads
 };
 
 }  // namespace echo

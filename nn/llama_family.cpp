@@ -19,7 +19,7 @@ std::string_view name_of(RopeType type) {
   return names[size_t(type)];
 }
 
-// One of the two places: rope_scaling, or rope_parameters, which also holds rope_theta.
+// Reads one of two places: rope_scaling, or rope_parameters, which also contains rope_theta.
 RopeSettings read_rope(const ConfigFields& model, std::string_view place) {
   const ConfigFields fields(*model.find(place), concat(model.source(), ": ", place));
   static const std::set<std::string> known = {"type",
@@ -74,7 +74,7 @@ void read_rope_settings(const ConfigFields& fields, LlamaConfig& config) {
   std::optional<double> theta;
   std::optional<RopeScaling> scaling;
   if (fields.has("rope_theta")) theta = fields.number("rope_theta", 0);
-  // An explicit null for rope_scaling next to rope_parameters says nothing: transformers writes it for every model.
+  // A null for rope_scaling beside rope_parameters has no meaning: transformers writes it for every model.
   for (const std::string_view place : {"rope_scaling", "rope_parameters"}) {
     if (!fields.has(place)) continue;
     const RopeSettings found = read_rope(fields, place);
@@ -131,8 +131,7 @@ LlamaConfig read_config(const ConfigFields& fields) {
     fields.refuse("hidden_act \"", activation, "\" is not supported; silu is");
   for (const std::string_view key : {"attention_bias", "mlp_bias"})
     if (fields.flag(key, false)) fields.refuse(key, " is true; models with biases are not supported");
-  if (fields.has("quantization_config"))
-    fields.refuse("holds quantised weights (quantization_config), which are not supported");
+  if (fields.has("quantization_config")) fields.refuse("has quantised weights (quantization_config), which are not supported");
 
   if (fields.has("bos_token_id")) config.bos_token_id = fields.integer("bos_token_id");
   if (const nlohmann::json* eos = fields.find("eos_token_id")) {

@@ -6,7 +6,7 @@ namespace echo {
 
 void validate(const LlamaConfig& config, std::string_view source, ExitCode code) {
   const auto refuse = [&](const auto&... parts) { fail(code, source, ": ", parts...); };
-  // Far above any model; their products stay below 2^62.
+  // The limits are far above any real model. Products of sizes stay below 2^62.
   const auto expect = [&](std::string_view name, int64_t value, int64_t most) {
     if (value < 1 || value > most) refuse(name, " is ", value, ", expected 1 to ", most);
   };
@@ -21,13 +21,13 @@ void validate(const LlamaConfig& config, std::string_view source, ExitCode code)
   if (config.num_attention_heads % config.num_key_value_heads != 0)
     refuse("num_attention_heads ", config.num_attention_heads, " is not a multiple of num_key_value_heads ",
            config.num_key_value_heads);
-  if (config.head_dim % 2 != 0) refuse("head_dim ", config.head_dim, " is odd; rotary positions turn pairs");
+  if (config.head_dim % 2 != 0) refuse("head_dim ", config.head_dim, " is odd, expected an even number: RoPE rotates pairs");
   if (!(config.rms_norm_eps > 0 && config.rms_norm_eps < 1))
     refuse("rms_norm_eps is ", config.rms_norm_eps, ", expected a small positive number");
   if (!(config.initializer_range > 0 && config.initializer_range < 100))
     refuse("initializer_range is ", config.initializer_range, ", expected a positive number");
   if (!(config.rope_theta > 1 && std::isfinite(config.rope_theta)))
-    refuse("rope_theta is ", config.rope_theta, ", expected a number over 1");
+    refuse("rope_theta is ", config.rope_theta, ", expected a number above 1");
   const RopeScaling& scaling = config.rope_scaling;
   if (scaling.type != RopeType::none && !(scaling.factor >= 1 && std::isfinite(scaling.factor)))
     refuse("the RoPE factor is ", scaling.factor, ", expected 1 or more");

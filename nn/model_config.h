@@ -13,10 +13,10 @@ namespace echo {
 
 enum class RopeType { none, linear, llama3 };
 
-// How rotary frequencies are stretched for texts longer than those of the first training. `none`: not at all.
+// How rotary frequencies are stretched for texts longer than those of the original training. `none`: not at all.
 //   linear: every frequency divided by `factor`.
-//   llama3: wavelengths over original_max_position_embeddings / low_freq_factor divided by `factor`, those under
-//     original_max_position_embeddings / high_freq_factor kept, those between interpolated.
+//   llama3: wavelengths above original_max_position_embeddings / low_freq_factor are divided by `factor`, those below
+//   original_max_position_embeddings / high_freq_factor are kept, those between are interpolated.
 struct RopeScaling {
   RopeType type = RopeType::none;
   double factor = 1.0;
@@ -26,8 +26,8 @@ struct RopeScaling {
   bool operator==(const RopeScaling&) const = default;
 };
 
-// The shape of a Llama or of a model much like it, in the field names of Hugging Face's config.json. A family that has a
-// setting which Llama lacks (biases, say) adds a field here whose default is what Llama does, and reads and writes it in its
+// The shape of a Llama or a similar model, with the field names of Hugging Face's config.json. A family with a setting that
+// Llama lacks (for example biases) adds a field here, whose default is Llama's behaviour, and reads and writes it in its
 // ModelFamily.
 struct LlamaConfig {
   std::string family = "llama";  // ModelFamily::model_type (nn/model_families.h)
@@ -37,7 +37,7 @@ struct LlamaConfig {
   int64_t num_hidden_layers = 0;           // L
   int64_t num_attention_heads = 0;         // H, query heads
   int64_t num_key_value_heads = 0;         // Hkv, divides H
-  int64_t head_dim = 0;                    // Dh; H * Dh is D in all published models, but need not be
+  int64_t head_dim = 0;                    // Dh; H * Dh equals D in all published models, but this is not required
   int64_t max_position_embeddings = 2048;  // tokens that the model was trained for
   double rms_norm_eps = 1e-6;
   double rope_theta = 10000.0;  // base of the rotary frequencies
@@ -45,14 +45,14 @@ struct LlamaConfig {
   bool tie_word_embeddings = false;  // the head uses the embedding's matrix
   double initializer_range = 0.02;   // standard deviation of initial weights
   std::optional<int64_t> bos_token_id;
-  std::vector<int64_t> eos_token_id;  // any of them ends a text; empty: none
+  std::vector<int64_t> eos_token_id;  // any of them ends a text; may be empty
   std::optional<int64_t> pad_token_id;
-  DType dtype = DType::f32;  // of the stored weights; float16 reads as f32
+  DType dtype = DType::f32;  // of the stored weights; float16 is read as f32
   bool operator==(const LlamaConfig&) const = default;
 };
 
-// Refuses sizes that are zero, negative, absurd or do not divide, and token ids outside the vocabulary; no count of
-// parameters or bytes of a config that passes can overflow int64. `source` begins every message.
+// Throws Error with `code` for sizes that are zero, negative, absurdly large or do not divide, and for token ids outside the
+// vocabulary. For a valid config, no number of parameters or bytes overflows int64. `source` begins every message.
 void validate(const LlamaConfig& config, std::string_view source, ExitCode code = ExitCode::bad_data);
 
 }  // namespace echo

@@ -8,7 +8,7 @@
 namespace echo {
 namespace {
 
-// A list: families stay where they are when another one is added.
+// A list, so that references to families stay valid when one is added.
 std::list<ModelFamily>& table() {
   static std::list<ModelFamily> families = {
       llama_family(),

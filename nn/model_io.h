@@ -7,8 +7,8 @@
 
 namespace echo {
 
-// The model of a checkpoint folder, shared or not, as its config.json says. Weights are converted to options.dtype.
-// Throws Error (bad_data) naming missing, unexpected or ill-shaped tensors.
+// Loads the model of a checkpoint folder, shared or not, according to its config.json. Weights are converted to options.dtype.
+// Throws Error (bad_data) with the names of missing, unexpected or ill-shaped tensors.
 std::unique_ptr<LanguageModel> load_model(const CheckpointReader& checkpoint, const WeightOptions& options);
 
 // A student of the checkpoint's model: every weight that the student has (a Llama's followers have no query and key
@@ -17,10 +17,10 @@ std::unique_ptr<LanguageModel> load_model(const CheckpointReader& checkpoint, co
 std::unique_ptr<LanguageModel> load_student(const CheckpointReader& checkpoint, const LeaderMap& leader_map,
                                             const WeightOptions& options);
 
-// A model of that family and shape with weights of zeros.
+// Makes a model of the config's family and shape, with weights of zero.
 std::unique_ptr<LanguageModel> make_model(const LlamaConfig& config, const LeaderMap& leader_map, const WeightOptions& options);
 
-// Fills a model that has the same tensors.
+// Reads all weights of `model` from a checkpoint with the same tensors.
 void load_weights(LanguageModel& model, const CheckpointReader& checkpoint);
 
 }  // namespace echo

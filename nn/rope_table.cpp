@@ -15,7 +15,8 @@ double stretched(double frequency, const RopeScaling& scaling) {
       return frequency / scaling.factor;
     case RopeType::llama3: {
       const double original = double(scaling.original_max_position_embeddings);
-      const double turns = original * frequency / (2 * std::numbers::pi);  // in the length of the first training
+      // full rotations over the length of the original training
+      const double turns = original * frequency / (2 * std::numbers::pi);
       if (turns > scaling.high_freq_factor) return frequency;
       if (turns < scaling.low_freq_factor) return frequency / scaling.factor;
       const double kept = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor);

@@ -11,7 +11,7 @@ namespace echo {
 namespace {
 
 struct Candidate {
-  double weight;  // grows with the probability: the logit at first, then its exponential
+  double weight;  // ascending with the probability: first the logit, later its exponential
   int32_t id;
 };
 bool is_likelier(const Candidate& a, const Candidate& b) {
@@ -24,10 +24,11 @@ double total_of(const std::vector<Candidate>& candidates) {
   return sum;
 }
 
-// Leaves the likeliest candidates whose weights reach `share` of all, at least one, and sorts them.
+// Keeps the most likely candidates whose weights sum to `share` of the total, at least one, and sorts them.
 void keep_share(std::vector<Candidate>& candidates, double share) {
   const double total = total_of(candidates);
-  // Most are too small to matter: all below this together have half of what may be left out (the whole, but for rounding).
+  // Most candidates are too small to matter. All below `least` together have at most half of the weight that may be dropped.
+  // (The factor 0.5 allows for rounding.)
   const double least = 0.5 * (1 - share) * total / double(candidates.size());
   std::erase_if(candidates, [&](const Candidate& candidate) { return candidate.weight < least; });
   std::sort(candidates.begin(), candidates.end(), is_likelier);
@@ -37,8 +38,8 @@ void keep_share(std::vector<Candidate>& candidates, double share) {
   candidates.resize(count);
 }
 
-// The candidate at which the sum of the weights exceeds `position`. Rounding may leave the whole sum below it: then the last
-// one that can be chosen at all.
+// The candidate at which the running sum of weights exceeds `position`. If rounding keeps the total below it, the last
+// candidate with a positive weight.
 int32_t draw(const std::vector<Candidate>& candidates, double position) {
   int32_t chosen = candidates.front().id;
   for (const Candidate& candidate : candidates) {

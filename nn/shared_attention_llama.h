@@ -4,7 +4,7 @@
 
 namespace echo {
 
-// A layer that uses an earlier layer's matrix: projections v and o only.
+// A layer that uses an earlier layer's matrix: it has only the projections v and o.
 class FollowerAttention : public Attention {
  public:
   FollowerAttention(const LlamaConfig& config, int64_t layer, int64_t leader, const WeightOptions& options);
@@ -14,11 +14,11 @@ class FollowerAttention : public Attention {
  private:
   HeadCounts heads_;
   int64_t layer_, leader_;
-  double eps_;  // of the norm before it
+  double eps_;  // of the norm before the attention
   Variable value_, output_;
 };
 
-// A Llama whose followers use their leader's attention matrix. With a map that shares nothing it is a Llama.
+// A Llama whose followers use their leader's attention matrix. If the map has no followers, it is an ordinary Llama.
 // Source: Rajabzadeh et al. 2024, arXiv:2409.14595.
 class SharedAttentionLlama : public Llama {
  public:

@@ -42,7 +42,7 @@ NamedTensors random_weights(const ModelDescription& model) {
   return tensors;
 }
 
-// The tensors without or renamed, to build folders that are wrong.
+// The tensors except the one with this name. For tests of incomplete folders.
 NamedTensors without(NamedTensors tensors, const std::string& name) {
   std::erase_if(tensors, [&](const auto& entry) { return entry.first == name; });
   return tensors;

@@ -7,7 +7,7 @@
 namespace echo {
 namespace {
 
-// A leader, its follower and a layer of its own, in groups of two heads.
+// A leader, its follower, and a layer with its own matrix, in groups of two heads.
 std::unique_ptr<LanguageModel> small_model(Device device) {
   LlamaConfig config;
   config.vocab_size = 30, config.hidden_size = 32, config.intermediate_size = 40, config.num_hidden_layers = 3;
@@ -23,7 +23,7 @@ std::unique_ptr<LanguageModel> small_model(Device device) {
   return model;
 }
 
-// Hidden states of three steps of two sequences, whose prompts of 5 and 2 tokens are padded to 5.
+// Hidden states of three steps for two sequences, whose prompts of 5 and 2 tokens are padded to 5.
 std::vector<Tensor> decoded(Device device, DType dtype) {
   const NoGrad no_grad;
   const auto model = small_model(device);
@@ -40,8 +40,8 @@ std::vector<Tensor> decoded(Device device, DType dtype) {
   return hidden;
 }
 
-// Hidden states are of size 1 to 3. f32: sums of up to 40 products in another order through three layers. bf16: both sides
-// round every activation, each to 2^-9 of its size, some 20 times one after another.
+// Hidden states have size 1 to 3. f32: sums of up to 40 products in another order through three layers. bf16: both sides round
+// every activation to 2^-9 of its size, about 20 times one after another.
 TEST(CudaDecodeTest, ADeviceComputesWhatTheCpuComputesForSequencesOfDifferentLength) {
   for (const DType dtype : {DType::f32, DType::bf16}) {
     const std::vector<Tensor> expected = decoded(Device{}, dtype), actual = decoded(kCuda, dtype);
@@ -50,8 +50,7 @@ TEST(CudaDecodeTest, ADeviceComputesWhatTheCpuComputesForSequencesOfDifferentLen
   }
 }
 
-// A longer pass of the same model makes its table of angles anew: the recorded step goes on with the one that it was recorded
-// with.
+// A longer pass of the same model makes a new table of angles. The recorded step continues to use the old one.
 TEST(CudaDecodeTest, ARecordedStepOutlivesALongerPassOfItsModel) {
   const NoGrad no_grad;
   const auto logits_of_steps = [](bool with_longer_pass) {
@@ -93,8 +92,8 @@ Tensor recorded_logits(Device device, DType dtype, int32_t batch) {
   return all;
 }
 
-// 1 and 16 sequences go through the kernels for small batches, 20 through the library's products. f32: as above, times what the
-// head adds up. bf16: the CPU's own distance from f32 is the measure.
+// 1 and 16 sequences use the kernels for small batches, 20 the library's products. f32: as above, times the number of terms in
+// the head. bf16: the limit is the CPU's own distance from f32.
 TEST(CudaDecodeTest, RecordedStepsOfAnyBatchComputeWhatTheCpuComputesAndTheSameBitsTwice) {
   for (const int32_t batch : {1, 16, 20}) {
     const Tensor exact = recorded_logits(Device{}, DType::f32, batch);

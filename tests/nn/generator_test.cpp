@@ -65,7 +65,7 @@ TEST(GeneratorTest, TheSeedDecidesTheText) {
 TEST(GeneratorTest, StopsAtAnEndTokenWithoutHandingItOut) {
   const std::vector<int32_t> free_text = generated(*small_model(), {1, 7, 4}, options_of(20));
   LlamaConfig config = small_config();
-  config.eos_token_id = {29, free_text[5]};  // any of several
+  config.eos_token_id = {29, free_text[5]};  // one of several
   size_t first = 0;
   while (free_text[first] != free_text[5] && free_text[first] != 29) ++first;
   GenerationStatistics statistics;
@@ -81,7 +81,7 @@ TEST(GeneratorTest, CountsTokensAndSteps) {
   EXPECT_EQ(generated(*model, {1, 7, 4}, options_of(6), &statistics).size(), 6u);
   EXPECT_EQ(statistics.prompt_tokens, 3);
   EXPECT_EQ(statistics.new_tokens, 6);
-  EXPECT_EQ(statistics.decode_steps, 5);  // the prompt's pass chose the first
+  EXPECT_EQ(statistics.decode_steps, 5);  // the pass over the prompt chose the first token
   EXPECT_FALSE(statistics.ended[0]);
   EXPECT_GT(statistics.prefill_seconds, 0);
   EXPECT_TRUE(generated(*model, {1, 7, 4}, options_of(0)).empty());
@@ -91,7 +91,7 @@ TEST(GeneratorTest, PromptsOfDifferentLengthInOneBatchAreContinuedAsEachAlone) {
   const auto model = small_model();
   const std::vector<std::vector<int32_t>> prompts = {{1, 7, 4}, {1}, {1, 2, 3, 4, 5, 6, 7}, {1, 9}};
   LlamaConfig config = small_config();
-  config.eos_token_id = {generated(*model, prompts[1], options_of(9))[4]};  // one text ends early, the others go on
+  config.eos_token_id = {generated(*model, prompts[1], options_of(9))[4]};  // one text ends early, the others continue
   const auto ending = small_model(config);
   for (const SamplingOptions& sampling : {SamplingOptions{}, SamplingOptions{.temperature = 1, .top_k = 10, .seed = 3}}) {
     std::vector<std::vector<int32_t>> together(prompts.size());

@@ -1,4 +1,5 @@
-// The engine against reference values: forward pass, losses and gradients of a real teacher and its shared-attention student.
+// Compares the engine with reference values: forward pass, losses and gradients of a real teacher and its shared-attention
+// student.
 #include <cmath>
 #include <numeric>
 
@@ -47,7 +48,8 @@ ForwardResult without_gradient(const LanguageModel& model, const Tensor& ids, co
   return model.forward(ids, options);
 }
 
-// The mean over tokens of stage 1 with the paper's weights: 0.25 hidden + 0.25 KL(student || teacher) + 0.5 hard labels.
+// The mean over tokens of the loss of stage 1 with the paper's weights: 0.25 hidden + 0.25 KL(student || teacher) + 0.5 hard
+// labels.
 Variable stage1_total(const LanguageModel& student, const LanguageModel& teacher, const GoldenValues& golden,
                       ForwardOptions options) {
   options.wanted_outputs = golden.leader_map.block_ends();
@@ -81,7 +83,7 @@ double norm_of(const Tensor& tensor) {
   return std::sqrt(sum);
 }
 
-// Whole gradients where the reference has them, else their norms.
+// Compares whole gradients if the reference has them, otherwise their norms.
 void expect_gradients(const LanguageModel& model, const GoldenValues& golden, const std::string& who, double tolerance) {
   const nlohmann::json& norms = golden.values.at(who + "_grad_norms");
   const std::map<std::string, Tensor> gradients = gradients_of(model);
@@ -170,7 +172,7 @@ TEST_P(GoldenTest, RecomputeLeavesEveryGradientAsItIs) {
   options.recompute = true;
   stage1_total(*recomputed, *teacher, *golden_, options).backward();
   const auto expected = gradients_of(*plain);
-  // The same operations on the same numbers: the order of two additions is all that may differ.
+  // The same operations on the same numbers. Only the order of two additions may differ.
   for (const auto& [name, gradient] : gradients_of(*recomputed))
     EXPECT_LT(relative_difference(gradient, expected.at(name)), dtype() == DType::f64 ? 1e-14 : 1e-6) << name;
 }
@@ -205,12 +207,12 @@ TEST_P(GoldenTextTest, GreedyTextOfTeacherAndStudentEqualsTheReference) {
     GenerationOptions options;
     options.max_new_tokens = int64_t(text.size() - ids.size());
     const GenerationStatistics statistics = generate(*model, {ids}, options, [&](size_t, int32_t id) { ids.push_back(id); });
-    if (statistics.ended[0]) ids.push_back(text.back());  // the end token is not handed out
+    if (statistics.ended[0]) ids.push_back(text.back());  // the end token is not returned
     EXPECT_EQ(ids, text) << (shared ? "student" : "teacher");
   }
 }
 
-// One pass over the whole text gives every position's choice, without a cache.
+// One pass over the whole text gives the choice at every position, without a cache.
 TEST_P(GoldenTextTest, EveryGreedyChoiceFollowsFromOnePassOverTheText) {
   for (const bool shared : {false, true}) {
     const auto model = shared ? golden_->student(DType::f32) : golden_->teacher(DType::f32);
@@ -245,8 +247,8 @@ TEST_P(GoldenTextTest, DecodingTokenByTokenEqualsOnePassOverAll) {
   }
 }
 
-// bf16 keeps 8 significant bits: a rounding is off by up to 2^-9 = 0.2 %. Each layer adds a handful of roundings to a residual
-// stream whose logits are then of size 10; over 12 layers, added as random errors, that is a few hundredths in the mean.
+// bf16 keeps 8 significant bits: a rounding has an error of up to 2^-9 = 0.2 %. Each layer adds a few roundings to a residual
+// stream whose logits have size 10. Over 12 layers these random errors sum to a few hundredths in the mean.
 TEST_P(GoldenTextTest, ComputingInBf16StaysClose) {
   for (const bool shared : {false, true}) {
     const std::string who = shared ? "student" : "teacher";

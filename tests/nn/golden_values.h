@@ -15,7 +15,7 @@
 
 namespace echo {
 
-// A real model with what a reference in f64 computed for it and for a student of it (values stored in f32).
+// A real model, with the values that an f64 reference computed for it and for a student of it (stored in f32).
 struct GoldenValues {
   GoldenValues(const std::filesystem::path& shared, const std::string& name, Device where = {})
       : device(where),
@@ -46,8 +46,8 @@ inline double relative_difference(const Tensor& actual, const Tensor& expected) 
   return largest_difference(actual.to(Device{}), expected) / largest_magnitude(expected);
 }
 
-// How far a build may be from the f64 reference, relative to a tensor's largest entry. The reference is stored in f32, which
-// costs 6e-8; f32 sums over a few hundred terms through 12 layers lose about two digits.
+// The allowed distance of a build from the f64 reference, relative to a tensor's largest entry. The reference is stored in f32,
+// which costs 6e-8. f32 sums over a few hundred terms through 12 layers lose about two digits.
 inline double golden_tolerance(DType dtype) { return dtype == DType::f64 ? 1e-6 : 1e-4; }
 
 }  // namespace echo

@@ -54,10 +54,10 @@ TEST(LeaderMapTest, RefusesWrongMapsNamingLayerValueAndRemedy) {
                  "value from 0 to 1");
   expect_refused({0, 0, 1}, "leader map: layer 2 points to layer 1, which itself follows layer 0; point layer 2 to 0");
   expect_refused({0, 1, 3},
-                 "leader map: layer 2 points to 3, which is no layer; the layers are 0 to 2, and 2 itself means its own "
+                 "leader map: layer 2 points to 3, which does not exist; the layers are 0 to 2, and 2 itself means its own "
                  "attention");
   expect_refused({-1},
-                 "leader map: layer 0 points to -1, which is no layer; the layers are 0 to 0, and 0 itself means its own "
+                 "leader map: layer 0 points to -1, which does not exist; the layers are 0 to 0, and 0 itself means its own "
                  "attention");
   expect_refused({}, "leader map: is empty; give one leader per layer");
 }
@@ -65,7 +65,7 @@ TEST(LeaderMapTest, RefusesWrongMapsNamingLayerValueAndRemedy) {
 TEST(LeaderMapTest, ListFollowsTheNearestEarlierUnlistedLayer) {
   EXPECT_EQ(LeaderMap::from_list(12, {4, 6, 8, 10}).leaders(), (Layers{0, 1, 2, 3, 3, 5, 5, 7, 7, 9, 9, 11}));
   EXPECT_EQ(LeaderMap::from_list(6, {4, 2, 3}).leaders(), (Layers{0, 1, 1, 1, 1, 5}));
-  // Layer 0 has nobody before it: it computes its own, and leads.
+  // Layer 0 has no earlier layer, so it computes its own matrix, and leads.
   EXPECT_EQ(LeaderMap::from_list(4, {0, 1}).leaders(), (Layers{0, 0, 2, 3}));
 }
 
@@ -95,7 +95,7 @@ TEST(LeaderMapTest, RankingGivesTheNumberOfFollowersAskedFor) {
       for (const Layers& ranking : {first_is_most_alike, last_is_most_alike})
         EXPECT_EQ(LeaderMap::from_ranking(ranking, followers, mode).follower_count(), followers);
   EXPECT_EQ(error_message(ExitCode::config, [&] { LeaderMap::from_ranking(last_is_most_alike, 4); }),
-            "leader map: 4 followers asked for; a model of 4 layers has room for 0 to 3");
+            "leader map: 4 followers requested; a model of 4 layers has room for 0 to 3");
 }
 
 TEST(LeaderMapTest, UniformBlocks) {

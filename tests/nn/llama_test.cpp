@@ -22,7 +22,7 @@ LlamaConfig small_config(bool tied = false) {
   return config;
 }
 
-const LeaderMap kShared({0, 1, 1, 3, 1});  // layer 4 follows layer 1 past a layer of its own
+const LeaderMap kShared({0, 1, 1, 3, 1});  // layer 4 follows layer 1; layer 3 between them has its own matrix
 
 std::unique_ptr<LanguageModel> small_model(const LeaderMap& map, DType dtype, bool tied = false) {
   auto model = make_model(small_config(tied), map, {dtype, true});
@@ -70,7 +70,7 @@ TEST(LlamaTest, FollowersDoWithoutQueryAndKeyProjections) {
   EXPECT_EQ(removed, 2 * (6 + 2) * 6 * 24);
 }
 
-// Layer 2 is the first follower of kShared: what comes before it has the same names and values as without sharing.
+// Layer 2 is the first follower of kShared. Everything before it has the same names and values as without sharing.
 TEST(LlamaTest, InitialValuesDoNotDependOnTheLeaderMapOfLaterLayers) {
   const auto own = small_model(LeaderMap::own(5), DType::f32), shared = small_model(kShared, DType::f32);
   const std::vector<NamedTensor> expected = own->named_tensors(), actual = shared->named_tensors();
@@ -178,7 +178,8 @@ TEST(LlamaTest, ThreadsThatRunForwardAtTheSameTimeGetTheBitsOfOne) {
     const NoGrad no_grad;
     return model.forward(some_ids(1, tokens), {}).hidden.data().to_vector<float>();
   };
-  // From short to long, past max_position_embeddings (64): tables of angles are made while other threads use theirs.
+  // The sequence lengths grow past max_position_embeddings (64), so new tables of angles are made while other threads use older
+  // ones.
   const std::vector<int64_t> lengths = {3, 9, 17, 33, 65, 90, 130};
   std::vector<std::vector<float>> expected;
   for (const int64_t length : lengths) expected.push_back(hidden(*small_model(kShared, DType::f32), length));
@@ -193,7 +194,7 @@ TEST(LlamaTest, ThreadsThatRunForwardAtTheSameTimeGetTheBitsOfOne) {
   for (const auto& results : actual) EXPECT_EQ(results, expected);
 }
 
-// All parameters' gradients in one bucket: the bits of gradients that each have a tensor of their own.
+// All parameters' gradients in one bucket. The bits equal those of gradients in separate tensors.
 TEST(LlamaTest, GradientsLandInABucketWithTheSameBits) {
   const auto pass = [](const LanguageModel& model) { sum(tanh(model.forward(some_ids(2, 9), {}).hidden)).backward(); };
   const auto expected = small_model(kShared, DType::f32, true), model = small_model(kShared, DType::f32, true);
@@ -218,7 +219,7 @@ TEST(LlamaTest, GradientsLandInABucketWithTheSameBits) {
 
 // ---- memory ----
 
-// Queries and keys are most of what attention makes here.
+// Queries and keys are most of the memory that attention allocates here.
 TEST(MemoryTest, APassThatRecordsNothingCopiesNoQueriesAndKeys) {
   LlamaConfig config = small_config();
   config.hidden_size = 8, config.intermediate_size = 8, config.num_hidden_layers = 1;

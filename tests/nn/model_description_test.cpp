@@ -41,7 +41,7 @@ LlamaConfig sizes(int64_t vocab, int64_t hidden, int64_t mlp, int64_t layers, in
 
 ModelDescription read(const Json& json) { return model_description_from_json(json, "config.json"); }
 
-// Sets one key and expects the refusal to say `reason`.
+// Sets one key, and expects an error that contains `reason`.
 void expect_refused(const std::string& key, const Json& value, const std::string& reason) {
   Json json = tiny_json();
   json[key] = value;

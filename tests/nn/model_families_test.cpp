@@ -1,5 +1,5 @@
-// A second family, in this file alone: it is added by one call, and then stored, loaded, evaluated, trained and generated from
-// like any other.
+// A second family, defined only in this file. One call adds it. Then it is stored, loaded, evaluated, trained and used for
+// generation like any other.
 #include "nn/model_families.h"
 
 #include <gtest/gtest.h>
@@ -21,7 +21,7 @@
 namespace echo {
 namespace {
 
-// The next token depends on the last one alone: hidden = RMSNorm(embedding), logits = hidden times a head.
+// The next token depends only on the last one: hidden = RMSNorm(embedding), logits = hidden times a head.
 class Bigram : public LanguageModel {
  public:
   Bigram(const LlamaConfig& config, const LeaderMap& leader_map, const WeightOptions& options)

@@ -38,7 +38,7 @@ TEST(RopeTableTest, AnglesArePositionTimesThetaToAFallingPower) {
     }
 }
 
-// Angles of position 100,000 computed in f32 would be off by 0.004.
+// Angles at position 100,000 would have an error of 0.004 if computed in f32.
 TEST(RopeTableTest, AnF32TableIsTheF64OneRoundedOnce) {
   const LlamaConfig config = config_with(64, 500000.0);
   const int64_t positions = 100'000;
@@ -61,7 +61,8 @@ TEST(RopeTableTest, LinearScalingDividesEveryFrequency) {
   for (size_t i = 0; i < plain.size(); ++i) EXPECT_NEAR(scaled[i], plain[i] / 4, 1e-15);
 }
 
-// Llama 3.1's own settings: short wavelengths stay, long ones are stretched eightfold, those between are blended.
+// Llama 3.1's settings: short wavelengths are kept, long ones are stretched by a factor of 8, and those between are
+// interpolated.
 TEST(RopeTableTest, Llama3ScalingKeepsShortWavelengthsAndStretchesLongOnes) {
   LlamaConfig config = config_with(128, 500000.0);
   const std::vector<double> plain = frequencies(config);

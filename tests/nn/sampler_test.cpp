@@ -15,7 +15,7 @@ Tensor logits_of(const std::vector<double>& probabilities) {
   return Tensor::from(logits);
 }
 
-// How often each id comes, of `count` choices.
+// How often each id is chosen in `count` choices.
 std::map<int32_t, double> frequencies(const SamplingOptions& options, const Tensor& logits, int count = 20'000) {
   Sampler sampler(options);
   std::map<int32_t, double> result;
@@ -73,7 +73,8 @@ TEST(SamplerTest, OfEquallyLikelyTokensTheLowestIdsAreKept) {
   }
 }
 
-// Two likely tokens, 100 that have 0.15 together, and 100 that are not worth sorting: 0.05 / 0.0015 of the former are needed.
+// Two likely tokens, 100 tokens with a total of 0.15, and 100 that are too unlikely to be sorted. 0.05 / 0.0015 of the former
+// are needed.
 TEST(SamplerTest, TopPKeepsManyUnlikelyTokensWhereTheyAreNeeded) {
   std::vector<double> probabilities = {0.6, 0.25};
   probabilities.resize(102, 0.0015);
@@ -109,7 +110,7 @@ TEST(SamplerTest, DamagedLogitsAreRefusedAndExcludedOnesNeverChosen) {
   EXPECT_NEAR(seen.at(0), 0.5, 0.06);
 }
 
-// exp of a difference, not of a logit: large ones neither overflow nor lose the others.
+// exp is computed of a difference, not of a logit. So large logits neither overflow nor make the others disappear.
 TEST(SamplerTest, LargeLogitsKeepTheirProbabilities) {
   const auto seen = frequencies({.temperature = 1, .seed = 6}, Tensor::from(std::vector<float>{1000, 1000, 900}), 4000);
   EXPECT_EQ(seen.size(), 2u);
