@@ -16,7 +16,7 @@ constexpr int kMostNestedRules = 32;
 // One 32-bit unit of the double array.
 struct Unit {
   uint32_t bits;
-  uint32_t label() const { return bits & (0x80000000u | 0xFFu); }  // the flag marks a value: it equals no byte
+  uint32_t label() const { return bits & (0x80000000u | 0xFFu); }  // a value has the flag set, so it equals no byte
   bool has_leaf() const { return (bits >> 8) & 1u; }
   uint32_t offset() const { return (bits >> 10) << ((bits & (1u << 9)) >> 6); }
   uint32_t value() const { return bits & 0x7FFFFFFFu; }
@@ -28,8 +28,8 @@ class TrieCheck {
       : units_(std::move(units)), replacements_(replacements), where_(where), state_(units_.size()), nested_(units_.size()) {}
 
   void run() {
-    // Depth first, without recursion: a hostile trie may be as deep as it has units. `nested_` of a finished node is the
-    // largest number of rules met on a path that begins at the node.
+    // Depth first, without recursion, because a hostile trie may be as deep as its number of units. `nested_` of a finished
+    // node is the largest number of rules on any path that begins at the node.
     std::vector<Visit> stack;
     stack.push_back(enter(0));
     while (!stack.empty()) {
@@ -37,7 +37,7 @@ class TrieCheck {
       if (top.next_label == 256) {
         const uint32_t node = top.node;
         const int deepest = top.deepest + (node != 0 && units_[node].has_leaf() ? 1 : 0);
-        if (deepest > kMostNestedRules) refuse("more rules are prefixes of one another than the library can hold");
+        if (deepest > kMostNestedRules) refuse("more rules are prefixes of one another than the library supports");
         nested_[node] = deepest;
         state_[node] = State::finished;
         stack.pop_back();
@@ -69,7 +69,7 @@ class TrieCheck {
   Visit enter(uint32_t node) {
     state_[node] = State::open;
     const uint32_t base = node ^ units_[node].offset();
-    // Children lie at base ^ label: all inside when the aligned block of 256 that holds base is.
+    // Children are at base ^ label. All of them are inside the array if the aligned block of 256 around base is.
     if ((base | 0xFFu) >= units_.size()) refuse("an offset points outside the trie");
     if (node != 0 && units_[node].has_leaf()) {
       const uint32_t value = units_[base].value();

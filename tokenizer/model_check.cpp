@@ -20,7 +20,7 @@ namespace echo {
 namespace {
 
 constexpr size_t kLongestPiece = 8000;     // bytes; the library's own limit in later versions
-constexpr uint32_t kFirstExtension = 200;  // the schema leaves field numbers from here on to others
+constexpr uint32_t kFirstExtension = 200;  // the schema reserves field numbers from here on for extensions
 constexpr size_t kMostNestedSymbols = 32;
 
 // Field numbers of the messages ModelProto, SentencePiece, NormalizerSpec and SelfTestData (sentencepiece_model.proto).
@@ -51,7 +51,7 @@ struct Piece {
   PieceType type = PieceType::normal;
 };
 
-// Error texts quote pieces: keep them on one line and printable.
+// Error messages quote pieces. This keeps them printable and on one line.
 std::string quoted(std::string_view piece) {
   std::string out = "\"";
   for (const char c : piece.substr(0, 40)) {
@@ -93,7 +93,7 @@ Piece read_piece(std::string_view message, const std::string& where) {
   if (!seen.contains(piece_field::text) || piece.text.empty()) fail(ExitCode::bad_data, where, ": it has no text");
   if (!seen.contains(piece_field::score)) fail(ExitCode::bad_data, where, ": it has no score");
   if (piece.text.size() >= kLongestPiece) fail(ExitCode::bad_data, where, ": it is ", piece.text.size(), " bytes long");
-  if (piece.text.find('\0') != std::string_view::npos) fail(ExitCode::bad_data, where, ": it holds a zero byte");
+  if (piece.text.find('\0') != std::string_view::npos) fail(ExitCode::bad_data, where, ": it has a zero byte");
   if (!is_valid_utf8(piece.text)) fail(ExitCode::bad_data, where, ": it is not valid UTF-8");
   return piece;
 }
@@ -158,7 +158,8 @@ void check_user_defined(const std::vector<Piece>& pieces, const std::string& nam
   for (const Piece& piece : pieces)
     if (piece.type == PieceType::user_defined) symbols.push_back(piece.text);
   std::sort(symbols.begin(), symbols.end());
-  std::vector<std::string_view> prefixes;  // in sorted order a symbol's prefixes are what is left of those before it
+  // in sorted order, the prefixes of a symbol are the remaining ones of those before it
+  std::vector<std::string_view> prefixes;
   for (const std::string_view symbol : symbols) {
     while (!prefixes.empty() && !symbol.starts_with(prefixes.back())) prefixes.pop_back();
     prefixes.push_back(symbol);
@@ -218,7 +219,7 @@ void check_tokenizer_model(std::string_view model, const std::string& name) {
   if (!trainer) fail(ExitCode::bad_data, name, ": the trainer settings are missing");
 
   const auto unknown = std::count_if(pieces.begin(), pieces.end(), [](const Piece& p) { return p.type == PieceType::unknown; });
-  if (unknown != 1) fail(ExitCode::bad_data, name, ": there are ", unknown, " unknown pieces, one is needed");
+  if (unknown != 1) fail(ExitCode::bad_data, name, ": there are ", unknown, " unknown pieces, expected one");
   const bool any_text = std::any_of(pieces.begin(), pieces.end(), [](const Piece& p) { return p.type == PieceType::normal; });
   if (trainer->model_type == kUnigramModel && !any_text)
     fail(ExitCode::bad_data, name, ": a unigram model needs ordinary pieces");

@@ -91,7 +91,7 @@ std::string_view ProtobufReader::bytes() const {
 }
 
 void require_first(std::set<uint32_t>& seen, uint32_t number, const std::string& where) {
-  if (!seen.insert(number).second) fail(ExitCode::bad_data, where, ": field ", number, " is there twice");
+  if (!seen.insert(number).second) fail(ExitCode::bad_data, where, ": field ", number, " occurs twice");
 }
 
 }  // namespace echo

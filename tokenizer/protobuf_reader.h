@@ -7,12 +7,12 @@
 
 namespace echo {
 
-// Walks the fields of one message in protobuf's wire format without knowing its schema. Groups are refused because nothing here
-// uses them.
+// Reads the fields of one message in protobuf's wire format, without its schema. Groups are an error, because no supported
+// message uses them.
 //   ProtobufReader reader(bytes, "file: the piece table");
 //   while (reader.next()) switch (reader.number()) ...
-// Throws Error (bad_data), whose text begins with `where`, when a field is cut off, has no valid tag or number, or when the
-// caller asks for a value of another type than the field has. Source: protobuf.dev/programming-guides/encoding.
+// Throws Error (bad_data) when a field is cut off, has no valid tag or number, or when the caller requests a value of another
+// type than the field has. The message begins with `where`. Source: protobuf.dev/programming-guides/encoding.
 class ProtobufReader {
  public:
   enum class WireType { varint = 0, fixed64 = 1, bytes = 2, fixed32 = 5 };
@@ -43,8 +43,8 @@ class ProtobufReader {
   std::string_view bytes_;
 };
 
-// Adds the number of a field that may occur once. Throws Error (bad_data), text beginning with `where`, when it is in `seen`
-// already: protobuf itself would silently let the last one win.
+// Adds the number of a field that may occur only once. Throws Error (bad_data) when it is already in `seen`; the message begins
+// with `where`. (protobuf itself would silently use the last one.)
 void require_first(std::set<uint32_t>& seen, uint32_t number, const std::string& where);
 
 }  // namespace echo

@@ -21,11 +21,11 @@ namespace echo {
 namespace {
 
 constexpr size_t kLargestModel = size_t{256} << 20;  // bytes; the largest public ones have about 5 MB
-constexpr size_t kLargestText = size_t{1} << 30;     // the library counts in int, with up to three bytes for one of ours
+constexpr size_t kLargestText = size_t{1} << 30;     // the library counts in int, and may use three bytes for one of the text
 
-constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, what the library writes for a space
+constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, which the library writes for a space
 
-// Position of the first space at or after `from` with a letter or digit of ASCII on both sides; the end when there is none.
+// Position of the first space at or after `from` between two ASCII letters or digits. The end of the text when there is none.
 size_t cut_between_words(std::string_view text, size_t from) {
   const auto plain = [&](size_t i) { return std::isalnum(static_cast<unsigned char>(text[i])) != 0; };
   for (size_t at = text.find(' ', std::max<size_t>(from, 1)); at < text.size() - 1; at = text.find(' ', at + 1))
@@ -53,7 +53,7 @@ Tokenizer::Tokenizer(const std::filesystem::path& path) {
   check_tokenizer_model(model, path.string());
 
   static std::once_flag quiet;
-  std::call_once(quiet, [] { sentencepiece::logging::SetMinLogLevel(2); });  // errors only: nothing here prints
+  std::call_once(quiet, [] { sentencepiece::logging::SetMinLogLevel(2); });  // errors only: a library must not print
   auto processor = std::make_shared<sentencepiece::SentencePieceProcessor>();
   try {
     if (const auto status = processor->LoadFromSerializedProto(absl::string_view(model.data(), model.size())); !status.ok())
@@ -79,7 +79,7 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, size_t chunk_bytes
     const auto status = processor_->Encode(absl::string_view(text.data(), cut), &part);
     if (!status.ok()) fail(ExitCode::bad_data, "a text cannot be tokenized: ", status.message());
     ids.insert(ids.end(), part.begin(), part.end());
-    text.remove_prefix(std::min(cut + 1, text.size()));  // the library puts the space back
+    text.remove_prefix(std::min(cut + 1, text.size()));  // the library adds the space again
   }
   return ids;
 }

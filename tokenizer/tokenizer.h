@@ -14,20 +14,20 @@ class SentencePieceProcessor;
 
 namespace echo {
 
-// Text to token ids and back, by libsentencepiece. Copies share the loaded model; const calls may run on several threads at
-// once.
+// Converts text to token ids and back, with libsentencepiece. Copies share the loaded model. Several threads may use const
+// functions at the same time.
 class Tokenizer {
  public:
   // Loads `tokenizer.model` after checking it (tokenizer/model_check.h). Throws Error: input_missing when the file cannot be
   // read, bad_data when it is damaged, with the file's name and what is wrong.
   explicit Tokenizer(const std::filesystem::path& path);
 
-  // Ids of `text`, without begin and end tokens. Bytes that are not valid UTF-8 become U+FFFD, as the library does.
-  // The library needs about 100 bytes of memory per byte of text. So a text longer than `chunk_bytes` is given to it in parts,
-  // cut at spaces between words, which gives the same ids. (A model whose pieces reach across spaces gets the whole text.)
+  // Ids of `text`, without begin and end tokens. Bytes that are not valid UTF-8 become U+FFFD, as in the library. The library
+  // needs about 100 bytes of memory per byte of text. So a text longer than `chunk_bytes` is encoded in parts, cut at spaces
+  // between words, which gives the same ids. (If the model has pieces that contain a space between words, the text is not cut.)
   // Throws Error (bad_data) for a text above 1 GiB.
   std::vector<int32_t> encode(std::string_view text, size_t chunk_bytes = size_t{256} << 10) const;
-  // Text of `ids`. Control tokens give nothing; bytes that do not form a character give U+FFFD. Throws Error (internal) when an
+  // Text of `ids`. Control tokens give no text. Bytes that do not form a character give U+FFFD. Throws Error (internal) when an
   // id is not in the vocabulary.
   std::string decode(std::span<const int32_t> ids) const;
 
@@ -36,29 +36,29 @@ class Tokenizer {
   int32_t eos_id() const { return eos_id_; }  // -1 when the model has none
   int32_t unknown_id() const { return unknown_id_; }
 
-  bool is_byte(int32_t id) const;     // one of the pieces <0x00> to <0xFF>
+  bool is_byte(int32_t id) const;     // true for the pieces <0x00> to <0xFF>
   uint8_t byte_of(int32_t id) const;  // its value
 
  private:
   std::shared_ptr<const sentencepiece::SentencePieceProcessor> processor_;
-  bool words_are_independent_ = false;  // no piece reaches from one word into the next, and a text begins with a space
+  bool words_are_independent_ = false;  // no piece contains parts of two words, and a text begins with a space
   int32_t vocabulary_size_ = 0, bos_id_ = -1, eos_id_ = -1, unknown_id_ = -1;
 };
 
-// Decodes ids as they arrive. The texts returned by push() and the last finish(), joined, equal decode() of all ids.
-// A character made of several byte tokens appears when its last byte has come.
+// Decodes ids one by one. The concatenated texts of all push() calls and the last finish() equal decode() of all ids. A
+// character that consists of several byte tokens appears with its last byte.
 class StreamingDecoder {
  public:
   explicit StreamingDecoder(Tokenizer tokenizer) : tokenizer_(std::move(tokenizer)) {}
 
-  // The text that this id completes, often empty or one word. Throws Error (internal) when it is not in the vocabulary.
+  // The text that this id completes: often nothing, or one word. Throws Error (internal) when the id is not in the vocabulary.
   std::string push(int32_t id);
-  // What an unfinished character at the end decodes to. Afterwards the decoder can be used for another text.
+  // The text of an unfinished character at the end. Afterwards the decoder can decode another text.
   std::string finish();
 
  private:
   Tokenizer tokenizer_;
-  std::vector<int32_t> window_;  // the ids that the next text depends on: from the last one whose text is certain
+  std::vector<int32_t> window_;  // the ids that the next text depends on, beginning with the last one whose text is final
   std::string pending_bytes_;    // values of the byte tokens from 0x80 on at the end of window_
   size_t emitted_ = 0;           // bytes of decode(window_) that push has returned
 };

@@ -15,7 +15,7 @@ void read_value(const ProtobufReader& field, uint64_t& value) { value = field.va
 void read_value(const ProtobufReader& field, float& value) { value = field.float32(); }
 void read_value(const ProtobufReader& field, std::string_view& value) { value = field.bytes(); }
 
-// A field whose type is checked and whose value is of no use here.
+// A field whose type is checked but whose value is not used.
 template <class Value>
 void check(const ProtobufReader& field, TrainerSpec&) {
   Value value{};

@@ -8,7 +8,7 @@ namespace echo {
 
 inline constexpr uint64_t kUnigramModel = 1, kBytePairModel = 2;
 
-// The part of a model's trainer_spec that decides how the library treats the model. The texts point into the message.
+// The part of a model's trainer_spec that the checks need. The string views point into the message.
 struct TrainerSpec {
   uint64_t model_type = kUnigramModel;
   bool byte_fallback = false;
@@ -16,9 +16,9 @@ struct TrainerSpec {
   std::string_view unknown_piece = "<unk>", begin_piece = "<s>", end_piece = "</s>", padding_piece = "<pad>";
 };
 
-// Reads a message TrainerSpec (sentencepiece_model.proto). Throws Error (bad_data), text beginning with `where`, when a known
-// field has another type than in the schema, a field that may occur once is there twice, or the model is neither unigram nor
-// BPE.
+// Reads a message TrainerSpec (sentencepiece_model.proto). Throws Error (bad_data) when a known field has another type than in
+// the schema, when a field that may occur once occurs twice, or when the model is neither unigram nor BPE. The message begins
+// with `where`.
 TrainerSpec read_trainer_spec(std::string_view message, const std::string& where);
 
 }  // namespace echo

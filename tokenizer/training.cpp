@@ -17,7 +17,8 @@ namespace {
 constexpr int32_t kSmallestVocabulary = 260;  // three special pieces, 256 bytes, the space
 constexpr size_t kLongestLine = 64 << 10;     // bytes; a longer line is cut, between two characters
 
-// Gives the library the lines of the texts, because it treats what it gets as one unit and a newline as any other character.
+// Passes the texts to the library line by line, because the library treats each text as one unit, and a newline as an ordinary
+// character.
 class LineIterator : public sentencepiece::SentenceIterator {
  public:
   explicit LineIterator(const std::function<bool(std::string&)>& next_text) : next_text_(next_text) { Next(); }
@@ -59,7 +60,7 @@ class LineIterator : public sentencepiece::SentenceIterator {
   bool done_ = false, any_ = false;
 };
 
-// The library's messages begin with its source files and conditions. The sentence for the user comes last.
+// The library's messages begin with its source file and condition. The text for the user comes last.
 std::string readable(std::string_view message) {
   const size_t cut = message.rfind("] ");
   return std::string(cut == std::string_view::npos ? message : message.substr(cut + 2));
@@ -70,7 +71,7 @@ std::string readable(std::string_view message) {
 void train_tokenizer(const std::function<bool(std::string&)>& next_text, int32_t vocabulary_size,
                      const std::filesystem::path& output) {
   if (vocabulary_size < kSmallestVocabulary)
-    fail(ExitCode::config, "a vocabulary of ", vocabulary_size, " is too small: at least ", kSmallestVocabulary,
+    fail(ExitCode::config, "a vocabulary of ", vocabulary_size, " is too small, expected at least ", kSmallestVocabulary,
          " (3 special pieces, 256 bytes, the space)");
   LineIterator lines(next_text);
   if (!lines.any()) fail(ExitCode::bad_data, output.string(), ": no text to train a tokenizer on");

@@ -12,7 +12,7 @@ namespace {
 
 using namespace pickle;
 
-// Far above what the largest models need: a state dict has some 20 values per tensor.
+// Far above the needs of the largest models: a state dict has about 20 values per tensor.
 constexpr size_t kMaxValues = 1'000'000;
 constexpr uint64_t kMaxText = 1 << 20;
 
@@ -51,7 +51,7 @@ std::string_view name_of(Kind kind) {
   return names[size_t(kind)];
 }
 
-// A small value holds its number. Other values hold an index into the machine's tables, so that a value which contains itself
+// A small value contains its number. Other values contain an index into the machine's tables. So a value that contains itself
 // can be freed like any other.
 struct Value {
   Kind kind = Kind::none;
@@ -72,7 +72,7 @@ class Machine {
     while (step()) {
     }
     const Value top = pop();
-    if (top.kind != Kind::dict) refuse("holds ", name_of(top.kind), ", expected the dict of a model's tensors");
+    if (top.kind != Kind::dict) refuse("contains ", name_of(top.kind), ", expected the dict of a model's tensors");
     const std::vector<Value>& items = sequences_[size_t(top.number)];
     std::vector<PickledTensor> result;
     for (size_t i = 0; i < items.size(); i += 2) {
@@ -160,7 +160,7 @@ class Machine {
     texts_.push_back(std::move(value));
     push({Kind::text, int64_t(texts_.size()) - 1});
   }
-  // The container under what was popped, for the operations that add to it.
+  // Adds values to the container that is now on top of the stack.
   void extend_top(Kind kind, const std::vector<Value>& values) {
     const Value container = pop(kind, "what is added to");
     if (kind == Kind::dict && values.size() % 2 != 0) refuse("a key without a value");
@@ -182,7 +182,7 @@ class Machine {
     push(found->second);
   }
 
-  // ---- what globals and calls stand for
+  // ---- globals and calls
   void push_global(const std::string& module, const std::string& name) {
     if (module == "torch._utils" && name == "_rebuild_tensor_v2") return push({Kind::rebuild_tensor, 0});
     if (module == "torch._utils" && name == "_rebuild_parameter") return push({Kind::rebuild_parameter, 0});
@@ -258,7 +258,7 @@ class Machine {
     }
   }
 
-  void real() {  // its value is of no use here
+  void real() {  // its value is not used
     take(8);
     push({Kind::real, 0});
   }
@@ -294,7 +294,7 @@ class Machine {
     const Value name = pop(Kind::text, "the name of a global"), module = pop(Kind::text, "the module of a global");
     push_global(texts_[size_t(module.number)].substr(0, 256), texts_[size_t(name.number)].substr(0, 256));
   }
-  // Attributes of the OrderedDict: the versions of the modules, which are of no use here.
+  // Attributes of the OrderedDict: the versions of the modules, which are not used.
   void drop_attributes() {
     pop();
     push(pop(Kind::dict, "what gets attributes"));
@@ -306,7 +306,7 @@ class Machine {
   };
   static std::span<const Operation> operations();
 
-  // Carries out one operation; false after the last.
+  // Runs one operation. Returns false after the last one.
   bool step() {
     const uint8_t code = number<uint8_t>();
     if (code == kStop) return false;
@@ -333,7 +333,7 @@ class Machine {
 
 std::span<const Machine::Operation> Machine::operations() {
   static constexpr Operation kOperations[] = {
-      // the most frequent ones first, since they are looked for in this order
+      // the most frequent ones first, because the search uses this order
       {kBinInt1,
        [](Machine& m) {
          m.push({Kind::integer, m.number<uint8_t>()});

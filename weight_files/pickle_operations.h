@@ -48,7 +48,7 @@ enum PickleOperation : uint8_t {
   kFrame = 0x95,
 };
 
-// The class that names a storage's element type, in module torch.
+// The classes in module torch that name the element type of a storage.
 inline constexpr std::pair<StoredType, std::string_view> kPickleStorages[] = {
     {StoredType::f64, "DoubleStorage"},    {StoredType::f32, "FloatStorage"}, {StoredType::f16, "HalfStorage"},
     {StoredType::bf16, "BFloat16Storage"}, {StoredType::i64, "LongStorage"},  {StoredType::i32, "IntStorage"},

@@ -25,7 +25,7 @@ struct HeaderEntry {
   std::optional<std::vector<uint64_t>> offsets;
 };
 
-// Receives the header's JSON token by token and stops at the first one that does not belong there, so a hostile header costs no
+// Receives the header's JSON token by token, and stops at the first token that is not allowed. So a hostile header costs no
 // more than its own length. Only the expected three levels can be nested.
 class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
  public:
@@ -101,7 +101,7 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
     }
     if (state_ != State::dtype_value) return refuse("a text where none is expected");
     entries.back().type = stored_type_named(text);
-    if (!entries.back().type) return refuse("dtype \"" + text + "\" is not one that can be read");
+    if (!entries.back().type) return refuse("dtype \"" + text + "\" is not supported");
     return enter(State::tensor);
   }
   bool number_unsigned(uint64_t value) override {
@@ -157,7 +157,7 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
       case State::start:
       case State::header:
       case State::end:
-        return refuse_text("the header holds " + what);
+        return refuse_text("the header has " + what);
       case State::metadata:
       case State::metadata_value:
         return refuse_text("the metadata: " + what);
@@ -173,7 +173,7 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
   std::set<std::string> names_;
 };
 
-// extent_1 * extent_2 * ... * item, or nothing when it does not fit.
+// extent_1 * extent_2 * ... * item, or nothing when it overflows.
 std::optional<uint64_t> byte_count(const std::vector<uint64_t>& extents, uint64_t item) {
   uint64_t product = item;
   bool empty = false;
@@ -205,11 +205,11 @@ SafetensorsReader::SafetensorsReader(const std::filesystem::path& path) : Tensor
   bool parsed = false;
   try {
     parsed = nlohmann::json::sax_parse(text.begin(), text.end(), &parser);
-  } catch (const nlohmann::json::exception&) {  // a number out of range, say
+  } catch (const nlohmann::json::exception&) {  // for example a number out of range
   }
   if (!parsed) refuse(parser.problem.empty() ? "the header is not valid JSON" : parser.problem);
 
-  // In file order every tensor must begin where the one before ended.
+  // In file order, every tensor must begin where the previous one ends.
   std::vector<HeaderEntry>& entries = parser.entries;
   std::vector<size_t> order(entries.size());
   std::iota(order.begin(), order.end(), size_t{0});
@@ -229,7 +229,7 @@ SafetensorsReader::SafetensorsReader(const std::filesystem::path& path) : Tensor
     if (last - first != *wanted)
       refuse("tensor ", entry.name, ": data_offsets span ", last - first, " bytes, shape and dtype need ", *wanted);
     if (first < end)
-      refuse("tensor ", entry.name, ": overlaps the tensor before it (begins at ", first, ", that ends at ", end, ")");
+      refuse("tensor ", entry.name, ": begins at ", first, " and overlaps the previous tensor, which ends at ", end);
     if (first > end) refuse("tensor ", entry.name, ": leaves a hole of ", first - end, " bytes before it");
     end = last;
     Shape shape;
@@ -272,7 +272,7 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Tens
   } catch (const nlohmann::json::exception& error) {
     ECHO_CHECK(false, "write_safetensors: a name or metadata is not UTF-8: ", error.what());
   }
-  text.resize((text.size() + 7) / 8 * 8, ' ');  // so that the data begin at a multiple of 8
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // so that the data begins at a multiple of 8
   const uint64_t header_bytes = text.size();
 
   FileWriter writer(path);

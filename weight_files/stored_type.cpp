@@ -14,14 +14,14 @@ constexpr std::pair<StoredType, std::string_view> kNames[] = {
     {StoredType::i64, "I64"}, {StoredType::i32, "I32"}, {StoredType::i16, "I16"},     {StoredType::i8, "I8"},
     {StoredType::u16, "U16"}, {StoredType::u8, "U8"},   {StoredType::boolean, "BOOL"}};
 
-struct Half {  // to tell the three 16-bit types apart
+struct Half {  // a distinct type for one of the three 16-bit types
   uint16_t bits;
 };
 struct Boolean {
   uint8_t byte;
 };
 
-// memcpy: tensors in a file need not be aligned to their elements.
+// memcpy, because tensors in a file may be unaligned.
 template <class Stored>
 Stored load(const std::byte* at) {
   Stored value;

@@ -12,7 +12,7 @@ std::vector<std::string> TensorSource::names() const {
 
 size_t TensorSource::index_of(const std::string& name) const {
   const auto found = index_.find(name);
-  if (found == index_.end()) fail(ExitCode::bad_data, path_.string(), ": holds no tensor ", name);
+  if (found == index_.end()) fail(ExitCode::bad_data, path_.string(), ": has no tensor ", name);
   return found->second;
 }
 

@@ -31,14 +31,14 @@ struct TensorDescription {
   DType dtype = DType::f32;
 };
 
-// Returns the tensor of a description. It is called when that tensor is written, so a file can be larger than memory. The
-// tensor must have the description's shape and dtype.
+// Returns the tensor of a description, with its shape and dtype. It is called only when that tensor is written, so a file can
+// be larger than memory.
 using TensorProvider = std::function<Tensor(const TensorDescription&)>;
 
 using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 
-// Tensors by name in one file, whatever its format. The constructor has checked the header, so every tensor's bytes are inside
-// the file. Use it from one thread at a time.
+// The tensors of one file by name, in any format. The constructor has checked the header, so the bytes of every tensor are
+// inside the file. Not for several threads at once.
 class TensorSource {
  public:
   virtual ~TensorSource() = default;
@@ -51,13 +51,13 @@ class TensorSource {
   bool has(const std::string& name) const { return index_.contains(name); }
   const StoredTensor& info(const std::string& name) const;  // throws Error (bad_data) when there is none
 
-  // A copy in the dtype that stands for the stored type: native_dtype() of stored_type.h.
+  // A copy on the CPU, in native_dtype() of the stored type.
   Tensor read(const std::string& name) const;
 
-  // Fills `destination` (contiguous, the stored shape). Stored floats convert to any float dtype, stored integers
-  // to i32, i64 or their own type. Reads part by part and lets the system drop the pages behind it, so that memory does not
-  // hold two copies.
-  // Throws Error (bad_data) when shapes differ, a float meets an integer, or an integer does not fit.
+  // Fills `destination` (contiguous, the stored shape, any device). Stored floats are converted to any float dtype, stored
+  // integers to i32, i64 or their own type. Reads part by part, and releases the pages that were read, so that memory never has
+  // two copies. Throws Error (bad_data) when shapes differ, when a float would become an integer or the reverse, or when an
+  // integer does not fit.
   void read_into(const std::string& name, Tensor& destination) const;
 
  protected:
@@ -65,7 +65,7 @@ class TensorSource {
   // Throws Error (bad_data) when two tensors have the same name.
   void set_tensors(std::vector<StoredTensor> tensors);
 
-  // Calls `sink` with the tensor's bytes, part after part. Elements are in row-major order and each part holds whole ones.
+  // Calls `sink` with the tensor's bytes, part by part. Elements are in row-major order, and each part has whole elements.
   using ByteSink = std::function<void(std::span<const std::byte>)>;
   virtual void stream(size_t tensor, const ByteSink& sink) const = 0;
 
@@ -77,10 +77,11 @@ class TensorSource {
   std::unordered_map<std::string, size_t> index_;
 };
 
-// Calls `provider` for the description and refuses a tensor of another shape or dtype; the result is contiguous and on the CPU.
+// Calls `provider`, and returns its tensor as contiguous and on the CPU. Throws Error when the shape or dtype is not that of
+// the description.
 Tensor provided(const TensorProvider& provider, const TensorDescription& description);
 
-// Descriptions of tensors that exist already, and a provider that returns them. The provider keeps a reference to `tensors`.
+// Descriptions of existing tensors, and a provider that returns them. The provider keeps a reference to `tensors`.
 std::vector<TensorDescription> describe(const NamedTensors& tensors);
 TensorProvider provider_of(const NamedTensors& tensors);
 

@@ -15,10 +15,10 @@
 namespace echo {
 namespace {
 
-constexpr uint64_t kMaxPickleBytes = 16 << 20;  // some 100 bytes per tensor are usual
+constexpr uint64_t kMaxPickleBytes = 16 << 20;  // about 100 bytes per tensor are usual
 constexpr size_t kPieceBytes = size_t{1} << 20;
 
-// Where the elements of one tensor are.
+// The position of the elements of one tensor.
 struct Location {
   zip_uint64_t entry = 0;
   int64_t offset = 0;  // elements
@@ -26,7 +26,7 @@ struct Location {
   bool contiguous = true;
 };
 
-// offset + sum (extent - 1) * stride: the last element, or nothing when that does not fit. No extent is zero.
+// offset + sum (extent - 1) * stride: the index of the last element, or nothing when it overflows. No extent is zero.
 std::optional<int64_t> last_element(const Location& location) {
   int64_t last = location.offset;
   for (size_t i = 0; i < location.extents.size(); ++i) {
@@ -63,7 +63,7 @@ struct TorchArchiveReader::Archive {
 
   explicit Archive(const std::filesystem::path& file) : path(file) {
     {
-      const MappedFile mapped(path);  // refuses a missing file and a folder
+      const MappedFile mapped(path);  // throws for a missing file or a folder
       const std::string_view start(reinterpret_cast<const char*>(mapped.bytes().data()),
                                    std::min<size_t>(mapped.bytes().size(), 4));
       if (start.starts_with("\x80\x02"))
@@ -79,12 +79,12 @@ struct TorchArchiveReader::Archive {
       const char* name = ::zip_get_name(zip.get(), zip_uint64_t(i), 0);
       const std::string_view view = name != nullptr ? name : "";
       if (!view.ends_with(kPickle) || view.find('/') != view.size() - kPickle.size()) continue;
-      if (found) refuse("holds two archives, ", prefix, " and ", view);
+      if (found) refuse("contains two archives, ", prefix, " and ", view);
       found = true;
       pickle = zip_uint64_t(i);
       prefix = view.substr(0, view.size() - kPickle.size());
     }
-    if (!found) refuse("holds no data.pkl: not a file that torch.save wrote");
+    if (!found) refuse("has no data.pkl: not a file that torch.save wrote");
   }
 
   std::optional<zip_uint64_t> find(const std::string& name) const {
@@ -93,13 +93,13 @@ struct TorchArchiveReader::Archive {
     return zip_uint64_t(index);
   }
 
-  // The size of an entry's content, refused when no content of that size can come out of what is stored.
+  // The size of an entry's content. Throws when the stored bytes cannot give that size.
   uint64_t size_of_entry(zip_uint64_t entry) const {
     zip_stat_t status;
     constexpr zip_uint64_t kNeeded = ZIP_STAT_SIZE | ZIP_STAT_COMP_SIZE | ZIP_STAT_COMP_METHOD;
     if (::zip_stat_index(zip.get(), entry, 0, &status) != 0 || (status.valid & kNeeded) != kNeeded)
       refuse("an entry of the zip archive is damaged: ", ::zip_strerror(zip.get()));
-    // deflate packs 258 bytes into 2 bits at best
+    // deflate stores at best 258 bytes in 2 bits
     if ((status.comp_method == ZIP_CM_STORE && status.size != status.comp_size) || status.size / 1033 > status.comp_size)
       refuse("entry ", status.name, " of the zip archive claims ", status.size, " bytes and stores ", status.comp_size);
     return status.size;
@@ -121,7 +121,7 @@ struct TorchArchiveReader::Archive {
     }
   }
 
-  // libzip compares the checksum when it reaches the end, which takes one more read.
+  // libzip compares the checksum when it reaches the end, which needs one more read.
   void expect_end(zip_file_t* opened) const {
     std::byte extra;
     const zip_int64_t count = ::zip_fread(opened, &extra, 1);
@@ -169,7 +169,7 @@ TorchArchiveReader::TorchArchiveReader(const std::filesystem::path& path)
     const uint64_t item = uint64_t(size_of(tensor.type));
     if (uint64_t(tensor.storage_elements) > std::numeric_limits<int64_t>::max() / item ||
         stored_bytes != uint64_t(tensor.storage_elements) * item)
-      refuse("its storage ", tensor.storage_key, " has ", stored_bytes, " bytes, declared are ", tensor.storage_elements, " x ",
+      refuse("its storage ", tensor.storage_key, " has ", stored_bytes, " bytes, expected ", tensor.storage_elements, " x ",
              item);
 
     Location location{*entry, tensor.offset, tensor.extents, tensor.strides, true};
@@ -181,7 +181,7 @@ TorchArchiveReader::TorchArchiveReader(const std::filesystem::path& path)
       const auto last = last_element(location);
       if (!last || *last >= tensor.storage_elements)
         refuse("shape, strides and offset leave its storage of ", tensor.storage_elements, " elements");
-      // Repeated elements (stride 0) would let a small file ask for any amount of memory.
+      // Repeated elements (stride 0) would allow a small file to request any amount of memory.
       if (elements > tensor.storage_elements) refuse("has ", elements, " elements, its storage only ", tensor.storage_elements);
       location.contiguous = is_row_major(tensor.extents, tensor.strides);
     }
@@ -214,7 +214,7 @@ void TorchArchiveReader::stream(size_t tensor, const ByteSink& sink) const {
     return;
   }
 
-  // A transposed or cut view: read the part of the storage that it spans, then pick its elements row by row.
+  // A transposed or cut view: read the spanned part of the storage, then pick the elements row by row.
   std::vector<std::byte> span_bytes(size_t(*last_element(location) - location.offset + 1) * item);
   archive_->read_exactly(opened.get(), span_bytes);
   const size_t last_dimension = location.extents.size() - 1;

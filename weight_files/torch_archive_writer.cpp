@@ -17,7 +17,7 @@
 namespace echo {
 namespace {
 
-// The content of one entry: a text, or a tensor that is asked for when the entry is written.
+// The content of one entry: a text, or a tensor that is requested when the entry is written.
 struct Entry {
   std::string name;
   std::string text{};
@@ -34,7 +34,7 @@ struct Entry {
   }
 };
 
-// What libzip calls to get an entry's bytes. No exception may pass through libzip, so it is kept for later.
+// The callback through which libzip reads an entry. No exception may pass through libzip, so it is stored and rethrown later.
 zip_int64_t give_bytes(void* user, void* data, zip_uint64_t length, zip_source_cmd_t command) {
   Entry& entry = *static_cast<Entry*>(user);
   switch (command) {
@@ -87,8 +87,8 @@ std::vector<int64_t> row_major_strides(std::span<const int64_t> extents) {
   return strides;
 }
 
-// data.pkl, one entry per tensor, and what torch.save puts beside them. The result must not be resized once entries are added
-// to an archive: libzip keeps their addresses.
+// data.pkl, one entry per tensor, and the other entries that torch.save writes. The vector must not be resized after entries
+// were added to an archive, because libzip keeps their addresses.
 std::vector<Entry> archive_entries(const std::vector<TensorDescription>& tensors) {
   std::vector<Entry> entries(1);
   std::vector<PickledTensor> pickled;
@@ -109,7 +109,7 @@ std::vector<Entry> archive_entries(const std::vector<TensorDescription>& tensors
   return entries;
 }
 
-// Adds an entry, which must stay where it is until the archive is closed. Returns what went wrong, or "".
+// Adds an entry, whose address must not change until the archive is closed. Returns the error text, or "".
 std::string add_entry(zip_t* zip, Entry& entry) {
   ::zip_error_init(&entry.error);
   zip_source_t* source = ::zip_source_function(zip, give_bytes, &entry);
@@ -120,14 +120,14 @@ std::string add_entry(zip_t* zip, Entry& entry) {
     ::zip_source_free(source);
     return why;
   }
-  // torch.load reads stored entries only; a fixed date keeps the bytes equal from run to run (1 January 1980).
+  // torch.load reads only stored (uncompressed) entries. A fixed date (1 January 1980) keeps the bytes equal in every run.
   constexpr zip_uint16_t kFirstDate = 0x21;
   const bool done = ::zip_set_file_compression(zip, zip_uint64_t(index), ZIP_CM_STORE, 0) == 0 &&
                     ::zip_file_set_dostime(zip, zip_uint64_t(index), 0, kFirstDate, 0) == 0;
   return done ? "" : ::zip_strerror(zip);
 }
 
-// Waits until the file is on the disk. Returns what went wrong, or "".
+// Waits until the file is on disk. Returns the error text, or "".
 std::string sync_file(const std::filesystem::path& path) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   const bool synced = descriptor >= 0 && ::fsync(descriptor) == 0;

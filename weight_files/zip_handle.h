@@ -15,7 +15,7 @@ struct ZipClose {
 using ZipHandle = std::unique_ptr<zip_t, ZipClose>;  // destroying it drops changes that zip_close has not written
 using ZipEntryHandle = std::unique_ptr<zip_file_t, ZipClose>;
 
-// Opens an archive with libzip's flags; null, and the reason in `why`, when that fails.
+// Opens an archive with libzip's flags. On failure returns null, with the reason in `why`.
 inline ZipHandle open_zip(const std::filesystem::path& path, int flags, std::string& why) {
   int code = 0;
   ZipHandle zip(::zip_open(path.c_str(), flags, &code));

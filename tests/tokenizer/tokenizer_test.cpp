@@ -60,7 +60,7 @@ TEST_P(RealTokenizerTest, StreamedTextEqualsDecodedTextForAnyIds) {
   RandomSequence random(7);
   const int32_t space = tokenizer.encode("\xF0\x9F\x91\xBB").front();  // the piece that is a space alone, then bytes
   for (int round = 0; round < 400; ++round) {
-    // A third of the rounds: special and byte tokens only, where leading spaces and broken characters meet.
+    // In a third of the rounds only special and byte tokens, to combine leading spaces with broken characters.
     const uint64_t bound = round % 3 == 0 ? 259 : uint64_t(tokenizer.vocabulary_size());
     std::vector<int32_t> ids(1 + random.below(40));
     for (int32_t& id : ids) {

@@ -7,9 +7,9 @@
 namespace echo {
 namespace {
 
-// What Python's own pickler writes, with protocols 2 and 4, for an OrderedDict with the attribute _metadata that holds:
-// plain (2, 3), transposed (3, 2) and tail (4) on one storage of 6 floats, half (4) wrapped as a parameter, count () of
-// one int64.
+// The output of Python's own pickler with protocols 2 and 4, for an OrderedDict with the attribute _metadata. It contains plain
+// (2, 3), transposed (3, 2) and tail (4) on one storage of 6 floats, half (4) wrapped as a parameter, and count () of one
+// int64.
 constexpr std::string_view kProtocol2 =
     "800263636f6c6c656374696f6e730a4f726465726564446963740a710029527101285805000000706c61696e710263746f7263682e5f7574"
     "696c730a5f72656275696c645f74656e736f725f76320a71032828580700000073746f72616765710463746f7263680a466c6f617453746f"
@@ -128,12 +128,12 @@ TEST(PickleTest, OperationsOutOfPlaceAreRefused) {
   expect_refused("", "ends early");
   expect_refused(kStart, "ends early");
   expect_refused(kStart + ".", "empty stack");
-  expect_refused(kStart + "K\x01.", "holds an int");
+  expect_refused(kStart + "K\x01.", "contains an int");
   expect_refused(kStart + "t.", "a mark is missing");
   expect_refused(kStart + "}(K\x01u.", "a key without a value");
   expect_refused(kStart + "}(K\x01K\x01u.", "a key of the state dict is an int");
   expect_refused(kStart + "}(X\x01\0\0\0aK\x01u."s, "entry a is an int");
-  expect_refused(kStart + "](.", "empty stack");  // the value lies under the mark
+  expect_refused(kStart + "](.", "empty stack");  // the value is below the mark
   expect_refused(kStart + "(]a.", "empty stack");
   expect_refused(kStart + "]K\x01s.", "empty stack");
   expect_refused(kStart + "]K\x01K\x01s.", "what is added to is a list");
@@ -169,8 +169,8 @@ TEST(PickleTest, CountsAndLengthsAreLimited) {
 }
 
 TEST(PickleTest, AListInsideItselfAndDeepNestingAreHarmless) {
-  expect_refused(kStart + "]q\0h\0a."s, "holds a list");
-  expect_refused(kStart + "]" + std::string(500'000, '\x85') + ".", "holds a tuple");
+  expect_refused(kStart + "]q\0h\0a."s, "contains a list");
+  expect_refused(kStart + "]" + std::string(500'000, '\x85') + ".", "contains a tuple");
 }
 
 }  // namespace

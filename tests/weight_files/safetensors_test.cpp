@@ -12,7 +12,7 @@
 namespace echo {
 namespace {
 
-// Writes a file with this header, opens it and returns the Error's message.
+// Writes a file with this header, opens it, and returns the message of the Error.
 std::string refusal(const std::string& header, size_t data) {
   const TemporaryFolder folder;
   write_file(folder / "file.safetensors", safetensors_bytes(header, data));
@@ -127,8 +127,8 @@ TEST(SafetensorsTest, TensorsMustFillTheFileWithoutOverlap) {
     return R"({"a":{"dtype":"F32","shape":[2],"data_offsets":)" + first +
            R"(},"b":{"dtype":"F32","shape":[2],"data_offsets":)" + second + "}}";
   };
-  expect_refused(two("[0,8]", "[4,12]"), 12, "tensor b: overlaps");
-  expect_refused(two("[0,8]", "[0,8]"), 8, "tensor b: overlaps");
+  expect_refused(two("[0,8]", "[4,12]"), 12, "overlaps the previous tensor");
+  expect_refused(two("[0,8]", "[0,8]"), 8, "overlaps the previous tensor");
   expect_refused(two("[0,8]", "[12,20]"), 20, "tensor b: leaves a hole of 4 bytes");
   expect_refused(two("[4,12]", "[12,20]"), 20, "tensor a: leaves a hole");
   expect_refused(two("[0,8]", "[8,16]"), 20, "4 bytes after the last tensor");

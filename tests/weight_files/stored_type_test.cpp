@@ -11,7 +11,7 @@
 namespace echo {
 namespace {
 
-// The value that IEEE 754 gives the fields of a binary float, written as the definition reads.
+// The value of the fields of a binary float, by the definition in IEEE 754.
 double value_of_fields(uint32_t bits, int exponent_bits, int fraction_bits) {
   const uint32_t fraction = bits & ((1u << fraction_bits) - 1);
   const int exponent = int(bits >> fraction_bits & ((1u << exponent_bits) - 1));

@@ -1,5 +1,5 @@
-// Valid files with a few bytes changed, cut or repeated: each must open and read, or end in an Error of exit code 65.
-// Run under AddressSanitizer (make MODE=asan test) this is also a search for reads outside the file.
+// Valid files with a few bytes changed, cut or repeated. Each must open and be read, or give an Error with exit code 65. Under
+// AddressSanitizer (make MODE=asan test) this also finds reads outside the file.
 #include <gtest/gtest.h>
 
 #include "base/file.h"
@@ -42,7 +42,7 @@ std::string mutated(std::string bytes, RandomSequence& random, size_t reach) {
   return bytes;
 }
 
-// How many of the mutants were refused; the rest were read. Anything else fails the test.
+// The number of mutants that gave an error. The others were read. Anything else fails the test.
 template <class Body>
 int refused_of(int mutants, const std::string& original, size_t limit, Body body) {
   RandomSequence random(7);
@@ -81,7 +81,7 @@ TEST(TensorFileMutationTest, SafetensorsHeaders) {
     write_file(folder / "mutant", bytes);
     read_everything<SafetensorsReader>(folder / "mutant");
   });
-  EXPECT_GT(refused, 1500);  // most changes break the header; those within names and padding do not
+  EXPECT_GT(refused, 1500);  // most changes break the header; those in names and padding do not
   EXPECT_LT(refused, 3000);
 }
 
@@ -93,7 +93,7 @@ TEST(TensorFileMutationTest, Pickles) {
   EXPECT_LT(refused, 20'000);
 }
 
-TEST(TensorFileMutationTest, ArchivesWithAChangedPickle) {  // with a right check sum, so that the change is met
+TEST(TensorFileMutationTest, ArchivesWithAChangedPickle) {  // with a correct checksum, so that the change is reached
   const TemporaryFolder folder;
   const int refused = refused_of(1500, write_pickled_state_dict(some_tensors()), SIZE_MAX, [&](const std::string& bytes) {
     write_file(folder / "mutant",

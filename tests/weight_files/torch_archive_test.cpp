@@ -120,7 +120,7 @@ TEST(TorchArchiveTest, CompressedEntriesAreRead) {
 }
 
 TEST(TorchArchiveTest, StoragesMustHoldWhatIsDeclared) {
-  expect_refused({plain("t")}, {kSixFloats.substr(1)}, "tensor t: its storage 0 has 23 bytes, declared are 6 x 4");
+  expect_refused({plain("t")}, {kSixFloats.substr(1)}, "tensor t: its storage 0 has 23 bytes, expected 6 x 4");
   expect_refused({plain("t")}, {kSixFloats + "x"}, "25 bytes");
   expect_refused({plain("t")}, {}, "tensor t: its storage 0 is not in the archive");
   PickledTensor huge = plain("t");
@@ -165,7 +165,7 @@ TEST(TorchArchiveTest, OtherFilesAreRefusedWithTheReason) {
   expect_refused("", "not a zip archive");
   expect_refused("\x80\x02\x8a\x0a", "format from before version 1.6");
   expect_refused("PK\x03\x04 and nothing else", "not a valid zip archive");
-  expect_refused(build_zip({{"readme.txt", "hello"}}, false), "holds no data.pkl");
+  expect_refused(build_zip({{"readme.txt", "hello"}}, false), "has no data.pkl");
   expect_refused(build_zip({{"a/data.pkl", "x"}, {"b/data.pkl", "x"}}, false), "two archives");
   expect_refused(build_zip({{"a/data.pkl", std::string(20'000'000, 'N'), true}}, false), "over the limit");
   expect_refused(build_zip({{"a/data.pkl",

@@ -6,7 +6,7 @@
 
 namespace echo {
 
-// Builds zip archives of stored entries byte by byte, also wrong ones, as an oracle for the archive reader.
+// Builds zip archives of stored entries byte by byte, including invalid ones, to test the archive reader.
 struct ZipEntry {
   std::string name, content;
   bool wrong_checksum = false;
@@ -25,7 +25,8 @@ inline void put(std::string& out, uint64_t value, int bytes) {
   for (int i = 0; i < bytes; ++i) out += char(value >> (8 * i));
 }
 
-// With zip64 every size and offset is written as the 64-bit records of archives over 4 GiB, the 32-bit fields all ones.
+// With zip64, every size and offset is written as in archives over 4 GiB: in 64-bit records, with all ones in the 32-bit
+// fields.
 inline std::string build_zip(const std::vector<ZipEntry>& entries, bool zip64) {
   std::string out, directory;
   const auto sizes = [&](std::string& to, const ZipEntry& entry) {
