@@ -20,7 +20,7 @@ struct Problem {
   std::string text;
 };
 
-// The limits keep every product of settings far inside 64 bits.
+// These limits keep every product of settings far below 2^63.
 constexpr int64_t kMostPerStep = 1'000'000;           // sequences, micro-batches, tokens of a sequence
 constexpr int64_t kMostTokens = 100'000'000'000'000;  // of an epoch
 constexpr double kMostEpochs = 10'000.0;
@@ -30,7 +30,7 @@ constexpr int64_t kMostLayers = 10'000;
 
 class Checker {
  public:
-  // When the mode could not be read, what it needs is not asked for.
+  // If the mode could not be read, the keys that a mode requires are not checked.
   explicit Checker(const TrainConfig& config, bool mode_is_known = true) : c_(config), mode_is_known_(mode_is_known) {}
 
   std::vector<Problem> run() {
@@ -247,7 +247,7 @@ class Checker {
               concat("makes heads of width ", m.hidden_size / heads, "; an even width is expected"));
   }
 
-  // What each mode cannot do without.
+  // Keys that each mode requires.
   void needed() {
     const std::string mode(settings::name_of(c_.mode));
     require(!c_.data.path.empty(), "data.path",
@@ -287,8 +287,8 @@ std::vector<std::string> validate_config(const TrainConfig& config) {
 
 std::vector<std::string> check_config(const ConfigReading& reading) {
   std::vector<std::string> lines = reading.problems;
-  if (!reading.readable) return lines;           // nothing to say about default values
-  const auto is_faulty = [&](std::string key) {  // it or a section around it
+  if (!reading.readable) return lines;           // checking default values makes no sense
+  const auto is_faulty = [&](std::string key) {  // the key itself, or a section that contains it
     while (!reading.faulty.contains(key)) {
       const size_t dot = key.rfind('.');
       if (dot == std::string::npos) return false;
@@ -330,7 +330,7 @@ int64_t stage_steps(const TrainConfig& config, int number) {
   const double epochs = distill ? stage.num_train_epochs : config.num_train_epochs;
   const double exact = epochs * double(config.data.epoch_tokens) / double(tokens_per_step(config));
   ECHO_CHECK(exact >= 0 && exact < 9e18, "stage_steps: ", exact, " steps: the configuration has not been validated");
-  // Rounding of `epochs` (0.1 is a little more than a tenth) must not add a step.
+  // Rounding of `epochs` (0.1 is slightly more than a tenth) must not add a step.
   const int64_t steps = std::max<int64_t>(1, int64_t(std::ceil(exact * (1 - 1e-12))));
   return config.max_steps > 0 ? std::min(steps, config.max_steps) : steps;
 }

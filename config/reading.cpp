@@ -14,9 +14,9 @@
 namespace echo {
 namespace {
 
-constexpr size_t kMostProblems = 100;  // a file of quite another kind would fill the screen
+constexpr size_t kMostProblems = 100;  // a file of another kind would fill the screen
 
-// What papers and other programs call our keys: too far from them for the spelling to tell.
+// Names that papers and other programs use for our keys, and that are too different to be found by spelling.
 constexpr std::pair<std::string_view, std::string_view> kShortNames[] = {
     {"lr", "learning_rate"},
     {"alpha", "distillation.hidden_weight"},
@@ -30,7 +30,7 @@ struct AnyVisitor {
   void operator()(const char*, T&, const char*) {}
 };
 
-// A struct with a table of its own, as opposed to a value.
+// A struct with its own table of keys, in contrast to a value.
 template <class T>
 concept Section = requires(T& section, AnyVisitor& visitor) {
   std::remove_const_t<T>::visit(section, visitor);
@@ -38,7 +38,7 @@ concept Section = requires(T& section, AnyVisitor& visitor) {
 
 std::string join(const std::string& section, const std::string& name) { return section.empty() ? name : section + "." + name; }
 
-// Visits every value of the table, nested ones included: leaf(full key, value).
+// Calls leaf(full key, value) for every value of the table, including nested ones.
 template <class Leaf>
 struct LeafVisitor {
   Leaf& leaf;
@@ -119,7 +119,7 @@ class Reader {
  private:
   struct Value {
     bool is_text = false;
-    std::function<std::string(const YamlNode&)> read;  // assigns, or returns what is wrong
+    std::function<std::string(const YamlNode&)> read;  // assigns the value, or returns the problem
   };
 
   void add_section(const std::string& name) {
@@ -152,7 +152,7 @@ class Reader {
 
   void unknown(const std::string& where, const std::string& key) {
     if (count_ >= kMostProblems) return problem(where, key, "");
-    // The right name in the wrong section comes first: kl_weight is meant for distillation.kl_weight.
+    // The same name in another section comes first: kl_weight means distillation.kl_weight.
     const std::string last = key.substr(key.rfind('.') + 1);
     std::string nearest;
     for (const std::string& name : names_)
@@ -160,7 +160,8 @@ class Reader {
     for (const auto& [name, meant] : kShortNames)
       if (nearest.empty() && name == last) nearest = meant;
     if (nearest.empty()) nearest = nearest_name(key, names_);
-    if (!nearest.empty()) reading_.faulty.insert(nearest);  // probably given here: not to be reported as missing as well
+    // the value was probably meant for this key, so it is not also reported as missing
+    if (!nearest.empty()) reading_.faulty.insert(nearest);
     problem(
         where, key,
         nearest.empty() ? "unknown key; --print-config lists all of them" : concat("unknown key; did you mean ", nearest, "?"));
@@ -254,8 +255,8 @@ std::string content_of(const fs::path& path) {
     fail(ExitCode::input_missing, path.string(), ": no such file; the path of a YAML file is expected, configs/ holds some");
   if (fs::is_directory(path, ignored))
     fail(ExitCode::input_missing, path.string(), ": is a folder; the path of a YAML file is expected, configs/ holds some");
-  // Not read_file: the path may be an endless device or a huge file, and a little more than the limit shows that it is
-  // too large.
+  // Not read_file, because the path may be an endless device or a huge file. Slightly more than the limit is enough to see that
+  // it is too large.
   std::ifstream file(path, std::ios::binary);
   if (!file) fail(ExitCode::input_missing, path.string(), ": cannot be opened; check that you may read it");
   std::string text(kMaximumYamlBytes + 1, '\0');

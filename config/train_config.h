@@ -8,13 +8,13 @@
 
 namespace echo {
 
-// The settings of ./train. Each struct lists its fields with their defaults, and below them, in visit(), its table:
-// key, field and the field's one comment (unit, effect). The table is the only list of keys: reading YAML, overriding,
-// printing, JSON and the suggestions for misspelt keys all walk it (config/reading.h). Names are the Hugging Face
-// Trainer's where the meaning is the same. Checks beyond the type of a value: config/check.h.
+// The settings of ./train. Each struct lists its fields with their defaults. Below them, visit() is its table: key, field and
+// the field's only comment (unit, effect). The table is the only list of keys. Reading YAML, overrides, printing, JSON and the
+// suggestions for misspelt keys all use it (config/reading.h). Names are those of the Hugging Face Trainer when the meaning is
+// the same. config/check.h checks more than the type of a value.
 namespace settings {
 
-// The names of an enumeration's values in YAML, in the order of its enumerators.
+// The YAML names of an enumeration's values, in the order of its enumerators.
 template <class E>
 inline constexpr int kNames = 0;
 

@@ -16,13 +16,13 @@ namespace {
 constexpr const char* kWholeNumber = "a whole number such as 8 or 3.7e9 is expected";
 constexpr const char* kNumber = "a number such as 0.5 or 1e-4 is expected";
 
-// A decimal number as it is written: (-1)^negative * digits * 10^exponent.
+// A decimal number as written: (-1)^negative * digits * 10^exponent.
 struct Decimal {
   enum class Form { other, leading_zero, number };
   Form form = Form::other;
   bool negative = false;
-  std::string digits;    // without leading zeros; empty is 0
-  int64_t exponent = 0;  // cut to +-1e6: far outside every type
+  std::string digits;    // without leading zeros; empty means 0
+  int64_t exponent = 0;  // clamped to +-1e6, which is outside every type
 };
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
@@ -57,7 +57,7 @@ Decimal read_decimal(std::string_view text) {
   return number;
 }
 
-// What a node is, for a sentence that goes on with "; ... is expected".
+// Describes a node, for a message that continues with "; ... is expected".
 std::string description(const YamlNode& node) {
   switch (node.kind) {
     case YamlNode::Kind::null:
@@ -72,7 +72,7 @@ std::string description(const YamlNode& node) {
   return "";
 }
 
-// "" when `node` is an unquoted scalar, which is what a number or truth value must be.
+// Returns "" when `node` is an unquoted scalar, as numbers and truth values must be.
 std::string plain_problem(const YamlNode& node, const char* expected) {
   if (!node.flaw.empty()) return node.flaw;
   if (node.kind != YamlNode::Kind::scalar || node.quoted) return description(node) + "; " + expected;
@@ -96,7 +96,7 @@ std::string lower(std::string text) {
   return text;
 }
 
-// Whether YAML 1.1 or 1.2 gives this unquoted text another type than text.
+// True when YAML 1.1 or 1.2 reads this unquoted text as another type than text.
 bool reads_as_other_type(const std::string& text) {
   static const std::vector<std::string> words = {"true", "false", "yes", "no",   "on",   "off",   "y",
                                                  "n",    "null",  "~",   ".nan", ".inf", "-.inf", "+.inf"};
@@ -137,7 +137,7 @@ std::string read_value(const YamlNode& node, bool& value) {
 std::string read_value(const YamlNode& node, int64_t& value) {
   Decimal number;
   if (std::string problem = number_problem(node, number, kWholeNumber); !problem.empty()) return problem;
-  // Done on the digits: a double is exact only up to 2^53.
+  // Computed on the digits, because a double is exact only up to 2^53.
   while (!number.digits.empty() && number.digits.back() == '0') {
     number.digits.pop_back();
     ++number.exponent;
@@ -195,7 +195,7 @@ std::string print_value(bool value) { return value ? "true" : "false"; }
 std::string print_value(int64_t value) { return std::to_string(value); }
 
 std::string print_value(double value) {
-  std::string text = fmt::format("{}", value);  // the shortest text that reads back as the same number
+  std::string text = fmt::format("{}", value);  // the shortest text that is read as the same number
   if (text.find_first_of(".en") == std::string::npos) text += ".0";
   return text;
 }
@@ -219,7 +219,7 @@ std::string quote(std::string_view text) {
   std::string result = "\"";
   for (const char c : text.substr(0, longest)) result += static_cast<unsigned char>(c) < 0x20 || c == 0x7F ? ' ' : c;
   if (text.size() > longest) {
-    while (!is_valid_utf8(result) && result.size() > 1) result.pop_back();  // cut in the middle of a letter
+    while (!is_valid_utf8(result) && result.size() > 1) result.pop_back();  // cut inside a character
     result += "...";
   }
   return result + "\"";

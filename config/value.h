@@ -10,15 +10,15 @@
 
 namespace echo {
 
-// One value of the configuration, from YAML and back. Each read_value assigns `value` and returns "" or leaves it alone
-// and returns what is wrong, what is expected and the remedy ("two words" is not a number; a number such as 0.5 or 1e-4
-// is expected). Stricter than YAML, so that no value silently becomes another one:
+// One value of the configuration, from YAML and back. Each read_value assigns `value` and returns "". Or it leaves `value`
+// unchanged and returns a message: what is wrong, what is expected, and the remedy ("two words" is not a number; a number such
+// as 0.5 or 1e-4 is expected). The rules are stricter than YAML's, so that no value is silently read as another one:
 //   true or false      nothing else (no yes, on, True, 1, "true")
 //   whole numbers      decimal, 64 bits; also 3.7e9 or 2.0 when exactly whole; no leading zero, 0x, 0o or underscore
 //   numbers            decimal, finite, not rounded to 0 or infinity
-//   text               what YAML would read as a number, a truth value or nothing needs quotes; no control characters
-//   lists              of the above, in [a, b] or as lines "- a"
-//   one of some names  exactly one of them, quoted or not
+//   text               text that YAML would read as a number, a truth value or nothing needs quotes; no control characters
+//   lists              of the types above, as [a, b] or as lines "- a"
+//   one of some names  exactly one of them, with or without quotes
 std::string read_value(const YamlNode& node, bool& value);
 std::string read_value(const YamlNode& node, int64_t& value);
 std::string read_value(const YamlNode& node, double& value);
@@ -26,7 +26,7 @@ std::string read_value(const YamlNode& node, std::string& value);
 std::string read_value(const YamlNode& node, std::vector<int64_t>& value);
 std::string read_value(const YamlNode& node, std::vector<std::string>& value);
 
-// The value as YAML on one line; read_value of it gives the same value back, to the last bit.
+// The value as one line of YAML. read_value() of it gives exactly the same value.
 std::string print_value(bool value);
 std::string print_value(int64_t value);
 std::string print_value(double value);
@@ -37,15 +37,15 @@ std::string print_value(const std::vector<std::string>& value);
 // `text` in double quotes, shortened to about 60 bytes and without control characters: for messages.
 std::string quote(std::string_view text);
 
-// Fewest insertions, deletions, replacements and swaps of neighbours that turn one text into the other (each pair of
-// neighbours swapped at most once). Both are cut to 100 bytes first.
+// The smallest number of insertions, deletions, replacements and swaps of neighbours that turns one text into the other (each
+// pair of neighbours is swapped at most once). Both texts are cut to 100 bytes first.
 int edit_distance(std::string_view a, std::string_view b);
 
-// The known name nearest to `name`, or "" when none is near: at most a third of its letters (at least 2) may differ.
+// The known name nearest to `name`, or "" when none is near: at most a third of its letters, or 2, may differ.
 std::string nearest_name(std::string_view name, const std::vector<std::string>& known);
 
 namespace detail {
-// The index of the name that `node` holds. On failure -1 and `problem`.
+// The index of the name in `node`. Returns -1 and sets `problem` when it is none of them.
 int read_name(const YamlNode& node, const std::vector<std::string>& names, std::string& problem);
 }  // namespace detail
 

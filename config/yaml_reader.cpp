@@ -42,7 +42,7 @@ void check_characters(std::string_view text) {
   }
 }
 
-// Builds the tree from yaml-cpp's events rather than from YAML::Node, which drops duplicate keys and expands aliases.
+// Builds the tree from yaml-cpp's events. YAML::Node would drop duplicate keys and expand aliases.
 class TreeBuilder : public YAML::EventHandler {
  public:
   explicit TreeBuilder(YamlNode& root) : root_(root) {}
@@ -81,7 +81,7 @@ class TreeBuilder : public YAML::EventHandler {
     YamlNode made;
     made.kind = kind;
     made.line = mark.line + 1;
-    // yaml-cpp reports "?" for what has no tag and "!" for quoted text.
+    // yaml-cpp reports the tag "?" for a node without a tag, and "!" for quoted text.
     if (!tag.empty() && tag != "?" && tag != "!") made.flaw = "a tag (!name) is not accepted; leave it out";
     if (anchor != 0) made.flaw = "an anchor (&name) is not accepted; leave it out and write the value where it is needed";
     return made;
@@ -119,7 +119,7 @@ class TreeBuilder : public YAML::EventHandler {
 
   struct Open {
     YamlNode node;
-    YamlNode key;  // of a mapping: read, its value is still to come
+    YamlNode key;  // of a mapping: the key that was read, whose value comes next
     bool has_key;
   };
   YamlNode& root_;

@@ -12,7 +12,7 @@ struct BatchTensors {
   Tensor first_key;  // (B, T) i32, or undefined when attention may cross document borders
 };
 
-// Copies the batch. Throws Error when rows * sequence_length is not the count of its tokens, (device) when the
+// Copies the batch to `device`. Throws Error when the number of tokens is not rows * sequence_length; Error (device) when the
 // device has no memory left.
 BatchTensors to_tensors(const Batch& batch, Device device);
 

@@ -8,15 +8,15 @@
 
 namespace echo {
 
-// Bytes in order, from wherever they come.
+// Bytes in order, from any source.
 class ByteReader {
  public:
   virtual ~ByteReader() = default;
-  // Fills up to `capacity` bytes (at least 1) of `buffer` and returns how many; 0 only at the end.
+  // Reads at most `capacity` bytes (at least 1) into `buffer`, and returns their number. 0 only at the end.
   // Throws Error: io when reading fails, bad_data when the content is damaged.
   virtual size_t read(char* buffer, size_t capacity) = 0;
-  // Passes over the next `count` bytes; when there are fewer, the next read returns 0. This one reads them and drops them.
-  // Override it where there is a cheaper way, such as seeking in a file. Throws as read does.
+  // Skips the next `count` bytes. If there are fewer, the next read returns 0. This version reads and drops them. Override it
+  // where there is a cheaper way, such as seeking in a file. Throws as read does.
   virtual void skip(int64_t count);
 };
 
@@ -35,17 +35,18 @@ class FileReader : public ByteReader {
   int descriptor_ = -1;
 };
 
-// Cuts bytes into lines. A line ends with '\n' or at the end of the bytes; the ending is removed, and a '\r' before it.
+// Splits bytes into lines. A line ends with '\n' or at the end of the bytes. The ending is removed, including a '\r' before it.
 // All functions throw as ByteReader::read does.
 class LineReader {
  public:
-  // Starts at byte `first_byte` of `bytes`, which is where a line begins. A line may have `longest_line` bytes.
+  // Starts at byte `first_byte` of `bytes`, which must be the beginning of a line. A line may have at most `longest_line`
+  // bytes.
   LineReader(std::unique_ptr<ByteReader> bytes, size_t longest_line, int64_t first_byte = 0);
 
   enum class Result { line, too_long, end };
-  Result next(std::string& line);  // too_long: the line was skipped, `line` is empty
-  bool skip_line();                // passes over one line without keeping it; false at the end
-  int64_t position() const { return buffer_start_ + int64_t(position_); }  // where the next line begins, in bytes
+  Result next(std::string& line);                                          // too_long: the line was skipped, `line` is empty
+  bool skip_line();                                                        // skips one line; false at the end
+  int64_t position() const { return buffer_start_ + int64_t(position_); }  // offset in bytes of the next line
 
  private:
   bool refill();
@@ -53,7 +54,7 @@ class LineReader {
   std::unique_ptr<ByteReader> bytes_;
   size_t longest_line_;
   std::string buffer_;
-  int64_t buffer_start_;  // which of the bytes buffer_ begins with
+  int64_t buffer_start_;  // offset of buffer_'s first byte
   size_t position_ = 0, filled_ = 0;
 };
 

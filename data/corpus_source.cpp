@@ -6,7 +6,7 @@
 namespace echo {
 namespace {
 
-constexpr int64_t kFewestRecords = 100;  // a fraction of fewer says little
+constexpr int64_t kFewestRecords = 100;  // a fraction of fewer records means little
 
 }  // namespace
 

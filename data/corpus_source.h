@@ -9,9 +9,9 @@
 
 namespace echo {
 
-// The documents of many files, one file open at a time, in the order given.
-//   next() also throws Error (bad_data) with the counts by reason when more than `max_bad_fraction` of the records are bad.
-//   This is checked from the 100th record on, and at the end of the files however few records there were.
+// The documents of many files, in the given order, with one file open at a time.
+//   next() also throws Error (bad_data), with the counts by reason, when more than `max_bad_fraction` of the records are bad.
+//   This is checked from the 100th record on, and at the end of the files for any number of records.
 class CorpusSource : public DocumentSource {
  public:
   // name: what to call the data in errors (the path that the user gave).
@@ -31,7 +31,7 @@ class CorpusSource : public DocumentSource {
   SetFilter filter_;
   double max_bad_fraction_;
   size_t file_ = 0;
-  std::unique_ptr<DocumentSource> current_;  // reads files_[file_]; null while that is not open
+  std::unique_ptr<DocumentSource> current_;  // reads files_[file_]; null while that file is not open
   SkipCounts earlier_;                       // of everything before current_
 };
 

@@ -27,7 +27,7 @@ DataCursor data_cursor_from_json(const nlohmann::json& json) {
     cursor.epoch = number(json, "epoch");
     cursor.position.file = number(json, "file");
     cursor.position.record = number(json, "record");
-    if (json.contains("byte")) cursor.position.byte = number(json, "byte");  // earlier versions wrote none
+    if (json.contains("byte")) cursor.position.byte = number(json, "byte");  // earlier versions did not write it
     cursor.token = number(json, "token");
     cursor.files = json.at("files").get<uint64_t>();
     const nlohmann::json& counts = json.at("counts");

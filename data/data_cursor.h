@@ -7,13 +7,13 @@
 
 namespace echo {
 
-// A position in the endless training stream: the token that the next row begins with.
+// A position in the endless training stream: the first token of the next row.
 struct DataCursor {
   int64_t epoch = 0;
-  SourcePosition position;  // of the document; `file` is the place in the epoch's order of the files
-  int64_t token = 0;        // of that document's tokens, begin and end tokens counted
-  uint64_t files = 0;       // fingerprint of the files it belongs to; 0: a fresh start
-  SkipCounts counts;        // of the records before it, over all epochs
+  SourcePosition position;  // of the document; `file` is the position in the epoch's order of files
+  int64_t token = 0;        // index in the tokens of that document, including begin and end tokens
+  uint64_t files = 0;       // fingerprint of the files; 0: a new start
+  SkipCounts counts;        // of the earlier records, over all epochs
   bool operator==(const DataCursor&) const = default;
 };
 

@@ -21,7 +21,7 @@ std::unique_ptr<ByteReader> open_content(const DataFile& file) {
 }
 
 uint64_t fingerprint_of_files(const std::vector<DataFile>& files) {
-  // The folder that holds all of them may move between two runs.
+  // The folder that contains all of them may move between two runs.
   fs::path common = files.empty() ? fs::path() : fs::path(files.front().name).parent_path();
   for (const DataFile& file : files) {
     const fs::path path = file.name;
@@ -32,7 +32,7 @@ uint64_t fingerprint_of_files(const std::vector<DataFile>& files) {
   }
   std::string description;
   for (const DataFile& file : files) {
-    // Unsigned, so that an unknown size gives the number that it gave in runs of earlier versions.
+    // Unsigned, so that an unknown size gives the same number as in runs of earlier versions.
     const std::string size = std::to_string(uint64_t(file.size));
     description += fs::path(file.name).lexically_relative(common).generic_string() + '\0' + size + '\0';
   }

@@ -36,7 +36,7 @@ DataLoader::DataLoader(TrainingPacker packer)
       capacity_(size_t(std::clamp<int64_t>(kTokensAhead / sequence_length_, 16, 4096))),
       reader_([this](const std::stop_token& stop) { read_ahead(stop); }) {}
 
-DataLoader::~DataLoader() = default;  // reader_ is asked to stop and joined
+DataLoader::~DataLoader() = default;  // requests reader_ to stop, and joins it
 
 void DataLoader::read_ahead(const std::stop_token& stop) {
   try {

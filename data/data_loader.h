@@ -15,30 +15,31 @@
 
 namespace echo {
 
-// Rows of token ids, one after the other: element (r, t) is at r * sequence_length + t.
+// Rows of token ids, one after another: element (r, t) is at r * sequence_length + t.
 struct Batch {
   int64_t rows = 0, sequence_length = 0;
   std::vector<int32_t> inputs,
       labels;                      // (rows, sequence_length); a label is kIgnoredLabel (-1) where nothing is to be predicted
-  std::vector<int32_t> first_key;  // the same shape, index within the row; empty unless reset_attention
+  std::vector<int32_t> first_key;  // the same shape, index in the row; empty unless reset_attention
   int64_t valid_tokens = 0;        // labels that count
-  DataCursor cursor;               // after this batch: a loader started here gives the next one (training batches only)
+  DataCursor cursor;               // the position after this batch, from which a loader continues (training batches only)
 };
 
-// Training batches without end. A thread of its own reads and tokenizes ahead, up to about a million tokens. The batches depend
-// on the packer alone, not on timing. Destroying the loader at any moment ends the thread and waits for it.
-// One thread at a time may call next_batch.
+// Endless training batches. A separate thread reads and tokenizes ahead, up to about a million tokens. The batches depend only
+// on the packer, not on timing. The loader can be destroyed at any time, which stops the thread and waits for it. Only one
+// thread at a time may call next_batch.
 class DataLoader {
  public:
   explicit DataLoader(TrainingPacker packer);
-  // Finds the data that the settings name and reads it from `start` on.
+  // Finds the data of the settings and reads it from `start` on.
   // Throws Error when the data cannot be found (input_missing) or the start belongs to other data (bad_data).
   DataLoader(const DataSettings& settings, const Tokenizer& tokenizer, const DataCursor& start = {});
   ~DataLoader();
   DataLoader(const DataLoader&) = delete;
   DataLoader& operator=(const DataLoader&) = delete;
 
-  // Throws what stopped the reading thread (Error: bad_data, io, ...), after the rows that it had finished before.
+  // Rethrows the exception that stopped the reading thread (Error: bad_data, io, ...), after all rows that were finished before
+  // it.
   Batch next_batch(int64_t rows);
 
   double wait_seconds() const { return wait_seconds_; }  // spent in next_batch waiting for rows, in all
@@ -47,20 +48,20 @@ class DataLoader {
   void read_ahead(const std::stop_token& stop);
 
   int64_t sequence_length_;
-  TrainingPacker packer_;  // the thread's, once it runs
+  TrainingPacker packer_;  // used by the thread while it runs
   size_t capacity_;        // rows
   double wait_seconds_ = 0;
 
   std::mutex mutex_;
   std::condition_variable_any has_rows_, has_room_;
-  std::deque<Row> rows_;  // guarded by mutex_, as the next
+  std::deque<Row> rows_;  // guarded by mutex_, like the next member
   std::exception_ptr failure_;
-  std::jthread reader_;  // last: it is joined before what it uses goes
+  std::jthread reader_;  // last, so that it is joined before the members that it uses are destroyed
 };
 
-// The held-out documents (settings.paths) in batches of `rows_per_batch` rows; the last may have fewer. At most `max_rows`
-// rows (0: all). Empty when settings.paths names no held-out documents.
-// Throws Error (bad_data) when there should be held-out documents and none is found; else as DataLoader and HeldOutPacker do.
+// The held-out documents (settings.paths) in batches of `rows_per_batch` rows; the last batch may have fewer. At most
+// `max_rows` rows (0: all). Empty when settings.paths has no held-out documents. Throws Error (bad_data) when held-out
+// documents are expected and none is found, otherwise as DataLoader and HeldOutPacker do.
 std::vector<Batch> held_out_batches(const DataSettings& settings, const Tokenizer& tokenizer, int64_t rows_per_batch,
                                     int64_t max_rows);
 

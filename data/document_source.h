@@ -7,14 +7,14 @@
 
 namespace echo {
 
-// A record is a line of a .jsonl file, or a whole .txt file. Longer records are bad ones, so that memory stays bounded.
+// A record is a line of a .jsonl file, or a whole .txt file. A longer record counts as bad, so that memory use stays bounded.
 inline constexpr size_t kLongestRecord = size_t{64} << 20;  // bytes
 
-// Where a record begins. A source of a single file keeps file = 0.
+// The beginning of a record. A source of a single file keeps file = 0.
 struct SourcePosition {
   int64_t file = 0;    // number of the file
   int64_t record = 0;  // number of the record in the file
-  int64_t byte = -1;   // of the file's decompressed content; -1 when unknown, then records are counted instead
+  int64_t byte = -1;   // offset in the file's decompressed content; -1 when unknown, then records are counted
   bool operator==(const SourcePosition&) const = default;
 };
 
@@ -24,20 +24,20 @@ struct Document {
   SourcePosition position;
 };
 
-// What became of the records read so far.
+// What happened to the records read so far.
 struct SkipCounts {
   int64_t records = 0;       // read; blank lines are not counted
   int64_t documents = 0;     // returned
-  int64_t other_sets = 0;    // of a set that was not asked for: not bad
+  int64_t other_sets = 0;    // of a set that was not requested; not bad
   int64_t empty_text = 0;    // not bad
-  int64_t damaged_json = 0;  // the rest is bad
+  int64_t damaged_json = 0;  // this and the following counts are bad records
   int64_t missing_text = 0;
   int64_t invalid_utf8 = 0;
   int64_t too_long = 0;
 
   int64_t bad() const { return damaged_json + missing_text + invalid_utf8 + too_long; }
   SkipCounts& operator+=(const SkipCounts& other);
-  SkipCounts before_last_document() const;  // without the document that was returned last
+  SkipCounts before_last_document() const;  // without the last returned document
   bool operator==(const SkipCounts&) const = default;
 
   struct Field {
@@ -50,7 +50,7 @@ struct SkipCounts {
   std::string describe() const;
 };
 
-// The names of RedPajama's parts that are wanted, each with or without the prefix "RedPajama". Empty: all documents.
+// The requested parts of RedPajama, with or without the prefix "RedPajama". Empty: all documents.
 class SetFilter {
  public:
   SetFilter() = default;
@@ -61,14 +61,14 @@ class SetFilter {
   std::vector<std::string> names_;  // without the prefix
 };
 
-// A stream of documents. Bad records are skipped and counted. next() and restore() throw what reading the bytes throws (Error:
-// io, or bad_data when compressed data is damaged).
+// A stream of documents. Bad records are skipped and counted. next() and restore() throw the errors of reading (Error: io, or
+// bad_data when compressed data is damaged).
 class DocumentSource {
  public:
   virtual ~DocumentSource() = default;
   virtual bool next(Document& document) = 0;    // false at the end
-  virtual SourcePosition position() const = 0;  // of the record that is read next
-  // Continues at a position that this source or an equal one gave. The records before it are neither parsed nor counted.
+  virtual SourcePosition position() const = 0;  // of the next record
+  // Continues at a position from this source or an equal one. Earlier records are neither parsed nor counted.
   virtual void restore(const SourcePosition& position) = 0;
   virtual SkipCounts counts() const = 0;
 };

@@ -7,8 +7,8 @@
 namespace echo {
 namespace {
 
-// Picks the two fields out of a line while the parser passes them. No tree of the line is built, so a hostile line takes no
-// more memory than its own bytes.
+// Takes two fields from a line while the parser passes them. It builds no tree of the line, so a hostile line needs no more
+// memory than its own bytes.
 class FieldPicker : public nlohmann::json_sax<nlohmann::json> {
  public:
   explicit FieldPicker(Document& document) : document_(document) {}
@@ -52,7 +52,7 @@ class FieldPicker : public nlohmann::json_sax<nlohmann::json> {
   enum class Key { other, text, meta, set_name };
 
   bool value() {
-    if (depth_ == 1 && key_ == Key::text) has_text_ = false;  // a later "text" that is no string
+    if (depth_ == 1 && key_ == Key::text) has_text_ = false;  // a later "text" that is not a string
     return true;
   }
   bool open() {

@@ -9,15 +9,15 @@
 namespace echo {
 
 // Documents of one .jsonl or .jsonl.zst file. Each line is an object with a string `text` and, optionally, a string
-// `meta.redpajama_set_name`; everything else in it is ignored. Blank lines are passed over. A line that is not valid JSON,
-// has no text, is not valid UTF-8 or is longer than kLongestRecord is skipped and counted.
-// Opens the file at once; throws as DataFile::open.
+// `meta.redpajama_set_name`; everything else is ignored. Blank lines are skipped. A line that is not valid JSON, has no text,
+// is not valid UTF-8 or is longer than kLongestRecord is skipped and counted. The constructor opens the file, and throws as
+// DataFile::open.
 class JsonlSource : public DocumentSource {
  public:
   JsonlSource(const DataFile& file, SetFilter filter);
   bool next(Document& document) override;
   SourcePosition position() const override { return {0, record_, lines_->position()}; }
-  // Seeks to the byte of the position in a plain file; decompresses what is before it in a compressed one.
+  // Seeks to the byte of the position in a plain file. In a compressed file, decompresses everything before it.
   void restore(const SourcePosition& position) override;
   SkipCounts counts() const override { return counts_; }
 

@@ -100,7 +100,7 @@ void TrainingPacker::read_document() {
   std::vector<int32_t> tokens = document_tokens(tokenizer_, document.text, settings_.bos_per_document);
   if (tokens.empty()) return;
   ++documents_in_epoch_;
-  // A packer that starts here reads this document again, so its counts must not hold it yet.
+  // A packer that starts here reads this document again, so its counts must not include it yet.
   pending_.add(std::move(tokens), {epoch_, document.position, 0, fingerprint_, source_->counts().before_last_document()});
 }
 

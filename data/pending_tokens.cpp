@@ -7,7 +7,7 @@
 namespace echo {
 namespace {
 
-// Copies tokens into a row: inputs as far as they reach, labels one place earlier.
+// Copies tokens into a row: as inputs while there is room, and as labels one position earlier.
 class RowBuilder {
  public:
   RowBuilder(Row& row, int64_t length, bool with_first_key) : row_(row), length_(length), with_first_key_(with_first_key) {
@@ -20,13 +20,13 @@ class RowBuilder {
   }
   bool full() const { return int64_t(row_.labels.size()) == length_; }
 
-  // The tokens of one document from `offset` on.
+  // Adds the tokens of one document from `offset` on.
   void add(const std::vector<int32_t>& tokens, size_t offset) {
     const auto first_key = static_cast<int32_t>(row_.inputs.size());
     for (size_t i = offset; i < tokens.size() && !full(); ++i) add_token(tokens[i], first_key);
   }
 
-  // Rows that the data no longer fills.
+  // Fills the rest of a row that the data does not fill.
   void pad(int32_t token) {
     const auto first_key = static_cast<int32_t>(row_.inputs.size());
     while (!full()) {

@@ -9,15 +9,15 @@
 
 namespace echo {
 
-// The data files on this machine that `path` means, sorted by path. `path` is one of
+// The data files on this machine for `path`, sorted by path. `path` is one of
 // - a file;
-// - a folder: all files in it and in its sub-folders that end in .jsonl, .jsonl.zst or .txt (hidden files and linked folders
-//   are left out);
-// - a shell pattern (* ? [ ]): what it matches, folders included.
-// Throws Error: input_missing when there is none, bad_data when `path` is a single file of another kind.
+// - a folder: all files in it and its sub-folders that end in .jsonl, .jsonl.zst or .txt (except hidden files and linked
+// folders);
+// - a shell pattern (* ? [ ]): all matches, including folders.
+// Throws Error: input_missing when there is no file, bad_data when `path` is a single file of another kind.
 std::vector<DataFile> find_data_files(const std::string& path);
 
-// The source that reads this kind of file. Throws Error: bad_data when the name has another ending, and as DataFile::open.
+// The source for this kind of file. Throws Error: bad_data when the name has another extension, and what DataFile::open throws.
 std::unique_ptr<DocumentSource> open_document_source(const DataFile& file, const SetFilter& filter);
 
 }  // namespace echo

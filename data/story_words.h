@@ -5,8 +5,8 @@
 
 namespace echo::story {
 
-// The small world that stories are made of. Everything in a story refers to entries of these tables, so that a reader who has
-// met "Mia the baker" and "her red kite" can tell what comes later.
+// The small world of the stories. Everything in a story refers to entries of these tables. So a reader who has met "Mia the
+// baker" and "her red kite" can predict what comes later.
 
 enum class Pronoun { she, he };
 
@@ -15,7 +15,7 @@ struct Name {
   Pronoun pronoun;
 };
 
-// A person with work to do: what they are called, where they do it, what they do there (past and infinitive).
+// A person with a job: name, place, and what the person does there (past and infinitive).
 struct Trade {
   std::string_view trade, place, past, infinitive;
 };

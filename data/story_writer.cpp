@@ -43,7 +43,7 @@ StoryWriter::StoryWriter(uint64_t seed, uint64_t index) : random_(seed, /*stream
 
 std::string StoryWriter::write() {
   opening();
-  // Two to four events in any order, none twice. The ending mentions again what each of them left behind.
+  // Two to four different events in any order. The ending mentions again what each of them left behind.
   std::array<void (StoryWriter::*)(), 5> events = {&StoryWriter::lose_the_thing, &StoryWriter::help_the_animal,
                                                    &StoryWriter::make_a_promise, &StoryWriter::count_the_fruit,
                                                    &StoryWriter::ask_three_times};

@@ -9,14 +9,14 @@
 
 namespace echo::story {
 
-// Writes one story: draws who and what it is about, then lets events happen to them. All choices come from (seed, index).
+// Writes one story: draws its characters and things, then lets events happen to them. All choices depend on (seed, index).
 class StoryWriter {
  public:
   StoryWriter(uint64_t seed, uint64_t index);
-  std::string write();  // once
+  std::string write();  // call it once
 
  private:
-  // Someone of the story, with what they own.
+  // A character of the story, with the character's things.
   struct Character {
     Name name;
     Trade trade;
@@ -32,7 +32,7 @@ class StoryWriter {
     return choices.begin()[random_.below(choices.size())];
   }
 
-  // Adds a sentence: `parts` joined (not empty), with a capital letter, and a full stop unless it ends in a mark already.
+  // Adds a sentence: `parts` joined (not empty), with a capital letter, and with a full stop unless it already ends in a mark.
   template <class... Parts>
   void say(Parts... parts);
   void paragraph();  // ends the line
@@ -41,8 +41,8 @@ class StoryWriter {
   std::string_view him(const Character& c) const { return c.name.pronoun == Pronoun::she ? "her" : "him"; }
   std::string_view his(const Character& c) const { return c.name.pronoun == Pronoun::she ? "her" : "his"; }
 
-  // The parts of a story. Each appends its sentences to text_ and draws from random_, so their order decides what comes later.
-  // opening() introduces hero_, friend_ and animal_, whom all others name without introducing them: it comes first.
+  // The parts of a story. Each appends its sentences to text_ and draws from random_, so the order of calls matters. opening()
+  // introduces hero_, friend_ and animal_, whom all others mention without introduction, so it comes first.
   void opening();
   void lose_the_thing();
   void help_the_animal();

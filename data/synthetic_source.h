@@ -8,12 +8,12 @@
 
 namespace echo {
 
-// A small English story of roughly 150 to 430 words, made from (seed, index) alone. Its characters, their things, colours,
+// A small English story of about 150 to 430 words, which depends only on (seed, index). Its characters, their things, colours,
 // places and promises are drawn at the beginning. They return later by name, pronoun and description, so the beginning of a
-// story helps to predict its end. The order of events is drawn too. All stories use about 430 different words.
+// story helps to predict its end. The order of events is also random. All stories together use about 430 different words.
 std::string make_story(uint64_t seed, uint64_t index);
 
-// The first `documents` stories of a seed, as a document source (nothing on disk).
+// The first `documents` stories of a seed as a document source, without files.
 class SyntheticSource : public DocumentSource {
  public:
   SyntheticSource(uint64_t seed, int64_t documents) : seed_(seed), documents_(documents) {}
@@ -37,7 +37,8 @@ struct StoryCorpus {
 // Writes `documents` stories below `folder` in SlimPajama's layout, each file atomically:
 //   train/chunk1/example_train_<n>.jsonl.zst (4,096 documents each), validation/chunk1/example_holdout_0.jsonl.zst
 // with lines {"text": ..., "meta": {"redpajama_set_name": kStorySetName}}. One document in twenty is held out, at least one
-// and at most 4,096. Files of these names are replaced; others are left alone. Throws Error: config when documents < 2; io.
+// and at most 4,096. Files of these names are replaced; others are not touched. Throws Error: config when documents < 2, io
+// when writing fails.
 StoryCorpus write_story_corpus(const std::filesystem::path& folder, int64_t documents, uint64_t seed);
 
 }  // namespace echo

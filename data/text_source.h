@@ -5,9 +5,9 @@
 
 namespace echo {
 
-// A .txt file is one document, because plain text has no agreed mark between documents: blank lines occur inside them too. For
-// many documents use one file for each, or .jsonl. A byte order mark is dropped. A text that is not valid UTF-8 or is longer
-// than kLongestRecord is a bad record.
+// A .txt file is one document, because plain text has no agreed separator of documents: blank lines also occur inside them. For
+// many documents use one file per document, or .jsonl. A byte order mark is dropped. A text that is not valid UTF-8 or is
+// longer than kLongestRecord is a bad record.
 class TextSource : public DocumentSource {
  public:
   TextSource(const DataFile& file, SetFilter filter) : file_(file), filter_(std::move(filter)) {}

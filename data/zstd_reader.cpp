@@ -27,7 +27,7 @@ size_t ZstdReader::read(char* buffer, size_t capacity) {
       at_end = filled_ == 0;
       if (at_end && !within_frame_) return 0;
     }
-    // At the end of the input the context may still hold decompressed bytes: one more call without input returns them.
+    // At the end of the input the context may still have decompressed bytes. One more call without input returns them.
     ZSTD_inBuffer input = {buffer_.data(), filled_, position_};
     const size_t status = ZSTD_decompressStream(context_, &output, &input);
     position_ = input.pos;

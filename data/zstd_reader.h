@@ -10,12 +10,12 @@ struct ZSTD_DCtx_s;
 
 namespace echo {
 
-// Decompresses zstd data of one or more frames while it is read. It needs memory for a frame's window (at most 128 MiB, the
-// library's limit without an explicit one) and two buffers. Throws Error (bad_data) with the name and the byte offset in the
-// compressed data when that is damaged or ends within a frame; passes on what reading `compressed` throws.
+// Decompresses zstd data of one or more frames while reading. It needs memory for a frame's window (at most 128 MiB, the
+// library's default limit) and two buffers. Throws Error (bad_data), with the name and the byte offset in the compressed data,
+// when the data is damaged or ends inside a frame. Passes on the errors of reading `compressed`.
 class ZstdReader : public ByteReader {
  public:
-  // name: what errors call the data.
+  // name: the name of the data in errors.
   ZstdReader(std::unique_ptr<ByteReader> compressed, std::string name);
   ~ZstdReader() override;
   ZstdReader(const ZstdReader&) = delete;
@@ -28,7 +28,7 @@ class ZstdReader : public ByteReader {
   ZSTD_DCtx_s* context_;
   std::string buffer_;  // of compressed bytes
   size_t position_ = 0, filled_ = 0;
-  int64_t buffer_start_ = 0;  // which of the compressed bytes buffer_ begins with
+  int64_t buffer_start_ = 0;  // offset in the compressed bytes of buffer_'s first byte
   bool within_frame_ = false;
 };
 

@@ -63,7 +63,7 @@ TEST(ConfigCheckTest, EachRangeAndContradictionIsNamedByItsKey) {
   EXPECT_EQ(in_file, std::vector<std::string>{"x.yaml:10: adam_beta1: is 1.0; a value from 0 to below 1 is expected"});
 }
 
-// The keys that problems name, in order.
+// The keys in the problems, in order.
 std::vector<std::string> keys_of(const TrainConfig& config) {
   std::vector<std::string> keys;
   for (const std::string& line : validate_config(config)) keys.push_back(line.substr(0, line.find(':')));

@@ -16,7 +16,7 @@ namespace {
 using settings::Mode;
 using settings::PlanMethod;
 
-// The only problem of a text that stands for the file x.yaml.
+// The only problem of a text that is read as the file x.yaml.
 std::string problem(std::string_view text, const std::vector<std::string>& overrides = {}) {
   const ConfigReading reading = read_config_text(text, "x.yaml", overrides);
   EXPECT_EQ(reading.problems.size(), 1u) << text;

@@ -4,7 +4,7 @@
 
 namespace echo {
 
-// Enough for mode distill to be accepted.
+// The minimum that mode distill accepts.
 inline constexpr const char* kSmall =
     "teacher:\n  model_name_or_path: models/stories12L\n"
     "student:\n  plan:\n    method: optimal\n    followers: 5\n"

@@ -42,7 +42,7 @@ inline std::vector<std::string> all_texts(DocumentSource& source) {
   return texts;
 }
 
-// `count` texts of one to `longest` words; each is different.
+// `count` different texts of one to `longest` words.
 inline std::vector<std::string> made_up_texts(int count, uint64_t longest, uint64_t seed) {
   const std::vector<std::string> words = {"river", "moon",  "cold",  "sings", "under",
                                           "glass", "seven", "walks", "amber", "quiet"};
@@ -56,9 +56,9 @@ inline std::vector<std::string> made_up_texts(int count, uint64_t longest, uint6
   return texts;
 }
 
-// What was read of the files that memory_file() made.
+// Counts what is read from files of memory_file().
 struct ReadLog {
-  std::atomic<int64_t> bytes = 0;         // in all, without those that were skipped
+  std::atomic<int64_t> bytes = 0;         // in total, without skipped bytes
   std::atomic<int64_t> open_readers = 0;  // now
   std::atomic<int64_t> threads = 0;       // that have read and still run
 };
@@ -98,14 +98,14 @@ class MemoryReader : public ByteReader {
   size_t position_ = 0;
 };
 
-// A data file that lies in memory and can skip without reading.
+// A data file in memory, which can skip without reading.
 inline DataFile memory_file(const std::string& name, const std::string& content,
                             const std::shared_ptr<ReadLog>& log = std::make_shared<ReadLog>()) {
   const auto shared = std::make_shared<const std::string>(content);
   return {name, int64_t(content.size()), [shared, log] { return std::make_unique<MemoryReader>(shared, log); }};
 }
 
-// A small tokenizer of our own, so that these tests need nothing from outside.
+// A small tokenizer, so that these tests need no other files.
 inline Tokenizer small_tokenizer(const fs::path& folder) {
   train_tokenizer(made_up_texts(200, 30, 99), 290, folder / "tokenizer.model");
   return Tokenizer(folder / "tokenizer.model");

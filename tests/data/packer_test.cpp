@@ -27,7 +27,7 @@ class PackerTest : public ::testing::Test {
   TrainingPacker packer(const DataCursor& start = {}, double held_out = 0) const {
     return TrainingPacker(settings_, "data", files(), held_out, tokenizer_, start);
   }
-  // The stream as the rule states it: epoch after epoch, files permuted, documents in order.
+  // The stream as defined: epoch after epoch, files permuted, documents in order.
   std::vector<int32_t> stream(int epochs) const {
     std::vector<int32_t> tokens;
     for (int epoch = 0; epoch < epochs; ++epoch)
