@@ -1,4 +1,4 @@
-// ./analyze: measures which layers of a Llama attend alike and proposes which of them could share their attention.
+// ./analyze: measures which layers of a Llama attend alike, and proposes which of them could share their attention.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <optional>
@@ -26,7 +26,7 @@ struct Arguments {
   PlanRequests plans;
 };
 
-// Finds model and data in the shared folders too; the record keeps the names that were given.
+// Also finds model and data in the shared folders. The record keeps the given names.
 Analysis measure(const AnalyzeOptions& named, const std::string& device) {
   AnalyzeOptions found = named;
   const ChosenDevice chosen = choose_device(device);
@@ -58,7 +58,7 @@ int analyze(const Arguments& arguments, int argc, char** argv) {
     analysis = measure(arguments.measure, arguments.device);
   } else {
     analysis = read_analysis(arguments.matrix);
-    make_plans(analysis);  // a stored analysis may hold other plans
+    make_plans(analysis);  // a stored analysis may have other plans
   }
   analysis.command.assign(argv, argv + argc);
   add_plans(analysis, arguments.plans);

@@ -1,4 +1,4 @@
-// ./compare_models --teacher DIR --data PATH MODEL_DIR...: how models do on held-out text, side by side.
+// ./compare_models --teacher DIR --data PATH MODEL_DIR...: compares models on held-out text.
 #include <fmt/format.h>
 #include <omp.h>
 
@@ -34,7 +34,7 @@ struct Entry {
   std::unique_ptr<LanguageModel> model;
 };
 
-// A folder with validation/ in it is read there; other data is held-out as a whole.
+// Of a folder with validation/ in it, only that part is used. Other data is held-out as a whole.
 std::vector<Batch> held_out_text(const Arguments& arguments, const Tokenizer& tokenizer) {
   const fs::path path = resolve_input(arguments.data, "--data");
   DataSettings settings;
@@ -43,7 +43,7 @@ std::vector<Batch> held_out_text(const Arguments& arguments, const Tokenizer& to
   return held_out_batches(settings, tokenizer, arguments.batch_size, arguments.rows);
 }
 
-// What the table calls the models: the names given, then the folders.
+// The names of the models in the table: the given names, then the folders.
 std::vector<std::string> names_of(const Arguments& arguments) {
   std::vector<std::string> names;
   std::istringstream given(arguments.names);
@@ -54,7 +54,7 @@ std::vector<std::string> names_of(const Arguments& arguments) {
   return names;
 }
 
-// The teacher first. With --before, the teacher's weights under the first student's leader map come second.
+// The teacher comes first. With --before, the teacher's weights with the first student's leader map come second.
 std::vector<Entry> load_models(const Arguments& arguments) {
   const ChosenDevice chosen = choose_device(arguments.device);
   fmt::print(stderr, "device: {}\n", chosen.reason);
@@ -92,7 +92,7 @@ int compare(const Arguments& arguments) {
   {
     Progress bar("comparing", int64_t(entries.size()) * arguments.repeats, /*plain_lines=*/false);
     int64_t done = 0;
-    // Speeds change with whatever else the machine does: every model is timed in every round, and its best round counts.
+    // Speeds depend on the machine's other work. So every model is timed in every round, and its best round counts.
     for (int64_t round = 0; round < arguments.repeats; ++round)
       for (const Entry& entry : entries) {
         const EvaluationResult result = evaluate(*entry.model, round == 0 ? &teacher : nullptr, batches, DType::f32);

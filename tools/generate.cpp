@@ -1,4 +1,4 @@
-// ./generate: continues a text with a Llama, teacher or student, and streams what it writes.
+// ./generate: continues a text with a Llama, teacher or student, and streams the result.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -33,7 +33,7 @@ void print(std::string_view text) {
     fail(ExitCode::io, "standard output: writing failed");
 }
 
-// The beginning token, when there is one, and the prompt. Throws Error (usage) when nothing is left to continue.
+// The beginning token, if there is one, and the prompt. Throws Error (usage) when there is nothing to continue.
 std::vector<int32_t> ids_of_prompt(const std::string& prompt, const LlamaConfig& config, const Tokenizer& tokenizer) {
   std::vector<int32_t> ids;
   if (config.bos_token_id.has_value())
@@ -82,7 +82,7 @@ int generate_text(const Arguments& arguments) {
   const auto model = load_model(checkpoint, {options.compute_dtype, /*requires_gradient=*/false, chosen.device});
   const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
-  // One text appears as it is written; of several, each when all are done.
+  // A single text is streamed. Several texts are printed when all are done.
   const bool stream = texts.size() == 1;
   std::vector<StreamingDecoder> decoders;
   std::vector<std::string> written = texts;
@@ -106,7 +106,8 @@ int generate_text(const Arguments& arguments) {
   return 0;
 }
 
-// CLI11's own conversion takes -3 for a large unsigned number and cuts what is too large; its range check lets NaN through.
+// CLI11's own conversion reads -3 as a large unsigned number and truncates numbers that are too large. Its range check accepts
+// NaN.
 CLI::Validator whole_number() {
   return CLI::Validator(
       [](std::string& text) {

@@ -1,5 +1,5 @@
-// Writes a Llama-shaped model folder with seeded random weights, for trials and measurements at sizes whose real weights are
-// not at hand: matrices normal(0, initializer_range), norms 1. One tensor at a time is in memory.
+// Writes a Llama-shaped model folder with seeded random weights, for trials and measurements at sizes for which no real weights
+// are available: matrices normal(0, initializer_range), norms 1. One tensor at a time is in memory.
 #include <CLI/CLI.hpp>
 #include <cmath>
 #include <cstdio>
@@ -66,7 +66,7 @@ LlamaConfig config_of(const Options& options) {
   return config;
 }
 
-// Element i depends on seed, tensor and i only. Each position of the counter gives two values by Box-Muller.
+// Element i depends only on seed, tensor and i. Each position of the counter gives two values (Box-Muller).
 template <class T>
 void fill_normal(Tensor& tensor, const Philox& random, float deviation) {
   T* data = tensor.data<T>();
@@ -88,7 +88,7 @@ int make_checkpoint(const Options& options) {
   if (model.leader_map.layers() != model.config.num_hidden_layers)
     fail(ExitCode::usage, "--leader-map has ", model.leader_map.layers(), " entries for ", model.config.num_hidden_layers,
          " layers");
-  std::map<std::string, uint64_t> streams;  // one stream of random numbers per tensor
+  std::map<std::string, uint64_t> streams;  // one random stream per tensor
   for (const WeightShape& weight : weight_shapes(model.config, model.leader_map)) streams.emplace(weight.name, streams.size());
   SaveOptions save;
   save.format = options.format == "bin" ? WeightFormat::torch_archive : WeightFormat::safetensors;

@@ -1,4 +1,4 @@
-// ./train CONFIG [key.path=value ...]: builds a student, distils it from its teacher, or trains a model on text alone.
+// ./train CONFIG [key.path=value ...]: builds a student and distils it from its teacher, or trains a model on text alone.
 #include <omp.h>
 
 #include <CLI/CLI.hpp>
@@ -32,7 +32,7 @@ void print_line(const std::string& line) {
   std::fflush(stdout);
 }
 
-// Everything that can be checked without loading weights; every problem at once.
+// Checks everything that needs no weights, and reports all problems at once.
 int validate(const Arguments& arguments) {
   const ConfigReading reading = read_config(arguments.config, arguments.overrides);
   std::vector<std::string> problems = check_config(reading);
@@ -52,7 +52,7 @@ void print_plan(const TrainingRun& run) {
     print_line(concat("teacher: ", run.teacher->parameter_count(), " parameters, ", run.config.teacher.model_name_or_path));
 }
 
-// Loads models and data, from `checkpoint` when there is one, and says what they are.
+// Loads models and data, from `checkpoint` if there is one, and prints what was loaded.
 TrainingRun prepare(const TrainConfig& config, const ResolvedInputs& inputs, std::optional<fs::path> checkpoint = {}) {
   std::unique_ptr<Progress> bar;
   SetupOptions setup;
@@ -113,7 +113,7 @@ int run(const Arguments& arguments) {
   set_memory_remedy(
       "a smaller per_device_train_batch_size, a shorter data.sequence_length or gradient_checkpointing=true needs less");
   if (config.threads > 0) omp_set_num_threads(int(config.threads));
-  const ResolvedInputs inputs = resolve_inputs(config);  // a missing one ends the run before anything is written
+  const ResolvedInputs inputs = resolve_inputs(config);  // a missing input ends the run before anything is written
   return arguments.dry_run ? dry_run(config, inputs) : train(config, inputs);
 }
 

@@ -20,10 +20,10 @@ using namespace echo;
 struct Arguments {
   std::string data, output;
   int32_t vocabulary_size = 4096;
-  double max_megabytes = 100;  // training holds its text in memory, several times over
+  double max_megabytes = 100;  // training keeps several copies of its text in memory
 };
 
-// A folder with train/ in it is read there, as training does: held-out text stays out of the tokenizer too.
+// Of a folder with train/ in it, only that part is used, as in training, so that held-out text is not used here either.
 int train(const Arguments& arguments) {
   const std::string path = resolve_data_paths(arguments.data).training;
   CorpusSource source(path, find_data_files(path), SetFilter(), DataSettings().max_bad_fraction);

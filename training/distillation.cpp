@@ -54,7 +54,7 @@ LossSums& LossSums::operator+=(const LossSums& other) {
 
 LossSums accumulate_gradients(const LanguageModel& student, const LanguageModel* teacher, const Batch& batch,
                               const LossSettings& settings, const ForwardOptions& options, int64_t global_tokens) {
-  ECHO_CHECK(teacher != nullptr || !settings.needs_teacher(), "distillation: the loss needs a teacher, none is given");
+  ECHO_CHECK(teacher != nullptr || !settings.needs_teacher(), "distillation: this loss needs a teacher, but there is none");
   const MemoryLabel label("activations");
   const BatchTensors tensors = to_tensors(batch, student.device());
   const bool with_teacher = settings.needs_teacher();
@@ -72,15 +72,15 @@ LossSums accumulate_gradients(const LanguageModel& student, const LanguageModel*
   }
   ForwardResult result = student.forward(tensors.ids, forward);
 
-  // The loss is no variable of the tape: each term hands its gradient to the states it was computed from, and one backward pass
-  // goes on from all of them.
+  // The loss is not on the tape. Each term gives the gradient of the states that it was computed from, and one backward pass
+  // starts from all of these.
   const double per_token = 1.0 / double(global_tokens);
   LossSums sums;
   std::vector<std::pair<Variable, Tensor>> roots;
   const double ends = double(result.layer_outputs.size());
   for (size_t i = 0; i < result.layer_outputs.size(); ++i) {
     const Variable& state = result.layer_outputs[i];
-    // The gradient takes the place of the teacher's state, which nothing reads afterwards.
+    // The gradient overwrites the teacher's state, which is not used afterwards.
     Tensor d_state = target.layer_outputs[i].data();
     const kernels::HiddenError error =
         kernels::hidden_error(d_state, GradientMode::overwrite, state.data(), target.layer_outputs[i].data(), tensors.labels,

@@ -8,20 +8,20 @@
 
 namespace echo {
 
-// What a stage trains on: the weighted sum of the terms of the distillation head and of the hidden error at the block ends.
+// The loss of a stage: the weighted sum of the terms of the distillation head and of the hidden error at the block ends.
 struct LossSettings {
   kernels::DistillationWeights head;
   double hidden_weight = 0;
   kernels::HiddenNormalization hidden_normalization = kernels::HiddenNormalization::none;
 
-  // Whether anything but the true labels is asked for.
+  // True when a term other than the true labels has a weight.
   bool needs_teacher() const { return head.kl != 0 || head.hard_label != 0 || hidden_weight != 0; }
 };
 
-LossSettings stage_loss(const settings::Distillation& distillation);  // of stage 1
-LossSettings true_label_loss();                                       // of stage 2, pretrain and continue
+LossSettings stage_loss(const settings::Distillation& distillation);  // for stage 1
+LossSettings true_label_loss();                                       // for stage 2, pretrain and continue
 
-// Sums over tokens; divided by tokens they are the means that are logged. Adds up over micro-batches and steps.
+// Sums over tokens. Divided by `tokens` they are the logged means. They add up over micro-batches and steps.
 struct LossSums {
   kernels::DistillationTerms head;
   kernels::HiddenError hidden;  // averaged over the block ends
@@ -31,11 +31,11 @@ struct LossSums {
   LossSums& operator+=(const LossSums& other);
 };
 
-// Forward and backward pass of one micro-batch. Adds to the student's gradients those of
+// Forward and backward pass of one micro-batch. Adds to the student's gradients the gradient of
 //   sum over its tokens of the loss / global_tokens
-// so that any split of a global batch into micro-batches gives the same gradient (method:
-// tests/training/distillation_test.cpp).
-// teacher: may be null when settings.needs_teacher() is false. Its forward pass records nothing.
+// So any split of a global batch into micro-batches gives the same gradient (checked in tests/training/distillation_test.cpp).
+// teacher: may be null when settings.needs_teacher() is false. Its forward pass records nothing. Throws Error when a teacher is
+// needed and there is none.
 LossSums accumulate_gradients(const LanguageModel& student, const LanguageModel* teacher, const Batch& batch,
                               const LossSettings& settings, const ForwardOptions& options, int64_t global_tokens);
 

@@ -13,7 +13,7 @@
 namespace echo {
 namespace {
 
-// Bytes of one micro-batch, following what the operations of autograd/ save. Elements are counted per token.
+// Bytes of one micro-batch, according to what the operations of autograd/ save. Elements are counted per token.
 class Activations {
  public:
   Activations(const TrainConfig& config, const PlannedModels& models)
@@ -25,12 +25,12 @@ class Activations {
 
   int64_t states(int64_t count) const { return count * tokens_ * model_.hidden_size * item_; }
 
-  // What a layer keeps for its backward pass: attention, two sums and their norms, the MLP.
+  // What a layer keeps for its backward pass: attention, two sums with their norms, and the MLP.
   int64_t layer(int64_t index) const {
     const int64_t query = model_.num_attention_heads * model_.head_dim,
                   key_value = model_.num_key_value_heads * model_.head_dim;
     const bool follows = map_.follows(index);
-    // A leader: the fused projection, rotated in place, and o. A follower: v and o.
+    // A leader keeps the fused projection, rotated in place, and o. A follower keeps v and o.
     const int64_t attention = follows ? key_value + query : (query + 2 * key_value) + query;
     const int64_t elements = attention + 4 * model_.hidden_size + 3 * model_.intermediate_size;
     const int64_t statistics = (follows ? 0 : model_.num_attention_heads) + 2;
@@ -41,9 +41,9 @@ class Activations {
     for (int64_t i = first; i <= last; ++i) total += layer(i);
     return total;
   }
-  // Beyond what the last layer kept: gradients of its MLP while its own input is still there.
+  // In addition to what the last layer kept: the gradients of its MLP while its own input still exists.
   int64_t backward_extra() const { return tokens_ * item_ * (2 * model_.intermediate_size + 3 * model_.hidden_size); }
-  // A forward pass that records nothing: one layer at a time.
+  // A forward pass that records nothing holds one layer at a time.
   int64_t passing() const { return tokens_ * item_ * (4 * model_.hidden_size + 3 * model_.intermediate_size); }
 
  private:
@@ -66,14 +66,15 @@ std::string gibibytes(int64_t bytes) {
   return fmt::format("{:.2f} GiB", double(bytes) / (1 << 30));
 }
 
-// Changed settings, and the peak they lead to.
+// Changed settings, and the peak memory with them.
 struct Remedy {
   std::string text;
   TrainConfig config;
   int64_t peak;
 };
 
-// Looks for remedies: the first three that fit, single settings before combinations, and the one that needs least.
+// Searches for remedies: the first three that fit, with single settings before combinations, and the one that needs the least
+// memory.
 class Remedies {
  public:
   Remedies(const TrainConfig& config, const PlannedModels& models, bool on_gpu, int64_t available)
@@ -91,7 +92,7 @@ class Remedies {
     shorter(smaller_batch(recomputing));
     shorter(recomputing);
   }
-  // At most three; where nothing fits, what needs least.
+  // At most three. If nothing fits, the one that needs the least memory.
   std::vector<Remedy> found() const { return found_.empty() ? std::vector<Remedy>{least_} : found_; }
 
  private:
@@ -111,7 +112,7 @@ class Remedies {
     changed.gradient_checkpointing = true;
     return attempt(from, "gradient_checkpointing=true", changed);
   }
-  // Each lowers a setting until the run fits, or as far as it can; returns the last attempt.
+  // Each function lowers a setting until the run fits, or as far as possible. Returns the last attempt.
   Remedy smaller_batch(const Remedy& from) {
     Remedy last = from;
     const int64_t batch = from.config.per_device_train_batch_size;
@@ -167,10 +168,10 @@ MemoryPlan plan_memory(const TrainConfig& config, const PlannedModels& models, b
   if (with_teacher) add("teacher", models.teacher_bytes);
   if (on_gpu) add("matmul workspace", kernels::kGpuMatmulWorkspace);
 
-  // Two moments can be the peak. At the head: everything kept for the backward pass, the teacher's states and the logits. In
-  // the backward pass of the last layers: what is kept, the gradients on the way, no teacher. With several micro-batches the
-  // gradients of all parameters are there at both; with one they grow as the activations go, and the optimizer's step is a
-  // third candidate.
+  // The peak is at one of two moments. At the head: everything kept for the backward pass, the teacher's states and the logits.
+  // In the backward pass of the last layers: what is kept, and the current gradients, without the teacher. With several
+  // micro-batches the gradients of all parameters exist at both moments. With one, they grow while activations are freed, and
+  // the optimizer's step is a third candidate.
   const auto spans = models.leader_map.closed_spans();
   int64_t kept = activations.states(2), recomputed = 0;  // the embedding's output and its norm
   for (const auto& [first, last] : spans) {
@@ -179,10 +180,10 @@ MemoryPlan plan_memory(const TrainConfig& config, const PlannedModels& models, b
     recomputed = std::max(recomputed, span);
   }
   if (config.gradient_checkpointing && with_teacher) {
-    // Block ends inside a span are kept beside its end.
+    // Block ends inside a span are kept in addition to its end.
     kept += activations.states(std::max<int64_t>(0, ends - int64_t(spans.size())));
   }
-  // Gradients that the losses hand to states: at block ends in the place of the teacher's states, and of what the head reads.
+  // Gradients of states from the losses: at block ends in the memory of the teacher's states, and of the head's input.
   const int64_t roots = activations.states(ends + 1);
   const int64_t logits = head_scratch(config, models, with_teacher, on_gpu);
   const int64_t cast_teacher = with_teacher && !models.teacher_matches_compute ? embedding * item : 0;

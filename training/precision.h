@@ -5,12 +5,12 @@
 
 namespace echo {
 
-// The dtypes that a configuration asks for.
+// The dtypes of a configuration.
 
-// Of the activations; parameters and optimizer have its accumulator_dtype().
+// The dtype of activations. Parameters and optimizer have its accumulator_dtype().
 DType compute_dtype_of(const TrainConfig& config);
 
-// In which the teacher's weights are held. `stored`: as its files have them.
+// The dtype of the teacher's weights in memory. `stored`: their dtype in the files.
 DType teacher_dtype_of(const TrainConfig& config, DType stored);
 
 }  // namespace echo

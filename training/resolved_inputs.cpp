@@ -9,14 +9,14 @@ namespace fs = std::filesystem;
 using settings::Mode;
 using settings::PlanMethod;
 
-// Whether the leader map comes from a similarity matrix in a file.
+// True when the leader map comes from a similarity matrix in a file.
 bool reads_analysis(const settings::Student& student) {
   if (!student.leader_map.empty() || student.plan.analysis.empty()) return false;
   const bool paper = student.plan.method == PlanMethod::paper_following || student.plan.method == PlanMethod::paper_lending;
   return student.plan.method == PlanMethod::optimal || (paper && student.plan.layers.empty());
 }
 
-// `model`: the folder where it is when the configuration names none.
+// `model`: the folder to search when the configuration gives no tokenizer.
 fs::path find_tokenizer(const TrainConfig& config, const std::optional<fs::path>& model) {
   if (!config.tokenizer.empty()) return resolve_input(config.tokenizer, "tokenizer");
   if (!model) fail(ExitCode::config, "tokenizer: not given; pretrain needs the path of a tokenizer.model");

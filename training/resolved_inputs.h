@@ -11,29 +11,28 @@
 
 namespace echo {
 
-// Where everything that a run reads was found. Files and folders are looked for once, and every part of the run uses this
-// answer.
+// The location of every input of a run. Files and folders are searched only once, and every part of the run uses this result.
 struct ResolvedInputs {
   std::optional<std::filesystem::path> teacher;  // model folder; mode distill
-  // Model folder with the weights that training starts from: the student's, else the teacher's. Empty when they are random.
+  // Model folder with the start weights: the student's, otherwise the teacher's. Empty when the start weights are random.
   std::optional<std::filesystem::path> start;
   std::filesystem::path tokenizer;                // tokenizer.model
-  std::string data;                               // data.path as a whole: the analysis reads its documents
-  DataPaths data_paths;                           // its parts: to train on, and held out
-  std::optional<std::filesystem::path> analysis;  // stored similarity matrix; set when the plan reads one
+  std::string data;                               // data.path as a whole, for the analysis
+  DataPaths data_paths;                           // its training part and its held-out part
+  std::optional<std::filesystem::path> analysis;  // stored similarity matrix, if the plan reads one
 };
 
-// The answer, and an Error for every input that was not found; its member is then empty.
+// The inputs that were found, and an Error for every other one, whose member is then empty.
 struct InputSearch {
   ResolvedInputs found;
   std::vector<Error> problems;
 };
-// Looks for teacher, start weights, tokenizer, data and stored analysis, in this order. Nothing is opened. An input that
-// depends on another one that is missing (the tokenizer in the teacher's folder) is no problem of its own.
+// Searches teacher, start weights, tokenizer, data and stored analysis, in this order, without opening files. If an input is
+// missing, others that depend on it (the tokenizer in the teacher's folder) are not reported as well.
 InputSearch search_inputs(const TrainConfig& config);
 
-// The same for a run that needs all of them. Throws the first problem: Error (input_missing) names every place looked at and
-// the ways to provide the input; (config) for a tokenizer that is neither given nor in a model's folder.
+// The same for a run that needs all of them. Throws the first problem: Error (input_missing) with every place that was searched
+// and the ways to provide the input, or Error (config) for a tokenizer that is neither given nor in a model's folder.
 ResolvedInputs resolve_inputs(const TrainConfig& config);
 
 }  // namespace echo

@@ -44,7 +44,7 @@ std::optional<fs::path> RunFolder::checkpoint_to_resume() const {
   if (wish == "auto") return newest;
   if (newest)
     fail(ExitCode::usage, config_.output_dir,
-         ": already holds checkpoints, and resume_from_checkpoint is none; use another output_dir, or remove that folder");
+         ": already contains checkpoints, and resume_from_checkpoint is none; use another output_dir, or remove that folder");
   return std::nullopt;
 }
 
@@ -124,7 +124,7 @@ void RunFolder::save_stage(const TrainingStage& stage) {
                         run().inputs.tokenizer);
 }
 
-// Also when a finished run is started again: what lies there may be of an earlier run in this folder.
+// Also runs when a finished run is started again, because the existing files may be from an earlier run in this folder.
 void RunFolder::finish() {
   save_model_atomically(path_ / "final", *run().student, run().description, run().inputs.tokenizer);
   if (config_.report) write_run_report(path_, run());

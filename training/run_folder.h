@@ -10,24 +10,24 @@
 
 namespace echo {
 
-// How a run shows itself to whoever started it. Each may be empty.
+// How a run reports to the program that started it. Each function may be empty.
 struct RunDisplay {
   std::function<void(const std::string& line)> print;
   std::function<void(int64_t step, int64_t total_steps)> progress;
 };
 
-// The folder of a run, and the recorder that writes it: config.yaml, trainer_log.jsonl, checkpoint-<step>/, stage1/ (the model
-// after stage 1 when another follows), final/, report.html.
+// The folder of a run, and the recorder that writes to it: config.yaml, trainer_log.jsonl, checkpoint-<step>/, stage1/ (the
+// model after stage 1 if another stage follows), final/, report.html.
 class RunFolder : public RunRecorder {
  public:
-  // Makes config.output_dir and holds its lock. Throws Error: usage (64) when another process holds it, io (74).
+  // Creates config.output_dir and locks it. Throws Error: usage (64) when another process has the lock, io (74).
   explicit RunFolder(const TrainConfig& config, RunDisplay display = {});
 
-  // Where to resume, by config.resume_from_checkpoint; empty: start from the beginning. Throws Error: usage (64) when that
-  // would mix two runs, input_missing (66) or bad_data (65) for a named checkpoint that is missing or damaged.
+  // The checkpoint to resume from, by config.resume_from_checkpoint. Empty: start from the beginning. Throws Error: usage (64)
+  // when that would mix two runs, input_missing (66) or bad_data (65) when a given checkpoint is missing or damaged.
   std::optional<std::filesystem::path> checkpoint_to_resume() const;
 
-  // All throw Error (io) when writing fails; older checkpoints stay whole.
+  // All of them throw Error (io) when writing fails. Older checkpoints are not affected.
   void begin(const TrainingRun& run, const TrainingState& state, bool resumed) override;
   void step_done(const TrainingState& state) override;
   void log_step(const TrainingState& state, const LossSettings& loss, const StepResult& last_step,
@@ -52,7 +52,7 @@ class RunFolder : public RunRecorder {
   std::vector<TrainingStage> stages_;
   int64_t total_steps_;
   FileLock lock_;
-  const TrainingRun* run_ = nullptr;  // from begin() on, as the following
+  const TrainingRun* run_ = nullptr;  // set by begin(), like the following members
   std::unique_ptr<TrainingLog> log_;
   std::vector<Batch> held_out_;
 };

@@ -15,37 +15,39 @@ struct StepResult {
   LossSums sums;
   double norm = 0;  // of the gradient, before clipping
   double learning_rate = 0;
-  bool finite = false;  // loss and norm; otherwise the weights were left as they were
+  bool finite = false;  // loss and norm are finite; otherwise the weights were not changed
 };
 
-// Wall-clock time in steps since the last line of the log.
+// Wall-clock time of the steps since the last line of the log.
 struct WindowTimes {
   double seconds = 0;
-  double waited = 0;  // of those, for data
+  double waited = 0;  // the part of it spent waiting for data
 };
 
-// What exactly one process of a run does: log, evaluate, save, report, print. The trainer calls these functions at the same
-// moments in every process. This class does nothing: it serves a dry run, and every process but the first. RunFolder acts.
+// What only one process of a run does: log, evaluate, save, report, print. The trainer calls these functions at the same
+// moments in every process. This class does nothing: a dry run uses it, and all processes except the first. RunFolder does the
+// work.
 class RunRecorder {
  public:
   virtual ~RunRecorder() = default;
 
-  // Before the first step, with everything loaded. `run` must outlive the recorder. resumed: `state` comes from a checkpoint.
+  // Called before the first step, when everything is loaded. `run` must outlive the recorder. resumed: `state` is from a
+  // checkpoint.
   virtual void begin(const TrainingRun& /*run*/, const TrainingState& /*state*/, bool /*resumed*/) {}
 
   virtual void step_done(const TrainingState& /*state*/) {}
-  // Means over state.window.
+  // Logs the means over state.window.
   virtual void log_step(const TrainingState& /*state*/, const LossSettings& /*loss*/, const StepResult& /*last_step*/,
                         const WindowTimes& /*times*/) {}
   virtual void log_skip(const TrainingState& /*state*/, const StepResult& /*result*/) {}
   virtual void evaluate(const TrainingState& /*state*/, const char* /*when*/) {}
   virtual void save(const TrainingState& /*state*/, const AdamW& /*optimizer*/) {}
-  // The student as it is after a stage that another one follows.
+  // Saves the student after a stage that is not the last.
   virtual void save_stage(const TrainingStage& /*stage*/) {}
-  // The finished student, and the report.
+  // Saves the finished student, and writes the report.
   virtual void finish() {}
 
-  // For an error that ends the run.
+  // The newest checkpoint, for the message of an error that ends the run.
   virtual std::optional<std::filesystem::path> last_checkpoint() const { return std::nullopt; }
 };
 

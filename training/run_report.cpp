@@ -21,7 +21,7 @@ using nlohmann::json;
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-// The log by kinds of lines, and where its stages lie.
+// The log by kind of line, and the positions of its stages.
 struct RunLog {
   std::vector<json> training, teacher, student;  // the last two: evaluations on held-out text
   int64_t skipped = 0;
@@ -77,7 +77,8 @@ struct Curve {
   bool dashed = false, markers = false;
 };
 
-// One picture of several keys of the log over the steps; those that were not logged are left out, and the picture with them.
+// One picture of several keys of the log over the steps. Keys that were not logged are omitted, and so is a picture without
+// any.
 std::string picture(const RunLog& log, const char* title, const char* explanation, const char* y_label,
                     const std::vector<Curve>& curves, bool log_y = false) {
   SvgLineChart chart;
@@ -92,12 +93,12 @@ std::string picture(const RunLog& log, const char* title, const char* explanatio
     bool any = false;
     double last_stage = kNaN;
     for (const json& line : *curve.lines) {
-      // Two evaluations of one step, at a stage's end and at the stop before it, are the same.
+      // Two evaluations of the same step (at the end of a stage, and when the run was stopped just before it) are equal.
       const double step = number(line, "step");
       if (!series.x.empty() && !(step > series.x.back())) continue;
       const double stage = number(line, "stage");
       if (word(line, "event") == "train" && stage != last_stage && !series.x.empty()) {
-        // What is measured jumps between stages: no line there.
+        // Measured values jump between stages, so no line connects them.
         series.x.push_back((series.x.back() + step) / 2);
         series.y.push_back(kNaN);
       }
@@ -106,7 +107,7 @@ std::string picture(const RunLog& log, const char* title, const char* explanatio
       series.y.push_back(number(line, curve.key));
       any = any || std::isfinite(series.y.back());
     }
-    // A stage with a single line of the log has nothing to join.
+    // A stage with a single line of the log has no line to draw, so it gets markers.
     series.markers = series.markers || curve.lines->size() < 8;
     if (any) chart.series.push_back(std::move(series));
   }
@@ -116,7 +117,7 @@ std::string picture(const RunLog& log, const char* title, const char* explanatio
 }
 
 std::string curves(const RunLog& log) {
-  // The teacher does not change: a level line across the run.
+  // The teacher does not change, so its curve is a horizontal line across the run.
   std::vector<json> teacher_level;
   if (!log.teacher.empty() && !log.training.empty())
     for (const json* at : {&log.teacher.front(), &log.training.back()}) {
@@ -264,7 +265,7 @@ void write_run_report(const fs::path& output_dir, const TrainingRun& run) {
   body += curves(log);
   body += "<h2>Settings</h2>\n<details><summary>Every key with its value</summary>\n<pre>" +
           escape_html(print_config(run.config)) + "</pre></details>\n";
-  const fs::path folder = fs::absolute(output_dir).lexically_normal();  // ends in a slash when output_dir does
+  const fs::path folder = fs::absolute(output_dir).lexically_normal();  // ends with a slash when output_dir does
   const std::string name = (folder.has_filename() ? folder : folder.parent_path()).filename().string();
   write_file_atomically(output_dir / "report.html", html_page("Training run " + name, body));
 }

@@ -41,7 +41,7 @@ LlamaConfig pretraining_config(const settings::Model& model, const Tokenizer& to
   return config;
 }
 
-// The block ends are compared layer by layer and head by head: the shapes must be the same.
+// Block ends are compared layer by layer and head by head, so the shapes must be equal.
 void check_same_shape(const LlamaConfig& student, const LlamaConfig& teacher) {
   if (student.num_hidden_layers != teacher.num_hidden_layers || student.hidden_size != teacher.hidden_size ||
       student.vocab_size != teacher.vocab_size)
@@ -60,7 +60,7 @@ DataSettings data_settings_of(const TrainConfig& config, const DataPaths& paths)
           .seed = uint64_t(config.seed)};
 }
 
-// Where the run computes, and why there. Throws Error (device) when the GPU that is asked for cannot be had.
+// The device of the run, and the reason. Throws Error (device) when the requested GPU is not available.
 ChosenDevice device_of(const TrainConfig& config) {
   if (config.device == "auto" && compute_dtype_of(config) == DType::f64) return {Device{}, "cpu: float64 is computed there"};
   return choose_device(config.device);
@@ -113,7 +113,7 @@ TrainingRun prepare_run(const TrainConfig& config, const ResolvedInputs& inputs,
     models.teacher_bytes = parameter_count(teacher->config(), teacher->leader_map()) * size_of(teacher_weights.dtype);
     models.teacher_matches_compute = teacher_weights.dtype == run.compute_dtype;
   }
-  // Said before the first weight is loaded: what does not fit may end there.
+  // Printed before the first weight is loaded, because a run that does not fit may fail there.
   remark(describe_memory(config, models, !run.device.is_cpu(), available_memory(run.device)));
 
   if (options.checkpoint) {

@@ -12,33 +12,34 @@
 
 namespace echo {
 
-// Everything a run needs, loaded and checked against each other.
+// Everything a run needs, loaded and checked for consistency.
 struct TrainingRun {
   TrainConfig config;
   std::unique_ptr<LanguageModel> teacher;  // frozen; null without distillation
   std::unique_ptr<LanguageModel> student;
-  ModelDescription description;  // of the student, as its config.json will say
+  ModelDescription description;  // of the student, for its config.json
   ResolvedInputs inputs;
   std::optional<Tokenizer> tokenizer;
   DataSettings data;
   DType compute_dtype = DType::f32;
   Device device;
-  std::vector<std::string> remarks;  // for console and report: a line each
+  std::vector<std::string> remarks;  // for console and report, one per line
 };
 
 struct SetupOptions {
-  // Weights and leader map of the student come from this checkpoint folder instead of the config's start weights.
+  // If set, weights and leader map of the student come from this checkpoint folder, not from the config's start weights.
   std::optional<std::filesystem::path> checkpoint;
   std::function<void(int64_t done, int64_t total)> analysis_progress;  // may be empty
-  std::function<void(const std::string& line)> remark;  // each of TrainingRun::remarks, when it is known; may be empty
+  // called with each of TrainingRun::remarks as soon as it is known; may be empty
+  std::function<void(const std::string& line)> remark;
 };
 
-// Plans the leader map and the memory, then loads tokenizer, teacher and student. Throws Error: input_missing naming a file
-// that is no longer where it was found; bad_data when tokenizer and model do not fit each other; config for a map that does
-// not fit; device when the GPU that is asked for cannot be had.
+// Plans the leader map and the memory, then loads tokenizer, teacher and student. Throws Error: input_missing with a file that
+// has disappeared since it was found; bad_data when tokenizer and model do not match; config for a map that does not fit;
+// device when the requested GPU is not available.
 TrainingRun prepare_run(const TrainConfig& config, const ResolvedInputs& inputs, const SetupOptions& options = {});
 
-// One line for each input that was not found, and for what is wrong in those that were, as far as it shows without loading
+// One line per missing input, and one per problem in the inputs that were found, as far as these can be seen without loading
 // weights.
 std::vector<std::string> check_inputs(const TrainConfig& config, const InputSearch& search);
 

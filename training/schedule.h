@@ -4,8 +4,8 @@
 
 namespace echo {
 
-// The learning rate of optimizer step `step` (from 0) of a stage: linear from peak / warmup up to peak in the warm-up steps,
-// then as the scheduler says over the remaining steps: cosine (half a period down to 0), linear (down to 0) or constant.
+// The learning rate of optimizer step `step` (from 0) of a stage. During warm-up it rises linearly from peak / warmup to peak.
+// In the remaining steps the scheduler determines it: cosine (half a period, to 0), linear (to 0) or constant.
 double learning_rate_at(const TrainingStage& stage, settings::Scheduler scheduler, int64_t step);
 
 }  // namespace echo

@@ -59,7 +59,7 @@ void Trainer::resume(const std::filesystem::path& checkpoint) {
   saved_step_ = state_.step;
 }
 
-// A device that fails takes everything on it along: what remains is the newest checkpoint, which the error names.
+// When a device fails, everything on it is lost. The error names the newest checkpoint.
 void Trainer::train() {
   try {
     run_stages();
@@ -68,7 +68,7 @@ void Trainer::train() {
     const auto checkpoint = recorder_.last_checkpoint();
     fail(ExitCode::device, error.what(), "; ",
          checkpoint ? concat("last checkpoint: ", checkpoint->string(), "; run the same command again to resume")
-                    : std::string("no checkpoint had been saved"));
+                    : std::string("no checkpoint was saved"));
   }
 }
 
@@ -92,8 +92,8 @@ void Trainer::run_stages() {
   recorder_.finish();
 }
 
-// The micro-batches of one optimizer step. They are all read first: each one's gradient is divided by the number of tokens of
-// the whole step.
+// The micro-batches of one optimizer step. All are read first, because each gradient is divided by the number of tokens of the
+// whole step.
 std::vector<Batch> Trainer::next_batches() {
   std::vector<Batch> batches;
   for (int64_t i = 0; i < run_.config.gradient_accumulation_steps; ++i)
@@ -128,7 +128,7 @@ StepResult Trainer::train_step(const TrainingStage& stage, const LossSettings& l
   return result;
 }
 
-// Adds a step to the window of the log, or to the skipped ones. Too many of those in a row end the run.
+// Adds a step to the window of the log, or to the skipped steps. Too many skipped steps in a row end the run.
 void Trainer::count(const StepResult& result) {
   if (result.finite) {
     state_.skipped_in_a_row = 0;
@@ -166,15 +166,15 @@ void Trainer::save() {
   saved_step_ = state_.step;
 }
 
-// The end of a stage: evaluation, the model under a name of its own when another stage follows, and a checkpoint that stands at
-// the beginning of what comes next, with a fresh optimizer.
+// Ends a stage: evaluates, saves the model under its own name if another stage follows, and saves a checkpoint at the beginning
+// of the next stage, with a new optimizer.
 void Trainer::finish_stage(const TrainingStage& stage) {
   recorder_.evaluate(state_, "stage_end");
   if (&stage != &stages_.back()) recorder_.save_stage(stage);
   ++state_.stage_index;
   state_.stage_step = 0;
   optimizer_ = fresh_optimizer(run_);
-  saved_step_ = -1;  // a checkpoint of this step, made when the run was stopped here, stands before the end of the stage
+  saved_step_ = -1;  // a checkpoint of this step, made when the run was stopped here, is from before the end of the stage
   save();
 }
 

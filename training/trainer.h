@@ -8,22 +8,23 @@
 
 namespace echo {
 
-// Runs the stages of a configuration: batches, loss, gradients, optimizer step. What it leaves in files and on the console is
-// the recorder's. Same settings, same seed and same number of threads give the same bits, also across stops and resumes.
+// Runs the stages of a configuration: batches, loss, gradients, optimizer steps. The recorder writes files and prints. With the
+// same settings, seed and number of threads the bits are the same, also across stops and resumes.
 class Trainer {
  public:
-  // `run` and `recorder` must outlive the trainer. stop_requested is asked after every step; it may be empty.
+  // `run` and `recorder` must outlive the trainer. stop_requested is called after every step; it may be empty.
   Trainer(TrainingRun& run, RunRecorder& recorder, std::function<bool()> stop_requested = {});
 
-  // Continues from a verified checkpoint folder; run.student was loaded from it.
+  // Continues from a verified checkpoint folder, from which run.student was loaded. Throws Error (bad_data, config) when the
+  // checkpoint does not fit the run.
   void resume(const std::filesystem::path& checkpoint);
 
   // Trains to the end. Throws Error: interrupted (75) after stop_requested, with a checkpoint saved; numerical (76) after three
-  // losses in a row that were not finite, naming the batch's position; io (74) when saving failed, older checkpoints intact;
-  // device (71) when memory ran out or the GPU failed, naming the newest checkpoint.
+  // steps in a row with a loss or gradient that is not finite, with the position of the batch; io (74) when saving failed, with
+  // older checkpoints intact; device (71) when memory ran out or the GPU failed, with the newest checkpoint.
   void train();
 
-  // One step, and what memory it took. Nothing is recorded. Returns the table as text.
+  // Runs one step and measures its memory. Records nothing. Returns the table as text.
   std::string dry_run();
 
   const TrainingState& state() const { return state_; }
@@ -45,7 +46,7 @@ class Trainer {
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<DataLoader> loader_;
   TrainingState state_;
-  int64_t saved_step_ = -1;  // of the last checkpoint; negative: none stands at this point of the run
+  int64_t saved_step_ = -1;  // of the last checkpoint; negative: no checkpoint is from this point of the run
   WindowTimes window_times_;
 };
 

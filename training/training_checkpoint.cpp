@@ -39,7 +39,7 @@ std::optional<int64_t> step_of(const fs::path& folder) {
   return std::stoll(digits);
 }
 
-// Checkpoint folders by rising step.
+// Checkpoint folders by ascending step.
 std::vector<std::pair<int64_t, fs::path>> checkpoints_in(const fs::path& output_dir) {
   std::vector<std::pair<int64_t, fs::path>> found;
   std::error_code error;
@@ -55,7 +55,7 @@ NamedTensors tensors_of(const LanguageModel& model) {
   return tensors;
 }
 
-// Fills a new folder beside `folder` with `write`, then gives it that name.
+// Fills a new folder beside `folder` with `write`, then renames it to `folder`.
 void write_folder_atomically(const fs::path& folder, const std::function<void(const fs::path&)>& write) {
   const fs::path temporary = folder.string() + kUnfinished + std::to_string(::getpid());
   std::error_code ignored;
@@ -63,7 +63,7 @@ void write_folder_atomically(const fs::path& folder, const std::function<void(co
   try {
     write(temporary);
     sync_folder(temporary);
-    // An older folder of that name trades places with the new one: there is no moment without either.
+    // An older folder of that name is exchanged with the new one, so there is always one of them.
     const bool replaces = fs::exists(folder);
     if (::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, folder.c_str(), replaces ? RENAME_EXCHANGE : 0) != 0)
       fail(ExitCode::io, folder.string(), ": cannot be put in place: ", std::strerror(errno));

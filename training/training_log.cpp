@@ -66,7 +66,7 @@ void put_means(json& to, const Terms& terms, double tokens, const LossSettings& 
   });
 }
 
-// The names of the means of those members that are of type T.
+// The names of the means of the members of type T.
 template <class T, class Terms>
 void add_names(std::vector<std::string>& to) {
   Terms::visit([&](const LossTerm& term, auto member) {
@@ -74,7 +74,7 @@ void add_names(std::vector<std::string>& to) {
   });
 }
 
-// The order of a line on the console.
+// The order of the fields in a console line.
 std::vector<std::string> console_order() {
   std::vector<std::string> order = {"stage", "model", "reason", "loss"};
   add_names<double, kernels::DistillationTerms>(order);

@@ -1,4 +1,4 @@
-// ./analyze as a user meets it: files, messages, exit codes.
+// ./analyze from a user's point of view: files, messages, exit codes.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -44,10 +44,10 @@ class AnalyzeTest : public testing::Test {
   fs::path program_, shared_;
 };
 
-// What the reference's similarities were measured on.
+// The data of the reference's similarities.
 constexpr const char* kGoldenText = "corpora/imdb_sample.jsonl.zst";
 
-// Documents in file order, begin token first, cut: the rows, and so the figures, of the reference.
+// Documents in file order, with the begin token first, cut to length: the rows, and so the figures, of the reference.
 TEST_F(AnalyzeTest, FiguresOfARealModelEqualTheReference) {
   for (const char* name : {"stories260K", "stories12L"}) {
     SCOPED_TRACE(name);
@@ -96,7 +96,7 @@ TEST_F(AnalyzeTest, WritesItsThreeFilesAndPrintsRankingAndPlans) {
     EXPECT_EQ(page.find(from_elsewhere), std::string::npos) << from_elsewhere;
 }
 
-// A student's followers are exactly as similar to their leader as can be.
+// A student's followers have a similarity of 1 to their leader.
 TEST_F(AnalyzeTest, AStudentIsAnalysedWithItsSharedMatrices) {
   const GoldenValues golden(shared_, "stories260K");
   const CheckpointReader checkpoint(golden.model);

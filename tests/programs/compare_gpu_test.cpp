@@ -1,4 +1,4 @@
-// benchmarks/compare_gpu.py with programs that answer without measuring: what it makes of answers, failures and its own end.
+// benchmarks/compare_gpu.py with servers that answer without measuring: how it handles answers, failures and its own end.
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>

@@ -1,4 +1,4 @@
-// ./make_story_corpus and ./train_tokenizer as a user meets them.
+// ./make_story_corpus and ./train_tokenizer from a user's point of view.
 #include <gtest/gtest.h>
 
 #include "base/file.h"
@@ -8,7 +8,7 @@
 namespace echo {
 namespace {
 
-// One line on stderr, and the exit code that every program gives for such a mistake.
+// One line on stderr, and the exit code that all programs use for such a mistake.
 void expect_refused(const std::string& program, const std::vector<std::string>& arguments, ExitCode code) {
   const ProgramResult result = run_executable(*find_program(program), arguments);
   expect_failure(result, code, {});

@@ -6,12 +6,12 @@
 namespace echo {
 namespace {
 
-// Each example returns 0 only when what it shows has happened, and says what it did.
+// Each example returns 0 only if it worked, and prints what it did.
 void expect_runs(const std::string& name, const std::string& in_output) {
   const auto program = find_program("examples/" + name);
   if (!program) GTEST_SKIP() << kNotBuilt;
   ProgramOptions options;
-  options.environment = {{"OMP_NUM_THREADS", "1"}};  // tiny operations: waking threads would take longer than the work
+  options.environment = {{"OMP_NUM_THREADS", "1"}};  // tiny operations: starting threads would take longer than the work
   const ProgramResult result = run_executable(*program, {}, options);
   EXPECT_EQ(result.exit_code, 0) << result.output << result.errors;
   EXPECT_NE(result.output.find(in_output), std::string::npos) << result.output;

@@ -1,4 +1,4 @@
-// ./generate as a user meets it: text, timings, messages, exit codes.
+// ./generate from a user's point of view: text, timings, messages, exit codes.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -33,7 +33,7 @@ class GenerateTest : public testing::Test {
     arguments.insert(arguments.end(), more.begin(), more.end());
     return run(arguments);
   }
-  // In f32, in which the references are, also where there is a GPU.
+  // In f32, like the references, even if there is a GPU.
   ProgramResult run(std::vector<std::string> arguments) const {
     if (std::find(arguments.begin(), arguments.end(), "--dtype") == arguments.end())
       arguments.insert(arguments.end(), {"--dtype", "float32"});

@@ -13,7 +13,7 @@ using nlohmann::json;
 
 std::vector<json> answers_to(const std::vector<json>& requests, const std::filesystem::path& program) {
   ProgramOptions options;
-  options.environment = {{"OMP_NUM_THREADS", "1"}};  // tiny operations: waking threads would take longer than the work
+  options.environment = {{"OMP_NUM_THREADS", "1"}};  // tiny operations: starting threads would take longer than the work
   for (const json& request : requests) options.input += request.dump() + "\n";
   const ProgramResult result = run_executable(program, {"--device", "cpu"}, options);
   EXPECT_EQ(result.exit_code, 0) << result.errors;
@@ -68,8 +68,8 @@ TEST(GpuBenchmarkTest, EveryCaseIsTimedAtToySizesOnTheCpu) {
   EXPECT_EQ(answers.back().value("in_use_bytes", -1), 0) << "what was prepared is released";
 }
 
-// What two processes computed is compared by sketches: alike for the same requests, with the first answer only, and as far from
-// each other as the results where something else was computed.
+// Results of two processes are compared by sketches. Equal requests give equal sketches, only in the first answer. If something
+// else was computed, the sketches are as far apart as the results.
 TEST(GpuBenchmarkTest, SketchesTellResultsApart) {
   const auto program = find_program("benchmarks/gpu_benchmark");
   if (!program) GTEST_SKIP() << kNotBuilt;
@@ -92,7 +92,7 @@ TEST(GpuBenchmarkTest, SketchesTellResultsApart) {
     distance += (a - b) * (a - b);
     norm += a * a;
   }
-  // bf16 keeps 8 bits: operands and results are off by up to 0.4 %, on average a third of it.
+  // bf16 keeps 8 bits: the error of operands and results is up to 0.4 %, on average a third of that.
   EXPECT_GT(std::sqrt(distance / norm), 5e-4);
   EXPECT_LT(std::sqrt(distance / norm), 1e-2);
 }

@@ -21,7 +21,7 @@ namespace {
 
 struct Pipe {
   Pipe() {
-    // Close-on-exec: a child started by another test thread must not keep this pipe open.
+    // Close-on-exec, because a child started by another test thread must not keep this pipe open.
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0) fail(ExitCode::internal, "pipe: ", std::strerror(errno));
     read_end = ends[0];
@@ -56,7 +56,7 @@ std::vector<char*> pointers_to(std::vector<std::string>& texts) {
   return result;
 }
 
-// Reads what is there; closes the end when the stream is over.
+// Reads the available bytes, and closes the pipe at the end of the stream.
 void read_some(int& end, std::string& text) {
   char buffer[1 << 16];
   const ssize_t count = ::read(end, buffer, sizeof buffer);
@@ -97,13 +97,13 @@ class Child {
     if (options.input.empty()) Pipe::close_end(in_.write_end);
   }
 
-  // Until it has ended and its streams are read.
+  // Waits until the child has ended and its streams are read.
   ProgramResult wait() {
     while (!exited_ || out_.read_end >= 0 || err_.read_end >= 0) {
       const auto elapsed = Clock::now() - start_;
       if (!exited_ && ::waitpid(pid_, &status_, WNOHANG) == pid_) exited_ = true;
       if (!exited_) send_signals(elapsed);
-      // A grandchild may hold the streams open: what it writes is not waited for.
+      // A grandchild may keep the streams open. Its output is not waited for.
       if (exited_ && elapsed >= options_.timeout + std::chrono::seconds(2)) break;
       exchange();
     }
@@ -126,14 +126,14 @@ class Child {
     }
   }
 
-  // Reads and writes what the streams have ready, after waiting a little for it.
+  // Reads and writes the streams that are ready, after a short wait.
   void exchange() {
     pollfd waiting[3];
     nfds_t count = 0;
     if (out_.read_end >= 0) waiting[count++] = {out_.read_end, POLLIN, 0};
     if (err_.read_end >= 0) waiting[count++] = {err_.read_end, POLLIN, 0};
     if (in_.write_end >= 0 && !exited_) waiting[count++] = {in_.write_end, POLLOUT, 0};
-    // Short enough that signal_after is met within about a millisecond.
+    // Short enough to send signal_after within about a millisecond.
     const bool soon = !signalled_ || count == 0;
     ::poll(waiting, count, soon ? 1 : 20);
     for (nfds_t i = 0; i < count; ++i) {
@@ -180,7 +180,7 @@ std::optional<fs::path> find_program(const std::string& name) {
 ProgramResult run_executable(const fs::path& program, const std::vector<std::string>& arguments,
                              const ProgramOptions& options) {
   Child child(program, arguments, options);
-  // A child that ends without reading its input must not end the test. Set after the start: children inherit it.
+  // A child that ends without reading its input must not end the test. Set after the start, because children inherit it.
   const auto previous_handler = ::signal(SIGPIPE, SIG_IGN);
   ProgramResult result = child.wait();
   ::signal(SIGPIPE, previous_handler);

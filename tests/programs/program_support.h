@@ -11,9 +11,9 @@
 
 namespace echo {
 
-// How a child process ended, and what it wrote.
+// The result of a child process: how it ended, and what it wrote.
 struct ProgramResult {
-  int exit_code = -1;          // what it returned; -1 when a signal ended it
+  int exit_code = -1;          // its return value; -1 when a signal ended it
   int signal = 0;              // the signal that ended it, 0 when it returned
   bool timed_out = false;      // it was killed because it ran longer than `timeout`
   std::string output, errors;  // stdout and stderr
@@ -22,16 +22,16 @@ struct ProgramResult {
 struct ProgramOptions {
   std::map<std::string, std::string> environment;  // added to the test's own; an empty value removes the variable
   std::filesystem::path folder;                    // working directory; empty: the test's own
-  std::string input;                               // stdin; then it ends
+  std::string input;                               // the content of stdin
   std::chrono::milliseconds timeout{60'000};       // then SIGKILL
 
-  // Sends `signal` to the program when it has run for `signal_after`, if it still runs.
+  // Sends `signal` to the program if it still runs after `signal_after`.
   std::optional<std::chrono::microseconds> signal_after;
   int signal = 9;
 };
 
-// Where the program is: $ECHOATT_PROGRAMS/<name>, else the newest build/*/bin/<name>. `name`: train, examples/regression, ...
-// Empty when it was not built; a test then skips:
+// The path of the program: $ECHOATT_PROGRAMS/<name>, otherwise the newest build/*/bin/<name>. `name`: train,
+// examples/regression, ... Empty when it was not built. A test is then skipped:
 //   const auto program = find_program("train"); if (!program) GTEST_SKIP() << kNotBuilt;
 std::optional<std::filesystem::path> find_program(const std::string& name);
 inline constexpr const char* kNotBuilt = "the program is not built (make programs examples; or set ECHOATT_PROGRAMS)";

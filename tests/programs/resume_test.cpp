@@ -1,4 +1,4 @@
-// Runs that are killed or stopped and started again by the same command end like the run that nobody touched, bit for bit.
+// Runs that are killed or stopped, and started again with the same command, end like an uninterrupted run, bit for bit.
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <spawn.h>
@@ -20,7 +20,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// A started ./train whose output goes nowhere; killed when the object goes.
+// A running ./train without output. The destructor kills it.
 class RunningProgram {
  public:
   RunningProgram(const fs::path& program, const std::string& config) {
@@ -43,7 +43,8 @@ class RunningProgram {
     if (!ended_ && ::waitpid(pid_, &status_, WNOHANG) == pid_) ended_ = true;
     return !ended_;
   }
-  // Sends the signal if it still runs, waits for the end, and returns the exit code, or minus the signal that ended it.
+  // Sends the signal if it still runs, waits for the end, and returns the exit code, or minus the number of the signal that
+  // ended it.
   int finish_with(int signal) {
     if (running()) {
       ::kill(pid_, signal);
@@ -76,7 +77,7 @@ class ResumeTest : public testing::Test {
     const auto found = find_program("train");
     if (!found) GTEST_SKIP() << kNotBuilt;
     program_ = *found;
-    // One thread that does not spin: several tests may share a core.
+    // One thread that does not spin, because several tests may share a core.
     ::setenv("OMP_NUM_THREADS", "1", 1);
   }
   TrainConfig config(const std::string& name) const {
@@ -111,9 +112,9 @@ TEST_F(ResumeTest, TwentyKillsAtRandomMomentsOneOfThemDuringASaveChangeNoBit) {
   int kills = 0, kills_while_saving = 0, finished = 0;
   for (int starts = 0; starts < 200 && (kills < 20 || kills_while_saving == 0 || finished == 0); ++starts) {
     RunningProgram program(program_, file);
-    // Every third start waits for a save to be under way, until one was killed there; the others end at a random moment within
-    // a quarter of the time of the whole run. A run that ends before that is compared, and begun anew when kills are still
-    // wanted.
+    // Every third start waits until a save is in progress, until one was killed there. The other starts end at a random moment
+    // within a quarter of the time of the whole run. A run that ends before that is compared, and started again if kills are
+    // still needed.
     const auto moment = Clock::now() + std::chrono::microseconds(int64_t(random.below(uint64_t(duration) / 4)));
     const bool wait_for_save = starts % 3 == 2 && kills_while_saving == 0;
     const bool enough = kills >= 20 && kills_while_saving > 0;

@@ -1,4 +1,4 @@
-// scripts/run_shards.sh, with a program that only says which share it was given.
+// scripts/run_shards.sh, with a program that only prints its share.
 #include <gtest/gtest.h>
 
 #include <filesystem>

@@ -1,4 +1,4 @@
-// scripts/sanitize.sh, with a sanitizer that only answers.
+// scripts/sanitize.sh, with a fake sanitizer.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -13,7 +13,7 @@ namespace fs = std::filesystem;
 
 class SanitizeTest : public testing::Test {
  protected:
-  // A sanitizer that prints its arguments and finds something with `failing`.
+  // A sanitizer that prints its arguments, and reports a finding for the tool `failing`.
   ProgramResult sanitize(const std::string& failing, const std::vector<std::string>& arguments) {
     const fs::path file = folder_ / "compute-sanitizer";
     write_file(file, concat("#!/bin/sh\necho \"$@\"\n[ \"$2\" != \"", failing, "\" ]\n"));

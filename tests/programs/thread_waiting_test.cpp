@@ -1,4 +1,4 @@
-// How long the programs' threads run in a loop before they sleep, as the OpenMP library itself reports it.
+// How long the programs' threads spin before they sleep, as reported by the OpenMP library itself.
 #include <gtest/gtest.h>
 
 #include "tests/programs/program_support.h"
@@ -6,7 +6,7 @@
 namespace echo {
 namespace {
 
-// What the library read when it was loaded last: a program may have started itself again.
+// The setting that the library read when it was last loaded, because a program may have started itself again.
 std::string setting_of(const std::string& program, const std::string& setting, std::map<std::string, std::string> environment) {
   environment.insert({"OMP_DISPLAY_ENV", "VERBOSE"});
   environment.insert({"OMP_WAIT_POLICY", ""});  // removed unless the case sets it

@@ -1,4 +1,4 @@
-// ./train as a user meets it: messages, exit codes, files.
+// ./train from a user's point of view: messages, exit codes, files.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -29,7 +29,7 @@ class TrainProgramTest : public testing::Test {
     options.environment["OMP_NUM_THREADS"] = "1";
     return run_executable(program_, arguments, options);
   }
-  // The configuration in a file of its own, then the overrides.
+  // Writes the configuration to its own file, and adds the overrides.
   ProgramResult train(const TrainConfig& config, std::vector<std::string> overrides = {}) const {
     overrides.insert(overrides.begin(), written(config, folder_ / "config.yaml"));
     return train(overrides);
@@ -63,7 +63,7 @@ TEST_F(TrainProgramTest, TheTinyLlamaRecipeWithoutWeightsStopsAtOnceAndSaysHowTo
   const auto start = std::chrono::steady_clock::now();
   const ProgramResult result = train({"configs/tinyllama_kd.yaml", "output_dir=" + output().string()});
   expect_failure(result, ExitCode::input_missing, {"TinyLlama-1.1B-intermediate-step-1431k-3T", "teacher.model_name_or_path"});
-  // A second on a free machine; a busy one gets some more.
+  // One second on an idle machine. A busy one gets more time.
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
   EXPECT_FALSE(fs::exists(output()));
 }
@@ -143,7 +143,7 @@ TEST_F(TrainProgramTest, ResumeFromAGivenCheckpointGoesOnThereAndNoneRefusesAFol
   EXPECT_EQ(again.exit_code, 0) << again.errors;
   EXPECT_NE(again.output.find("step 3 of 6"), std::string::npos) << again.output;
   EXPECT_EQ(read_file(output() / "final/model.safetensors"), weights);
-  expect_failure(train(config, {"resume_from_checkpoint=none"}), ExitCode::usage, {"already holds checkpoints"});
+  expect_failure(train(config, {"resume_from_checkpoint=none"}), ExitCode::usage, {"already contains checkpoints"});
   expect_failure(train(config, {"resume_from_checkpoint=/no/checkpoint"}), ExitCode::input_missing, {"/no/checkpoint"});
 }
 
@@ -164,7 +164,7 @@ TEST_F(TrainProgramTest, AFullDiskWhileSavingLeavesTheOldCheckpointIntact) {
   config.max_steps = 4;
   config.save_steps = 2;
   ASSERT_EQ(train(config).exit_code, 0);
-  // Goes on from step 2 of 8 in all, with room for the log but not for the weights (100 KB): files end at 48 KiB.
+  // Continues from step 2 of 8 with disk space for the log but not for the weights (100 KB): files are limited to 48 KiB.
   for (const char* later : {"checkpoint-4", "checkpoint-6", "checkpoint-8", "stage1", "final"})
     fs::remove_all(output() / later);
   const std::string file = written(config, folder_ / "config.yaml");
@@ -179,7 +179,7 @@ TEST_F(TrainProgramTest, AFullDiskWhileSavingLeavesTheOldCheckpointIntact) {
 }
 
 TEST_F(TrainProgramTest, LossesThatAreNotFiniteEndTheRunWithThePositionOfTheBatch) {
-  // A start model with one norm weight that is not a number.
+  // A start model in which one norm weight is NaN.
   const CheckpointReader teacher(tiny_inputs().teacher);
   const auto model = load_model(teacher, {.dtype = DType::f32, .requires_gradient = false});
   NamedTensors tensors;

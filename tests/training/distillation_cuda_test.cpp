@@ -66,7 +66,7 @@ Step step_on(Device device, DType compute_dtype, int64_t head_dim, bool recomput
   for (const Parameter* parameter : student->parameters()) {
     step.parameters.push_back(parameter->variable.data().to(Device{}));
     if (!parameter->variable.compute_copy().defined()) continue;
-    // The copy that products read is the updated parameter, rounded.
+    // The copy for products is the updated parameter, rounded.
     EXPECT_EQ(largest_difference(parameter->variable.compute_copy(), kernels::cast(step.parameters.back(), compute_dtype)), 0);
   }
   return step;
@@ -86,7 +86,7 @@ double error_of(const std::vector<Tensor>& actual, const std::vector<Tensor>& ex
 
 class CudaDistillationTest : public testing::TestWithParam<std::pair<int64_t, bool>> {};
 
-// The CPU's bf16 step says what rounding costs: a GPU, which rounds elsewhere, may be twice as far from f64.
+// The CPU's bf16 step shows the cost of rounding. A GPU, which rounds at other places, may be twice as far from f64.
 TEST_P(CudaDistillationTest, ABf16StepIsAsCloseToF64AsTheCpuIs) {
   const auto [head_dim, recompute] = GetParam();
   const Step oracle = step_on({}, DType::f64, head_dim, recompute), cpu = step_on({}, DType::bf16, head_dim, recompute);
@@ -110,7 +110,7 @@ TEST_P(CudaDistillationTest, TheSameStepTwiceHasTheSameBits) {
         << "parameter " << i;
 }
 
-// f32 sums in another order, four layers deep.
+// f32 sums in another order, through four layers.
 TEST_P(CudaDistillationTest, AnF32StepEqualsF64) {
   const auto [head_dim, recompute] = GetParam();
   const Step oracle = step_on({}, DType::f64, head_dim, recompute), gpu = step_on(kCuda, DType::f32, head_dim, recompute);

@@ -95,7 +95,7 @@ void golden_training(const std::string& model, DType dtype, double tolerance, De
   EXPECT_EQ(ids, expected) << model << ": text of the trained student";
 }
 
-// Losses and norms were computed in f64; f32 gathers rounding over the steps.
+// Losses and norms were computed in f64. In f32 rounding errors accumulate over the steps.
 TEST(GoldenTrainingTest, TwelveStepsOfStories260KEqualTheReferenceInF64) { golden_training("stories260K", DType::f64, 1e-6); }
 TEST(GoldenTrainingTest, TwelveStepsOfStories260KEqualTheReferenceInF32) { golden_training("stories260K", DType::f32, 1e-3); }
 TEST(GoldenTrainingTest, TwelveStepsOfStories12LEqualTheReferenceInF64) { golden_training("stories12L", DType::f64, 1e-6); }
@@ -127,7 +127,8 @@ std::unique_ptr<LanguageModel> tiny_model(const LeaderMap& map, uint64_t seed, b
   return model;
 }
 
-// Rows `first` to `last` of one global batch in which every row has another number of labels that count, the second none.
+// Rows `first` to `last` of a global batch in which every row has a different number of labels that count; the second row has
+// none.
 Batch part(int64_t first, int64_t last) {
   Batch batch;
   batch.sequence_length = kLength;

@@ -10,7 +10,7 @@
 
 namespace echo {
 
-// Extents whose tensors the CPU's allocator hardly rounds up.
+// Sizes for which the CPU's allocator hardly rounds up.
 inline LlamaConfig medium_model() {
   LlamaConfig config;
   config.vocab_size = 1024;

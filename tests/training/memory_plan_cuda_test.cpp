@@ -7,13 +7,13 @@
 namespace echo {
 namespace {
 
-// Without the library's workspace, which would hide everything else of so small a model.
+// Without the library's workspace, which would be much larger than so small a model.
 TEST(CudaMemoryPlanTest, IsWithinATenthOfTheMeasuredPeak) {
   LlamaConfig model = medium_model();
   model.num_hidden_layers = 4, model.vocab_size = 256;
   model.num_attention_heads = 2, model.num_key_value_heads = 1, model.head_dim = 64;  // for the tensor cores
   Tensor c = Tensor::zeros({40, 40}, DType::f32, kCuda);
-  kernels::matmul(c, c.clone(), kernels::Transpose::no, c.clone(), kernels::Transpose::no);  // the workspace is there
+  kernels::matmul(c, c.clone(), kernels::Transpose::no, c.clone(), kernels::Transpose::no);  // now the workspace is allocated
   for (const int flags : {3, 4}) {
     TrainConfig config;
     config.data.sequence_length = 64;

@@ -65,7 +65,7 @@ std::vector<std::string> remedies_in(const std::string& text) {
   return result;
 }
 
-// Each remedy, taken at its word, leads to a plan that fits.
+// Each remedy, taken literally, leads to a plan that fits.
 TEST(MemoryPlanTest, ThereAreThreeRemediesAndEachFits) {
   TrainConfig config;
   config.data.sequence_length = 2048;
@@ -93,7 +93,7 @@ TEST(MemoryPlanTest, ThereAreThreeRemediesAndEachFits) {
   }
 }
 
-// TinyLlama distilled with 16k tokens at once: the figures that decide whether a run fits one H200 (139 GiB) or an 80 GB card.
+// TinyLlama distilled with 16k tokens at once. These figures decide whether a run fits on an H200 (139 GiB) or an 80 GB card.
 TEST(MemoryPlanTest, TinyLlamaWithSixteenThousandTokensFitsOneLargeGpu) {
   LlamaConfig tiny_llama;
   tiny_llama.vocab_size = 32000, tiny_llama.hidden_size = 2048, tiny_llama.intermediate_size = 5632;

@@ -55,7 +55,7 @@ TEST(OptimizerTest, StoredAndRestoredMomentsContinueBitForBit) {
   TwoParameters whole, resumed;
   AdamW whole_optimizer(whole, settings);
   take_steps(whole, whole_optimizer, 0, 3);
-  // The weights go on as they are, the optimizer through a file.
+  // The weights continue unchanged, the optimizer through a file.
   std::memcpy(resumed.matrix.data().data<float>(), whole.matrix.data().data<float>(), 20 * sizeof(float));
   std::memcpy(resumed.vector.data().data<float>(), whole.vector.data().data<float>(), 5 * sizeof(float));
   write_safetensors(folder / "optimizer.safetensors", whole_optimizer.state());

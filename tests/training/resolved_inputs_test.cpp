@@ -10,7 +10,7 @@
 namespace echo {
 namespace {
 
-// The tiny distillation with everything in one folder that a test may change.
+// The tiny distillation, with all inputs in one folder that a test may change.
 class ResolvedInputsTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -27,7 +27,7 @@ TEST_F(ResolvedInputsTest, WhatComesAndGoesAfterTheSearchDoesNotChangeTheAnswer)
   fs::remove_all(folder_ / "corpus/validation");
   const ResolvedInputs inputs = resolve_inputs(config_);
   EXPECT_EQ(inputs.data_paths.validation, (folder_ / "corpus/train").string());
-  // Held-out text appears; the teacher moves, and the configuration names its new place.
+  // Held-out text appears. The teacher moves, and the configuration gives its new location.
   fs::copy(tiny_inputs().corpus / "validation", folder_ / "corpus/validation", fs::copy_options::recursive);
   EXPECT_EQ(prepare_run(config_, inputs).data.paths.validation, (folder_ / "corpus/train").string());
   fs::rename(folder_ / "teacher", folder_ / "moved");
@@ -54,7 +54,7 @@ TEST_F(ResolvedInputsTest, EveryMissingInputIsListedOnceAndARunFailsWithTheFirst
   config_.student.plan.method = settings::PlanMethod::optimal;
   config_.student.plan.analysis = folder_ / "no-analysis.json";
   const InputSearch search = search_inputs(config_);
-  // The tokenizer would be in the teacher's folder: no problem of its own.
+  // The tokenizer would be in the teacher's folder, so it is not reported separately.
   ASSERT_EQ(search.problems.size(), 3u);
   const char* const keys[] = {"teacher.model_name_or_path: ", "data.path: ", "student.plan.analysis: "};
   for (size_t i = 0; i < 3; ++i)
@@ -67,7 +67,7 @@ TEST_F(ResolvedInputsTest, EveryMissingInputIsListedOnceAndARunFailsWithTheFirst
 
 TEST_F(ResolvedInputsTest, AnAnalysisThatThePlanDoesNotReadNeedNotBeThere) {
   config_.student.plan.analysis = folder_ / "no-analysis.json";
-  EXPECT_FALSE(resolve_inputs(config_).analysis);  // student.leader_map says who shares
+  EXPECT_FALSE(resolve_inputs(config_).analysis);  // student.leader_map is given, so no analysis is needed
 }
 
 TEST_F(ResolvedInputsTest, PretrainNeedsATokenizerAndSaysSo) {

@@ -53,7 +53,7 @@ struct MadeInputs {
     config.model.num_attention_heads = 4;
     config.model.num_key_value_heads = 2;
     config.model.max_position_embeddings = 64;
-    config.model.initializer_range = 0.4;  // large: attention then matters from the first step
+    config.model.initializer_range = 0.4;  // large, so that attention matters from the first step
     config.tokenizer = inputs.tokenizer.string();
     config.data.path = inputs.corpus.string();
     config.max_steps = 20;
@@ -64,7 +64,7 @@ struct MadeInputs {
   }
 };
 
-// Values that depend on the machine and the moment.
+// Values that depend on the machine and the time.
 void remove_times(json& line) {
   for (const char* key : {"tokens_per_second", "data_wait_share", "peak_memory_bytes", "eta_seconds", "seconds"})
     line.erase(key);

@@ -50,7 +50,7 @@ TEST(CudaTrainerTest, ARunEndsWhereTheCpusDoes) {
     TrainConfig on_gpu = on_cuda(on_cpu);
     on_gpu.output_dir = (*folder / "cuda").string();
     run(on_gpu);
-    // Twelve steps: roundings, magnified by the moments' quotient, stay far below what a wrong kernel does.
+    // Twelve steps: rounding, amplified by the quotient of the moments, has far less effect than a wrong kernel.
     EXPECT_NEAR(final_loss(*folder / "cuda") / final_loss(*folder / "cpu"), 1, dtype == ComputeType::float32 ? 1e-3 : 1e-2);
     EXPECT_GT(final_loss(*folder / "cuda"), 0.1);
   }
@@ -89,7 +89,7 @@ TEST(CudaTrainerTest, AFailingDeviceEndsTheRunAndNamesTheNewestCheckpoint) {
   int steps = 0;
   std::optional<ScopedEnvironment> failure;
   Trainer trainer(prepared, recorder, [&] {
-    if (++steps == 4) failure.emplace("CUDA_EMULATION_FAILS_AFTER", "1");  // checkpoint-3 is there
+    if (++steps == 4) failure.emplace("CUDA_EMULATION_FAILS_AFTER", "1");  // checkpoint-3 exists
     return false;
   });
   const std::string message = error_message(ExitCode::device, [&] { trainer.train(); });
@@ -98,7 +98,7 @@ TEST(CudaTrainerTest, AFailingDeviceEndsTheRunAndNamesTheNewestCheckpoint) {
   expect_contains(message, "checkpoint-3; run the same command again");
 }
 
-// A process computes on one GPU, and this one has chosen the first: the test begins again in a process of its own.
+// A process uses one GPU, and this one has already chosen the first. So the test runs in a process of its own.
 TEST(CudaSecondGpuDeathTest, TrainsAndGenerates) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   const ScopedEnvironment devices("CUDA_EMULATION_DEVICES", "2");

@@ -15,7 +15,7 @@ namespace {
 
 using nlohmann::json;
 
-// Trains to the end, from a checkpoint when one is given, or until `stop_after` steps.
+// Trains to the end, from a checkpoint if one is given, or until `stop_after` steps.
 void train(TrainConfig config, std::optional<fs::path> checkpoint = {}, int64_t stop_after = -1) {
   RunFolder folder(config);
   SetupOptions setup;
@@ -51,7 +51,7 @@ TEST(TrainerTest, ARunLeavesItsFoldersLogAndReport) {
   EXPECT_EQ(steps[7]["stage"], 1);
   EXPECT_EQ(steps[8]["stage"], 2);
   EXPECT_TRUE(steps[7].contains("hidden_mse"));
-  EXPECT_FALSE(steps[8].contains("kl_teacher_student"));  // stage 2 does not ask the teacher
+  EXPECT_FALSE(steps[8].contains("kl_teacher_student"));  // stage 2 does not use the teacher
   // Teacher and student at the start, steps 5 and 10, the ends of both stages.
   ASSERT_EQ(evaluations.size(), 6u);
   EXPECT_EQ(evaluations[0]["model"], "teacher");
@@ -119,7 +119,7 @@ TEST(TrainerTest, MicroBatchesOfAnySizeMakeTheSameRun) {
   train(config);
   const auto a = events(folder / "two-times-two", "train"), b = events(folder / "one-times-four", "train");
   ASSERT_EQ(a.size(), b.size());
-  // f64: rounding alone, amplified by the first steps' division by a small second moment.
+  // f64: only rounding, amplified in the first steps by the division by a small second moment.
   for (size_t i = 0; i < a.size(); ++i)
     for (const char* key : {"loss", "grad_norm"})
       EXPECT_NEAR(a[i][key].get<double>(), b[i][key].get<double>(), 1e-9) << key << " " << i;
@@ -172,7 +172,7 @@ TEST(TrainerTest, AProcessThatRecordsNothingTrainsTheSameWeights) {
         << expected[i].name;
 }
 
-// Makes the norm weight of the student's first layer NaN or a number again.
+// Sets the norm weight of the student's first layer to NaN, or back to a number.
 void set_norm(TrainingRun& run, float value) {
   for (const NamedTensor& part : run.student->named_tensors())
     if (part.name == "model.layers.0.input_layernorm.weight") part.tensor.contiguous().data<float>()[0] = value;

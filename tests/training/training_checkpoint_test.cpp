@@ -125,7 +125,7 @@ TEST(TrainingCheckpointTest, EveryKindOfDamageIsSeenAndTheOlderCheckpointTaken) 
     write_file_atomically(newer / file, whole.substr(0, whole.size() / 2));
     expect_older("truncated");
     write_file_atomically(newer / file, whole);
-    if (file != "manifest.json") {  // which says nothing of itself: its fields are checked below
+    if (file != "manifest.json") {  // it has no entry for itself; its fields are checked below
       for (const size_t at : {size_t{0}, whole.size() / 2, whole.size() - 1}) {
         flip_byte(newer / file, at);
         expect_older("flipped byte");
@@ -149,7 +149,7 @@ TEST(TrainingCheckpointTest, AManifestThatIsNotOursIsBadData) {
   for (const auto& [key, value] : whole.items()) {
     json without = whole;
     without.erase(key);
-    if (key == "leader_map") continue;  // for readers; config.json has it too
+    if (key == "leader_map") continue;  // only for readers; config.json has it too
     EXPECT_NE(message_with(without).find("manifest.json"), std::string::npos) << key;
   }
   for (const auto& [key, value] : whole["state"].items()) {

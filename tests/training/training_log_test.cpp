@@ -52,7 +52,7 @@ TEST(TrainingLogTest, AFreshRunStartsAnEmptyLog) {
 TEST(TrainingLogTest, AWriteThatFailsSaysSo) {
   const TemporaryFolder folder;
   TrainingLog log(folder / "log.jsonl", -1);
-  fs::create_symlink("/dev/full", folder / "log.jsonl");  // every write to it finds the disk full
+  fs::create_symlink("/dev/full", folder / "log.jsonl");  // every write to it fails because the disk is full
   EXPECT_NE(error_message(ExitCode::io, [&] { log.write(line_of(1)); }).find("log.jsonl"), std::string::npos);
 }
 
@@ -61,7 +61,7 @@ TEST(TrainingLogTest, AMissingLogIsNamed) {
             std::string::npos);
 }
 
-// Gives every term a value of its own, and a double one that needs all its digits.
+// Gives every term a different value. The value of a double needs all its digits.
 template <class Terms>
 void fill_terms(Terms& terms, int64_t& next) {
   Terms::visit([&]<class T>(const kernels::LossTerm&, T Terms::*member) {
