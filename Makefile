@@ -8,7 +8,7 @@ CXX   ?= g++
 SM    ?= 80 90#   GPU architectures to compile for
 Q     ?= @#       Q= shows each command
 
-# Every core, unless the command line says otherwise (make -j1).
+# Use every core, unless the command line sets -j (make -j1).
 ifeq ($(filter -j%,$(MAKEFLAGS))$(filter-out 0,$(MAKELEVEL)),)
   MAKEFLAGS += -j$(shell nproc)
 endif
@@ -17,10 +17,10 @@ MAKEFLAGS += --no-print-directory
 PACKAGES := g++ make pkg-config zstd libdnnl-dev libopenblas-dev libsentencepiece-dev libyaml-cpp-dev libgtest-dev \
             libfmt-dev libzstd-dev libzip-dev libxxhash-dev nlohmann-json3-dev libcli11-dev libboost-context-dev
 
-# ---- probes: what this machine has -------------------------------------------------------------------------------
+# ---- probes of this machine --------------------------------------------------------------------------------------
 has_header = $(shell echo '#include <$(1)>' | $(CXX) -x c++ -std=c++20 -fsyntax-only $(2) - >/dev/null 2>&1 && echo yes || echo no)
-# CUDA code takes minutes to compile and serves only where there is a GPU. A device file is what programs open, so it is the surest
-# sign and costs nothing to look for; under WSL there is none, and nvidia-smi knows.
+# CUDA code takes minutes to compile, and is useful only with a GPU. Programs open a device file, so that file is the most reliable
+# sign of a GPU and quick to check. WSL has none, so nvidia-smi is asked too.
 ifneq ($(filter bundle cuda-report sanitize,$(MAKECMDGOALS)),)
   CUDA := 1
 endif
@@ -45,37 +45,37 @@ HAS_ONEDNN := $(call has_header,dnnl.hpp)
 # ---- flags -------------------------------------------------------------------------------------------------------
 VARIANT  := $(MODE)-$(if $(NVCC),cuda,cpu)$(if $(filter native,$(MARCH)),,-$(MARCH))
 BUILD    := build/$(VARIANT)
-# What nvcc makes is the same for every mode and instruction set.
+# The output of nvcc is the same for every mode and instruction set.
 CUDA_BUILD := $(if $(filter build/%,$(BUILD)),build,$(BUILD))/cuda-$(subst $(eval ) ,-,$(strip $(SM)))
-# -iquote, not -I: a program here would hide a system header of its name.
+# -iquote, not -I: with -I a program here would hide a system header of the same name.
 CPPFLAGS += -iquote . -DECHO_WITH_CUDA=$(if $(NVCC),1,0) -DECHO_WITH_ONEDNN=$(if $(filter yes,$(HAS_ONEDNN)),1,0)
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wno-unknown-pragmas -Wno-maybe-uninitialized -Werror
 MODE_FLAGS_release := -O3 -DNDEBUG
 MODE_FLAGS_debug   := -O0 -g
 MODE_FLAGS_asan    := -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 MODE_FLAGS_tsan    := -O1 -g -fsanitize=thread
-# Tests' own code takes longer to compile than to run.
+# The code of tests takes longer to compile than to run.
 TEST_FLAGS_release := -O1
 TEST_FLAGS_asan    := -fno-sanitize=undefined
-# So do option parsers and what reads and writes JSON and pages, which compute nothing.
+# So do option parsers and the code for JSON and HTML, which compute nothing.
 TEXT_FLAGS_release := -O1
-# -fno-math-errno and -fno-trapping-math let loops with sqrt and selections vectorise; neither changes a result.
-# -Wno-maybe-uninitialized: GCC 12 reports its own AVX-512 headers (its bug 105593).
-# -ffp-contract=fast: multiply and add in one instruction (one rounding), which ISO mode switches off.
+# -fno-math-errno and -fno-trapping-math let loops with sqrt and selections vectorise. Neither changes a result.
+# -Wno-maybe-uninitialized: GCC 12 warns about its own AVX-512 headers (GCC bug 105593).
+# -ffp-contract=fast: multiply and add in one instruction (one rounding). ISO mode would disable this.
 CXXFLAGS += -std=c++20 -march=$(MARCH) -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=fast -pthread $(MODE_FLAGS_$(MODE)) $(WARNINGS)
-# A bundle keeps libraries in lib, programs in bin and folders below it (scripts/make_bundle.sh); old-style, so that it holds for the
-# libraries' own libraries too.
+# A bundle has libraries in lib, and programs in bin and its sub-folders (scripts/make_bundle.sh). Old-style tags, so that the path
+# is also used for the libraries of libraries.
 LDFLAGS  += -Wl,-rpath,'$$ORIGIN/../lib:$$ORIGIN/../../lib',--disable-new-dtags -fopenmp -pthread $(filter -fsanitize=%,$(MODE_FLAGS_$(MODE)))
 LDLIBS   += -lsentencepiece_train -lsentencepiece -lyaml-cpp -lfmt -lzstd -lzip -lxxhash $(if $(filter yes,$(HAS_ONEDNN)),-ldnnl,-lopenblas)
 NVCCFLAGS := -std=c++20 -O3 -I. -DECHO_WITH_CUDA=1 --expt-relaxed-constexpr --extended-lambda -Werror all-warnings -Xcompiler -Wall,-Wextra
 ARCHITECTURES = $(foreach sm,$(SM),-gencode arch=compute_$(sm),code=sm_$(sm)) -gencode arch=compute_$(lastword $(SM)),code=compute_$(lastword $(SM))
-# Hopper's own instructions exist for that architecture alone; programs ask before they use them.
+# Hopper's own instructions exist only for that architecture. Programs check the GPU before they use them.
 $(CUDA_BUILD)/kernels/attention/sm90_%.cu.o: ARCHITECTURES = -gencode arch=compute_90a,code=sm_90a
 ifneq ($(NVCC),)
   CPPFLAGS += -isystem $(CUDA_HOME)/include
   CUDALIBS := -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64:/usr/local/cuda/lib64 -lcudart_static -ldl -lrt
 endif
-# The emulated device: the CUDA sources once more, compiled by the host's compiler against headers of our own.
+# The emulated device: the CUDA sources, compiled by the host's compiler with our own headers.
 EMULATION_FLAGS := -Itests/emulation/include -iquote . -DECHO_WITH_CUDA=1 -DECHO_WITH_ONEDNN=$(if $(filter yes,$(HAS_ONEDNN)),1,0)
 
 # ---- sources: every file of these folders ------------------------------------------------------------------------
@@ -92,7 +92,7 @@ PROGRAMS := $(patsubst tools/%.cpp,%,$(wildcard tools/*.cpp))
 EXAMPLES := $(patsubst %.cpp,$(BUILD)/bin/%,$(wildcard examples/*.cpp))
 BENCHES  := $(patsubst %.cpp,$(BUILD)/bin/%,$(wildcard benchmarks/*.cpp))
 TESTS    := $(filter-out tests/emulation/%,$(sort $(shell find tests -name '*.cpp')))
-# What differs between a program for a real device and one for the emulated one; without nvcc also what knows that there are devices.
+# The sources that differ between a real device and the emulated one; without nvcc also those with code for devices.
 EMULATED_TESTS := tests/main.cpp $(if $(NVCC),,$(filter %_cuda_test.cpp,$(TESTS)))
 EMULATED := $(EMULATED_TESTS) $(wildcard tests/emulation/*.cpp) $(wildcard tensor/cuda_*.cpp) $(CUDA_SOURCES) \
             $(if $(NVCC),,$(filter tensor/% kernels/%,$(SOURCES)))
@@ -104,7 +104,7 @@ BINARIES := $(PROGRAMS:%=$(BUILD)/bin/%)
 .PHONY: all programs examples benchmarks test tests lint format demo pictures packages sanitize bundle cuda-report clean help summary
 .SECONDARY:
 
-# Looks for headers anew once they are installed.
+# A second make, so that it finds headers that were just installed.
 all: packages
 	@$(MAKE) summary programs
 
@@ -167,7 +167,7 @@ $(BUILD)/bin/run_emulated_tests: $(patsubst %,$(BUILD)/%.o,$(filter-out $(EMULAT
 
 tests: $(BUILD)/bin/run_tests $(BUILD)/bin/run_emulated_tests programs examples benchmarks
 
-# Under AddressSanitizer on an emulated GPU whole models take minutes, and access memory as the kernels' own cases do.
+# Whole models take minutes on an emulated GPU with AddressSanitizer, and access memory like the tests of single kernels.
 LEFT_OUT_asan := -*Golden*
 
 # One test or a group: make test FILTER='SoftmaxTest.*'
@@ -183,7 +183,7 @@ endif
 sanitize: tests
 	@scripts/sanitize.sh $(BUILD)/bin/run_tests $(if $(FILTER),'$(FILTER)')
 
-# What the compiler says each kernel takes, by GPU architecture.
+# The resources of each kernel as reported by the compiler, by GPU architecture.
 cuda-report: $(CUDA_OBJECTS)
 	@scripts/cuda_report.sh $(^:%=%.log)
 
@@ -194,7 +194,7 @@ bundle: packages
 demo: all
 	@ECHOATT_PROGRAMS=$(BUILD)/bin scripts/demo.sh
 
-# The pictures of the README are what the demo draws.
+# The pictures of the README come from the demo.
 pictures: demo
 	@mkdir -p docs/images && cp runs/demo/analysis/similarity.svg runs/demo/comparison.svg docs/images/
 

@@ -1,7 +1,8 @@
 // Time of the attention kernels: forward, a follower's forward, and the backward pass of blocks of 1, 3 and 5 layers.
 //   attention_benchmark [dtype: f32 | bf16] [seconds per measurement, default 0.3]
-// GFLOP/s count the products the method needs on the lower triangle, T (T + 1) / 2 pairs of positions: 2 for a forward pass,
-// 3k + 2 for the backward pass of k layers (2 per follower, k + 4 for the leader), each 2 Dh operations per pair.
+// GFLOP/s count the products that the method needs on the lower triangle, T (T + 1) / 2 pairs of positions: 2 for a forward
+// pass, and 3k + 2 for the backward pass of k layers (2 per follower, k + 4 for the leader). Each product has 2 Dh operations
+// per pair.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -29,7 +30,7 @@ Tensor random_tensor(const Shape& shape, uint64_t seed) {
   return result;
 }
 
-// The median of calls made for about `seconds`, in seconds: other programs on the machine disturb a mean.
+// The median time of calls during about `seconds`, in seconds. Other programs on the machine would disturb a mean.
 template <class Body>
 double time_of(double seconds, Body&& body) {
   using Clock = std::chrono::steady_clock;

@@ -1,7 +1,7 @@
 #pragma once
 
-// Attention for gpu_benchmark: a layer's and a follower's forward step, and the backward step of a block of layers. Where a
-// request asks for a "sketch", the first answer carries one of each result (benchmarks/result_sketch.h).
+// Attention for gpu_benchmark: forward step of a leader and of a follower, and backward step of a block of layers. If a request
+// asks for a "sketch", the first answer contains one of each result (benchmarks/result_sketch.h).
 #include <cmath>
 #include <memory>
 #include <utility>
@@ -14,7 +14,7 @@ namespace echo::benchmarks {
 
 using nlohmann::json;
 
-// A block of layers that share a matrix: queries, keys and values are slices of fused projections, as in the model.
+// A block of layers that share a matrix. Queries, keys and values are slices of fused projections, as in the model.
 struct AttentionBlockTensors {
   Tensor q, k, lse, delta, dq, dk;
   struct Layer {
@@ -63,7 +63,7 @@ struct AttentionBlockTensors {
   }
 };
 
-// What a case computes, by name.
+// Starts the work of a case, by its name.
 using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 
 inline BenchmarkCase attention_case(const json& request, std::function<void()> work, NamedTensors results) {

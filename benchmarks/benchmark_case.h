@@ -11,12 +11,12 @@
 
 namespace echo::benchmarks {
 
-// What gpu_benchmark times: `work` is one iteration and need not wait for the device.
+// A case that gpu_benchmark times. `work` is one iteration, and need not wait for the device.
 struct BenchmarkCase {
   std::function<void()> work;
-  std::function<void()> before = [] {};                                         // ahead of every sample, not timed
+  std::function<void()> before = [] {};                                         // runs before every sample, not timed
   std::function<void(nlohmann::json& answer)> report = [](nlohmann::json&) {};  // adds what is known after a sample
-  int64_t iterations = 0;                                                       // of a sample; 0: as many as fill it
+  int64_t iterations = 0;                                                       // per sample; 0: as many as fill it
 };
 
 inline DType dtype_from(const nlohmann::json& request) {
@@ -26,7 +26,8 @@ inline DType dtype_from(const nlohmann::json& request) {
   fail(ExitCode::usage, "dtype ", name, ": expected bf16 or f32");
 }
 
-// Uniform numbers with that standard deviation. Large tensors repeat a block of four million, so that making them costs a copy.
+// Uniform numbers with that standard deviation. Large tensors repeat a block of four million numbers, so that they are quick to
+// make.
 inline Tensor random_tensor(const Shape& shape, DType dtype, Device device, uint64_t seed, double deviation = 1) {
   constexpr int64_t kBlock = int64_t{4} << 20;
   const int64_t elements = shape.elements(), length = std::min(elements, kBlock);

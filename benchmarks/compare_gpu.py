@@ -1,4 +1,4 @@
-"""Our kernels, steps and generation beside PyTorch's on a GPU, in turns (A B A B ...), and what came of each target.
+"""Compares our kernels, steps and generation with PyTorch's on a GPU, in turns (A B A B ...), and checks each target.
 
     python benchmarks/compare_gpu.py --program FOLDER/gpu_benchmark [--results FILE.json] [--document FILE.md]
         [--quick] [--device cpu --tiny]
@@ -30,7 +30,7 @@ NO_TIME = "the time limit"
 
 
 class Ended(BaseException):
-    """Somebody asked the run to end."""
+    """The run was requested to end."""
 
 
 def end_run(number, _):
@@ -38,7 +38,7 @@ def end_run(number, _):
 
 
 def write_whole(path, text):
-    """By a rename: whoever reads the file, at whatever time, finds one state of it."""
+    """Writes by a rename, so that a reader always finds a complete file."""
     with open(path + ".part", "w") as file:
         file.write(text)
     os.replace(path + ".part", path)
@@ -51,9 +51,9 @@ class Run:
         self.plan = Plan(arguments.tiny, arguments.quick)
         self.rounds = arguments.rounds or (2 if arguments.tiny else 5 if arguments.quick else 7)
         self.limit = arguments.limit or (QUICK_SECONDS if arguments.quick else FULL_SECONDS)
-        self.samples, self.failures = {}, {}  # by key: answers round by round; the reason
-        self.sketches = {}                    # by key: what a case computed, in short
-        self.fewer_rows = {}                  # by key: (rows, why not all of them)
+        self.samples, self.failures = {}, {}  # by key: one answer per round; the reason
+        self.sketches = {}                    # by key: sketches of the results of a case
+        self.fewer_rows = {}                  # by key: (rows, reason for not using all)
         self.is_complete = False
         for path in filter(None, (arguments.results, arguments.document)):
             os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
@@ -68,7 +68,7 @@ class Run:
             "peer": Server([sys.executable, arguments.peer, "--device", device.split(":")[0]], self.log),
             "mma": Server(ours, self.log, {"ECHOATT_ATTENTION": "sm80"}),
         }
-        for name in ("ours", "peer"):  # at once: the peer's imports take a while
+        for name in ("ours", "peer"):  # in parallel, because the peer's imports take a while
             self.servers[name].start()
         self.greetings = {name: self.servers[name].greet(self.remaining()) for name in ("ours", "peer")}
 
@@ -82,20 +82,20 @@ class Run:
             self.sketches[key] = answer.pop("sketch")
         if "error" in answer:
             self.failures[key] = answer["error"] if self.remaining() > 0 else NO_TIME
-            # After some errors a GPU's context is lost for good. PyTorch's server keeps what it has compiled where it can.
+            # After some errors a GPU's context is lost. PyTorch's server keeps its compiled code if possible.
             if name != "peer" or "CUDA error" in answer["error"]:
                 server.stop()
         return answer
 
     def rotation(self, name, entries, limit=60, patience=20, trim=False):
-        """`limit`: seconds for the first round, and for all others; cases that hang keep no others from theirs. `patience`:
-        seconds for an answer. `trim`: each turn finds the memory that the others need for their own turns only."""
+        """`limit`: seconds for the first round, and for all others together, so that a case that hangs does not use the time of
+        others. `patience`: seconds for an answer. `trim`: each server gives its cached memory back after its turn."""
         start = time.monotonic()
         self.round(entries, 0, patience, trim, end=start + min(limit, self.remaining() - 5))
         end, seconds = time.monotonic() + min(limit, self.remaining()), 0
         for turn in range(1, self.rounds + 1):
             if time.monotonic() + seconds > end:
-                break  # whole rounds: each is a pair
+                break  # only whole rounds, because each is a pair
             seconds = self.round(entries, turn, patience, trim)
             self.store()
         self.release()
@@ -160,7 +160,7 @@ class Run:
         self.rotation("decode", entries, patience=60)
 
     def beside_peer(self, ours, peer, request_of_rows, fields, seconds):
-        """A step and PyTorch's, at as many rows as PyTorch has memory for. `seconds`: how long the peer may prepare."""
+        """Our step and PyTorch's, with as many rows as PyTorch has memory for. `seconds`: time limit for the peer's preparation."""
         reason = NO_TIME
         for rows in self.plan.rows_to_try():
             if self.remaining() < 30:
@@ -174,7 +174,7 @@ class Run:
                 reason = self.failures.get(peer, "")
                 if not is_out_of_memory(reason) or self.samples.get(peer):
                     return
-                for key in (ours, peer):  # of another number of rows than what follows
+                for key in (ours, peer):  # these samples have another number of rows
                     self.samples.pop(key, None), self.failures.pop(key, None)
             if not is_out_of_memory(reason):
                 break
@@ -212,7 +212,7 @@ class Run:
                 continue
             try:
                 getattr(self, "measure_" + name)()
-            except Exception:  # the rest is still worth measuring
+            except Exception:  # the other cases are still measured
                 traceback.print_exc()
 
 

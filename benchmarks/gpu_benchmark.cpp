@@ -1,10 +1,10 @@
-// Times kernels, steps and generation on a GPU (or the CPU), one request a line:
+// Times kernels, steps and generation on a GPU (or the CPU), one request per line:
 //   gpu_benchmark [--device auto|cpu|cuda|cuda:N] < requests
 //   {"case": "attention_forward", "rows": 8, "tokens": 2048, "heads": 32, "kv_heads": 4, "head_dim": 64, "seconds": 0.1}
-// A case is prepared and warmed up when it is first asked for, and kept until {"case": "release"}. A request takes a sample of
-// about `seconds` and answers with a line of JSON: seconds an iteration, those until the host had asked for it, and the peak of
-// memory. With "trim" the memory that is kept for reuse is given back afterwards, for another process on the GPU. What fails is
-// answered with its reason. benchmarks/compare_gpu.py asks; benchmarks/peer_torch_gpu.py answers the same requests.
+// A case is prepared and warmed up at its first request, and kept until {"case": "release"}. A request takes a sample of about
+// `seconds`, and the answer is a line of JSON: seconds per iteration, seconds until the host had submitted the work, and the
+// peak of memory. With "trim", cached memory is given back afterwards, for another process on the GPU. For a failure the answer
+// has the reason. benchmarks/compare_gpu.py sends the requests. benchmarks/peer_torch_gpu.py answers the same requests.
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cmath>
@@ -50,7 +50,7 @@ class Server {
     auto found = prepared_.find(key.dump());
     const bool is_new = found == prepared_.end();
     if (is_new) found = prepared_.emplace(key.dump(), prepare(name, request)).first;
-    // What the last sample gave back is taken again before the clock starts.
+    // Memory that the last sample gave back is allocated again before the clock starts.
     if (trim && !is_new) time_of(found->second.benchmark, 1);
     const json answer = sample(name, found->second);
     if (trim) release_cached_memory(device_);
@@ -92,7 +92,7 @@ class Server {
     return seconds_since(begin) / double(iterations);
   }
 
-  // Warms up, and finds out how many iterations fill a sample.
+  // Warms up, and determines how many iterations fill a sample.
   Prepared prepare(const std::string& name, const json& request) {
     const auto start = Clock::now();
     Prepared result{make(name, request), 1, 0};

@@ -13,10 +13,10 @@ class Figures:
     def __init__(self, run):
         self.run, self.plan = run, run.plan
         self.samples, self.failures = run.samples, run.failures
-        self.used = []  # rounds behind the figure that is being computed
+        self.used = []  # rounds that the current figure is computed from
 
     def with_rounds(self, figure):
-        """The figure and the rounds it is a median of."""
+        """The figure, and the number of rounds of its median."""
         self.used = []
         value = figure()
         return value, min(self.used, default=0)
@@ -36,15 +36,15 @@ class Figures:
         return statistics.median(self.values(key))
 
     def ratio(self, upper, lower):
-        """The median over rounds of one's time to the other's."""
+        """The median over rounds of the ratio of two times."""
         return statistics.median(a / b for a, b in zip(self.values(upper), self.values(lower)))
 
     def best(self, key):
-        """The better of ours and PyTorch's, where both were measured."""
+        """The better one of our case and PyTorch's, if both were measured."""
         return min(self.time(k) for k in (key, key + ", PyTorch") if k in self.samples or k == key)
 
     def told(self, key, field):
-        """What an answer says beside its time."""
+        """Another value of an answer than its time."""
         if key in self.samples:
             return self.samples[key][0].get(field, "not told")
         return "not measured" + (f" ({self.failures[key].splitlines()[0][:160]})" if key in self.failures else "")
@@ -58,7 +58,7 @@ class Figures:
 
     # ---- rates and shares --------------------------------------------------------------------------------------------
 
-    def copy_rate(self):  # bytes read and written a second
+    def copy_rate(self):  # bytes read and written per second
         return 2 * self.plan.copy_bytes / self.best("copy")
 
     def matmul_rate(self):
@@ -68,7 +68,7 @@ class Figures:
         return models.step_flops(self.plan.model, self.plan.rows, self.plan.length) / self.time("step") / self.matmul_rate()
 
     def speed_over_compiled(self):
-        """Over the faster one of those that were measured."""
+        """The ratio to the faster one of those that were measured."""
         steps = [("step, PyTorch", "step beside PyTorch"), ("step, transformers", "step beside transformers")]
         measured = [pair for pair in steps if all(key in self.samples for key in pair)]
         return min(self.ratio(*pair) for pair in measured) if measured else self.ratio(*steps[0])
@@ -100,20 +100,20 @@ class Figures:
         rows, model = max(1, self.plan.tokens // int(tokens)), self.plan.model
         return models.attention_flops(products, rows, int(tokens), model["heads"], model["head_dim"])
 
-    # ---- what belongs to single rows -----------------------------------------------------------------------------------
+    # ---- figures of single rows -----------------------------------------------------------------------------------
 
     def of_fewer_rows(self, *keys):
         rows = {self.run.fewer_rows[key][0] for key in keys if key in self.run.fewer_rows and key in self.samples}
         return f" ({' or '.join(map(str, sorted(rows)))} of {self.plan.rows} rows)" if rows else ""
 
     def tokens_of(self, key):
-        """Of a step; beside PyTorch it may have fewer rows."""
+        """Rows of a step. In the comparison with PyTorch it may have fewer."""
         peer = {"step beside PyTorch": "step, PyTorch", "step beside transformers": "step, transformers",
                 "distillation beside PyTorch": "distillation, PyTorch"}.get(key, key)
         return self.run.fewer_rows.get(peer, (self.plan.rows,))[0] * self.plan.length
 
     def agreement(self, key):
-        """How far what the case computed is from what it computed on the other kernels: the largest of its tensors."""
+        """The distance of a case's results from those with the other kernels: the maximum over its tensors."""
         ours, other = (self.run.sketches.get(k) for k in (key, key + ", mma.sync"))
         if ours is None or other is None:
             return "not known"

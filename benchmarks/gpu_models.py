@@ -1,4 +1,4 @@
-"""What the cases of benchmarks/compare_gpu.py have to do: sizes, floating-point operations, bytes. Shapes are (tokens N, hidden
+"""The work of the cases of benchmarks/compare_gpu.py: sizes, floating-point operations, bytes. Shapes are (tokens N, hidden
 D, mlp F, vocabulary V, heads H, key heads Hkv, head width Dh, layers L)."""
 
 TINYLLAMA = dict(layers=22, hidden=2048, heads=32, kv_heads=4, head_dim=64, mlp=5632, vocab=32000)
@@ -6,7 +6,7 @@ TOY = dict(layers=4, hidden=64, heads=4, kv_heads=2, head_dim=16, mlp=128, vocab
 
 
 def blocks(layers, *spans):
-    """Leaders of all layers: the first layer of each span (first, last) leads the others, the rest compute their own."""
+    """Leaders of all layers: the first layer of each span (first, last) leads the span, and all other layers lead themselves."""
     leaders = list(range(layers))
     for first, last in spans:
         for layer in range(first, last + 1):
@@ -14,7 +14,7 @@ def blocks(layers, *spans):
     return leaders
 
 
-# First and last layer keep their own matrix, as an optimal plan leaves them; the blocks in between are contiguous.
+# The first and last layer keep their own matrix, as in an optimal plan. The blocks in between are contiguous.
 MAPS = {
     0: None,
     1: blocks(22, (10, 11)),
@@ -23,8 +23,8 @@ MAPS = {
 }
 TOY_MAPS = {0: None, 1: blocks(4, (1, 2)), 9: blocks(4, (1, 2)), 17: blocks(4, (0, 2))}
 
-# What sharing should gain in a training step at T = 2048, from the products that followers do without: their query and key
-# projections (D (H + Hkv) Dh parameters) and 2 of a layer's 7 products of tiles.
+# The expected gain of sharing in a training step at T = 2048, from the products that followers do not need: their query and
+# key projections (D (H + Hkv) Dh parameters) and 2 of a layer's 7 products of tiles.
 MODELLED_GAIN = {9: 1.054, 17: 1.108}
 
 
@@ -40,18 +40,18 @@ def matrix_parameters(m, followers=0):
 
 
 def attention_flops(products, rows, tokens, heads, head_dim):
-    """Each product of tiles: 2 Dh operations a pair of positions, T (T + 1) / 2 pairs a head."""
+    """Each product of tiles has 2 Dh operations per pair of positions, with T (T + 1) / 2 pairs per head."""
     return products * rows * heads * tokens * (tokens + 1) * head_dim
 
 
 FORWARD_PRODUCTS, BACKWARD_PRODUCTS = 2, 5  # S, P V;  S, dP, dV, dQ, dK
 BLOCK_LAYERS = 4
-BLOCK_BACKWARD_PRODUCTS = 3 * BLOCK_LAYERS + 2  # of 5 k + 2 in all, 2 k are the forward steps'
+BLOCK_BACKWARD_PRODUCTS = 3 * BLOCK_LAYERS + 2  # of 5 k + 2 in total, 2 k belong to the forward steps
 
 
 def step_flops(m, rows, tokens):
-    """6 operations a matrix parameter and token, and attention's forward pass three times (a backward pass counts as two: what
-    is recomputed does not count)."""
+    """6 operations per matrix parameter and token, and attention's forward pass three times (a backward pass counts as two;
+    recomputation does not count)."""
     attention = m["layers"] * attention_flops(3 * FORWARD_PRODUCTS, rows, tokens, m["heads"], m["head_dim"])
     return 6 * matrix_parameters(m) * rows * tokens + attention
 
@@ -62,9 +62,9 @@ def head_flops(m, tokens):
 
 
 def elementwise_bytes(kernel, m, n, item):
-    """Every input read once, every output written once; item: bytes of an activation."""
+    """Every input is read once and every output written once. item: bytes of an activation."""
     d, f, v = m["hidden"], m["mlp"], m["vocab"]
-    distinct = v * (1 - (1 - 1 / v) ** n)  # rows of the table that n random ids touch
+    distinct = v * (1 - (1 - 1 / v) ** n)  # expected number of different rows for n random ids
     return {
         "rms_norm_forward": 2 * item * n * d + 4 * n,
         "add_rms_norm_forward": 4 * item * n * d + 4 * n,  # x, delta; sum, y
@@ -86,12 +86,12 @@ def elementwise_bytes(kernel, m, n, item):
 ELEMENTWISE = ["rms_norm_forward", "add_rms_norm_forward", "rms_norm_backward", "rope", "swiglu_forward", "swiglu_backward",
                "cast", "embedding_forward", "embedding_backward", "softmax_forward", "softmax_backward", "hidden_error",
                "attention_delta", "loss_rows"]
-ADAMW_BYTES = 30          # a parameter: p, g, m, v read; p, m, v written, and p once more in bf16
+ADAMW_BYTES = 30          # per parameter: p, g, m, v read; p, m, v written, and p once more in bf16
 GRADIENT_NORM_BYTES = 4
 
 
 def decode_bytes(m, batch, context, leaders, item):
-    """Weights of the products once, and of every position the values, and the keys where a layer has its own."""
+    """The weights of the products once, and for every position the values, and the keys of layers that have keys."""
     followers = followers_in(leaders)
     cached = batch * context * m["kv_heads"] * m["head_dim"] * (2 * m["layers"] - followers)
     return item * (matrix_parameters(m, followers) + cached)
@@ -111,7 +111,7 @@ def layer_products(m, tokens):
 
 
 def kernels_of_a_step(m, tokens):
-    """(case key, calls a step) of a training step; element-wise cases are measured on more tokens and scaled by their bytes."""
+    """(case key, calls per step) of a training step. Element-wise cases are measured on more tokens and scaled by their bytes."""
     layers = m["layers"]
     calls = [("product " + name, layers) for name in layer_products(m, tokens)]
     calls += [("attention forward", layers), ("attention backward", layers), ("head, true labels", 1)]

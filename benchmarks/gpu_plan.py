@@ -41,7 +41,7 @@ class Plan:
         return entries + [(name, "ours", self.case(name, **parameters)) for name in ("adamw", "gradient_norm")]
 
     def attention(self, with_mma):
-        """Ours, the peer's where it has the like, and with_mma ours with the kernels for GPUs before Hopper."""
+        """Our case, the peer's if it has one, and with_mma ours with the kernels for GPUs before Hopper."""
         heads = {name: self.model[name] for name in ("heads", "kv_heads", "head_dim")}
         ours, peer, mma = [], [], []
         for t in self.attention_lengths:
@@ -78,7 +78,7 @@ class Plan:
                          leaders=self.maps[followers], **fields)
 
     def rows_to_try(self):
-        """Of a step beside PyTorch, whose memory may not do for all of them."""
+        """Rows of a step in the comparison with PyTorch, which may not have enough memory for all."""
         rows = self.rows
         while rows >= 1:
             yield rows

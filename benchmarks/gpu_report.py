@@ -7,7 +7,7 @@ import subprocess
 import gpu_models as models
 from gpu_figures import Figures, Missing
 
-PAIRS_NEEDED = 5  # rounds; a median of fewer decides nothing
+PAIRS_NEEDED = 5  # rounds; a median of fewer rounds does not decide a target
 
 
 @functools.cache
@@ -72,7 +72,7 @@ def targets(f):
     for n, target, stretch in ((9, 1.10, 1.13), (17, 1.25, 1.28)):
         rows.append((f"decode, batch 64, {n} of 22 follow, speed over unshared", lambda n=n:
                      f.ratio("decode 64, 0 follow", f"decode 64, {n} follow"), target, stretch, False, times))
-    for n, gain in models.MODELLED_GAIN.items():  # 85 % and all of what the model says sharing gains
+    for n, gain in models.MODELLED_GAIN.items():  # 85 % and 100 % of the gain of sharing in the model
         unshared = "step" if n == 9 else "step beside 17 follow"
         rows.append((f"training, {n} of 22 follow, speed over unshared", lambda n=n, unshared=unshared:
                      f.ratio(unshared, f"step, {n} follow"), 1 + 0.85 * (gain - 1), gain, False, times))
@@ -99,11 +99,11 @@ def target_table(f):
 
 
 def rates(f):
-    """Times and rates behind the ratios."""
+    """The times and rates from which the ratios are computed."""
     plan, lines = f.plan, ["| rates behind them | |", "|---|---|"]
 
     def line(name, *figures):
-        """One figure, or one of ours and one of PyTorch's; what was not measured is a dash, and a row of dashes is left out."""
+        """One figure, or one of ours and one of PyTorch's. A dash means not measured. A row of dashes is omitted."""
         texts = []
         for figure in figures:
             try:
@@ -137,7 +137,7 @@ def rates(f):
 
 
 def kernel_choice_table(f):
-    """Attention on Hopper's own matrix instructions beside that of the GPUs before it (ECHOATT_ATTENTION=sm80), one row a case."""
+    """Attention on Hopper's own matrix instructions compared with that for older GPUs (ECHOATT_ATTENTION=sm80), one row per case."""
     lines, quicker = [], 0
     for t in f.plan.attention_lengths:
         for what in ("attention forward", "attention backward", "follower forward", "block backward"):
@@ -161,7 +161,7 @@ def kernel_choice_table(f):
 
 
 def kernel_table(f):
-    """Each kind of kernel of a training step timed alone, against the step: the rest is launches, gaps, copies and waiting."""
+    """Each kind of kernel of a training step timed alone, and the whole step. The rest is launches, gaps, copies and waiting."""
     lines, total = [], 0.0
     for key, calls in models.kernels_of_a_step(f.plan.model, f.plan.tokens):
         seconds = f.time(f"{key} {f.plan.length}" if key.startswith("attention ") else key)
@@ -176,7 +176,7 @@ def kernel_table(f):
 
 
 def peer_text(f):
-    """What PyTorch's figures are of."""
+    """Describes what PyTorch's figures measure."""
     peer, tell = f.run.greetings["peer"], f.told
     if "error" in peer:
         return f"PyTorch's side did not start: {peer['error']}."

@@ -1,4 +1,4 @@
-"""The programs that benchmarks/compare_gpu.py asks: each reads requests and writes answers, a line of JSON each."""
+"""The server programs of benchmarks/compare_gpu.py. Each reads requests and writes answers, one line of JSON each."""
 import ctypes
 import json
 import os
@@ -14,7 +14,7 @@ SYSTEM = ctypes.CDLL(None)
 
 
 def end_with_parent():
-    """A run that is killed leaves no program on the GPU, whatever that program waits for. (1: PR_SET_PDEATHSIG)"""
+    """Ends the program when the run is killed, so that it does not stay on the GPU. (1: PR_SET_PDEATHSIG)"""
     SYSTEM.prctl(1, signal.SIGKILL)
 
 
@@ -23,8 +23,8 @@ def is_out_of_memory(reason):
 
 
 class Server:
-    """A program that answers lines of JSON. A fresh one is started when it has ended or did not answer in time, unless two in a
-    row did not come up."""
+    """A program that answers with lines of JSON. It is started again when it has ended or did not answer in time, unless two
+    starts in a row failed."""
 
     def __init__(self, command, log, environment=None):
         self.command, self.log = command, log
@@ -42,7 +42,7 @@ class Server:
     @staticmethod
     def read(process, lines):
         for line in process.stdout:
-            if line.startswith("{"):  # libraries print too
+            if line.startswith("{"):  # libraries also print
                 lines.put(line)
         lines.put(None)
 
@@ -54,7 +54,7 @@ class Server:
             return {"error": f"no answer within {timeout:.0f} s"}
         try:
             return json.loads(line)
-        except (TypeError, ValueError):  # None: the stream has ended; else it ended within a line
+        except (TypeError, ValueError):  # None: the stream has ended; otherwise it ended inside a line
             self.stop()
             return {"error": "the program ended; see the log"}
 
@@ -94,5 +94,5 @@ class Server:
         try:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
-            pass  # its driver does not let go; nobody waits for it
+            pass  # the driver does not release it; do not wait
         self.process = None

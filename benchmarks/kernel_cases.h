@@ -33,8 +33,8 @@ inline BenchmarkCase matmul_case(const json& request, Device device) {
   return {.work = [=, ta = mode(a_is_transposed), tb = mode(b_is_transposed)]() mutable { kernels::matmul(c, a, ta, b, tb); }};
 }
 
-// {"tokens", "hidden", "vocab", "teacher"}: the heads' products, three losses (without teacher one), the gradients of hidden
-// states and the student's head.
+// {"tokens", "hidden", "vocab", "teacher"}: the products of the heads, three losses (one without a teacher), and the gradients
+// of hidden states and the student's head.
 inline BenchmarkCase head_case(const json& request, Device device) {
   const int64_t tokens = request.at("tokens"), width = request.at("hidden"), vocabulary = request.at("vocab");
   const bool with_teacher = request.value("teacher", true);
@@ -62,7 +62,7 @@ inline BenchmarkCase head_case(const json& request, Device device) {
   return result;
 }
 
-// {"loss_tokens", "vocab"}: from logits of student and teacher to the three losses and the logits' gradient, without products.
+// {"loss_tokens", "vocab"}: three losses and the gradient of the logits, from logits of student and teacher, without products.
 inline BenchmarkCase loss_rows_case(const json& request, Device device) {
   const int64_t rows = request.at("loss_tokens"), vocabulary = request.at("vocab");
   const DType dtype = dtype_from(request);
@@ -84,7 +84,7 @@ inline std::vector<Tensor> parameter_like(const json& request, Device device, do
   return result;
 }
 
-// With the copy in bf16 that the next step's products read.
+// With the bf16 copy that the products of the next step read.
 inline BenchmarkCase adamw_case(const json& request, Device device) {
   std::vector<kernels::AdamWSpan> spans;
   const std::vector<Tensor> parameters = parameter_like(request, device, 0.02),

@@ -22,7 +22,7 @@ inline LlamaConfig config_from(const nlohmann::json& model) {
   return config;
 }
 
-// Random matrices, norm weights of one. `leaders`: null for a model that shares nothing.
+// Random matrices, and norm weights of one. `leaders`: null for a model without sharing.
 inline std::unique_ptr<LanguageModel> random_model(const nlohmann::json& request, const nlohmann::json& leaders,
                                                    const WeightOptions& options) {
   const LlamaConfig config = config_from(request.at("model"));
@@ -37,13 +37,13 @@ inline std::unique_ptr<LanguageModel> random_model(const nlohmann::json& request
   return model;
 }
 
-// A model in training; several cases may train the same one.
+// A model in training. Several cases may train the same one.
 struct Student {
   std::unique_ptr<LanguageModel> model;
   std::unique_ptr<AdamW> optimizer;
 };
 
-// Models that prepared cases share, until gpu_benchmark releases everything.
+// Models that prepared cases share until gpu_benchmark releases everything.
 struct ModelShelf {
   std::map<std::string, std::shared_ptr<Student>> students;
   std::map<std::string, std::shared_ptr<LanguageModel>> frozen;
@@ -99,8 +99,8 @@ inline BenchmarkCase step_case(const nlohmann::json& request, Device device, Mod
   return result;
 }
 
-// {"model", "batch", "context", "steps", "leaders"}: `steps` next tokens of each sequence after `context` cached positions; the
-// host reads every token, as generation does.
+// {"model", "batch", "context", "steps", "leaders"}: the next `steps` tokens of each sequence after `context` cached positions.
+// The host reads every token, as in generation.
 inline BenchmarkCase decode_case(const nlohmann::json& request, Device device, ModelShelf& shelf) {
   struct Generation {
     std::shared_ptr<LanguageModel> model;

@@ -71,7 +71,7 @@ def attention_operands(r, gradient):
         return x.transpose(1, 2).requires_grad_(gradient)
 
     q, k, v = heads(r["heads"]), heads(r["kv_heads"]), heads(r["kv_heads"])
-    if not ATTENTION["grouped"]:  # not part of what is timed
+    if not ATTENTION["grouped"]:  # not timed
         group = r["heads"] // r["kv_heads"]
         k, v = (x.detach().repeat_interleave(group, 1).requires_grad_(gradient) for x in (k, v))
     return q, k, v
@@ -189,14 +189,14 @@ def decode_case(r):
 
     def work(run):
         run()
-        ids.tolist()  # generation looks at every token
+        ids.tolist()  # generation reads every token
 
-    # The fastest of three: products as they come; products of one row as sums, tuned, on repeated heads (as gpt-fast does);
-    # transformers' layers. None begins when a minute is over.
+    # The fastest of three: ordinary products; products of one row as tuned sums on repeated heads (as in gpt-fast); transformers'
+    # layers. No variant starts after one minute.
     variants = [("fused projections", Llama, True, {}),
                 ("fused projections, tuned", Llama, False, {"coordinate_descent_tuning": True})]
     if version_of("transformers"):
-        variants.append(("transformers' layers", Transformers, False, {}))  # which repeat heads where there is a mask
+        variants.append(("transformers' layers", Transformers, False, {}))  # these repeat heads when there is a mask
     best, grouped, start, times = {"seconds": math.inf}, ATTENTION["grouped"], time.perf_counter(), []
     for name, kind, heads_grouped, options in variants:
         if time.perf_counter() - start > 60:
@@ -215,7 +215,7 @@ def decode_case(r):
             if seconds < best["seconds"]:
                 # `step` owns the compiled kernels that the graph starts.
                 best = {"seconds": seconds, "variant": name, "model": model, "step": step, "run": run}
-        except Exception as error:  # transformers' versions differ in what they raise
+        except Exception as error:  # versions of transformers raise different exceptions
             print(f"decode, {name}: {error}", file=sys.stderr)
             times.append(f"{name} failed")
         finally:
@@ -254,7 +254,7 @@ def prepare(r):
 def sample(r, prepared, is_new):
     work, before, report, iterations, setup = prepared
     before()
-    if r.get("trim") and not is_new:  # the last sample gave its memory back: it is taken again before the clock starts
+    if r.get("trim") and not is_new:  # the last sample gave its memory back; allocate it again before the clock starts
         work()
     wait()
     if DEVICE.type == "cuda":
@@ -317,9 +317,9 @@ def main():
                 answer = sample(r, prepared[key], is_new)
             if r.get("trim"):
                 give_back_memory()
-        except Exception as error:  # reported to whoever asked: one case does not end the run
+        except Exception as error:  # reported to the client: one case must not end the run
             answer = {"error": f"{type(error).__name__}: {error}"[:2000]}
-        if "error" in answer:  # by now the traceback, which holds what the case had allocated, is gone
+        if "error" in answer:  # now the traceback is gone, which referred to the tensors of the case
             give_back_memory()
         print(json.dumps(answer), flush=True)
 

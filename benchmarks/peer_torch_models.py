@@ -25,7 +25,7 @@ def use_attention(backend):
 
 
 def choose_attention(device):
-    """cuDNN with grouped heads; where that does not run, with repeated keys and values; then the flash kernel; then any."""
+    """Tries cuDNN with grouped heads, then with repeated keys and values, then the flash kernel, then any backend."""
     if device.type != "cuda":
         return
     for backend, grouped in (("cudnn", True), ("cudnn", False), ("flash", True), ("flash", False), ("default", True)):
@@ -43,8 +43,8 @@ def choose_attention(device):
 
 
 def first_backend_that_runs(attempt):
-    """attempt() on the chosen backend of attention, else on the next ones; returns its name. Memory that is lacking would be
-    lacking on the others too."""
+    """Calls attempt() with the chosen backend of attention, or else with the next ones, and returns the backend's name. Out of
+    memory is not retried, because the other backends would fail too."""
     backends = list(dict.fromkeys([ATTENTION["backend"], "flash", "default"]))
     for backend in backends:
         use_attention(backend)
@@ -82,7 +82,7 @@ def attend_cached(q, k, v, cache, position, mask):
 
 
 class Layer(nn.Module):
-    """Projections of one input are one matrix, as in our model."""
+    """Projections of the same input are one matrix, as in our model."""
 
     def __init__(self, m):
         super().__init__()
@@ -119,7 +119,7 @@ class Llama(nn.Module):
         self.register_buffer("sine", torch.cat([angle.sin()] * 2, -1))
 
     def forward(self, ids, dtype, with_states=False):
-        """Logits, and the layers' outputs where they are wanted."""
+        """Logits, and the layers' outputs if requested."""
         x = self.embed(ids).to(dtype)
         cosine, sine = self.cosine[: ids.shape[1]].to(dtype), self.sine[: ids.shape[1]].to(dtype)
         states = []
@@ -138,8 +138,8 @@ class Llama(nn.Module):
 
 
 def transformers_attention(module, q, k, v, attention_mask, static_cache=None, **unused):
-    """What transformers' layers call. With its own function a compiled model makes a mask (before PyTorch 2.14), and neither
-    cuDNN nor the flash kernel then skips what is masked."""
+    """The attention function for transformers' layers. With transformers' own function a compiled model makes a mask (before
+    PyTorch 2.14), and then neither cuDNN nor the flash kernel skips the masked part."""
     if static_cache is None:
         o = attend(q, k, v)
     else:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Training and distillation steps beside PyTorch, in turns (A B C, A B C, ...), so that a drifting machine hits all alike.
+# Compares training and distillation steps with PyTorch, in turns (A B C, A B C, ...), so that changes of the machine affect all.
 #   benchmarks/run_cpu.sh PYTHON [ROUNDS] [SECONDS]     PYTHON: an interpreter that has torch (pip install torch)
-# Prints a row per shape and step: median tokens/s of each over the rounds, and the ratio to the faster peer.
+# Prints one row per shape and step: median tokens/s of each over the rounds, and the ratio to the faster peer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$1 rounds=${2:-5} seconds=${3:-4}

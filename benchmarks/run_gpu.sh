@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Kernels, training, distillation and generation on a GPU beside PyTorch, in turns, and what came of each target: under nine
-# minutes, whatever the GPU, since what no time is left for is not measured.
+# Compares kernels, training, distillation and generation on a GPU with PyTorch, in turns, and checks each target. It takes less
+# than nine minutes on any GPU, because cases without time left are not measured.
 #   benchmarks/run_gpu.sh [--python PYTHON] [--quick] [--device cpu --tiny] [--results FILE.json] [--document FILE.md]
-# PYTHON: an interpreter that has torch (default python3), and transformers where that should be a peer too. --quick: a subset
+# PYTHON: an interpreter with torch (default python3), and with transformers if that should also be compared. --quick: a subset
 # in two minutes. --device cpu --tiny: every case at toy sizes. Other arguments go to compare_gpu.py. Appends a dated section to
-# docs/benchmarks.md (or FILE.md), with --tiny only where FILE.md is given; raw samples and a log go to
-# build/gpu_results.{json,log}. All are written as the run goes: one that is killed leaves what it had. Runs in a checkout and
-# in a bundle.
+# docs/benchmarks.md (or FILE.md), with --tiny only if FILE.md is given. Raw samples and a log go to
+# build/gpu_results.{json,log}. All files are written during the run, so a killed run leaves its results so far. Works in a
+# checkout and in a bundle.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 python=python3 document="$here/docs/benchmarks.md" chosen_document="" results="$here/build/gpu_results.json"
@@ -24,7 +24,7 @@ done
 [ -z "$tiny" ] || document=""
 [ -z "$chosen_document" ] || document=$chosen_document
 
-# ECHOATT_PROGRAMS names another build; a bundle has its programs in bin.
+# ECHOATT_PROGRAMS selects another build. A bundle has its programs in bin.
 programs=("${ECHOATT_PROGRAMS:+$ECHOATT_PROGRAMS/benchmarks/gpu_benchmark}" "$here"/bin/benchmarks/gpu_benchmark
           "$here"/build/release-cuda*/bin/benchmarks/gpu_benchmark "$here"/build/release-cpu*/bin/benchmarks/gpu_benchmark)
 program=""

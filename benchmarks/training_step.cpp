@@ -1,4 +1,4 @@
-// Times training and distillation steps of a Llama with random weights on random tokens; benchmarks/run_cpu.sh sets it beside
+// Times training and distillation steps of a Llama with random weights on random tokens. benchmarks/run_cpu.sh compares it with
 // PyTorch.
 //   training_step --shape small|wide --step train|distill [--followers N] [--seconds S] [--dtype float32|bfloat16]
 // Prints one line of JSON: median and best step, tokens per second.
@@ -49,7 +49,7 @@ Workload workload(const std::string& shape) {
   return work;
 }
 
-// The leading layers compute their own, then one block takes as many followers as asked for.
+// The first layers compute their own matrices. Then one block has the requested number of followers.
 LeaderMap block_of(int64_t layers, int64_t followers) {
   std::vector<int64_t> leaders(size_t(layers), 0);
   const int64_t leader = std::max<int64_t>(0, (layers - followers) / 2);

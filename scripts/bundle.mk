@@ -1,4 +1,4 @@
-# The Makefile of a bundle: programs are built already.
+# The Makefile of a bundle, in which the programs are already built.
 CUBLAS := $(shell scripts/find_cublas.sh)
 ifneq ($(CUBLAS),)
   export LD_LIBRARY_PATH := $(CUBLAS)$(if $(LD_LIBRARY_PATH),:$(LD_LIBRARY_PATH))

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Registers, shared memory and spills of every kernel, from the compiler's reports given as arguments. Spills are marked: a hot kernel has none.
+# Prints registers, shared memory and spills of every kernel, from the compiler's reports given as arguments. Spills are marked,
+# because a hot kernel must have none.
 set -euo pipefail
 cat "$@" | awk '
   /Compiling entry function/ { match($0, /\047[^\047]*\047/); name = substr($0, RSTART + 1, RLENGTH - 2); arch = $0; sub(/.* for \047/, "", arch); sub(/\047.*/, "", arch) }

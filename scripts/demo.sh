@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The whole method on a small model of its own: corpus, tokenizer, teacher, analysis, student, comparison, text.
-# Every step is a program and a config that you can run yourself; each command is shown before it runs.
+# The whole method on a small model: corpus, tokenizer, teacher, analysis, student, comparison, text.
+# Every step is a program with a config that you can run yourself. Each command is shown before it runs.
 #   DEMO_SCALE=10 scripts/demo.sh     a tenth of the size
-#   DEMO_FOLDER=DIR                   works there instead of runs/demo (which is removed first)
+#   DEMO_FOLDER=DIR                   works there instead of in runs/demo (which is removed first)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,7 +23,7 @@ run() {
   printf '\n'
   "$programs/$program" "$@"
 }
-# The value of a config key, divided by the scale.
+# A number of steps divided by the scale, at least 4.
 steps() { echo $(( $1 / scale > 4 ? $1 / scale : 4 )); }
 
 started=$SECONDS
@@ -32,7 +32,7 @@ if [ -e "$folder" ] && [ ! -e "$folder/.demo" ]; then
 fi
 rm -rf "$folder"; mkdir -p "$folder"; touch "$folder/.demo"
 corpus=$folder/corpus teacher=$folder/teacher student=$folder/student labels=$folder/labels
-# What differs from the configs when another size or folder is asked for.
+# The changes to the configs for another size or folder.
 teacher_changes=() student_changes=() labels_changes=()
 if [ "$scale" != 1 ]; then
   teacher_changes=(max_steps="$(steps 600)" warmup_steps=4 logging_steps=10)

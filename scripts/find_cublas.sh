@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints the folder of cuBLASLt as PyTorch's packages bring it, where the system has none of its own; else nothing.
+# Prints the folder of cuBLASLt in PyTorch's packages if the system has no cuBLASLt of its own, otherwise nothing.
 #   scripts/find_cublas.sh [PYTHON]
 set -euo pipefail
 python=${1:-python3}

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the Debian packages named as arguments that are missing; says which first. Without root it prints the one command to run.
+# Installs the Debian packages given as arguments that are missing, and first says which. Without root rights it prints the
+# command to run.
 set -euo pipefail
 command -v dpkg-query >/dev/null || exit 0  # not Debian: the compiler will say what is missing
 missing=()

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Checks what the compiler does not: format, who includes whom, circles of includes, lengths of files and functions, captures of
-# backward functions, whitespace, paths of one machine.
-# Prints file:line: message for everything found; exits 1 when there was something.
+# Checks what the compiler does not check: format, includes between folders, circles of includes, lengths of files and
+# functions, captures of backward functions, whitespace, paths of one machine. Prints file:line: message for every finding, and
+# exits with 1 when there are findings.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -46,7 +46,8 @@ findings=$({
         print FILENAME ":" FNR ": " here[1] "/ must not include " target[1] "/"
       if (here[1] == "tools" && target[1] == "training" && FILENAME != "tools/train.cpp")
         print FILENAME ":" FNR ": of the programs only ./train knows training/"
-      # A .cuh of kernels/ serves its own folder; those of kernels/cuda/ serve all. Decoding puts its steps around the products.
+      # A .cuh of kernels/ is for its own folder, those of kernels/cuda/ are for all. Only decode/ may use the product of
+      # matmul/.
       if (quoted[2] ~ /^kernels\/.*\.cuh$/ && FILENAME ~ /^kernels\// && target[2] != "cuda" && target[2] != here[2] &&
           !(here[2] == "decode" && quoted[2] == "kernels/matmul/few_rows_bf16.cuh"))
         print FILENAME ":" FNR ": " quoted[2] " belongs to another family; include kernels/cuda/ or a header of that family"

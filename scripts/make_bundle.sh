@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Packs the programs of a build with what they need into one archive for a machine without package manager or compiler. CUDA's libraries stay
-# behind; those of the C and C++ languages too, since this machine's may want newer ones than the other has.
+# Packs the programs of a build and their libraries into one archive, for a machine without package manager or compiler. CUDA's libraries
+# are not included, and neither are those of C and C++, because the versions of this machine may not work on the other one.
 #   scripts/make_bundle.sh BUILD_FOLDER ARCHIVE.tar.xz
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -29,7 +29,7 @@ for program in "$folder"/bin/*; do
 done
 rm -f "$folder/run_tests"
 
-# One window over all programs: they share most of their code.
+# One compression window over all programs, because they share most of their code.
 tar -C "$build/bundle" -c echoatt | xz -T1 -9e --lzma2=preset=9e,dict=256MiB >"$archive.tmp"
 mv "$archive.tmp" "$archive"
 bytes=$(stat -c %s "$archive")

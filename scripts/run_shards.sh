@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs the tests of a GoogleTest program in as many processes at once as there are cores, each its share; fails when one of them does.
+# Runs the tests of a GoogleTest program in parallel processes, one per core, each with a share of the tests. Fails if one of them fails.
 #   scripts/run_shards.sh PROGRAM [ARGUMENTS]
 set -uo pipefail
-export GTEST_TOTAL_SHARDS OMP_WAIT_POLICY=passive  # threads that wait leave the core to the other processes
+export GTEST_TOTAL_SHARDS OMP_WAIT_POLICY=passive  # waiting threads leave the core to the other processes
 GTEST_TOTAL_SHARDS=$(nproc)
 processes=() status=0
 for ((i = 0; i < GTEST_TOTAL_SHARDS; ++i)); do
