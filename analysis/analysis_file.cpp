@@ -13,7 +13,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-// Two-decimal values rounded apart differ by 0.01; a little more for the binary representation.
+// Two-decimal values that were rounded differently differ by 0.01, plus a little for the binary representation.
 constexpr double kRounding = 0.01 + 1e-9;
 
 void require_finite(const Analysis& analysis) {
@@ -36,7 +36,7 @@ Json or_null(const std::optional<Value>& value) {
   return value ? Json(*value) : Json(nullptr);
 }
 
-// Names of files may hold any bytes: what is not UTF-8 is replaced, since JSON cannot hold it.
+// File names may contain any bytes. Bytes that are not UTF-8 are replaced, because JSON cannot contain them.
 std::string text_of(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 // One row per line.
@@ -60,7 +60,7 @@ Json to_json(const Plan& plan) {
           {"warnings", plan.warnings}};
 }
 
-// Reads one file; every message begins with the file and says where in it.
+// Reads one file. Every message begins with the file and the position in it.
 class AnalysisReader {
  public:
   explicit AnalysisReader(const std::string& source) : source_(source) {}
@@ -111,7 +111,7 @@ class AnalysisReader {
   SquareMatrix standard_error(const Json& rows, const std::string& where) const {
     SquareMatrix result = matrix(rows, where);
     for (const double value : result.values())
-      if (value < 0.0) refuse(where, " holds the negative value ", value);
+      if (value < 0.0) refuse(where, " has the negative value ", value);
     return result;
   }
 
@@ -191,7 +191,7 @@ class AnalysisReader {
         if (error.code() != ExitCode::config) throw;
         refuse(where, ": ", error.what());
       }
-      // The remarks of the program that made the plan say more than the matrix does (e.g. which layers were given up).
+      // The stored warnings say more than the matrix does, for example which layers are no longer kept unchanged.
       if (list[i].contains("warnings")) analysis.plans.back().warnings = texts(list[i], "warnings");
     }
   }
@@ -266,14 +266,14 @@ Analysis analysis_from_json(std::string_view text, const std::string& source) {
     make_plans(analysis);
     return analysis;
   }
-  if (!json.is_object()) reader.refuse("holds no similarity matrix");
+  if (!json.is_object()) reader.refuse("has no similarity matrix");
 
   std::vector<std::string> keys;
   for (const auto& [key, value] : json.items())
     if (key.starts_with("similarity")) keys.push_back(key);
-  if (keys.empty()) reader.refuse("holds no key that begins with \"similarity\"; its value should be a matrix");
+  if (keys.empty()) reader.refuse("has no key that begins with \"similarity\"; its value should be a matrix");
   if (keys.size() > 1 && !json.contains("similarity"))
-    reader.refuse("holds several keys that begin with \"similarity\" (", keys[0], ", ", keys[1],
+    reader.refuse("has several keys that begin with \"similarity\" (", keys[0], ", ", keys[1],
                   "); call the one to use \"similarity\"");
   const std::string key = json.contains("similarity") ? "similarity" : keys[0];
   analysis.samples = reader.count(json, "samples");
@@ -283,7 +283,7 @@ Analysis analysis_from_json(std::string_view text, const std::string& source) {
   else
     analysis[SimilarityVariant::flat] = SimilarityEstimate{reader.similarity(json.at(key), key), std::nullopt};
 
-  if (json.contains("version")) {  // this program's own file
+  if (json.contains("version")) {  // a file from this program
     if (const std::string model = reader.text(json, "model"); !model.empty()) analysis.model = model;
     analysis.data = reader.text(json, "data");
     analysis.command = reader.texts(json, "command");

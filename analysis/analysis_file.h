@@ -15,35 +15,35 @@
 
 namespace echo {
 
-// Over what the cosine of two layers' attention matrices is taken, per sample:
+// The part of the attention matrices over which the cosine of two layers is taken, per sample:
 //   flat             all heads and rows as one vector
 //   per_head         head by head, then averaged
 //   per_row          row by row of every head, then averaged
-//   no_first_column  as flat, without the first token's column, on which attention sinks put most of the mass
+//   no_first_column  as flat, but without the column of the first token, which gets most of the mass of attention sinks
 enum class SimilarityVariant { flat, per_head, per_row, no_first_column };
 inline constexpr std::array<SimilarityVariant, 4> kSimilarityVariants = {
     SimilarityVariant::flat, SimilarityVariant::per_head, SimilarityVariant::per_row, SimilarityVariant::no_first_column};
 std::string_view variant_name(SimilarityVariant variant);  // the key in analysis.json
 
-// L x L, over the samples.
+// L x L matrices, computed over the samples.
 struct SimilarityEstimate {
   SquareMatrix mean;
-  std::optional<SquareMatrix> standard_error;  // empty: one sample, or not recorded
+  std::optional<SquareMatrix> standard_error;  // empty: only one sample, or not recorded
   bool operator==(const SimilarityEstimate&) const = default;
 };
 
-// All that is known about how alike a model's layers are, and what follows from it. The content of analysis.json.
+// All that is known about the similarity of a model's layers, and the plans based on it. The content of analysis.json.
 struct Analysis {
-  std::string model;                               // the teacher as the user named it, or the file that the matrix came from
-  std::string data;                                // where the samples came from; empty when not recorded
+  std::string model;                               // the teacher's name as given by the user, or the file of the matrix
+  std::string data;                                // the source of the samples; empty when not recorded
   std::vector<std::string> command;                // the program's arguments, for the record
   std::optional<int64_t> parameters;               // of the whole model
-  std::optional<int64_t> parameters_per_follower;  // that a follower does without
+  std::optional<int64_t> parameters_per_follower;  // parameters that a follower does not have
   std::optional<AttentionShape> attention;
   std::optional<int64_t> samples, tokens_per_sample;            // empty when not recorded
-  std::array<std::optional<SimilarityEstimate>, 4> similarity;  // by variant; flat is always there
+  std::array<std::optional<SimilarityEstimate>, 4> similarity;  // by variant; flat is always present
 
-  // What make_plans() derives from the flat similarity.
+  // Computed by make_plans() from the flat similarity.
   LayerRanking ranking;
   std::vector<Plan> plans;
 
@@ -54,13 +54,13 @@ struct Analysis {
   bool operator==(const Analysis&) const = default;
 };
 
-// Fills ranking and plans (planner.h's propose_plans). Throws Error (numerical) when a similarity is not finite.
+// Fills ranking and plans (propose_plans in planner.h). Throws Error (numerical) when a similarity is not finite.
 void make_plans(Analysis& analysis);
 
-// Models of more layers than this are refused: pictures and files grow with the square.
+// Models with more layers are an error, because pictures and files grow with the square of this number.
 inline constexpr int64_t kMostLayers = 256;
 
-// The text of analysis.json; its keys (what is not known is null, never NaN):
+// The text of analysis.json, with these keys (unknown values are null, never NaN):
 //   samples, tokens_per_sample
 //   similarity.{flat,per_head,per_row,no_first_column}.{mean,standard_error}   L rows of L numbers
 //   layer_mean, ranking, largest_gap, unchanged                                  layer_ranking.h
@@ -69,16 +69,16 @@ inline constexpr int64_t kMostLayers = 256;
 // Throws Error (numerical) when a similarity is not finite.
 std::string analysis_to_json(const Analysis& analysis);
 
-// From the text of a file: analysis.json; or a stored matrix of similarities, as the file's whole content, under the key
-// "similarity", or under the one key that begins with "similarity" (then "parameters"."per_follower" is read as well).
-// Ranking and figures of plans are computed anew from the matrix, so that nothing can contradict it; a file without plans
-// gets the proposed ones.
-// A matrix must be square, 2 to 256 layers, finite, in [-1, 1], with diagonal 1 and symmetric: each up to 0.01 for rounding
-// to two decimals; values are then cut to [-1, 1] and the two halves averaged.
-// Throws Error (bad_data) naming `source` and what is wrong.
+// Reads the text of a file. It is analysis.json, or a stored matrix of similarities: as the whole content of the file, under
+// the key "similarity", or under the only key that begins with "similarity" (then "parameters"."per_follower" is read too).
+// Ranking and figures of plans are computed again from the matrix, so that they cannot contradict it. A file without plans gets
+// the proposed ones.
+// A matrix must be square, for 2 to 256 layers, finite, in [-1, 1], symmetric and with diagonal 1, all within 0.01 to allow for
+// rounding to two decimals. Values are then clamped to [-1, 1], and the two halves are averaged.
+// Throws Error (bad_data) with `source` and the reason.
 Analysis analysis_from_json(std::string_view text, const std::string& source);
 
-// From a file; throws also input_missing and io.
+// Reads a file. Also throws input_missing and io.
 Analysis read_analysis(const std::filesystem::path& path);
 
 }  // namespace echo

@@ -9,8 +9,8 @@
 namespace echo {
 namespace {
 
-// Weights stay as small as they are stored (the forward pass casts them one by one); half precision has no type of its own
-// here.
+// Weights stay in their stored size, because the forward pass casts them one at a time. There is no dtype for half precision,
+// so it becomes f32.
 DType stored_dtype(const CheckpointReader& checkpoint) {
   return native_dtype(checkpoint.info(std::string(kEmbeddingWeight)).type) == DType::bf16 ? DType::bf16 : DType::f32;
 }

@@ -12,17 +12,17 @@ namespace echo {
 struct AnalyzeOptions {
   std::filesystem::path model;    // folder of the teacher
   std::filesystem::path data;     // file or folder of documents
-  int64_t samples = 128;          // documents to use; fewer when the data hold fewer
-  int64_t sequence_length = 512;  // tokens per sample, the beginning token included
+  int64_t samples = 128;          // number of documents to use; fewer when the data has fewer
+  int64_t sequence_length = 512;  // tokens per sample, including the beginning token
   Device device = {};
 };
 
-// Called with 0 before the first sample and then after each.
+// Called with done = 0 before the first sample, and then after each sample.
 using AnalyzeProgress = std::function<void(int64_t done, int64_t total)>;
 
-// Measures how alike the model's attention matrices are: documents in file order, the beginning token first, those with at
-// least sequence_length tokens, cut there. Fills everything of Analysis except ranking, plans and command: make_plans() is
-// the caller's. Throws Error.
+// Measures how alike the model's attention matrices are. It uses documents in file order, with the beginning token first: those
+// with at least sequence_length tokens, cut to that length. Fills all of Analysis except ranking and plans (the caller calls
+// make_plans()) and command. Throws Error: input_missing, bad_data, usage, numerical, device.
 Analysis analyze_model(const AnalyzeOptions& options, const AnalyzeProgress& progress);
 
 }  // namespace echo

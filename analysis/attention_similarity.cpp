@@ -9,7 +9,7 @@
 namespace echo {
 namespace {
 
-// From the table of those layers that have a matrix of their own, in order, to one of all layers.
+// Expands the table of the layers with their own matrix, in order, to one of all layers.
 SquareMatrix of_all_layers(const Tensor& table, const LeaderMap& map, const std::vector<int64_t>& position) {
   const double* values = table.data<double>();
   SquareMatrix result(map.layers());
@@ -17,7 +17,8 @@ SquareMatrix of_all_layers(const Tensor& table, const LeaderMap& map, const std:
     for (int64_t j = 0; j < map.layers(); ++j) {
       const double value = values[position[size_t(map.leader(i))] * table.dim(1) + position[size_t(map.leader(j))]];
       if (!std::isfinite(value))
-        fail(ExitCode::numerical, "the attention of layers ", i, " and ", j, " is not finite: the model's weights are damaged");
+        fail(ExitCode::numerical, "the attention of layers ", i, " and ", j,
+             " is not finite: the model's weights may be damaged");
       result(i, j) = value;
     }
   return result;

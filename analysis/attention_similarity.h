@@ -10,10 +10,11 @@
 namespace echo {
 
 // The similarities of a model's layers for one text, by SimilarityVariant, L x L each (formulas:
-// kernels/attention/similarity.h). A layer that shares its leader's matrix has its leader's similarities, and 1 with the
+// kernels/attention/similarity.h). A layer that shares its leader's matrix has the similarities of its leader, and 1 with the
 // leader.
-//   ids: the text, at least 2 tokens. Of the forward pass only queries, keys and log-sum-exps of the layers are kept: O(L T D).
-// Throws Error (numerical) when a similarity is not finite: the model's weights are damaged.
+//   ids: the text, at least 2 tokens. Only queries, keys and log-sum-exps of the layers are kept from the forward pass: O(L T
+//   D).
+// Throws Error (numerical) when a similarity is not finite, which means that the model's weights are damaged.
 std::array<SquareMatrix, 4> attention_similarity(const LanguageModel& model, std::span<const int32_t> ids, DType compute_dtype);
 
 }  // namespace echo

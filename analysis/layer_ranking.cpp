@@ -7,7 +7,7 @@
 namespace echo {
 namespace {
 
-// True when the layers are the first few and the last few, with nothing changed between. `layers` increasing.
+// True when the layers are a run at the beginning, a run at the end, or both. `layers` ascending.
 bool at_the_ends(const std::vector<int64_t>& layers, int64_t count) {
   size_t first = 0, last = 0;
   while (first < layers.size() && layers[first] == int64_t(first)) ++first;
@@ -21,7 +21,8 @@ LayerRanking rank_layers(const SquareMatrix& similarity) {
   const int64_t layers = similarity.size();
   ECHO_CHECK(layers >= 2, "layer ranking: needs at least 2 layers, got ", layers);
   LayerRanking result;
-  std::vector<double> rounded;  // equal means differ by the rounding of their sums: compared after rounding to 1e-10
+  // equal means differ by the rounding of their sums, so they are compared after rounding to 1e-10
+  std::vector<double> rounded;
   for (int64_t i = 0; i < layers; ++i) {
     double sum = 0.0;
     for (int64_t j = 0; j < layers; ++j) sum += similarity(i, j);

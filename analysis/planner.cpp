@@ -74,13 +74,13 @@ LeaderMap optimal_blocks(const SquareMatrix& cost, int64_t followers, const std:
   const int64_t layers = cost.size();
   const int64_t room = room_for_followers(layers, unchanged);
   if (followers < 0 || followers > room)
-    fail(ExitCode::config, "plan: ", followers, " followers are asked for, but there is room for 0 to ", room, " in ", layers,
+    fail(ExitCode::config, "plan: ", followers, " followers are requested, but there is room for 0 to ", room, " in ", layers,
          " layers of which ", unchanged.size(), " stay unchanged");
   const std::vector<bool> fixed = flags_of(layers, unchanged);
 
-  // best[i][n]: lowest cost of layers i.. when a block begins at i and n followers are still to be placed.
+  // best[i][n]: lowest cost of the layers from i on, when a block begins at i and n followers are still to be placed.
   constexpr double kImpossible = std::numeric_limits<double>::infinity();
-  constexpr double kTie = 1e-12;  // sums of the same numbers in another order differ by less
+  constexpr double kTie = 1e-12;  // sums of the same numbers in different orders differ by less
   const auto at = [&](int64_t i, int64_t n) { return size_t(i * (followers + 1) + n); };
   std::vector<double> best(at(layers, followers) + 1, kImpossible);
   std::vector<int64_t> size_of_block(best.size(), 0);
@@ -137,7 +137,7 @@ std::vector<Plan> propose_plans(const SquareMatrix& similarity, std::optional<in
   const SquareMatrix cost = link_cost(similarity);
   std::vector<Plan> plans;
   const auto followers_at = [&](int64_t percent) { return std::llround(double(percent * layers) / 100.0); };
-  // The paper's percentages name a plan when another one rounds to the same number.
+  // When two percentages round to the same number, one of the paper's percentages names the plan.
   std::map<int64_t, int64_t> paper_budgets, all_budgets;  // followers -> percent
   for (const int64_t percent : {23, 41, 77}) paper_budgets.emplace(followers_at(percent), percent);
   all_budgets = paper_budgets;

@@ -46,7 +46,7 @@ SvgHeatMap heat_map_of(const SimilarityEstimate& estimate, const std::string& ti
   return map;
 }
 
-// Runs of consecutive layers as bands half a layer wider on either side.
+// Runs of consecutive layers as bands, half a layer wider on each side.
 std::vector<SvgBand> bands_of(const std::vector<int64_t>& layers, const std::string& label) {
   std::vector<SvgBand> bands;
   for (const int64_t layer : layers) {
@@ -102,7 +102,7 @@ std::string layer_mean_section(const Analysis& analysis) {
     chart.series.push_back(std::move(series));
   }
   chart.x_bands = bands_of(ranking.unchanged, "unchanged");
-  // The two neighbours in the ranking that the gap lies between.
+  // The two neighbours in the ranking on either side of the gap.
   const bool marked = !ranking.unchanged.empty();
   const double gap = marked ? ranking.unchanged_gap : ranking.largest_gap;
   for (size_t i = 1; i < ranking.ranking.size(); ++i) {
@@ -188,7 +188,7 @@ std::string plan_section(const Analysis& analysis) {
   return html;
 }
 
-// Which heat-map shows is decided by the checked radio button alone: it works without scripts.
+// The checked radio button alone decides which heat map is visible, so the page works without scripts.
 std::string variant_style() {
   std::string style =
       ".maps input { margin: 0 6px 0 0; } .maps label { margin-right: 20px; white-space: nowrap; } .map { display: none; "
@@ -203,7 +203,7 @@ std::string variant_style() {
 }  // namespace
 
 std::string similarity_svg(const Analysis& analysis) {
-  // The title is one line; of a long path its end says most.
+  // The title is one line. Of a long path, the end is the most informative part.
   constexpr size_t kLongest = 60;
   std::string name = analysis.model;
   if (name.size() > kLongest) {

@@ -10,7 +10,7 @@
 namespace echo {
 namespace {
 
-// Columns as wide as their widest cell; the first and last are text, those between numbers.
+// Columns as wide as their widest cell. The first and last columns are text, those between are numbers.
 std::string aligned(const std::vector<std::vector<std::string>>& rows) {
   std::vector<size_t> widths(rows.front().size(), 0);
   for (const auto& row : rows)

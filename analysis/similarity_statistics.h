@@ -19,13 +19,13 @@ class SimilarityStatistics {
   int64_t count() const { return count_; }
   const SquareMatrix& mean() const { return mean_; }  // zeros while count() is 0
 
-  // Empty for fewer than two samples: one sample says nothing about its own spread.
+  // Empty for fewer than two samples, because one sample says nothing about the spread.
   std::optional<SquareMatrix> standard_error() const;
 
  private:
   int64_t count_ = 0;
   SquareMatrix mean_;
-  SquareMatrix squares_;  // sum of squared deviations from the mean so far
+  SquareMatrix squares_;  // sum of squared deviations from the current mean
 };
 
 }  // namespace echo

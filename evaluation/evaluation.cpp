@@ -47,11 +47,12 @@ EvaluationResult evaluate(const LanguageModel& model, const LanguageModel* teach
     auto start = Clock::now();
     const Tensor hidden = final_states(model, tensors, compute_dtype);
     double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    // The head is timed alone too: compared with a teacher it would cost twice.
+    // The head is also timed alone, because a comparison with a teacher computes it twice.
     start = Clock::now();
     kernels::DistillationTerms own = head_terms(hidden, model, Tensor(), nullptr, tensors.labels);
     seconds += std::chrono::duration<double>(Clock::now() - start).count();
-    // The first batch finds cold caches, and any of them other work on the machine: the fastest says most about the model.
+    // The first batch has cold caches, and any batch may compete with other programs. So the fastest batch describes the model
+    // best.
     if (seconds > 0) speed = std::max(speed, double(hidden.dim(0)) / seconds);
     if (teacher != nullptr)
       own = head_terms(hidden, model, final_states(*teacher, tensors, compute_dtype), teacher, tensors.labels);

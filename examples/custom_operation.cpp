@@ -1,6 +1,7 @@
-// An operation of one's own: softplus(x) = log(1 + e^x), with its gradient, checked by finite differences.
+// An operation of your own: softplus(x) = log(1 + e^x), with its gradient, checked by finite differences.
 //   make examples && build/*/bin/examples/custom_operation
-// An operation computes its output from tensors and hands record() a function from the output's gradient to the inputs'.
+// An operation computes its output from tensors. It gives record() a function from the output's gradient to the inputs'
+// gradients.
 #include <cmath>
 #include <cstdio>
 #include <vector>
@@ -14,11 +15,11 @@ using namespace echo;
 
 namespace {
 
-// y = log(1 + e^x), element by element; x: any floating dtype, contiguous.
+// y = log(1 + e^x), element by element. x: any floating dtype, contiguous.
 Variable softplus(const Variable& x) {
   Tensor y = Tensor::empty_like(x.data());
   dispatch_float(x.dtype(), [&]<class T>() {
-    using A = accumulator<T>;  // f32 for bf16: rounded once, at the end
+    using A = accumulator<T>;  // f32 for bf16, rounded once at the end
     const T* input = x.data().data<T>();
     T* output = y.data<T>();
     for (int64_t i = 0; i < y.elements(); ++i) {
@@ -26,7 +27,7 @@ Variable softplus(const Variable& x) {
       output[i] = T(std::max(value, A(0)) + std::log1p(std::exp(-std::abs(value))));  // e^x alone would overflow
     }
   });
-  // dx = dy / (1 + e^-x). The function holds the tensor x by value: it is kept until the backward pass has used it.
+  // dx = dy / (1 + e^-x). The function captures the tensor x by value, which keeps it until the backward pass has used it.
   return record("softplus", {x}, y, [x = x.data()](const Tensor& dy) -> Gradients {
     Tensor dx = Tensor::empty_like(x);
     dispatch_float(x.dtype(), [&]<class T>() {
@@ -38,7 +39,7 @@ Variable softplus(const Variable& x) {
   });
 }
 
-// The largest difference between backward()'s gradient of sum(softplus(x)^2) and central differences of it, in f64.
+// The largest difference between the gradient of sum(softplus(x)^2) from backward() and central differences, in f64.
 double largest_gradient_error() {
   const std::vector<double> points = {-30, -2, -0.5, 0, 0.7, 3, 30};
   const auto value = [](const Variable& x) { return sum(square(softplus(x))); };
@@ -67,6 +68,6 @@ int main() {
   return run_program([] {
     const double error = largest_gradient_error();
     std::printf("largest error %.1e\n", error);
-    return error < 1e-6 ? 0 : 1;  // values near 1000 keep 1e-13; divided by the step that is 1e-8
+    return error < 1e-6 ? 0 : 1;  // values near 1000 have an error of 1e-13, which is 1e-8 after division by the step
   });
 }

@@ -1,6 +1,6 @@
 // Fits a curve: a network of 32 tanh units learns sin(3x) on [-1, 1] from 64 points.
 //   make examples && build/*/bin/examples/regression
-// Shows the whole library in one loop: variables, operations, backward(), an optimizer step.
+// Shows the whole library in one loop: variables, operations, backward() and an optimizer step.
 #include <cmath>
 #include <cstdio>
 #include <vector>
@@ -14,7 +14,7 @@ using namespace echo;
 
 namespace {
 
-// A trainable matrix of normal values times `size`.
+// A trainable matrix of normally distributed values times `size`.
 Variable parameter(const Shape& shape, double size, uint64_t seed) {
   RandomSequence random(seed);
   std::vector<float> values(size_t(shape.elements()));
@@ -57,7 +57,7 @@ int fit() {
     if (step == 1) first_loss = loss_value;
     if (step == 1 || step % 100 == 0) std::printf("step %3d  mean squared error %.6f\n", step, loss_value);
   }
-  return loss_value < 1e-3 && loss_value < first_loss / 100 ? 0 : 1;  // otherwise it has not learned the curve
+  return loss_value < 1e-3 && loss_value < first_loss / 100 ? 0 : 1;  // otherwise it did not learn the curve
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// A tiny Llama learns to count with an unknown step (3 5 7 9 ..., modulo 16); a student that shares attention matrices starts
-// from its weights and is distilled to behave like it.
+// A tiny Llama learns to count with an unknown step (3 5 7 9 ..., modulo 16). Then a student that shares attention matrices
+// starts from its weights, and is distilled to behave like it.
 //   make examples && build/*/bin/examples/tiny_llama
 #include <cstdio>
 #include <map>
@@ -21,7 +21,7 @@ constexpr int64_t kBatch = 16, kTokens = 12, kVocabulary = 16, kRows = kBatch * 
 
 struct Batch {
   Tensor ids;     // (B, T)
-  Tensor labels;  // (B * T): the next token; -1, not counted, at the first position, where the step cannot be known
+  Tensor labels;  // (B * T): the next token; -1 (ignored) at the first position, where the step is unknown
 };
 
 Batch make_batch(uint64_t index) {
@@ -41,7 +41,7 @@ Variable hidden_rows(const LanguageModel& model, const Tensor& ids) {
   return reshape(model.forward(ids, {}).hidden, {kRows, model.config().hidden_size});
 }
 
-// The mean loss per token: on true labels, or with a teacher the divergence from its predictions, KL(teacher || student).
+// The mean loss per token: on true labels, or with a teacher the divergence KL(teacher || student) of the predictions.
 Variable loss_of(const LanguageModel& model, const Batch& batch, const LanguageModel* teacher) {
   kernels::DistillationWeights weights{.kl = 0, .hard_label = 0, .true_label = 1};
   Tensor teacher_hidden, teacher_head;
@@ -56,7 +56,7 @@ Variable loss_of(const LanguageModel& model, const Batch& batch, const LanguageM
                1.0 / double(kBatch * (kTokens - 1)));
 }
 
-// Returns the loss on a batch that was not trained on.
+// Returns the loss on a batch that was not used for training.
 double train(LanguageModel& model, const LanguageModel* teacher, int steps, double learning_rate) {
   AdamW optimizer(model, {});
   for (int step = 0; step < steps; ++step) {
@@ -85,8 +85,8 @@ int run() {
   const double teacher_loss = train(*teacher, nullptr, 250, 3e-3);
   std::printf("  held-out loss %.4f\n", teacher_loss);
 
-  // Layers 1 to 3 use the matrix of layer 0: more than a real model would bear. The student has a tensor of the same name for
-  // each of its own.
+  // Layers 1 to 3 use the matrix of layer 0, which is more sharing than a real model would tolerate. Every tensor of the
+  // student has a tensor of the same name in the teacher.
   const auto student = make_model(config, LeaderMap({0, 0, 0, 0}), {});
   std::map<std::string, Tensor> weights;
   for (const NamedTensor& part : teacher->named_tensors()) weights[part.name] = part.tensor;

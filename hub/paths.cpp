@@ -18,7 +18,7 @@ bool is_folder(const fs::path& path) {
   return fs::is_directory(path, ignored);
 }
 
-// The path itself and, when it is relative, the path in each shared folder.
+// The path itself and, if it is relative, the path in each shared folder.
 std::vector<fs::path> places(const fs::path& path) {
   std::vector<fs::path> all = {path};
   if (path.is_relative())
@@ -32,7 +32,7 @@ std::string names(const std::vector<fs::path>& paths) {
   return text;
 }
 
-// ORGANISATION/NAME, as models are called on the hub, and not a path that happens to have two parts.
+// ORGANISATION/NAME, the form of model names on the hub, in contrast to a path that has two parts.
 bool is_hub_name(const std::string& name) {
   const size_t slash = name.find('/');
   return slash != std::string::npos && slash > 0 && slash + 1 < name.size() && name.find('/', slash + 1) == std::string::npos &&
@@ -52,7 +52,7 @@ fs::path resolve_input(const std::string& path, const std::string& key) {
   if (path.empty()) fail(ExitCode::input_missing, key, ": is empty; the path of a file or folder is expected");
   for (const fs::path& place : places(path))
     if (is_there(place)) return place;
-  // The folders before the first part with a wildcard must be there; what matches is for the reader of the glob to see.
+  // The folders before the first part with a wildcard must exist. The reader of the glob checks what it matches.
   fs::path fixed, pattern;
   for (const fs::path& part : fs::path(path))
     (!pattern.empty() || part.string().find_first_of("*?[") != std::string::npos ? pattern : fixed) /= part;
@@ -66,7 +66,7 @@ fs::path resolve_input(const std::string& path, const std::string& key) {
 fs::path resolve_model(const std::string& name_or_path, const std::string& key) {
   if (name_or_path.empty()) fail(ExitCode::input_missing, key, ": is empty; the folder of a model is expected");
   const fs::path given(name_or_path);
-  const fs::path last = given.filename().empty() ? given.parent_path().filename() : given.filename();  // a/b/ is a/b
+  const fs::path last = given.filename().empty() ? given.parent_path().filename() : given.filename();  // a/b/ means a/b
   std::vector<fs::path> tried;
   std::vector<fs::path> variants = {given};
   if (given.is_relative()) {

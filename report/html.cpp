@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
 
-// Length of the UTF-8 character at the start of `text`, 0 when there is none or XML forbids it: U+FFFE and U+FFFF.
+// Length of the UTF-8 character at the start of `text`. 0 when it is invalid, or forbidden in XML: U+FFFE and U+FFFF.
 size_t character_length(std::string_view text) {
   if (text.starts_with("\xEF\xBF\xBE") || text.starts_with("\xEF\xBF\xBF")) return 0;
   return utf8_character_length(text, 0);

@@ -20,7 +20,7 @@ std::string short_number(double value) {
   if (size >= 1e6) return fmt::format("{:.4g}M", value / 1e6);
   if (size >= 1e4) return fmt::format("{:.4g}k", value / 1e3);
   if (size >= 1e-3 || size == 0.0) return fmt::format("{:.4g}", value);
-  // 1.4e-4 rather than 1.4e-04
+  // 1.4e-4 instead of 1.4e-04
   const int exponent = int(std::floor(std::log10(size) + 1e-12));
   return fmt::format("{:.4g}e{}", value / std::pow(10.0, exponent), exponent);
 }

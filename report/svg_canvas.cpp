@@ -5,7 +5,7 @@
 namespace echo {
 namespace {
 
-// The classes of html_page()'s style sheet with literal colours: viewers other than browsers know no variables.
+// The classes of html_page()'s style sheet with literal colours, because viewers other than browsers do not support variables.
 constexpr std::string_view kStandaloneStyle =
     "text { font-family: \"DejaVu Sans\", system-ui, sans-serif; } .ink { fill: #1c2230; } .soft-ink { fill: #5a6373; } "
     ".mark-ink { fill: #b5460f; } .grid { stroke: #d5d9e0; fill: none; } .axis { stroke: #5a6373; fill: none; } "
@@ -21,7 +21,7 @@ constexpr std::string_view kStandaloneStyle =
 
 std::string SvgCanvas::finish(double width, double height, std::string_view title, SvgUse use) const {
   const bool standalone = use == SvgUse::standalone;
-  if (standalone) width = std::max(width, 9.6 * double(title.size()) + 32);  // a small picture must not cut its title off
+  if (standalone) width = std::max(width, 9.6 * double(title.size()) + 32);  // a small picture must not cut off its title
   const double shift = standalone && !title.empty() ? 34.0 : 0.0;            // room for the title
   const std::string safe_title = escape_html(title);
   std::string svg = standalone ? "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n" : "";

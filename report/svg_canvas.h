@@ -11,10 +11,10 @@
 
 namespace echo {
 
-// The body of one SVG picture being written; used by the pictures of report/svg.h.
+// The body of an SVG picture that is being written. The pictures of report/svg.h use it.
 class SvgCanvas {
  public:
-  // Appends formatted markup: the caller escapes texts.
+  // Appends formatted markup. The caller escapes texts.
   template <class... Values>
   void add(fmt::format_string<Values...> format, Values&&... values) {
     fmt::format_to(std::back_inserter(body_), format, std::forward<Values>(values)...);
@@ -27,7 +27,7 @@ class SvgCanvas {
         css_class, size, extra.empty() ? "" : " ", extra, escape_html(content));
   }
 
-  // The whole picture of this size.
+  // Returns the whole picture with this size.
   std::string finish(double width, double height, std::string_view title, SvgUse use) const;
 
  private:

@@ -14,7 +14,7 @@ namespace {
 
 using Color = std::array<double, 3>;  // red, green, blue from 0 to 255
 
-// Cream, green, teal, blue, deep blue: chosen so that the relative luminance falls from 0.93 to 0.02 without a step.
+// Cream, green, teal, blue, deep blue. The relative luminance decreases evenly from 0.93 to 0.02.
 constexpr std::array<Color, 6> kScale = {
     {{253, 248, 222}, {198, 226, 186}, {118, 190, 178}, {54, 142, 172}, {36, 89, 145}, {28, 34, 84}}};
 
@@ -68,7 +68,7 @@ std::string svg_heat_map(const SvgHeatMap& map, SvgUse use) {
       const double x = left + cell * double(column), y = top + cell * double(row);
       const std::string hover =
           map.hover.empty() ? fmt::format("{} and {}: {}", row, column, short_number(value)) : map.hover[at];
-      // A hair wider than the cell: neighbours overlap and no background shines through between them.
+      // Slightly wider than the cell, so that neighbours overlap and no background is visible between them.
       canvas.add(
           "<rect class=\"cell\" x=\"{:.0f}\" y=\"{:.0f}\" width=\"{:.1f}\" height=\"{:.1f}\" "
           "fill=\"{}\"><title>{}</title></rect>\n",

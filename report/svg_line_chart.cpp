@@ -21,7 +21,7 @@ struct Range {
   bool empty() const { return !(low <= high); }
 };
 
-// From values to positions on the picture, linear or logarithmic.
+// Maps values to positions in the picture, linearly or logarithmically.
 struct Scale {
   double low, high, from, to;
   bool logarithmic;
@@ -39,14 +39,14 @@ std::vector<double> linear_ticks(double low, double high, int count, bool intege
     if (factor * power >= wanted * 0.999) step = factor * power;
   if (integers) step = std::max(1.0, std::round(step));
   std::vector<double> ticks;
-  // Counted, not added up: with a step below the rounding of `low` a sum would not move on.
+  // Computed from an index, not by addition: if the step is smaller than the rounding of `low`, a sum would not change.
   const double first = std::ceil(low / step - 1e-9);
   for (int i = 0; i <= 2 * count && (first + i) * step <= high + step * 1e-9; ++i)
     ticks.push_back((first + i) * step == 0.0 ? 0.0 : (first + i) * step);  // no "-0"
   return ticks;
 }
 
-// 1, 2 and 5 times powers of ten inside [low, high]; powers alone when that is many, linear ones when it is few.
+// 1, 2 and 5 times powers of ten inside [low, high]. Only the powers if these are many, linear ticks if they are few.
 std::vector<double> logarithmic_ticks(double low, double high) {
   std::vector<double> all, powers;
   for (int exponent = int(std::floor(std::log10(low))); exponent <= int(std::ceil(std::log10(high))); ++exponent) {
@@ -61,7 +61,7 @@ std::vector<double> logarithmic_ticks(double low, double high) {
   return all.size() > 9 ? powers : all;
 }
 
-// A range with something in it and some air around it.
+// Makes a range that is not empty, with some space around the values.
 void widen(Range& range, bool logarithmic, double share) {
   if (range.empty()) range = logarithmic ? Range{0.1, 1.0} : Range{0.0, 1.0};
   if (logarithmic) {
@@ -79,7 +79,8 @@ struct Point {
   double x, y;
 };
 
-// At most about `limit` points: of each group of neighbours the lowest and the highest, so that no peak is lost. Breaks stay.
+// At most about `limit` points. Of each group of neighbours it keeps the lowest and the highest, so that no peak is lost.
+// Breaks are kept.
 std::vector<Point> thinned(const std::vector<Point>& points, size_t limit) {
   if (points.size() <= limit) return points;
   const size_t group = (2 * points.size() + limit - 1) / limit;
@@ -102,13 +103,13 @@ std::vector<Point> thinned(const std::vector<Point>& points, size_t limit) {
   return kept;
 }
 
-// A series as it is drawn: values that cannot be drawn interrupt the line.
+// A series as drawn: values that cannot be drawn interrupt the line.
 std::vector<Point> drawable(const SvgSeries& series, bool log_y) {
   ECHO_CHECK(series.x.size() == series.y.size(), "line chart: ", series.name, " has ", series.x.size(), " x and ",
              series.y.size(), " y");
   std::vector<Point> points;
   for (size_t i = 0; i < series.x.size(); ++i) {
-    // Bounds far from the ends of f64, so that no difference or ratio below overflows.
+    // Bounds far from the limits of f64, so that no difference or ratio below overflows.
     const bool drawn = std::abs(series.y[i]) < 1e100 && (!log_y || series.y[i] > 1e-100);
     if (!(std::abs(series.x[i]) < 1e100)) continue;
     points.push_back({series.x[i], drawn ? series.y[i] : std::numeric_limits<double>::quiet_NaN()});
@@ -116,7 +117,7 @@ std::vector<Point> drawable(const SvgSeries& series, bool log_y) {
   return points;
 }
 
-// One chart being drawn. Each function adds a layer; later ones cover earlier ones.
+// A chart that is being drawn. Each function adds a layer, and later layers cover earlier ones.
 class LineChart {
  public:
   explicit LineChart(const SvgLineChart& chart) : chart_(chart), right_(chart.width - 18.0) {
@@ -149,7 +150,7 @@ class LineChart {
   double clamp_x(double value) const { return std::clamp(x_(value), kLeft, right_); }
   double clamp_y(double value) const { return chart_.log_y && value <= 0.0 ? bottom_ : std::clamp(y_(value), top_, bottom_); }
 
-  // As many rows as its entries need, above the axes.
+  // The legend has as many rows as needed, above the axes.
   void legend() {
     double at = kLeft;
     for (size_t i = 0; i < chart_.series.size(); ++i) {
@@ -186,7 +187,7 @@ class LineChart {
     }
   }
 
-  // A label wider than its band may reach beyond it, but not beyond the axes.
+  // A label wider than its band may extend beyond the band, but not beyond the axes.
   void band_labels() {
     for (const SvgBand& band : chart_.x_bands) {
       const double half = std::min(3.8 * double(band.label.size()), (right_ - kLeft) / 2);
@@ -209,7 +210,7 @@ class LineChart {
                   right_ - kLeft, lower - upper);
       canvas_.add("<path d=\"M{0:.1f} {2:.1f}H{1:.1f}M{0:.1f} {3:.1f}H{1:.1f}\" class=\"mark\" stroke-dasharray=\"3 3\"/>\n",
                   kLeft, right_, upper, lower);
-      // Inside the band when it is tall enough, else above it.
+      // Inside the band if it is tall enough, otherwise above it.
       const double middle = lower - upper >= 18 ? (upper + lower) / 2 + 4 : upper - 5;
       canvas_.text((kLeft + right_) / 2, middle, "middle", "mark-ink", 12, mark.label, "font-weight=\"600\"");
     }
@@ -228,10 +229,10 @@ class LineChart {
     if (!path.empty())
       canvas_.add("<path d=\"{}\" class=\"series l{}{}\"{}/>\n", path, index % 8, points.size() > 400 ? " thin" : "",
                   series.dashed ? " stroke-dasharray=\"6 4\"" : "");
-    if (points.size() <= 400) dots(index, points);  // dots closer than that could not be pointed at
+    if (points.size() <= 400) dots(index, points);  // closer dots would be too small to point at
   }
 
-  // Each shows its value when pointed at.
+  // Each dot shows its value on hover.
   void dots(size_t index, const std::vector<Point>& points) {
     const SvgSeries& series = chart_.series[index];
     const bool visible = series.markers || points.size() == 1;

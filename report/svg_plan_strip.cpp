@@ -34,7 +34,7 @@ std::string svg_plan_strip(const std::vector<int64_t>& leaders, const std::vecto
     if (followers[size_t(i)] > 0) text += fmt::format(" and lends it to {} more", followers[size_t(i)]);
     if (!hover.empty()) text = hover[size_t(i)];
     const std::string look = block < 0 ? "plain" : fmt::format("f{}{}", block, follows ? " faint" : "");
-    // A gap of two units before each cell that begins a block of its own; followers join their neighbour.
+    // A gap of two units before each cell that begins a new block. Followers join their neighbour.
     const bool joined = i > 0 && leaders[size_t(i - 1)] == leader && follows;
     const double gap = joined || width < 8 ? 0.0 : 2.0;
     canvas.add("<rect x=\"{:.1f}\" y=\"1\" width=\"{:.1f}\" height=\"{:.0f}\" class=\"{}\"><title>{}</title></rect>\n",

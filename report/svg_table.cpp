@@ -11,7 +11,7 @@ constexpr double kRowHeight = 30, kFontSize = 14;
 constexpr double kCharacterWidth = 0.62 * kFontSize;  // of a wide sans-serif font, on average
 constexpr double kGap = 26;                           // between columns, and at both ends of a row
 
-// Characters as a reader counts them: bytes that continue one are not counted.
+// Number of characters: UTF-8 continuation bytes are not counted.
 size_t characters(const std::string& text) {
   return size_t(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
@@ -21,7 +21,7 @@ size_t characters(const std::string& text) {
 std::string svg_table(const SvgTable& table, SvgUse use) {
   const size_t columns = table.headers.size();
   ECHO_CHECK(columns > 0, "table picture: no columns");
-  std::vector<double> right;  // where each column ends
+  std::vector<double> right;  // right edge of each column
   for (size_t column = 0; column < columns; ++column) {
     size_t widest = characters(table.headers[column]);
     for (const auto& row : table.rows) {

@@ -20,7 +20,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-// An analysis with every field in use.
+// An analysis in which every field is used.
 Analysis full_analysis(int64_t layers) {
   RandomSequence random(uint64_t(layers), /*stream=*/1);
   Analysis analysis;
@@ -105,7 +105,7 @@ TEST(AnalysisFileTest, ReadsEveryFormOfAStoredMatrix) {
     EXPECT_FALSE(analysis.samples || analysis.parameters_per_follower);
     EXPECT_EQ(analysis.plans.size(), 2u);
   }
-  // Rounding apart of the two halves, and of computed cosines beyond 1, is accepted and repaired.
+  // Different rounding of the two halves, and computed cosines slightly above 1, are accepted and corrected.
   const Analysis rounded = analysis_from_json("[[1.0000001, 0.50], [0.51, 0.999]]", "m.json");
   EXPECT_EQ(rounded.flat(), SquareMatrix(2, {1.0, 0.505, 0.505, 0.999}));
 }
@@ -121,8 +121,8 @@ TEST(AnalysisFileTest, RefusesBadMatricesNamingFileAndFault) {
   EXPECT_EQ(refused("[[1, null], [null, 1]]"), "m.json: the matrix, row 0, column 1: is not a number");
   EXPECT_EQ(refused("[[1]]"), "m.json: the matrix has 1 rows; a model of 2 to 256 layers is expected");
   EXPECT_EQ(refused("[]"), "m.json: the matrix has 0 rows; a model of 2 to 256 layers is expected");
-  EXPECT_EQ(refused("{}"), "m.json: holds no key that begins with \"similarity\"; its value should be a matrix");
-  EXPECT_EQ(refused("3"), "m.json: holds no similarity matrix");
+  EXPECT_EQ(refused("{}"), "m.json: has no key that begins with \"similarity\"; its value should be a matrix");
+  EXPECT_EQ(refused("3"), "m.json: has no similarity matrix");
   EXPECT_EQ(refused(R"({"similarity": "x"})"),
             "m.json: similarity is not a matrix; a list of L lists of L numbers is expected");
   EXPECT_EQ(refused(R"({"similarity": {"per_head": {"mean": [[1, 0], [0, 1]]}}})"), "m.json: similarity.flat is missing");
@@ -158,7 +158,7 @@ TEST(AnalysisFileTest, RefusesMalformedAndHostileFiles) {
   EXPECT_EQ(refused_with("/model", 3), "m.json: model is not a text");
   EXPECT_EQ(refused_with("/command", {1}), "m.json: command is not a list of texts");
   EXPECT_EQ(refused_with("/similarity/flat/standard_error", {{0, -1}, {1, 0}}),
-            "m.json: similarity.flat.standard_error holds the negative value -1");
+            "m.json: similarity.flat.standard_error has the negative value -1");
   EXPECT_EQ(refused_with("/similarity/per_row/mean", {{1, 0}, {0, 1}}),
             "m.json: similarity.per_row: mean and standard_error have different sizes");
   error_message(ExitCode::input_missing, [] { read_analysis("no/such/file.json"); });
@@ -177,7 +177,7 @@ TEST(AnalysisReportTest, PageAndPictureAreWellFormedAndEscapeNames) {
     EXPECT_EQ(svg.find("<script"), std::string::npos);
     EXPECT_EQ(html.find("<img"), std::string::npos);
     for (const char* outside : {"http://", "https://", "src=", "href=", "@import", "url("}) {
-      std::string searched = html;  // the only address is the name of SVG's format
+      std::string searched = html;  // the only address is the name of the SVG format
       for (size_t at; (at = searched.find("xmlns=\"http://www.w3.org/2000/svg\"")) != std::string::npos;)
         searched.erase(at, 34);
       for (size_t at; (at = searched.find("&lt;img src=x&gt;")) != std::string::npos;) searched.erase(at, 17);
@@ -256,7 +256,7 @@ TEST(AnalyzeCommandTest, AddsThePlansThatWereAskedFor) {
   wrong(ExitCode::usage, bad);
   bad = {};
   bad.followers = {12};
-  EXPECT_EQ(wrong(ExitCode::config, bad), "leader map: 12 followers asked for; a model of 12 layers has room for 0 to 11");
+  EXPECT_EQ(wrong(ExitCode::config, bad), "leader map: 12 followers requested; a model of 12 layers has room for 0 to 11");
   bad = {};
   bad.leader_map = {0};
   wrong(ExitCode::config, bad);

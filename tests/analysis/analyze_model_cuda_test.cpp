@@ -23,7 +23,7 @@ TEST(CudaAnalyzeModelTest, EveryVariantIsWhatTheCpuMeasures) {
     ASSERT_TRUE(cpu[variant] && gpu[variant]) << variant_name(variant);
     for (int64_t i = 0; i < 4; ++i)
       for (int64_t j = 0; j < 4; ++j) {
-        // Both in f32: 2^-24 a rounding, some dozens of them on the way through four layers.
+        // Both are f32: 2^-24 per rounding, with some dozens of roundings through four layers.
         EXPECT_NEAR(gpu[variant]->mean(i, j), cpu[variant]->mean(i, j), 1e-6) << variant_name(variant) << ' ' << i << ' ' << j;
         smallest = std::min(smallest, cpu[variant]->mean(i, j));
       }

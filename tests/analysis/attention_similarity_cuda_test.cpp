@@ -4,21 +4,21 @@
 #include "tensor/allocator.h"
 #include "tests/kernels/cuda_parity.h"
 
-// How much memory of a GPU similarity takes: nothing of T x T values, which for TinyLlama's 22 x 32 heads and 2048 tokens would
+// The memory that similarity needs on a GPU: nothing of size T x T, which for TinyLlama's 22 x 32 heads and 2048 tokens would
 // be 5.9 GB in bf16.
 namespace echo {
 namespace {
 
-// What the kernels hold beside their arguments: sums in f64, three for each pair of layers in whole blocks of 8 by 8, for each
-// head and each of at most 32 thread blocks that share it; their total; and seven words for each layer.
+// The memory of the kernels in addition to their arguments: f64 sums (three per pair of layers, in whole blocks of 8 by 8, for
+// each head and each of at most 32 thread blocks that share it), their total, and seven words per layer.
 int64_t scratch_bytes(int64_t layers, int64_t heads, int64_t tokens) {
   const int64_t blocks = (layers + 7) / 8, sums = 3 * 64 * (blocks * (blocks + 1) / 2);
   const int64_t groups = std::min<int64_t>((tokens + 15) / 16, 32);
   return (heads * (groups + 1) * sums + 7 * layers) * 8;
 }
 
-// What a text takes beside a model's weights, in bf16: projections and log-sum-exps of every layer; five states, the MLP's two
-// projections and their product of the one that is computed; then, in place of these, the last state and the kernels' sums.
+// The memory of a text in addition to a model's weights, in bf16: projections and log-sum-exps of every layer; five states, the
+// MLP's two projections and their product for the current layer; later, instead of these, the last state and the kernels' sums.
 int64_t similarity_bytes(const LlamaConfig& c, int64_t tokens) {
   const int64_t projections = (c.num_attention_heads + 2 * c.num_key_value_heads) * c.head_dim;
   const int64_t kept = c.num_hidden_layers * tokens * (projections * 2 + c.num_attention_heads * 4);
@@ -65,7 +65,8 @@ TEST(CudaSimilarityMemoryTest, AModelHoldsItsProjectionsAndOneLayersStates) {
     attention_similarity(*model, text, DType::bf16);  // the rotation table has its length afterwards
     return peak_of([&] { attention_similarity(*model, text, DType::bf16); });
   };
-  for (const int64_t tokens : {128, 256}) {  // one head's matrix of 256 x 256 values would be two fifths of it
+  // The bounds detect one extra matrix of a head: at 256 tokens it would add two fifths of the expected bytes.
+  for (const int64_t tokens : {128, 256}) {
     const int64_t measured = peak(tokens), expected = similarity_bytes(config, tokens);
     EXPECT_LE(measured, expected) << tokens;
     EXPECT_GT(measured, expected * 9 / 10) << tokens;

@@ -20,7 +20,7 @@ struct Sizes {
   double scale() const { return 1 / std::sqrt(double(head_dim)); }
 };
 
-// Slices of one tensor per layer, as a model's fused projection gives them.
+// Slices of one tensor per layer, as from a model's fused projection.
 std::vector<AttentionMatrix> random_layers(const Sizes& sizes, DType dtype) {
   const auto [L, T, H, Hkv, Dh] = sizes;
   std::vector<AttentionMatrix> layers;
@@ -88,7 +88,8 @@ void expect_equal(const AttentionSimilarity& actual, const AttentionSimilarity& 
   EXPECT_LT(largest_difference(actual.no_first_column, expected.no_first_column), tolerance) << "no_first_column";
 }
 
-// Layers that fill no block of registers, texts that fill no tile, heads narrower than a vector, groups of heads.
+// Numbers of layers that do not fill a block of registers, texts that do not fill a tile, heads narrower than a vector, groups
+// of heads.
 TEST(AttentionSimilarityTest, EveryVariantEqualsItsDefinition) {
   for (const Sizes& sizes : {Sizes{1, 2, 1, 1, 4}, Sizes{2, 31, 2, 1, 8}, Sizes{5, 33, 4, 2, 10}, Sizes{7, 97, 3, 3, 16},
                              Sizes{9, 64, 2, 2, 24}, Sizes{3, 300, 2, 1, 64}}) {
@@ -112,7 +113,7 @@ TEST(AttentionSimilarityTest, ResultsHaveTheSameBitsOnAnyNumberOfThreads) {
   });
 }
 
-// All mass on the first token in both layers: without its column nothing is left to compare.
+// All mass is on the first token in both layers, so without its column there is nothing to compare.
 TEST(AttentionSimilarityTest, MatricesWithoutMassBesideTheFirstColumnCountAsUnalikeWithoutIt) {
   const int64_t T = 40, Dh = 8;
   std::vector<AttentionMatrix> layers;

@@ -81,7 +81,7 @@ TEST_F(PaperTest, ListsOfTable6AreTheFirstOfTheRanking) {
   };
   EXPECT_EQ(first(5), listed("23"));
   EXPECT_EQ(first(8), listed("41_as_printed"));
-  EXPECT_EQ(ranking_.ranking[8], 8);  // the ninth, which the published parameter count needs
+  EXPECT_EQ(ranking_.ranking[8], 8);  // the ninth one, which the published parameter count requires
   EXPECT_EQ(first(17), listed("77"));
 }
 
@@ -135,7 +135,7 @@ TEST(LayerRankingTest, GapsThatWouldLeaveInnerOrMostLayersUnchangedDoNotQualify)
   EXPECT_TRUE(ranked({0.7, 0.7, 0.7}).unchanged.empty()) << "no gap at all";
 }
 
-// The lowest cost over every leader map with contiguous blocks led by their first layer.
+// The lowest cost over all leader maps with contiguous blocks led by their first layers.
 double cheapest_by_enumeration(const SquareMatrix& cost, int64_t followers, const Layers& unchanged) {
   const int64_t layers = cost.size();
   double cheapest = INFINITY;

@@ -156,7 +156,7 @@ TEST(SvgTest, LineChartInterruptsTheLineAtNonNumbersAndKeepsPeaksWhenThinning) {
   chart.series = {many};
   const std::string thin = svg_line_chart(chart);
   EXPECT_LT(thin.size(), 60'000u);
-  // The one peak among 100,000 points is in the picture: without it the picture is another one.
+  // The only peak among 100,000 points is in the picture: without it the picture is different.
   chart.series[0].y[77'777] = 1.0;
   EXPECT_NE(svg_line_chart(chart), thin);
 }
