@@ -14,17 +14,17 @@
 
 namespace echo {
 
-// A differentiable function of f64 variables; its value may have any shape.
+// A differentiable function of f64 variables. Its value may have any shape.
 using DifferentiableFunction = std::function<Variable(const std::vector<Variable>& inputs)>;
 
-// At most so many entries of each input are moved, spread evenly; all of them when it has fewer.
+// At most this many entries of each input are changed, evenly spread. If there are fewer entries, all of them.
 inline constexpr int64_t kAllEntries = INT64_MAX;
 
 // Compares the gradients that backward() gives for `function` with central differences of `reference`, entry by entry:
 //   |gradient - difference| <= tolerance * (1 + |difference|)
-// A value of several elements is made one number by fixed random weights, so that no two errors cancel. With a step of 1e-5 and
-// values and third derivatives of size 1 to 10, rounding contributes 1e-10 and the third derivative as much: a tolerance of
-// 1e-7 is far above the noise and far below any mistake.
+// A value with several elements is reduced to one number with fixed random weights, so that no two errors cancel. With a step
+// of 1e-5, and values and third derivatives of size 1 to 10, rounding contributes 1e-10, and the third derivative the same. A
+// tolerance of 1e-7 is far above this noise, and far below any mistake.
 inline void expect_gradients_match(const DifferentiableFunction& function, const DifferentiableFunction& reference,
                                    const std::vector<Tensor>& inputs, double tolerance, int64_t entries = kAllEntries) {
   const ThreadCount threads(1);  // thousands of tiny evaluations

@@ -8,7 +8,7 @@
 
 namespace echo {
 
-// Reads `text` once from the beginning to the end; each function returns the problem that it meets, or "".
+// Reads `text` once from beginning to end. Each function returns the problem that it finds, or "".
 class MarkupReader {
  public:
   explicit MarkupReader(std::string_view text) : text_(text) {}
@@ -36,7 +36,7 @@ class MarkupReader {
     return "";
   }
 
-  // Moves behind the ';' of an entity that is known.
+  // Moves past the ';' of a known entity.
   bool entity() {
     const size_t end = text_.find(';', at_);
     if (end == std::string_view::npos || end - at_ > 8) return false;
@@ -112,9 +112,9 @@ class MarkupReader {
   bool root_seen_ = false;
 };
 
-// What keeps `text` from being one well-formed XML element (after an optional declaration), or "": tags balance,
-// attributes are quoted and distinct, & begins one of the entities that XML knows, < appears in tags only. The
-// content of script and style must not hold < or &. Enough to catch a forgotten escape; no validation of names.
+// Checks that `text` is one well-formed XML element, after an optional declaration: tags balance, attributes are quoted and
+// distinct, & begins one of XML's entities, and < appears only in tags. The content of script and style must not contain < or
+// &. Returns "" or what is wrong. This is enough to find a missing escape. Names are not validated.
 inline std::string markup_problem(std::string_view text) { return MarkupReader(text).problem(); }
 
 }  // namespace echo

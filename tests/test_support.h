@@ -11,12 +11,13 @@
 
 namespace echo {
 
-// Where reference values, small real models and corpora live: $ECHOATT_SHARED, else ../shared. Empty when there is none; a test
-// that needs it then skips:  const auto shared = shared_folder(); if (!shared) GTEST_SKIP() << kNoSharedFolder;
+// The folder with reference values, small real models and corpora: $ECHOATT_SHARED, otherwise ../shared. Empty when there is
+// none. A test that needs it is then skipped:  const auto shared = shared_folder(); if (!shared) GTEST_SKIP() <<
+// kNoSharedFolder;
 std::optional<std::filesystem::path> shared_folder();
 inline constexpr const char* kNoSharedFolder = "no shared folder (set ECHOATT_SHARED, or put it at ../shared)";
 
-// A fresh folder that is removed with all it holds when the object goes.
+// A new folder that is removed with its content by the destructor.
 class TemporaryFolder {
  public:
   TemporaryFolder();
@@ -34,7 +35,7 @@ class TemporaryFolder {
 // and written again.
 void write_file(const std::filesystem::path& path, std::string_view content);
 
-// A variable of the environment has `value` while this lives, and then what it had before.
+// Sets an environment variable to `value`. The destructor restores its earlier value.
 class ScopedEnvironment {
  public:
   ScopedEnvironment(const char* name, const std::string& value);
@@ -47,7 +48,8 @@ class ScopedEnvironment {
   std::optional<std::string> before_;
 };
 
-// Runs `body` and returns the message of the Error it throws; fails the test when it throws none, or another exit code.
+// Runs `body` and returns the message of the Error that it throws. Fails the test when it throws none, or one with another exit
+// code.
 //   EXPECT_NE(error_message(ExitCode::bad_data, [&] { ... }).find("text"), std::string::npos);
 template <class Code, class Body>
 std::string error_message(Code code, Body&& body) {

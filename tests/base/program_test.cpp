@@ -13,7 +13,7 @@
 namespace echo {
 namespace {
 
-// Runs a program whose body is `body`; returns its status and what it wrote to stderr.
+// Runs a program with this `body`. Returns its status and what it wrote to stderr.
 std::pair<int, std::string> run(const std::function<int()>& body) {
   testing::internal::CaptureStderr();
   const int status = run_program(body);

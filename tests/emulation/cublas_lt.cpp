@@ -17,7 +17,7 @@ float element(const void* matrix, const EmulatedMatrixLayout& layout, bool trans
   return static_cast<const float*>(matrix)[place];
 }
 
-// One thread of the emulated device computes the whole product: memory is checked and protected as for any kernel.
+// One thread of the emulated device computes the whole product, so memory is checked and protected as for any kernel.
 void multiply(EmulatedMatmulDescription description, float alpha, const void* a, EmulatedMatrixLayout a_layout, const void* b,
               EmulatedMatrixLayout b_layout, float beta, void* d, EmulatedMatrixLayout d_layout) {
   const bool ta = description.transpose_a == CUBLAS_OP_T, tb = description.transpose_b == CUBLAS_OP_T;

@@ -1,4 +1,4 @@
-// What a user reads when a GPU cannot be used, and what a failing device does to a run.
+// What a user reads when a GPU cannot be used, and how a failing device affects a run.
 #include "tensor/cuda_error.h"
 
 #include <cuda_runtime.h>
@@ -52,7 +52,7 @@ TEST(CudaErrorTest, AKernelThatDoesNotStartIsNamedAsInTheSource) {
   EXPECT_EQ(message("main").find("launch of main (grid 4"), 0u);
 }
 
-// Memory that the pool keeps is in the way of what does not allocate from it.
+// Memory that the pool keeps is not available to calls that do not allocate from it.
 TEST(CudaErrorTest, WhereThereIsNoMemoryOneMoreTryFollowsTheRelease) {
   int calls = 0;
   EXPECT_EQ(cuda::with_memory_released([&] { return ++calls == 1 ? cudaErrorMemoryAllocation : cudaSuccess; }), cudaSuccess);
@@ -86,7 +86,7 @@ TEST(CudaDeviceTest, WithoutAUsableGpuAutoTakesTheCpuAndSaysWhy) {
   EXPECT_EQ(reason(), "cpu: the NVIDIA driver supports CUDA 12.4, this program needs 13.0: update the driver");
 }
 
-// The process has chosen its GPU: the test begins again in a process of its own.
+// This process has already chosen its GPU, so the test runs in a process of its own.
 TEST(CudaOldGpuDeathTest, AskedForByNumberItIsRefused) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   const auto ask = [] {
@@ -103,7 +103,7 @@ TEST(CudaOldGpuDeathTest, AskedForByNumberItIsRefused) {
               "cuda:0: emulated has compute capability 7.5, this program needs 8.0 .Ampere. or newer; write device: cpu");
 }
 
-// Consumer GPUs have less shared memory; again in a process of its own.
+// Consumer GPUs have less shared memory. This test also runs in a process of its own.
 TEST(CudaSmallGpuDeathTest, HeadsThatAreTooWideAreRefusedByTheirWidth) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   const auto attend = [] {
@@ -130,7 +130,7 @@ TEST(CudaDeviceTest, AutoTakesTheGpuAndSaysSo) {
   EXPECT_EQ(chosen.reason, "cuda:0 (emulated, 16 GiB): 1 GPU found");
   EXPECT_EQ(choose_device("cpu").device, Device{});
   EXPECT_EQ(choose_device("cuda:0").device, chosen.device);
-  EXPECT_THROW(choose_device("cuda:1"), Error);  // this process computes on another already
+  EXPECT_THROW(choose_device("cuda:1"), Error);  // this process already computes on another device
   EXPECT_THROW(choose_device("gpu"), Error);
 }
 

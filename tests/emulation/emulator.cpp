@@ -37,21 +37,21 @@ constexpr size_t kSharedAlignment = 1024;
 
 struct Barrier {
   int arrived = 0;
-  int expected = 0;  // 0: every thread of the group that is still there
+  int expected = 0;  // 0: every remaining thread of the group
   uint64_t generation = 0;
 };
 
-// What a warp's lanes hand each other, for one mask. Two sets of slots: a lane may be in the next exchange while another still
-// reads the last one.
+// The data that the lanes of a warp exchange, for one mask. There are two sets of slots, because a lane may be in the next
+// exchange while another still reads the last one.
 struct Exchange {
   Barrier barrier;
   std::array<std::array<std::byte, kWarp * kExchangeBytes>, 2> slots;
 };
 
-// Groups of work that is put off, the last one still open.
+// Groups of deferred work. The last group is still open.
 using Deferred = std::deque<std::vector<std::function<void()>>>;
 
-// Where a stack is: AddressSanitizer is told of every change of stacks.
+// The address of a stack, because AddressSanitizer must know every change of stacks.
 struct Stack {
   const void* bottom = nullptr;
   size_t bytes = 0;
@@ -64,8 +64,8 @@ struct Thread {
   unsigned number = 0;
   bool started = false, done = false;
   const Barrier* waits_at = nullptr;
-  uint64_t waits_for = 0;             // the barrier's generation that ends the wait
-  std::function<bool()> waits_until;  // or until this holds
+  uint64_t waits_for = 0;             // the generation of the barrier that ends the wait
+  std::function<bool()> waits_until;  // or until this is true
   std::array<Deferred, 3> deferred;   // by channel
 };
 
@@ -77,12 +77,12 @@ struct Block {
   std::vector<uint32_t> live_lanes;                     // by warp
   std::vector<std::map<uint32_t, Exchange>> exchanges;  // by warp and mask
   std::unique_ptr<std::byte[], decltype(&std::free)> shared{nullptr, &std::free};
-  std::map<const uint64_t*, std::vector<std::pair<size_t, std::function<void()>>>> transfers;  // under way, by barrier
+  std::map<const uint64_t*, std::vector<std::pair<size_t, std::function<void()>>>> transfers;  // in progress, by barrier
   context::fiber scheduler;
   Stack scheduler_stack;
   Thread* running = nullptr;
   std::exception_ptr failure;
-  std::mt19937_64 pauses;  // in random order: when a thread that could go on lets others go first
+  std::mt19937_64 pauses;  // in random order: when a thread that could continue lets others run first
   bool with_pauses = false;
 };
 
@@ -124,7 +124,7 @@ void wait_at(const Barrier& barrier, uint64_t generation) {
   give_way();
 }
 
-// Lets others run, until this thread's turn comes and it need not wait any more.
+// Lets other threads run, until it is this thread's turn and it need not wait any more.
 void give_way() {
   Stack& scheduler = current->scheduler_stack;
   void* fake = nullptr;
@@ -138,7 +138,7 @@ void give_way() {
   __sanitizer_finish_switch_fiber(fake, &scheduler.bottom, &scheduler.bytes);
 }
 
-// Runs a thread until it waits or ends; without `run`, takes what a thread that did not end has on its stack down.
+// Runs a thread until it waits or ends. Without `run`, unwinds the stack of a thread that did not end.
 void resume(Thread& thread, bool run) {
   if (!run && !thread.started) return;  // nothing on its stack
   thread.started = true;
@@ -148,7 +148,7 @@ void resume(Thread& thread, bool run) {
   __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 }
 
-// In random order a thread that could go on waits for its next turn half of the time, so that others overtake it.
+// In random order, a thread that could continue waits for its next turn half of the time, so that others overtake it.
 void maybe_pause() {
   if (!current->with_pauses || current->pauses() % 2 == 0) return;
   static const Barrier kOpen;
@@ -169,7 +169,7 @@ void arrive(Barrier& barrier, int expected, bool wait) {
     wait_at(barrier, next);
 }
 
-// A thread that returns no longer counts at the block's barrier.
+// A thread that has returned no longer counts at the block's barrier.
 void leave(Block& block, Thread& thread) {
   thread.done = true;
   --block.live;
@@ -285,7 +285,7 @@ const std::byte* exchange(uint32_t mask, const void* mine, size_t bytes) {
   Block& block = *current;
   const unsigned warp = block.running->number / kWarp;
   const uint32_t own = 1u << (block.running->number % kWarp);
-  // The full mask stands for all lanes of a warp that is not full.
+  // The full mask means all lanes of a warp, even if the warp is not full.
   const unsigned first = warp * kWarp, lanes = std::min(kWarp, unsigned(block.threads.size()) - first);
   const uint32_t all = lanes == kWarp ? 0xffffffffu : (1u << lanes) - 1;
   if (mask == 0xffffffffu) mask = all;
@@ -338,7 +338,7 @@ static_assert(sizeof(TransferBarrier) == sizeof(uint64_t));
 
 TransferBarrier& state_of(uint64_t* barrier) { return *reinterpret_cast<TransferBarrier*>(barrier); }
 
-// Makes the copies of a phase that lacks nothing else, and ends it.
+// Makes the copies of a phase for which nothing else is missing, and ends the phase.
 void finish_phase(uint64_t* barrier) {
   TransferBarrier& state = state_of(barrier);
   if (state.missing > 0) return;

@@ -6,20 +6,20 @@
 #include <string>
 
 // Runs the threads of a CUDA block as fibers of one host thread, so that kernels compiled by the host's compiler can be tested
-// on a machine without a GPU. A fiber runs until it waits: at a barrier of the block, or of its warp, which every exchange
-// between lanes is. Shared memory lies on the heap at its exact size and is filled with NaN bits before each block.
-// Blocks run one after another, and threads in the order that the environment variable CUDA_EMULATION_ORDER names at the
-// launch:
-// forward (the default), reverse, or random:SEED, which changes after every round. A kernel whose results depend on the order
-// misses a barrier.
-// Throws std::runtime_error when threads wait for each other for ever, or a lane has left before an exchange that names it.
+// on a machine without a GPU. A fiber runs until it waits at a barrier of the block or of its warp. Every exchange between
+// lanes is such a barrier. Shared memory is on the heap with its exact size, and is filled with NaN bits before each block.
+// Blocks run one after another. The environment variable CUDA_EMULATION_ORDER at the launch determines the order of threads:
+// forward (the default), reverse, or random:SEED, which changes after every round. If the results of a kernel depend on the
+// order, a barrier is missing.
+// Throws std::runtime_error when threads wait for each other forever, or when a lane has ended before an exchange that includes
+// it.
 namespace cuda_emulation {
 
 struct Index3 {
   unsigned x = 1, y = 1, z = 1;
 };
 
-// Where the running fiber is: what a kernel sees as threadIdx, blockIdx, blockDim, gridDim.
+// The position of the running fiber, which a kernel sees as threadIdx, blockIdx, blockDim and gridDim.
 extern Index3 thread_index, block_index, block_dimensions, grid_dimensions;
 
 void run_grid(Index3 grid, Index3 block, size_t shared_bytes, const std::function<void()>& kernel);
@@ -32,28 +32,28 @@ void block_barrier();
 void named_barrier(int id, int count, bool wait);
 int lane();
 
-// Each lane of `mask` hands in `bytes` (at most kExchangeBytes) and waits for the others. Returns what they handed in: lane i's
-// at i * kExchangeBytes, valid until this thread's next exchange with the same mask.
+// Each lane of `mask` passes `bytes` bytes (at most kExchangeBytes) and waits for the others. Returns the bytes of all lanes:
+// those of lane i at i * kExchangeBytes, valid until this thread's next exchange with the same mask.
 inline constexpr size_t kExchangeBytes = 64;
 const std::byte* exchange(uint32_t mask, const void* mine, size_t bytes);
 
 int thread_number();  // in the block
 
-// Work that hardware does beside the program: copies (cp.async), stores (cp.async.bulk to global memory), products of a
-// warpgroup. Here it is done as late as the program allows, when the group that it belongs to is waited for by the same thread
-// (a missing wait shows).
+// Work that hardware does in parallel with the program: copies (cp.async), stores (cp.async.bulk to global memory), products of
+// a warpgroup. Here it is done as late as the program allows: when the same thread waits for its group. So a missing wait is
+// noticed.
 enum class Channel { copies, stores, products };
 void defer(Channel channel, std::function<void()> work);
 void commit(Channel channel);
 void wait_deferred(Channel channel, int groups_in_flight);
 
-// mbarrier, and copies that report to one: done when a thread waits for the phase that they belong to.
+// mbarrier, and copies that report to one. They are done when a thread waits for their phase.
 void start_transfer_barrier(uint64_t* barrier, int arrivals);
 void arrive_at_transfer_barrier(uint64_t* barrier, int expected_bytes);
 void transfer(uint64_t* barrier, size_t bytes, std::function<void()> copy);
 void wait_for_transfers(uint64_t* barrier, int parity);
 
-// What a program may not ask of the device: ends the launch with this message.
+// Ends the launch with this message, when the program requests something that is not allowed.
 [[noreturn]] void refuse(const std::string& what);
 
 }  // namespace cuda_emulation

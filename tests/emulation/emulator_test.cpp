@@ -1,4 +1,4 @@
-// The emulated device shows the mistakes that it exists to show.
+// The emulated device detects the mistakes that it is made for.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -49,7 +49,7 @@ TEST(CudaEmulationTest, AMissingBarrierChangesResultsWithTheOrder) {
   EXPECT_EQ(good[63], 0.0f);
   EXPECT_EQ(good, in_order("reverse", out, run(true)));
   EXPECT_EQ(good, in_order("random:3", out, run(true)));
-  // Shared memory starts as NaN, and NaN is not equal to itself: both orders read what is not there yet.
+  // Shared memory starts as NaN, which is not equal to itself, so both orders read values that were not written yet.
   EXPECT_NE(good, in_order("forward", out, run(false)));
   EXPECT_NE(good, in_order("reverse", out, run(false)));
 }

@@ -1,5 +1,5 @@
-// The emulated device's copy engine, its barriers and its products of warpgroups: what they compute, and the mistakes they
-// show.
+// The emulated device's copy engine, its barriers and its products of warpgroups: what they compute, and the mistakes that they
+// detect.
 #include <gtest/gtest.h>
 
 #include <stdexcept>
@@ -15,7 +15,7 @@ namespace {
 constexpr Device kDevice{DeviceKind::cuda, 0};
 constexpr int kTileBytes = 64 * 128;
 
-// Small whole numbers, which bf16 and sums of their products hold exactly.
+// Small whole numbers, which are exact in bf16, as are the sums of their products.
 Tensor numbers(int64_t rows, int64_t columns, int step) {
   Tensor result = Tensor::empty({rows, columns}, DType::bf16);
   for (int64_t i = 0; i < rows * columns; ++i) result.data<bfloat16>()[i] = bfloat16(float(int(i * step % 13) - 6));
@@ -101,8 +101,8 @@ TEST(CudaHopperEmulationTest, BeyondATensorThereAreZeros) {
   }
 }
 
-// Adds the block's 16 numbers to what is there twice, or replaces it first; the number in shared memory changes after the
-// store.
+// Adds the block's 16 numbers twice to the existing ones, or replaces these first. The number in shared memory changes after
+// the store.
 __global__ void store(float* out, bool add, bool wait) {
   float* const shared = shared_memory<float>();
   for (int i = 0; i < 4; ++i) shared[i] = float(i);

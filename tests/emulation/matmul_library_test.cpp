@@ -1,4 +1,4 @@
-// What cuBLASLt is asked for, and what a user reads when it fails.
+// The requests to cuBLASLt, and what a user reads when it fails.
 #include <cublasLt.h>
 #include <gtest/gtest.h>
 
@@ -30,7 +30,7 @@ TEST(CudaMatmulLibraryTest, EachShapeIsSearchedForOnce) {
   EXPECT_EQ(emulated_cublas_lt.workspace_bytes, uint64_t(kernels::kGpuMatmulWorkspace));
 }
 
-// bf16 results would otherwise be sums of partial sums that were rounded to bf16.
+// Otherwise bf16 results would be sums of partial sums that were rounded to bf16.
 TEST(CudaMatmulLibraryTest, PartialSumsAreAddedInF32) {
   multiply(37, 41, 47, DType::bf16);
   EXPECT_EQ(emulated_cublas_lt.reduction_schemes, uint32_t(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
@@ -52,7 +52,7 @@ TEST(CudaMatmulLibraryTest, Tf32IsForF32AndOnlyWhereAllowed) {
 TEST(CudaMatmulLibraryTest, AFailureNamesTheCallTheStatusAndTheShapes) {
   emulated_cublas_lt.answer = CUBLAS_STATUS_EXECUTION_FAILED;
   emulated_cublas_lt.answers = 1;
-  multiply(37, 41, 43, DType::bf16);  // done when tried once more, with more memory free
+  multiply(37, 41, 43, DType::bf16);  // succeeds in a second attempt, with more free memory
   EXPECT_EQ(emulated_cublas_lt.answers, 0);
   emulated_cublas_lt.answers = 2;
   const std::string message = error_message(ExitCode::device, [] { multiply(37, 41, 43, DType::bf16); });

@@ -1,11 +1,11 @@
-// The CUDA runtime of the emulated device: memory in one reserved range that is accessible to kernels and copies only,
-// everything done in order, and at once but for copies from the host. Variables of the environment make it another machine:
-//   CUDA_EMULATION_DEVICES=N       how many devices there are (1), of which a process uses one
+// The CUDA runtime of the emulated device. Memory is one reserved range, accessible only to kernels and copies. Everything is
+// done in order, and at once, except copies from the host. Environment variables change the emulated machine:
+//   CUDA_EMULATION_DEVICES=N       number of devices (1), of which a process uses one
 //   CUDA_EMULATION_CAPABILITY=75   their compute capability (90), times ten
-//   CUDA_EMULATION_SHARED=N        the most shared memory of a block, in KiB (227)
-//   CUDA_EMULATION_COUNT=N         asking for the number of devices fails with error N
-//   CUDA_EMULATION_DRIVER=N        the CUDA version that the driver supports (13000), 0: there is no driver
-//   CUDA_EMULATION_FAILS_AFTER=N   the device fails, for good, at the wait after N successful ones
+//   CUDA_EMULATION_SHARED=N        maximum shared memory of a block, in KiB (227)
+//   CUDA_EMULATION_COUNT=N         the query for the number of devices fails with error N
+//   CUDA_EMULATION_DRIVER=N        the CUDA version that the driver supports (13000); 0: there is no driver
+//   CUDA_EMULATION_FAILS_AFTER=N   the device fails permanently at the wait after N successful ones
 #include <cuda_runtime.h>
 #include <sys/mman.h>
 
@@ -24,7 +24,7 @@
 #define ASAN_UNPOISON_MEMORY_REGION(address, bytes) ((void)(address), (void)(bytes))
 #endif
 
-// Memory that was made and freed while a graph was captured belongs to the graph: it is used again each time the graph runs.
+// Memory that was allocated and freed during the capture of a graph belongs to the graph, which uses it again in each run.
 struct CUgraph_st {
   std::vector<std::function<void()>> work;
   std::vector<void*> made, freed;
@@ -40,15 +40,15 @@ namespace {
 constexpr size_t kReserved = size_t{16} << 30;
 constexpr size_t kPage = 4096;
 constexpr size_t kFilled = 8 << 20;
-constexpr size_t kDistance = 256;  // between two allocations, and what each is aligned to
+constexpr size_t kDistance = 256;  // between two allocations, and the alignment of each
 
-// The device's memory, taken from its beginning on, so that little has to be protected; fresh and reused memory is filled with
-// NaN bits.
+// The device's memory. It is allocated from the beginning on, so that little has to be protected. New and reused memory is
+// filled with NaN bits.
 struct Memory {
   std::byte* base = nullptr;
   size_t used = 0;
   std::map<void*, size_t> live;
-  std::map<size_t, size_t> free;  // ranges by their beginning, none beside another
+  std::map<size_t, size_t> free;  // free ranges by their beginning; no two are adjacent
   std::mutex mutex;
   int open = 0;
 
@@ -62,7 +62,7 @@ struct Memory {
   void protect(int protection) {
     if (used > 0) ::mprotect(base, pages(used), protection);
   }
-  // The first free range that is large enough, or new memory; null when there is none.
+  // The first free range that is large enough, or new memory. Null when there is none.
   std::byte* take(size_t bytes) {
     for (auto range = free.begin(); range != free.end(); ++range) {
       const auto [begin, size] = *range;
@@ -102,7 +102,7 @@ Memory& memory() {
   return *instance;
 }
 
-// While one of these lives, device memory can be accessed.
+// While an object of this class lives, device memory can be accessed.
 class Access {
  public:
   Access() {
@@ -123,10 +123,10 @@ int setting(const char* name, int otherwise) {
 
 int shared_limit() { return setting("CUDA_EMULATION_SHARED", 227) << 10; }
 
-// What must not happen while a graph is captured, which it ends.
+// A call that is not allowed during the capture of a graph. It ends the capture.
 cudaError_t invalidate_capture() { return capture->is_valid = false, cudaErrorStreamCaptureUnsupported; }
 
-// A copy from the host that was asked for last: it reads the host's memory as late as it may, before whatever comes next.
+// The last copy from the host. It reads the host's memory as late as possible: just before the next operation.
 std::function<void()> late_copy;
 
 void finish_copy() {
@@ -210,10 +210,10 @@ cudaError_t make_memory(void** address, size_t bytes) {
   const size_t reserved = (std::max<size_t>(bytes, 1) + 2 * kDistance - 1) / kDistance * kDistance;
   if (reserved > kReserved || (*address = device.take(reserved)) == nullptr) return cudaErrorMemoryAllocation;
   const Access access;
-  device.protect(PROT_READ | PROT_WRITE);  // the range may just have grown
+  device.protect(PROT_READ | PROT_WRITE);  // the range may just have become larger
   ASAN_UNPOISON_MEMORY_REGION(*address, bytes);
-  // NaN, so that memory that was never written shows. Workspaces are left untouched: protecting pages that exist costs time at
-  // each launch.
+  // NaN, so that reads of memory that was never written are noticed. Workspaces are left untouched, because protecting existing
+  // pages takes time at each launch.
   if (bytes <= kFilled) std::memset(*address, 0xff, bytes);
   ASAN_POISON_MEMORY_REGION(static_cast<std::byte*>(*address) + bytes, reserved - bytes);
   device.live[*address] = reserved;
@@ -262,7 +262,7 @@ cudaError_t cudaMallocHost(void** address, size_t bytes) {
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
   if (memory().holds(to) != (kind != cudaMemcpyDeviceToHost) || memory().holds(from) != (kind != cudaMemcpyHostToDevice))
     return cudaErrorInvalidValue;
-  // The host's memory would be read or written again each time the graph runs.
+  // The host's memory would be read or written again in each run of the graph.
   if (capture != nullptr && kind != cudaMemcpyDeviceToDevice) return invalidate_capture();
   const auto copy = [=] {
     const Access access;

@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-// The driver's function that describes a tensor to the copy engine, with the demands that its manual states.
+// The driver's function that describes a tensor to the copy engine, with the requirements of its manual.
 namespace {
 
 CUresult encode(CUtensorMap* map, CUtensorMapDataType, cuuint32_t rank, void* data, const cuuint64_t* sizes,

@@ -2,8 +2,7 @@
 
 #include <cuda_runtime.h>
 
-// The part of cuBLASLt that this project calls, for the emulated device: matrices that count columns first, f32 or bf16, sums
-// in f32.
+// The part of cuBLASLt that this project calls, for the emulated device: column-major matrices, f32 or bf16, sums in f32.
 enum cublasStatus_t {
   CUBLAS_STATUS_SUCCESS = 0,
   CUBLAS_STATUS_INVALID_VALUE = 7,
@@ -32,14 +31,14 @@ struct EmulatedMatrixLayout {
   uint64_t rows, columns;
   int64_t stride;
 };
-// What the library has been asked for last, and what it is to answer to the next products.
+// The last calls of the library, and its answers to the next products.
 struct EmulatedCublasLt {
-  int searches = 0;  // for algorithms, in all
+  int searches = 0;  // number of searches for algorithms
   cublasComputeType_t compute = CUBLAS_COMPUTE_32F;
   uint64_t workspace_bytes = 0;
   uint32_t reduction_schemes = ~0u;
   cublasStatus_t answer = CUBLAS_STATUS_SUCCESS;
-  int answers = 0;  // how often it gives that answer in place of a product
+  int answers = 0;  // how often it gives that answer instead of a product
 };
 extern EmulatedCublasLt emulated_cublas_lt;
 

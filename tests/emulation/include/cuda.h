@@ -1,6 +1,6 @@
 #pragma once
 
-// As much of the driver's interface as kernels/cuda/tensor_map.cu uses.
+// The part of the driver's interface that kernels/cuda/tensor_map.cu uses.
 #include <cstddef>
 #include <cstdint>
 

@@ -5,8 +5,8 @@
 
 #include "tests/emulation/emulator.h"
 
-// The meaning of kernels/cuda/bulk_copy.cuh, on fibers: a tile arrives when the first thread waits for it, a store happens when
-// it is waited for.
+// The meaning of kernels/cuda/bulk_copy.cuh with fibers: a tile arrives when the first thread waits for it, and a store happens
+// when a thread waits for it.
 namespace echo::kernels::cuda {
 
 inline void start_barrier(uint64_t* barrier, int arrivals) { cuda_emulation::start_transfer_barrier(barrier, arrivals); }

@@ -6,7 +6,7 @@
 
 #include "tests/emulation/emulator.h"
 
-// The meaning of the instructions of kernels/cuda/matrix.cuh, on fibers. Products are exact, sums in f32 in the order of k.
+// The meaning of the instructions of kernels/cuda/matrix.cuh with fibers. Products are exact, sums are f32 in the order of k.
 namespace echo::kernels::cuda {
 
 inline void multiply_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {

@@ -1,7 +1,7 @@
 #pragma once
 
-// What the host's compiler sees as the CUDA language and runtime when it compiles kernels for tests without a GPU: as much of
-// both as this project uses. Kernels run on tests/emulation/emulator.h, memory and streams on tests/emulation/runtime.cpp.
+// The CUDA language and runtime for the host's compiler, when it compiles kernels for tests without a GPU: the parts that this
+// project uses. Kernels run on tests/emulation/emulator.h, memory and streams on tests/emulation/runtime.cpp.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -191,9 +191,9 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
 
 namespace cuda_emulation {
-// A launch: runs the grid now, or keeps it for the graph that is being captured. While no kernel runs, the host cannot touch
-// device memory: reading it crashes here as it would on a machine with a GPU.
+// A launch: runs the grid now, or stores it for the graph that is being captured. While no kernel runs, the host cannot access
+// device memory: reading it crashes here, as on a machine with a GPU.
 void submit(dim3 grid, dim3 block, size_t shared_bytes, std::function<void()> kernel);
-// Throws when `address` is neither null nor device memory: what a kernel must not be given.
+// Throws when `address` is neither null nor device memory, and so must not be given to a kernel.
 void check_device_pointer(const void* address);
 }  // namespace cuda_emulation

@@ -6,8 +6,8 @@
 
 #include "tests/emulation/emulator.h"
 
-// The meaning of kernels/cuda/warpgroup.cuh, on fibers: products happen when they are waited for. They are exact, sums in f32
-// in the order of k.
+// The meaning of kernels/cuda/warpgroup.cuh with fibers: products happen when a thread waits for them. They are exact, with f32
+// sums in the order of k.
 namespace echo::kernels::cuda {
 
 template <class... Arrays>
