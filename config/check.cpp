@@ -135,6 +135,7 @@ class Checker {
     require(c_.data.validation_fraction >= 0 && c_.data.validation_fraction < 1, "data.validation_fraction",
             concat("is ", print_value(c_.data.validation_fraction), "; a value from 0 to below 1 is expected"));
     between("data.max_bad_fraction", c_.data.max_bad_fraction, 0.0, 1.0);
+    between<int64_t>("data.shuffle_tokens", c_.data.shuffle_tokens, 1, int64_t{1} << 28);
     std::set<std::string> seen;
     for (const std::string& name : c_.data.set_names) {
       require(!name.empty(), "data.set_names", "holds an empty name; leave it out, [] keeps all documents");

@@ -174,6 +174,8 @@ struct Data {
   bool bos_per_document = false;
   bool reset_attention = false;
   double max_bad_fraction = 0.01;
+  bool shuffle = true;
+  int64_t shuffle_tokens = 1048576;
 
   template <class Self, class Visitor>
   static void visit(Self& self, Visitor& field) {
@@ -194,6 +196,11 @@ struct Data {
     field("reset_attention", self.reset_attention, "true: tokens do not attend across document ends");
     field("max_bad_fraction", self.max_bad_fraction,
           "largest share of unreadable documents; with more the run stops (exit code 65)");
+    field("shuffle", self.shuffle,
+          "true: several files are read at the same time, and documents and sequences are permuted within blocks. false: "
+          "documents come in the order of their file");
+    field("shuffle_tokens", self.shuffle_tokens,
+          "tokens of such a block. A larger one mixes better; a resumed run reads up to one block again");
   }
   bool operator==(const Data&) const = default;
 };

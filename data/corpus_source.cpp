@@ -1,6 +1,9 @@
 #include "data/corpus_source.h"
 
+#include <algorithm>
+
 #include "base/error.h"
+#include "base/random.h"
 #include "data/source_factory.h"
 
 namespace echo {
@@ -10,8 +13,15 @@ constexpr int64_t kFewestRecords = 100;  // a fraction of fewer records means li
 
 }  // namespace
 
-CorpusSource::CorpusSource(std::string name, std::vector<DataFile> files, SetFilter filter, double max_bad_fraction)
-    : name_(std::move(name)), files_(std::move(files)), filter_(std::move(filter)), max_bad_fraction_(max_bad_fraction) {}
+CorpusSource::CorpusSource(std::string name, std::vector<DataFile> files, SetFilter filter, double max_bad_fraction,
+                           const Interleaving& interleaving)
+    : name_(std::move(name)),
+      files_(std::move(files)),
+      filter_(std::move(filter)),
+      max_bad_fraction_(max_bad_fraction),
+      interleaving_(interleaving) {
+  ECHO_CHECK(interleaving.open_files > 0, "a corpus with ", interleaving.open_files, " open files");
+}
 
 void CorpusSource::check_bad_fraction(int64_t fewest_records) const {
   const SkipCounts total = counts();
@@ -19,46 +29,73 @@ void CorpusSource::check_bad_fraction(int64_t fewest_records) const {
   fail(ExitCode::bad_data, name_, ": too much bad data (max_bad_fraction is ", max_bad_fraction_, "): ", total.describe());
 }
 
+void CorpusSource::open_files() {
+  while (int64_t(opened_.size()) < interleaving_.open_files && next_file_ < files_.size()) {
+    opened_.push_back({int64_t(next_file_), open_document_source(files_[next_file_], filter_)});
+    ++next_file_;
+  }
+}
+
+// Which of the open files the next document comes from.
+size_t CorpusSource::draw() const {
+  if (opened_.size() == 1) return 0;
+  const auto size_of_file = [&](const OpenFile& open) { return files_[size_t(open.file)].size; };
+  const bool known = std::all_of(opened_.begin(), opened_.end(), [&](const OpenFile& open) { return size_of_file(open) >= 0; });
+  const auto weight = [&](const OpenFile& open) { return known ? uint64_t(size_of_file(open)) + 1 : uint64_t{1}; };
+  uint64_t total = 0;
+  for (const OpenFile& open : opened_) total += weight(open);
+  uint64_t number = Philox(interleaving_.seed, interleaving_.stream).below(uint64_t(draws_), total);
+  size_t drawn = 0;
+  while (number >= weight(opened_[drawn])) number -= weight(opened_[drawn++]);
+  return drawn;
+}
+
 bool CorpusSource::next(Document& document) {
-  while (file_ < files_.size()) {
-    if (!current_) current_ = open_document_source(files_[file_], filter_);
-    const bool found = current_->next(document);
+  for (open_files(); !opened_.empty(); open_files()) {
+    const size_t drawn = draw();
+    const bool found = opened_[drawn].source->next(document);
     check_bad_fraction(kFewestRecords);
     if (found) {
-      document.position.file = static_cast<int64_t>(file_);
+      ++draws_;
       return true;
     }
-    earlier_ += current_->counts();
-    current_.reset();
-    ++file_;
+    earlier_ += opened_[drawn].source->counts();
+    opened_.erase(opened_.begin() + long(drawn));
   }
   check_bad_fraction(0);
   return false;
 }
 
-SourcePosition CorpusSource::position() const {
-  SourcePosition position = current_ ? current_->position() : SourcePosition{};
-  position.file = static_cast<int64_t>(file_);
+CorpusPosition CorpusSource::position() const {
+  CorpusPosition position{draws_, int64_t(next_file_), {}};
+  position.opened.reserve(opened_.size());
+  for (const OpenFile& open : opened_) position.opened.push_back({open.file, open.source->position()});
   return position;
 }
 
-void CorpusSource::restore(const SourcePosition& position) {
+void CorpusSource::restore(const CorpusPosition& position) {
+  const auto count = int64_t(files_.size());
+  for (const CorpusPosition::OpenFile& open : position.opened)
+    if (open.file < 0 || open.file >= count)
+      fail(ExitCode::bad_data, name_, ": the saved position is in file ", open.file, ", but there are ", count, " files");
   earlier_ = counts();
-  file_ = static_cast<size_t>(position.file);
-  current_.reset();
-  if (file_ >= files_.size() || position.record == 0) return;
-  current_ = open_document_source(files_[file_], filter_);
-  current_->restore({0, position.record, position.byte});
+  opened_.clear();
+  draws_ = position.draws;
+  next_file_ = size_t(std::clamp<int64_t>(position.next_file, 0, count));
+  for (const CorpusPosition::OpenFile& open : position.opened) {
+    opened_.push_back({open.file, open_document_source(files_[size_t(open.file)], filter_)});
+    if (open.position.record > 0) opened_.back().source->restore(open.position);
+  }
 }
 
 SkipCounts CorpusSource::counts() const {
   SkipCounts total = earlier_;
-  if (current_) total += current_->counts();
+  for (const OpenFile& open : opened_) total += open.source->counts();
   return total;
 }
 
 void CorpusSource::set_counts(const SkipCounts& counts) {
-  ECHO_CHECK(!current_, "counts are set before reading begins");
+  ECHO_CHECK(opened_.empty(), "counts are set before reading begins");
   earlier_ = counts;
 }
 

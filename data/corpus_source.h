@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -9,30 +10,64 @@
 
 namespace echo {
 
-// The documents of many files, in the given order, with one file open at a time.
-//   next() also throws Error (bad_data), with the counts by reason, when more than `max_bad_fraction` of the records are bad.
-//   This is checked from the 100th record on, and at the end of the files for any number of records.
-class CorpusSource : public DocumentSource {
+// How the documents of several files are mixed. The default reads one file after the other.
+struct Interleaving {
+  int64_t open_files = 1;         // read at the same time; at least 1
+  uint64_t seed = 0, stream = 0;  // of the random numbers that choose the file of each document (base/random.h)
+};
+
+// A position among the documents of many files.
+struct CorpusPosition {
+  struct OpenFile {
+    int64_t file = 0;  // number of the file
+    SourcePosition position;
+    bool operator==(const OpenFile&) const = default;
+  };
+  int64_t draws = 0;             // how many documents came before
+  int64_t next_file = 0;         // the first file that is not open yet
+  std::vector<OpenFile> opened;  // the files being read
+  bool operator==(const CorpusPosition&) const = default;
+};
+
+// The documents of many files. `open_files` files are read at the same time. Each document comes from one of them, which is
+// drawn with a chance in proportion to the file's size, so that files of different size end at about the same time (where the
+// size of an open file is unknown, all have the same chance). A file that has ended makes room for the next one. The order
+// depends on the files and the interleaving alone.
+//   next() and restore() throw what reading the files throws (Error: input_missing, io, bad_data). next() also throws
+//   Error (bad_data) with the counts by reason when more than `max_bad_fraction` of the records are bad. This is checked from
+//   the 100th record on, and at the end of the files however few records there were.
+class CorpusSource {
  public:
   // name: what to call the data in errors (the path that the user gave).
-  CorpusSource(std::string name, std::vector<DataFile> files, SetFilter filter, double max_bad_fraction);
+  CorpusSource(std::string name, std::vector<DataFile> files, SetFilter filter, double max_bad_fraction,
+               const Interleaving& interleaving = {});
 
-  bool next(Document& document) override;
-  SourcePosition position() const override;  // after next(): in the file of the document that it returned
-  void restore(const SourcePosition& position) override;
-  SkipCounts counts() const override;
+  bool next(Document& document);    // false at the end
+  CorpusPosition position() const;  // of the document that next() gives next
+  // Continues at a position that this source or an equal one gave. The records before it are neither parsed nor counted.
+  // Throws Error (bad_data) also when the position names a file that is not there.
+  void restore(const CorpusPosition& position);
+  SkipCounts counts() const;
   void set_counts(const SkipCounts& counts);  // counting continues from here; call it before restore() and next()
 
  private:
+  struct OpenFile {
+    int64_t file;
+    std::unique_ptr<DocumentSource> source;
+  };
+  void open_files();
+  size_t draw() const;
   void check_bad_fraction(int64_t fewest_records) const;
 
   std::string name_;
   std::vector<DataFile> files_;
   SetFilter filter_;
   double max_bad_fraction_;
-  size_t file_ = 0;
-  std::unique_ptr<DocumentSource> current_;  // reads files_[file_]; null while that file is not open
-  SkipCounts earlier_;                       // of everything before current_
+  Interleaving interleaving_;
+  int64_t draws_ = 0;
+  size_t next_file_ = 0;
+  std::vector<OpenFile> opened_;
+  SkipCounts earlier_;  // of everything before the open files
 };
 
 }  // namespace echo

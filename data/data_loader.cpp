@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "base/error.h"
+#include "data/shuffle.h"
 #include "data/source_factory.h"
 
 namespace echo {
@@ -14,6 +15,11 @@ constexpr int64_t kTokensAhead = int64_t{1} << 20;
 TrainingPacker make_training_packer(const DataSettings& settings, const Tokenizer& tokenizer, const DataCursor& start) {
   const DataPaths& paths = settings.paths;
   return TrainingPacker(settings, paths.training, find_data_files(paths.training), paths.held_out_fraction, tokenizer, start);
+}
+
+// A whole block at least: the next block is made while the rows of this one are used.
+int64_t rows_ahead(const DataSettings& settings) {
+  return std::max(std::clamp<int64_t>(kTokensAhead / settings.sequence_length, 16, 4096), block_rows(settings));
 }
 
 void append_row(Batch& batch, Row&& row) {
@@ -27,13 +33,20 @@ void append_row(Batch& batch, Row&& row) {
 
 }  // namespace
 
+int64_t loader_bytes(const DataSettings& settings) {
+  constexpr int64_t kToken = sizeof(int32_t), kOpenFile = int64_t{3} << 20;             // zstd's window of 2 MiB and buffers
+  const int64_t T = settings.sequence_length, kept = settings.reset_attention ? 3 : 2;  // inputs, labels, first keys
+  const int64_t block = block_rows(settings) * T;                                       // as documents and packed
+  return kToken * (2 * block + kept * T * rows_ahead(settings)) + kOpenFile * interleaving(settings, 0).open_files;
+}
+
 DataLoader::DataLoader(const DataSettings& settings, const Tokenizer& tokenizer, const DataCursor& start)
     : DataLoader(make_training_packer(settings, tokenizer, start)) {}
 
 DataLoader::DataLoader(TrainingPacker packer)
     : sequence_length_(packer.settings().sequence_length),
       packer_(std::move(packer)),
-      capacity_(size_t(std::clamp<int64_t>(kTokensAhead / sequence_length_, 16, 4096))),
+      capacity_(size_t(rows_ahead(packer_.settings()))),
       reader_([this](const std::stop_token& stop) { read_ahead(stop); }) {}
 
 DataLoader::~DataLoader() = default;  // requests reader_ to stop, and joins it

@@ -25,9 +25,10 @@ struct Batch {
   DataCursor cursor;               // the position after this batch, from which a loader continues (training batches only)
 };
 
-// Endless training batches. A separate thread reads and tokenizes ahead, up to about a million tokens. The batches depend only
-// on the packer, not on timing. The loader can be destroyed at any time, which stops the thread and waits for it. Only one
-// thread at a time may call next_batch.
+// Training batches without end. A thread of its own reads and tokenizes ahead, up to about a million tokens or a block of
+// shuffled rows. The batches depend
+// on the packer alone, not on timing. Destroying the loader at any moment ends the thread and waits for it.
+// One thread at a time may call next_batch.
 class DataLoader {
  public:
   explicit DataLoader(TrainingPacker packer);
@@ -59,9 +60,13 @@ class DataLoader {
   std::jthread reader_;  // last, so that it is joined before the members that it uses are destroyed
 };
 
-// The held-out documents (settings.paths) in batches of `rows_per_batch` rows; the last batch may have fewer. At most
-// `max_rows` rows (0: all). Empty when settings.paths has no held-out documents. Throws Error (bad_data) when held-out
-// documents are expected and none is found, otherwise as DataLoader and HeldOutPacker do.
+// Main memory that a loader takes, in bytes: the block of rows that it makes, the rows that are ready, and the open files.
+// Documents that are larger than a block come on top.
+int64_t loader_bytes(const DataSettings& settings);
+
+// The held-out documents (settings.paths) in batches of `rows_per_batch` rows; the last may have fewer. At most `max_rows`
+// rows (0: all). Empty when settings.paths names no held-out documents.
+// Throws Error (bad_data) when there should be held-out documents and none is found; else as DataLoader and HeldOutPacker do.
 std::vector<Batch> held_out_batches(const DataSettings& settings, const Tokenizer& tokenizer, int64_t rows_per_batch,
                                     int64_t max_rows);
 

@@ -30,13 +30,6 @@ SkipCounts& SkipCounts::operator+=(const SkipCounts& other) {
   return *this;
 }
 
-SkipCounts SkipCounts::before_last_document() const {
-  SkipCounts before = *this;
-  --before.records;
-  --before.documents;
-  return before;
-}
-
 std::string SkipCounts::describe() const {
   std::string text =
       std::to_string(bad()) + " of " + std::to_string(records) + (records == 1 ? " record is bad" : " records are bad");

@@ -10,9 +10,8 @@ namespace echo {
 // A record is a line of a .jsonl file, or a whole .txt file. A longer record counts as bad, so that memory use stays bounded.
 inline constexpr size_t kLongestRecord = size_t{64} << 20;  // bytes
 
-// The beginning of a record. A source of a single file keeps file = 0.
+// Where a record of a file begins.
 struct SourcePosition {
-  int64_t file = 0;    // number of the file
   int64_t record = 0;  // number of the record in the file
   int64_t byte = -1;   // offset in the file's decompressed content; -1 when unknown, then records are counted
   bool operator==(const SourcePosition&) const = default;
@@ -21,7 +20,6 @@ struct SourcePosition {
 struct Document {
   std::string text;
   std::string set_name;  // meta.redpajama_set_name, empty when absent
-  SourcePosition position;
 };
 
 // What happened to the records read so far.
@@ -37,7 +35,6 @@ struct SkipCounts {
 
   int64_t bad() const { return damaged_json + missing_text + invalid_utf8 + too_long; }
   SkipCounts& operator+=(const SkipCounts& other);
-  SkipCounts before_last_document() const;  // without the last returned document
   bool operator==(const SkipCounts&) const = default;
 
   struct Field {
@@ -61,8 +58,8 @@ class SetFilter {
   std::vector<std::string> names_;  // without the prefix
 };
 
-// A stream of documents. Bad records are skipped and counted. next() and restore() throw the errors of reading (Error: io, or
-// bad_data when compressed data is damaged).
+// The documents of one file. Bad records are skipped and counted. next() and restore() throw what reading the bytes throws
+// (Error: io, or bad_data when compressed data is damaged).
 class DocumentSource {
  public:
   virtual ~DocumentSource() = default;

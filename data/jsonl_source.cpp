@@ -76,7 +76,7 @@ class FieldPicker : public nlohmann::json_sax<nlohmann::json> {
 
 }  // namespace
 
-JsonlSource::JsonlSource(const DataFile& file, SetFilter filter) : file_(file), filter_(std::move(filter)) { open({0, 0, 0}); }
+JsonlSource::JsonlSource(const DataFile& file, SetFilter filter) : file_(file), filter_(std::move(filter)) { open({0, 0}); }
 
 void JsonlSource::open(const SourcePosition& position) {
   lines_ = std::make_unique<LineReader>(open_content(file_), kLongestRecord, position.byte);
@@ -85,13 +85,12 @@ void JsonlSource::open(const SourcePosition& position) {
 
 void JsonlSource::restore(const SourcePosition& position) {
   if (position.byte >= 0) return open(position);
-  if (position.record < record_) open({0, 0, 0});
+  if (position.record < record_) open({0, 0});
   while (record_ < position.record && lines_->skip_line()) ++record_;
 }
 
 bool JsonlSource::next(Document& document) {
   for (;;) {
-    const SourcePosition start = position();
     const LineReader::Result result = lines_->next(line_);
     if (result == LineReader::Result::end) return false;
     ++record_;
@@ -118,7 +117,6 @@ bool JsonlSource::next(Document& document) {
       ++counts_.empty_text;
     } else {
       ++counts_.documents;
-      document.position = start;
       return true;
     }
   }

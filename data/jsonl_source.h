@@ -16,8 +16,8 @@ class JsonlSource : public DocumentSource {
  public:
   JsonlSource(const DataFile& file, SetFilter filter);
   bool next(Document& document) override;
-  SourcePosition position() const override { return {0, record_, lines_->position()}; }
-  // Seeks to the byte of the position in a plain file. In a compressed file, decompresses everything before it.
+  SourcePosition position() const override { return {record_, lines_->position()}; }
+  // Seeks to the byte of the position in a plain file; decompresses what is before it in a compressed one.
   void restore(const SourcePosition& position) override;
   SkipCounts counts() const override { return counts_; }
 

@@ -1,121 +1,124 @@
 #include "data/packer.h"
 
-#include <xxhash.h>
-
-#include <algorithm>
 #include <numeric>
 
 #include "base/error.h"
-#include "base/random.h"
+#include "data/shuffle.h"
 
 namespace echo {
 namespace {
 
-constexpr uint64_t kFileOrderStream = 0x66696C6573000000;  // no other use of the seed has this stream
-
-void check_settings(const DataSettings& settings, const Tokenizer& tokenizer) {
+void check_settings(const DataSettings& settings) {
   ECHO_CHECK(settings.sequence_length > 0, "sequence_length is ", settings.sequence_length);
+  ECHO_CHECK(settings.shuffle_tokens >= 0, "shuffle_tokens is ", settings.shuffle_tokens);
   ECHO_CHECK(settings.rank >= 0 && settings.rank < settings.world, "rank ", settings.rank, " of ", settings.world,
              " processes");
-  if (tokenizer.eos_id() < 0) fail(ExitCode::config, "the tokenizer has no end token, which packing puts between documents");
-  if (settings.bos_per_document && tokenizer.bos_id() < 0)
-    fail(ExitCode::config, "bos_per_document: the tokenizer has no begin token");
+}
+
+std::string describe_shuffling(int64_t block_rows, int64_t open_files) {
+  if (block_rows == 1 && open_files == 1) return "in the order of the files, as data.shuffle=false does";
+  return concat("shuffled in blocks of ", block_rows, " rows, ", open_files, " files at a time");
 }
 
 }  // namespace
 
-bool is_held_out(const std::string& text, double fraction) {
-  return double(XXH3_64bits(text.data(), text.size()) >> 11) * 0x1.0p-53 < fraction;
-}
-
-std::vector<int32_t> document_tokens(const Tokenizer& tokenizer, const std::string& text, bool bos_per_document) {
-  std::vector<int32_t> tokens = tokenizer.encode(text);
-  if (tokens.empty()) return tokens;
-  if (bos_per_document) tokens.insert(tokens.begin(), tokenizer.bos_id());
-  tokens.push_back(tokenizer.eos_id());
-  return tokens;
-}
-
-std::vector<int64_t> file_order(int64_t count, uint64_t seed, int64_t epoch) {
-  std::vector<int64_t> order(static_cast<size_t>(count));
-  std::iota(order.begin(), order.end(), int64_t{0});
-  RandomSequence random(seed, kFileOrderStream + uint64_t(epoch));
-  for (int64_t i = count - 1; i > 0; --i) std::swap(order[size_t(i)], order[random.below(uint64_t(i) + 1)]);
-  return order;
-}
-
 TrainingPacker::TrainingPacker(const DataSettings& settings, std::string name, std::vector<DataFile> files,
                                double held_out_fraction, Tokenizer tokenizer, const DataCursor& start)
     : settings_(settings),
-      name_(std::move(name)),
-      files_(std::move(files)),
-      held_out_fraction_(held_out_fraction),
-      tokenizer_(std::move(tokenizer)),
-      fingerprint_(fingerprint_of_files(files_)),
-      pending_(settings.sequence_length, settings.reset_attention, tokenizer_.eos_id()) {
-  check_settings(settings_, tokenizer_);
-  if (start.files != 0 && start.files != fingerprint_)
-    fail(ExitCode::bad_data, name_, ": these are not the data files the saved run was reading (names, sizes or number differ)");
-  begin_epoch(start.epoch);
-  source_->set_counts(start.counts);
-  if (start.position.file != 0 || start.position.record != 0) {
-    source_->restore(start.position);
-    epoch_read_from_start_ = false;
+      stream_(settings, std::move(name), std::move(files), held_out_fraction, std::move(tokenizer), start),
+      block_(start),
+      packed_(settings.sequence_length, settings.reset_attention) {
+  check_settings(settings_);
+  const int64_t rows = block_rows(settings_), open_files = interleaving(settings_, 0).open_files;
+  if (start.files != 0 && (start.block_rows != rows || start.open_files != open_files))
+    fail(ExitCode::config, stream_.name(), ": the saved run read its data ",
+         describe_shuffling(start.block_rows, start.open_files), "; now it would be read ",
+         describe_shuffling(rows, open_files), ". Set data.shuffle and data.shuffle_tokens as they were, or begin a new run");
+  if (start.row >= rows)
+    fail(ExitCode::bad_data, stream_.name(), ": the saved position (row ", start.row, ") is not in a block of ", rows, " rows");
+  block_.files = stream_.fingerprint();
+  block_.block_rows = rows;
+  block_.open_files = open_files;
+  next_block_ = block_;
+}
+
+// The documents of the next block, cut at both ends to the tokens that belong to it. Nothing when a stop was requested.
+std::optional<std::vector<TrainingPacker::Document>> TrainingPacker::read_block(const std::stop_token& stop) {
+  const DataCursor from = next_block_;
+  const int64_t needed = from.block_rows * settings_.sequence_length + 1;
+  std::vector<Document> documents;
+  int64_t count = 0;
+  const auto add = [&](Document document) {
+    const int64_t before = documents.empty() ? from.token : 0;
+    count += int64_t(document.tokens.size()) - before;
+    documents.push_back(std::move(document));
+  };
+  if (!carried_.tokens.empty()) add(std::move(carried_));
+  while (count < needed) {
+    if (stop.stop_requested()) return std::nullopt;
+    TokenizedDocument document;
+    const bool found = stream_.next(document);
+    if (documents.empty() && from.token > 0 && (!found || from.token >= int64_t(document.tokens.size())))
+      fail(ExitCode::bad_data, stream_.name(), ": the saved position (epoch ", from.epoch, ", document ", from.position.draws,
+           ", token ", from.token, ") is not in the data");
+    if (!found) continue;
+    add({std::move(document.tokens), document.epoch});
+    next_block_.epoch = document.epoch;
+    next_block_.position = std::move(document.position);
+    next_block_.counts = document.counts;
   }
-  if (start.token > 0) begin_within_document(start);
+  next_block_.token = int64_t(documents.back().tokens.size()) - (count - (needed - 1));
+  next_block_.block = from.block + 1;
+  next_block_.row = 0;
+
+  carried_ = documents.back();
+  documents.back().tokens.resize(size_t(next_block_.token) + 1);
+  documents.front().tokens.erase(documents.front().tokens.begin(), documents.front().tokens.begin() + from.token);
+  return documents;
 }
 
-void TrainingPacker::begin_within_document(const DataCursor& start) {
-  while (pending_.count() == 0 && epoch_ == start.epoch) read_document();
-  const SourcePosition found = pending_.count() > 0 ? pending_.cursor().position : SourcePosition{-1, -1, -1};
-  if (found.file != start.position.file || found.record != start.position.record || start.token >= pending_.count())
-    fail(ExitCode::bad_data, name_, ": the saved position (file ", start.position.file, ", record ", start.position.record,
-         ", token ", start.token, ") is not in the data");
-  pending_.drop(start.token);
-}
-
-void TrainingPacker::begin_epoch(int64_t epoch) {
-  const SkipCounts counts = source_ ? source_->counts() : SkipCounts{};
-  std::vector<DataFile> ordered;
-  ordered.reserve(files_.size());
-  for (const int64_t index : file_order(int64_t(files_.size()), settings_.seed, epoch))
-    ordered.push_back(files_[size_t(index)]);
-  source_ =
-      std::make_unique<CorpusSource>(name_, std::move(ordered), SetFilter(settings_.set_names), settings_.max_bad_fraction);
-  source_->set_counts(counts);
-  epoch_ = epoch;
-  epoch_read_from_start_ = true;
-  documents_in_epoch_ = 0;
-}
-
-void TrainingPacker::read_document() {
-  Document document;
-  if (!source_->next(document)) {
-    if (epoch_read_from_start_ && documents_in_epoch_ == 0)
-      fail(ExitCode::bad_data, name_, ": no documents to train on: ", source_->counts().describe(),
-           source_->counts().documents > 0 ? "; the rest is held out or has no tokens" : "");
-    return begin_epoch(epoch_ + 1);
+// Rows are permuted with those of the same epoch: an epoch has been seen before the next one begins.
+void TrainingPacker::order_rows(const std::vector<Document>& documents, RandomSequence& random) {
+  order_.resize(size_t(block_.block_rows));
+  std::iota(order_.begin(), order_.end(), int64_t{0});
+  int64_t tokens = 0, first = 0;
+  for (size_t i = 0; i < documents.size(); ++i) {
+    tokens += int64_t(documents[i].tokens.size());
+    if (i + 1 < documents.size() && documents[i + 1].epoch == documents[i].epoch) continue;
+    const int64_t T = settings_.sequence_length;
+    const int64_t end = std::min(block_.block_rows, (tokens + T - 1) / T);  // rows that begin in this epoch
+    shuffle(std::span(order_).subspan(size_t(first), size_t(end - first)), random);
+    first = end;
   }
-  if (held_out_fraction_ > 0 && is_held_out(document.text, held_out_fraction_)) return;
-  std::vector<int32_t> tokens = document_tokens(tokenizer_, document.text, settings_.bos_per_document);
-  if (tokens.empty()) return;
-  ++documents_in_epoch_;
-  // A packer that starts here reads this document again, so its counts must not include it yet.
-  pending_.add(std::move(tokens), {epoch_, document.position, 0, fingerprint_, source_->counts().before_last_document()});
+}
+
+bool TrainingPacker::make_block(const std::stop_token& stop) {
+  const DataCursor from = next_block_;
+  auto documents = read_block(stop);
+  if (!documents) return false;
+  block_ = from;
+  RandomSequence random = block_random(settings_, block_.block);
+  if (settings_.shuffle_tokens > 0) {
+    for (size_t begin = 1, end = 1; end < documents->size(); ++end) {
+      const bool last = end + 1 == documents->size();
+      if (!last && (*documents)[end].epoch == (*documents)[begin].epoch) continue;
+      shuffle(std::span(*documents).subspan(begin, end - begin), random);
+      begin = end;
+    }
+  }
+  packed_ = PackedTokens(settings_.sequence_length, settings_.reset_attention);
+  for (const Document& document : *documents) packed_.add(document.tokens);
+  order_rows(*documents, random);
+  return true;
 }
 
 bool TrainingPacker::next(Row& row, const std::stop_token& stop) {
   for (int64_t rank = 0; rank < settings_.world; ++rank) {
-    while (!pending_.fill_a_row()) {
-      if (stop.stop_requested()) return false;
-      read_document();
-    }
-    if (rank == settings_.rank)
-      pending_.take_row(row);
-    else
-      pending_.drop_row();
+    if ((order_.empty() || block_.row == block_.block_rows) && !make_block(stop)) return false;
+    if (rank == settings_.rank) packed_.cut(order_[size_t(block_.row)], stream_.end_token(), row);
+    ++block_.row;
   }
-  row.next = pending_.cursor();
+  row.next = block_.row == block_.block_rows ? next_block_ : block_;
   return true;
 }
 
@@ -125,18 +128,28 @@ HeldOutPacker::HeldOutPacker(const DataSettings& settings, std::string name, std
       keep_fraction_(keep_fraction),
       tokenizer_(std::move(tokenizer)),
       source_(std::move(name), std::move(files), SetFilter(settings.set_names), settings.max_bad_fraction),
-      pending_(settings.sequence_length, settings.reset_attention, tokenizer_.eos_id()) {
-  check_settings(settings_, tokenizer_);
+      packed_(settings.sequence_length, settings.reset_attention) {
+  check_settings(settings_);
+  check_tokenizer(settings_, tokenizer_);
 }
 
 bool HeldOutPacker::next(Row& row) {
-  Document document;
-  while (!pending_.fill_a_row() && source_.next(document)) {
-    if (keep_fraction_ < 1 && !is_held_out(document.text, keep_fraction_)) continue;
-    pending_.add(document_tokens(tokenizer_, document.text, settings_.bos_per_document));
+  if (row_ == packed_.rows()) {
+    packed_.drop_rows(row_);
+    row_ = 0;
+    Document document;
+    while (packed_.rows() == 0 && source_.next(document)) {
+      if (keep_fraction_ < 1 && !is_held_out(document.text, keep_fraction_)) continue;
+      packed_.add(document_tokens(tokenizer_, document.text, settings_.bos_per_document));
+    }
+    if (packed_.count() < 2) return false;  // nothing left to predict
+    if (packed_.rows() == 0) {              // the last one
+      packed_.cut(0, tokenizer_.eos_id(), row);
+      packed_ = PackedTokens(settings_.sequence_length, settings_.reset_attention);
+      return true;
+    }
   }
-  if (pending_.count() < 2) return false;  // nothing left to predict
-  pending_.take_row(row);
+  packed_.cut(row_++, tokenizer_.eos_id(), row);
   return true;
 }
 

@@ -1,72 +1,65 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <vector>
 
+#include "base/random.h"
 #include "data/corpus_source.h"
 #include "data/data_settings.h"
-#include "data/pending_tokens.h"
+#include "data/packed_tokens.h"
+#include "data/token_stream.h"
 #include "tokenizer/tokenizer.h"
 
 namespace echo {
 
-// True when the selection of held-out documents by hash takes this text: a share `fraction` of all texts, always the same ones.
-bool is_held_out(const std::string& text, double fraction);
-
-// The tokens of a document in the stream: [begin] text end. Empty when the text has no tokens.
-std::vector<int32_t> document_tokens(const Tokenizer& tokenizer, const std::string& text, bool bos_per_document);
-
-// The order of `count` files in an epoch: a permutation that depends only on (seed, epoch).
-std::vector<int64_t> file_order(int64_t count, uint64_t seed, int64_t epoch);
-
-// Cuts all documents, epoch after epoch, into rows. Row n has the tokens nT to nT+T-1 of the stream as inputs, and nT+1 to nT+T
-// as labels. So every token except the very first is predicted exactly once, and none is dropped.
-// This packer returns the rows of its rank (DataSettings): n = rank + k * world for k = 0, 1, ... Each rank reads and tokenizes
-// all documents, because only their tokens determine where a row begins.
-// A packer started from a row's `next` continues with the following rows. `next` of row k is the same on each rank: the
-// beginning of row (k + 1) * world. So ranks that have taken equally many rows can be resumed from the cursor of any of them,
-// also with another number of ranks.
+// Cuts all documents, epoch after epoch, into rows. The documents come from a TokenStream. Blocks of rows are made of them:
+// a block takes as many documents as fill its rows, permutes them, and gives its rows in an order of its own. The first and the
+// last document of a block keep their place, since the next block begins where this one ended, within the last document.
+// Documents and rows of different epochs are not mixed. Every token but the very first is predicted exactly once, and none is
+// dropped. Without shuffling a block is one row: row n has the tokens nT to nT+T-1 of the stream as inputs.
+// Of these rows, this packer gives those of its rank (DataSettings): n = rank + k * world for k = 0, 1, ... Each rank reads and
+// tokenizes all documents, since only their tokens tell where a row begins.
+// A packer started from a row's `next` gives the rows that would have come. `next` of row k of each rank is the same: where row
+// (k + 1) * world begins. So ranks that have taken equally many rows can be resumed from the cursor of any of them, also with
+// another number of ranks.
 class TrainingPacker {
  public:
-  // name: the name of the data in errors. files: sorted (find_data_files). held_out_fraction: documents skipped by is_held_out.
-  // Throws Error: config when the tokenizer has no end token (or no begin token when one is required), bad_data when `start`
-  // belongs to other files or is not in them, and the errors of reading up to `start`.
+  // Arguments as of TokenStream. Throws Error: as TokenStream does; config when `start` was saved with another way of
+  // shuffling; bad_data when its row is not in a block. next() finds out that its token is not in the data.
   TrainingPacker(const DataSettings& settings, std::string name, std::vector<DataFile> files, double held_out_fraction,
                  Tokenizer tokenizer, const DataCursor& start);
 
-  // Throws Error (bad_data) when a whole epoch has no document or too many records are bad, and the errors of reading. Returns
-  // false when `stop` was requested; it must not be called again then.
+  // Throws what TokenStream::next throws. Returns false when `stop` was requested meanwhile; call it no more then.
   bool next(Row& row, const std::stop_token& stop = {});
 
   const DataSettings& settings() const { return settings_; }
 
  private:
-  void begin_epoch(int64_t epoch);
-  void begin_within_document(const DataCursor& start);
-  void read_document();  // adds one document to pending_, skips one, or begins the next epoch
+  struct Document {
+    std::vector<int32_t> tokens;
+    int64_t epoch;
+  };
+  std::optional<std::vector<Document>> read_block(const std::stop_token& stop);
+  bool make_block(const std::stop_token& stop);
+  void order_rows(const std::vector<Document>& documents, RandomSequence& random);
 
   DataSettings settings_;
-  std::string name_;
-  std::vector<DataFile> files_;
-  double held_out_fraction_;
-  Tokenizer tokenizer_;
-  uint64_t fingerprint_;
-
-  int64_t epoch_ = 0;
-  std::unique_ptr<CorpusSource> source_;
-  bool epoch_read_from_start_ = true;
-  int64_t documents_in_epoch_ = 0;
-  PendingTokens pending_;
+  TokenStream stream_;
+  DataCursor block_;            // where the block begins; `row` is the next one to give
+  DataCursor next_block_;       // where the block after it begins
+  Document carried_;            // the document in which the next block begins
+  PackedTokens packed_;         // the tokens of the block
+  std::vector<int64_t> order_;  // of the block's rows; empty when the block is not made yet
 };
 
-// Cuts held-out documents in the same way, but reads them only once. The last row is filled up with end tokens whose labels are
-// kIgnoredLabel.
+// Cuts held-out documents in the same way, but in order, and reads them only once. The last row is filled up with end tokens
+// whose labels are kIgnoredLabel.
 class HeldOutPacker {
  public:
-  // keep_fraction: 1 takes every document, a smaller value those of is_held_out. Throws Error (config) as TrainingPacker does.
+  // keep_fraction: 1 takes every document, less takes those of is_held_out. Throws Error (config) as check_tokenizer does.
   HeldOutPacker(const DataSettings& settings, std::string name, std::vector<DataFile> files, double keep_fraction,
                 Tokenizer tokenizer);
   // Returns false at the end. Throws Error (bad_data) when too many records are bad, and the errors of reading (input_missing
@@ -79,7 +72,8 @@ class HeldOutPacker {
   double keep_fraction_;
   Tokenizer tokenizer_;
   CorpusSource source_;
-  PendingTokens pending_;
+  PackedTokens packed_;
+  int64_t row_ = 0;  // the next one to cut
 };
 
 }  // namespace echo

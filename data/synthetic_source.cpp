@@ -20,7 +20,7 @@ std::string make_story(uint64_t seed, uint64_t index) { return story::StoryWrite
 
 bool SyntheticSource::next(Document& document) {
   if (next_ >= documents_) return false;
-  document = {make_story(seed_, uint64_t(next_)), kStorySetName, position()};
+  document = {make_story(seed_, uint64_t(next_)), kStorySetName};
   ++next_;
   ++given_;
   return true;

@@ -18,7 +18,7 @@ class SyntheticSource : public DocumentSource {
  public:
   SyntheticSource(uint64_t seed, int64_t documents) : seed_(seed), documents_(documents) {}
   bool next(Document& document) override;
-  SourcePosition position() const override { return {0, next_}; }
+  SourcePosition position() const override { return {next_, -1}; }
   void restore(const SourcePosition& position) override { next_ = position.record; }
   SkipCounts counts() const override;
 

@@ -27,7 +27,7 @@ bool TextSource::next(Document& document) {
     ++counts_.empty_text;
   } else {
     ++counts_.documents;
-    document = {std::move(text), "", {}};
+    document = {std::move(text), ""};
     return true;
   }
   return false;

@@ -12,7 +12,7 @@ class TextSource : public DocumentSource {
  public:
   TextSource(const DataFile& file, SetFilter filter) : file_(file), filter_(std::move(filter)) {}
   bool next(Document& document) override;
-  SourcePosition position() const override { return {0, record_}; }
+  SourcePosition position() const override { return {record_, -1}; }
   void restore(const SourcePosition& position) override { record_ = position.record; }
   SkipCounts counts() const override { return counts_; }
 

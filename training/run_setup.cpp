@@ -1,5 +1,7 @@
 #include "training/run_setup.h"
 
+#include <fmt/format.h>
+
 #include "base/error.h"
 #include "kernels/matmul/matmul.h"
 #include "nn/model_io.h"
@@ -57,7 +59,8 @@ DataSettings data_settings_of(const TrainConfig& config, const DataPaths& paths)
           .bos_per_document = config.data.bos_per_document,
           .reset_attention = config.data.reset_attention,
           .max_bad_fraction = config.data.max_bad_fraction,
-          .seed = uint64_t(config.seed)};
+          .seed = uint64_t(config.seed),
+          .shuffle_tokens = config.data.shuffle ? config.data.shuffle_tokens : 0};
 }
 
 // The device of the run, and the reason. Throws Error (device) when the requested GPU is not available.
@@ -115,6 +118,8 @@ TrainingRun prepare_run(const TrainConfig& config, const ResolvedInputs& inputs,
   }
   // Printed before the first weight is loaded, because a run that does not fit may fail there.
   remark(describe_memory(config, models, !run.device.is_cpu(), available_memory(run.device)));
+  remark(fmt::format("data in main memory: {:.0f} MiB (a block of shuffled sequences, sequences read ahead, open files)",
+                     double(loader_bytes(run.data)) / (1 << 20)));
 
   if (options.checkpoint) {
     run.student = load_model(*start, weights);

@@ -35,7 +35,8 @@ inline void write_corpus_file(const fs::path& path, const std::string& lines) {
   write_file(path, path.extension() == ".zst" ? compress_zstd(lines) : lines);
 }
 
-inline std::vector<std::string> all_texts(DocumentSource& source) {
+template <class Source>
+std::vector<std::string> all_texts(Source& source) {
   std::vector<std::string> texts;
   Document document;
   while (source.next(document)) texts.push_back(document.text);

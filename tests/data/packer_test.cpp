@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "data/shuffle.h"
 #include "data/source_factory.h"
 #include "tests/data/corpus_support.h"
 #include "tests/test_support.h"
@@ -92,16 +93,25 @@ TEST_F(PackerTest, ResumingAtAnyRowGivesTheSameRowsCursorsAndCounts) {
   }
 }
 
-TEST_F(PackerTest, ACursorOfAnEarlierVersionHasNoByteAndResumesExactly) {
+TEST_F(PackerTest, ACursorOfAnEarlierVersionResumesExactly) {
   TrainingPacker rows = packer();
   std::vector<Row> all(40);
   for (Row& row : all) ASSERT_TRUE(rows.next(row));
   for (size_t start = 0; start + 3 < all.size(); start += 3) {
-    nlohmann::json json = to_json(all[start].next);
-    ASSERT_EQ(json.erase("byte"), 1u);
+    const nlohmann::json now = to_json(all[start].next);
+    nlohmann::json json = {
+        {"epoch", now["epoch"]}, {"token", now["token"]}, {"files", now["files"]}, {"counts", now["counts"]}};
+    // Earlier versions wrote the position of the document itself, here one after the damaged line.
+    json["file"] = now["opened"].empty() ? nlohmann::json(0) : now["opened"][0]["file"];
+    json["record"] = now["opened"].empty() ? nlohmann::json(0) : now["opened"][0]["record"];
     const DataCursor cursor = data_cursor_from_json(json);
-    EXPECT_EQ(cursor.position.byte, -1);
-    expect_resumes(cursor, all, start + 1);
+    TrainingPacker resumed = packer(cursor);
+    Row row;
+    for (size_t i = start + 1; i < start + 4; ++i) {
+      ASSERT_TRUE(resumed.next(row));
+      ASSERT_EQ(row.inputs, all[i].inputs) << "row " << i << ", resumed at " << start + 1;
+      ASSERT_EQ(row.labels, all[i].labels);
+    }
   }
 }
 
@@ -166,14 +176,6 @@ TEST_F(PackerTest, FirstKeyIsWhereTheTokensDocumentBeginsInTheRow) {
       if (row.inputs[t] == tokenizer_.eos_id()) first = int32_t(t) + 1;
     }
   }
-}
-
-TEST_F(PackerTest, FileOrderIsAPermutationThatChangesWithSeedAndEpochOnly) {
-  const auto order = file_order(50, 1, 0);
-  EXPECT_EQ(std::set<int64_t>(order.begin(), order.end()).size(), 50u);
-  EXPECT_EQ(order, file_order(50, 1, 0));
-  EXPECT_NE(order, file_order(50, 1, 1));
-  EXPECT_NE(order, file_order(50, 2, 0));
 }
 
 TEST_F(PackerTest, HeldOutAndTrainingDocumentsPartTheCorpus) {
@@ -261,14 +263,14 @@ TEST_F(PackerTest, PositionOfOtherDataOrADamagedOneIsRefused) {
   ASSERT_TRUE(rows.next(row));
   DataCursor cursor = row.next;
   cursor.token = 1000;
-  EXPECT_NE(error_message(ExitCode::bad_data, [&] { packer(cursor); }).find("token 1000) is not in the data"),
+  EXPECT_NE(error_message(ExitCode::bad_data, [&] { packer(cursor).next(row); }).find("token 1000) is not in the data"),
             std::string::npos);
   write_corpus_file(file(0), json_lines({"other"}));
   EXPECT_NE(error_message(ExitCode::bad_data, [&] { packer(row.next); }).find("not the data files the saved run was reading"),
             std::string::npos);
   nlohmann::json json = to_json(row.next);
-  for (const auto& damage :
-       {R"({"epoch": -1})", R"({"record": "x"})", R"({"byte": -5})", R"({"counts": null})", R"({"token": 1.5})"}) {
+  for (const auto& damage : {R"({"epoch": -1})", R"({"draws": "x"})", R"({"opened": [{"file": 0, "record": 0, "byte": -5}]})",
+                             R"({"counts": null})", R"({"token": 1.5})"}) {
     nlohmann::json damaged = json;
     damaged.merge_patch(nlohmann::json::parse(damage));
     EXPECT_NE(error_message(ExitCode::bad_data, [&] { data_cursor_from_json(damaged); }).find("saved data position is damaged"),

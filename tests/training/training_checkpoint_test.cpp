@@ -67,7 +67,8 @@ TEST(TrainingCheckpointTest, StateGoesThroughTheManifestExactly) {
   run.state.skipped = 2;
   run.state.skipped_in_a_row = 1;
   run.state.seconds = 1.0 / 3;
-  run.state.cursor = {.epoch = 1, .position = {2, 3, 50}, .token = 4, .files = ~uint64_t{0}, .counts = {}};
+  run.state.cursor = {
+      .epoch = 1, .position = {5, 3, {{2, {3, 50}}}}, .token = 4, .block = 6, .row = 7, .files = ~uint64_t{0}, .counts = {}};
   run.state.window.steps = 1;
   run.state.window.sums.loss = 0.1;
   const TrainingState back = state_from_manifest(verified_manifest(run.save(7)));
