@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/utf8.h"
 #include "tokenizer/model_check.h"
+#include "tokenizer/word_cache.h"
 
 // The library exports this function but declares it in none of its installed headers.
 namespace sentencepiece::logging {
@@ -25,12 +26,19 @@ constexpr size_t kLargestText = size_t{1} << 30;     // the library counts in in
 
 constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, which the library writes for a space
 
-// Position of the first space at or after `from` between two ASCII letters or digits. The end of the text when there is none.
-size_t cut_between_words(std::string_view text, size_t from) {
-  const auto plain = [&](size_t i) { return std::isalnum(static_cast<unsigned char>(text[i])) != 0; };
-  for (size_t at = text.find(' ', std::max<size_t>(from, 1)); at < text.size() - 1; at = text.find(' ', at + 1))
-    if (plain(at - 1) && plain(at + 1)) return at;
-  return text.size();
+// Takes the next word off the front of a text, and the space after it, which the library puts back before the next word. Words
+// end at a space with a visible character of ASCII on both sides. Elsewhere normalization may join what surrounds a space.
+std::string_view next_word(std::string_view& text) {
+  const auto visible = [&](size_t i) { return std::isgraph(static_cast<unsigned char>(text[i])) != 0; };
+  size_t end = text.size();
+  for (size_t at = text.find(' ', 1); at < text.size() - 1; at = text.find(' ', at + 1)) {
+    if (!visible(at - 1) || !visible(at + 1)) continue;
+    end = at;
+    break;
+  }
+  const std::string_view word = text.substr(0, end);
+  text.remove_prefix(std::min(end + 1, text.size()));
+  return word;
 }
 
 bool pieces_stay_within_words(const sentencepiece::SentencePieceProcessor& processor) {
@@ -67,20 +75,21 @@ Tokenizer::Tokenizer(const std::filesystem::path& path) {
   bos_id_ = processor->bos_id();
   eos_id_ = processor->eos_id();
   unknown_id_ = processor->unk_id();
-  words_are_independent_ = pieces_stay_within_words(*processor);
+  if (pieces_stay_within_words(*processor)) words_ = std::make_shared<WordCache>();
   processor_ = std::move(processor);
 }
 
-std::vector<int32_t> Tokenizer::encode(std::string_view text, size_t chunk_bytes) const {
+std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
   if (text.size() > kLargestText) fail(ExitCode::bad_data, "a text of ", text.size(), " bytes is too long to be tokenized");
-  std::vector<int> ids, part;
-  while (!text.empty()) {
-    const size_t cut = words_are_independent_ && text.size() > chunk_bytes ? cut_between_words(text, chunk_bytes) : text.size();
-    const auto status = processor_->Encode(absl::string_view(text.data(), cut), &part);
+  const auto encode_part = [this](std::string_view part, std::vector<int32_t>& ids) {
+    const auto status = processor_->Encode(absl::string_view(part.data(), part.size()), &ids);
     if (!status.ok()) fail(ExitCode::bad_data, "a text cannot be tokenized: ", status.message());
-    ids.insert(ids.end(), part.begin(), part.end());
-    text.remove_prefix(std::min(cut + 1, text.size()));  // the library adds the space again
-  }
+  };
+  std::vector<int32_t> ids;
+  if (words_)
+    words_->encode(text, next_word, encode_part, ids);
+  else
+    encode_part(text, ids);
   return ids;
 }
 

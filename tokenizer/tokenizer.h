@@ -14,20 +14,22 @@ class SentencePieceProcessor;
 
 namespace echo {
 
-// Converts text to token ids and back, with libsentencepiece. Copies share the loaded model. Several threads may use const
-// functions at the same time.
+class WordCache;
+
+// Text to token ids and back, by libsentencepiece. Copies share the loaded model; const calls may run on several threads at
+// once.
 class Tokenizer {
  public:
   // Loads `tokenizer.model` after checking it (tokenizer/model_check.h). Throws Error: input_missing when the file cannot be
   // read, bad_data when it is damaged, with the file's name and what is wrong.
   explicit Tokenizer(const std::filesystem::path& path);
 
-  // Ids of `text`, without begin and end tokens. Bytes that are not valid UTF-8 become U+FFFD, as in the library. The library
-  // needs about 100 bytes of memory per byte of text. So a text longer than `chunk_bytes` is encoded in parts, cut at spaces
-  // between words, which gives the same ids. (If the model has pieces that contain a space between words, the text is not cut.)
+  // Ids of `text`, without begin and end tokens. Bytes that are not valid UTF-8 become U+FFFD, as the library does.
+  // The library gets one word at a time, and only words that were not seen before. That gives the same ids in less time and
+  // memory. (A model whose pieces reach across spaces gets the whole text, which takes about 100 bytes of memory per byte.)
   // Throws Error (bad_data) for a text above 1 GiB.
-  std::vector<int32_t> encode(std::string_view text, size_t chunk_bytes = size_t{256} << 10) const;
-  // Text of `ids`. Control tokens give no text. Bytes that do not form a character give U+FFFD. Throws Error (internal) when an
+  std::vector<int32_t> encode(std::string_view text) const;
+  // Text of `ids`. Control tokens give nothing; bytes that do not form a character give U+FFFD. Throws Error (internal) when an
   // id is not in the vocabulary.
   std::string decode(std::span<const int32_t> ids) const;
 
@@ -41,7 +43,7 @@ class Tokenizer {
 
  private:
   std::shared_ptr<const sentencepiece::SentencePieceProcessor> processor_;
-  bool words_are_independent_ = false;  // no piece contains parts of two words, and a text begins with a space
+  std::shared_ptr<WordCache> words_;  // when no piece reaches from one word into the next, and a text begins with a space
   int32_t vocabulary_size_ = 0, bos_id_ = -1, eos_id_ = -1, unknown_id_ = -1;
 };
 

@@ -1,12 +1,17 @@
 #include "tokenizer/tokenizer.h"
 
 #include <gtest/gtest.h>
+#include <sentencepiece_processor.h>
 
+#include <atomic>
+#include <fstream>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "base/file.h"
 #include "base/random.h"
 #include "base/utf8.h"
+#include "data/jsonl_source.h"
 #include "tests/test_support.h"
 
 namespace echo {
@@ -85,13 +90,48 @@ TEST_P(RealTokenizerTest, StreamsACharacterOnlyWhenItsLastByteHasCome) {
   EXPECT_EQ(text, ghost);
 }
 
-TEST_P(RealTokenizerTest, LongTextInPartsHasTheIdsOfTheWhole) {
+TEST_P(RealTokenizerTest, WordByWordGivesTheIdsThatTheLibraryGivesForTheWholeText) {
   const Tokenizer tokenizer(model_);
-  std::string text;
+  sentencepiece::SentencePieceProcessor library;
+  ASSERT_TRUE(library.Load(model_.string()).ok());
+  std::vector<std::string> texts(1);
   const nlohmann::json golden = nlohmann::json::parse(read_file(golden_));
-  for (const auto& row : golden.at("rows")) text += row.at("text").get<std::string>() + "  and ";
-  const auto whole = tokenizer.encode(text, text.size());
-  for (const size_t chunk : {1, 7, 100, 3000}) EXPECT_EQ(tokenizer.encode(text, chunk), whole) << chunk;
+  for (const auto& row : golden.at("rows")) texts[0] += row.at("text").get<std::string>() + "  and ";
+  const auto documents = *shared_folder() / "corpora/slimpajama_sample/validation/chunk1/example_holdout_0.jsonl.zst";
+  JsonlSource source(local_data_file(documents), SetFilter());
+  Document document;
+  while (texts.size() < 150 && source.next(document)) texts.push_back(document.text.substr(0, 20000));
+  // Signs and spaces in any order: where words begin and end.
+  RandomSequence random(5);
+  const std::string_view signs[] = {" ",        "  ",           "a", "Z", "9", ".", "(", "\n", "\t", "\xC3\xA9",
+                                    "\xC2\xA0", "\xE2\x96\x81", "~"};
+  for (int i = 0; i < 300; ++i) {
+    std::string text;
+    for (uint64_t n = random.below(60); n > 0; --n) text += signs[random.below(std::size(signs))];
+    texts.push_back(text);
+  }
+  ASSERT_GT(texts.size(), 400u);
+  for (const std::string& text : texts) {
+    std::vector<int> expected;
+    ASSERT_TRUE(library.Encode(text, &expected).ok());
+    ASSERT_EQ(tokenizer.encode(text), expected) << text;
+  }
+}
+
+TEST_P(RealTokenizerTest, SeveralThreadsEncodeAtOnce) {
+  const Tokenizer tokenizer(model_);
+  std::vector<std::vector<int32_t>> expected;
+  const auto text_of = [](int i) { return "word" + std::to_string(i) + " once upon a time number " + std::to_string(i * 7); };
+  for (int i = 0; i < 300; ++i) expected.push_back(Tokenizer(tokenizer).encode(text_of(i)));
+  const Tokenizer fresh(model_);
+  std::vector<std::jthread> threads;
+  std::atomic<int> wrong = 0;
+  for (int thread = 0; thread < 4; ++thread)
+    threads.emplace_back([&] {
+      for (int i = 0; i < 300; ++i) wrong += fresh.encode(text_of(i)) != expected[size_t(i)];
+    });
+  threads.clear();
+  EXPECT_EQ(wrong, 0);
 }
 
 TEST_P(RealTokenizerTest, EncodesAnyBytes) {
