@@ -1,7 +1,7 @@
 // Times the stages that turn files of text into training rows, each on one thread and with all stages before it.
 //   data_stages --data PATH --tokenizer FILE [--seconds S] [--sequence-length T]
-// Prints one line of JSON for each stage: MB/s of decompressed text, and tokens/s where there are tokens. The last line says how
-// long a resumed run takes to its first row, when the cursor is at the last row of a block (the worst case).
+// Prints one line of JSON for each stage: MB/s of decompressed text, and tokens/s where there are tokens. The last line says
+// how long a resumed run takes to its first row, when the cursor is at the last row of a block (the worst case).
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
