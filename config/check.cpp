@@ -135,6 +135,10 @@ class Checker {
     require(c_.data.validation_fraction >= 0 && c_.data.validation_fraction < 1, "data.validation_fraction",
             concat("is ", print_value(c_.data.validation_fraction), "; a value from 0 to below 1 is expected"));
     between("data.max_bad_fraction", c_.data.max_bad_fraction, 0.0, 1.0);
+    for (const auto& [name, weight] : c_.data.set_weights) {
+      require(weight >= 0, "data.set_weights",
+              concat("gives ", name, " the weight ", print_value(weight), "; 0 or more is expected"));
+    }
     between<int64_t>("data.shuffle_tokens", c_.data.shuffle_tokens, 1, int64_t{1} << 28);
     std::set<std::string> seen;
     for (const std::string& name : c_.data.set_names) {

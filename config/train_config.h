@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -174,6 +175,7 @@ struct Data {
   bool bos_per_document = false;
   bool reset_attention = false;
   double max_bad_fraction = 0.01;
+  std::map<std::string, double> set_weights;
   bool shuffle = true;
   int64_t shuffle_tokens = 1048576;
 
@@ -196,6 +198,9 @@ struct Data {
     field("reset_attention", self.reset_attention, "true: tokens do not attend across document ends");
     field("max_bad_fraction", self.max_bad_fraction,
           "largest share of unreadable documents; with more the run stops (exit code 65)");
+    field("set_weights", self.set_weights,
+          "how often documents of a set are taken, relative to the largest weight, e.g. {C4: 0.5, Wikipedia: 1}: then an "
+          "epoch takes half of C4 and all others. Sets without a weight have 1");
     field("shuffle", self.shuffle,
           "true: several files are read at the same time, and documents and sequences are permuted within blocks. false: "
           "documents come in the order of their file");

@@ -190,6 +190,23 @@ std::string read_value(const YamlNode& node, std::vector<std::string>& value) {
   return read_list(node, value, "a list of texts such as [first, second] is expected");
 }
 
+std::string read_value(const YamlNode& node, std::map<std::string, double>& value) {
+  constexpr const char* expected = "numbers by name such as {first: 1, second: 0.5} are expected";
+  if (!node.flaw.empty()) return node.flaw;
+  if (node.kind != YamlNode::Kind::mapping) return description(node) + "; " + expected;
+  std::map<std::string, double> numbers;
+  for (const auto& [name_node, number_node] : node.entries) {
+    std::string name;
+    double number = 0;
+    if (const std::string problem = read_value(name_node, name); !problem.empty()) return "a name: " + problem;
+    if (const std::string problem = read_value(number_node, number); !problem.empty())
+      return concat(quote(name), ": ", problem);
+    if (!numbers.emplace(name, number).second) return concat(quote(name), " is given twice; keep one");
+  }
+  value = std::move(numbers);
+  return "";
+}
+
 std::string print_value(bool value) { return value ? "true" : "false"; }
 
 std::string print_value(int64_t value) { return std::to_string(value); }
@@ -213,6 +230,13 @@ std::string print_value(const std::string& value) {
 std::string print_value(const std::vector<int64_t>& value) { return print_list(value); }
 
 std::string print_value(const std::vector<std::string>& value) { return print_list(value); }
+
+std::string print_value(const std::map<std::string, double>& value) {
+  std::string text = "{";
+  for (const auto& [name, number] : value)
+    text += concat(text.size() > 1 ? ", " : "", print_value(name), ": ", print_value(number));
+  return text + "}";
+}
 
 std::string quote(std::string_view text) {
   constexpr size_t longest = 60;

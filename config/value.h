@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -16,15 +17,17 @@ namespace echo {
 //   true or false      nothing else (no yes, on, True, 1, "true")
 //   whole numbers      decimal, 64 bits; also 3.7e9 or 2.0 when exactly whole; no leading zero, 0x, 0o or underscore
 //   numbers            decimal, finite, not rounded to 0 or infinity
-//   text               text that YAML would read as a number, a truth value or nothing needs quotes; no control characters
-//   lists              of the types above, as [a, b] or as lines "- a"
-//   one of some names  exactly one of them, with or without quotes
+//   text               what YAML would read as a number, a truth value or nothing needs quotes; no control characters
+//   lists              of the above, in [a, b] or as lines "- a"
+//   numbers by name    in {a: 1, b: 0.5} or as lines "a: 1"
+//   one of some names  exactly one of them, quoted or not
 std::string read_value(const YamlNode& node, bool& value);
 std::string read_value(const YamlNode& node, int64_t& value);
 std::string read_value(const YamlNode& node, double& value);
 std::string read_value(const YamlNode& node, std::string& value);
 std::string read_value(const YamlNode& node, std::vector<int64_t>& value);
 std::string read_value(const YamlNode& node, std::vector<std::string>& value);
+std::string read_value(const YamlNode& node, std::map<std::string, double>& value);
 
 // The value as one line of YAML. read_value() of it gives exactly the same value.
 std::string print_value(bool value);
@@ -33,6 +36,7 @@ std::string print_value(double value);
 std::string print_value(const std::string& value);
 std::string print_value(const std::vector<int64_t>& value);
 std::string print_value(const std::vector<std::string>& value);
+std::string print_value(const std::map<std::string, double>& value);
 
 // `text` in double quotes, shortened to about 60 bytes and without control characters: for messages.
 std::string quote(std::string_view text);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -23,13 +24,14 @@ DataPaths resolve_data_paths(const std::string& path, const std::string& validat
 // The training data, and how it is cut into rows.
 struct DataSettings {
   DataPaths paths;
-  std::vector<std::string> set_names;  // parts of RedPajama wanted ("C4" or "RedPajamaC4"); empty: all documents
-  int64_t sequence_length = 2048;      // tokens of a row
-  bool bos_per_document = false;       // a begin token before each document
-  bool reset_attention = false;        // also give each token's first key: attention stays within the document
-  double max_bad_fraction = 0.01;      // of the records; with more bad ones the run stops (exit code 65)
-  uint64_t seed = 0;                   // of the order of the data
-  int64_t shuffle_tokens = 0;          // tokens of a block whose documents and rows are permuted; 0: the order of the files
+  std::vector<std::string> set_names;         // parts of RedPajama wanted ("C4" or "RedPajamaC4"); empty: all documents
+  std::map<std::string, double> set_weights;  // of parts of RedPajama: see SetWeights (data/document_source.h)
+  int64_t sequence_length = 2048;             // tokens of a row
+  bool bos_per_document = false;              // a begin token before each document
+  bool reset_attention = false;               // also give each token's first key: attention stays within the document
+  double max_bad_fraction = 0.01;             // of the records; with more bad ones the run stops (exit code 65)
+  uint64_t seed = 0;                          // of the order of the data
+  int64_t shuffle_tokens = 0;  // tokens of a block whose documents and rows are permuted; 0: the order of the files
 
   // Several processes may divide the training rows. Process `rank` of `world` takes the rows rank, rank + world, rank + 2
   // world, ... of the sequence of rows that the settings above define. Held-out rows are not divided.

@@ -4,6 +4,8 @@
 #include <string_view>
 #include <utility>
 
+#include "base/error.h"
+
 namespace echo {
 namespace {
 
@@ -47,6 +49,19 @@ std::string SkipCounts::describe() const {
 
 SetFilter::SetFilter(const std::vector<std::string>& names) {
   for (const std::string& name : names) names_.push_back(without_prefix(name));
+}
+
+SetWeights::SetWeights(const std::map<std::string, double>& weights) {
+  for (const auto& [name, weight] : weights) {
+    if (!(weight >= 0)) fail(ExitCode::config, "the set ", name, " has the weight ", weight, ", expected 0 or more");
+    weights_[without_prefix(name)] = weight;
+    largest_ = std::max(largest_, weight);
+  }
+}
+
+double SetWeights::share(const std::string& set_name) const {
+  const auto found = weights_.find(without_prefix(set_name));
+  return (found == weights_.end() ? 1 : found->second) / largest_;
 }
 
 bool SetFilter::accepts(const std::string& set_name) const {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <span>
 #include <string>
 #include <vector>
@@ -56,6 +57,20 @@ class SetFilter {
 
  private:
   std::vector<std::string> names_;  // without the prefix
+};
+
+// How often documents of RedPajama's parts are taken. A weight is relative to the largest one, and a part without a weight
+// has 1. Names have the prefix "RedPajama" or not.
+class SetWeights {
+ public:
+  SetWeights() = default;
+  // Throws Error (config) for a weight below 0.
+  explicit SetWeights(const std::map<std::string, double>& weights);
+  double share(const std::string& set_name) const;  // of the part's documents that an epoch takes: 0 to 1
+
+ private:
+  std::map<std::string, double> weights_;  // by name without the prefix
+  double largest_ = 1;
 };
 
 // The documents of one file. Bad records are skipped and counted. next() and restore() throw what reading the bytes throws

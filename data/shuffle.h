@@ -25,6 +25,10 @@ Interleaving interleaving(const DataSettings& settings, int64_t epoch);
 // Rows of a block: shuffle_tokens / T, at least one. One without shuffling.
 int64_t block_rows(const DataSettings& settings);
 
+// Random numbers that choose which documents of sets with a lower weight are taken; the index is the number of the document in
+// the epoch (CorpusPosition::draws).
+Philox set_random(const DataSettings& settings, int64_t epoch);
+
 // Random numbers for the permutations within a block: they depend on (seed, block) alone.
 RandomSequence block_random(const DataSettings& settings, int64_t block);
 

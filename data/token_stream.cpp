@@ -32,6 +32,7 @@ TokenStream::TokenStream(const DataSettings& settings, std::string name, std::ve
       files_(std::move(files)),
       held_out_fraction_(held_out_fraction),
       tokenizer_(std::move(tokenizer)),
+      weights_(settings.set_weights),
       fingerprint_(fingerprint_of_files(files_)) {
   check_tokenizer(settings_, tokenizer_);
   if (start.files != 0 && start.files != fingerprint_)
@@ -65,10 +66,12 @@ bool TokenStream::next(TokenizedDocument& document) {
   if (!source_->next(text)) {
     if (epoch_read_from_start_ && documents_in_epoch_ == 0)
       fail(ExitCode::bad_data, name_, ": no documents to train on: ", source_->counts().describe(),
-           source_->counts().documents > 0 ? "; the rest is held out or has no tokens" : "");
+           source_->counts().documents > 0 ? "; the rest is held out, has no tokens or a set weight of 0" : "");
     begin_epoch(epoch_ + 1);
     return false;
   }
+  const double share = weights_.share(text.set_name);
+  if (share < 1 && set_random(settings_, epoch_).uniform(uint64_t(document.position.draws)) >= share) return false;
   if (held_out_fraction_ > 0 && is_held_out(text.text, held_out_fraction_)) return false;
   document.tokens = document_tokens(tokenizer_, text.text, settings_.bos_per_document);
   if (document.tokens.empty()) return false;

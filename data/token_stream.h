@@ -57,6 +57,7 @@ class TokenStream {
   std::vector<DataFile> files_;
   double held_out_fraction_;
   Tokenizer tokenizer_;
+  SetWeights weights_;
   uint64_t fingerprint_;
 
   int64_t epoch_ = 0;

@@ -55,6 +55,7 @@ void check_same_shape(const LlamaConfig& student, const LlamaConfig& teacher) {
 DataSettings data_settings_of(const TrainConfig& config, const DataPaths& paths) {
   return {.paths = paths,
           .set_names = config.data.set_names,
+          .set_weights = config.data.set_weights,
           .sequence_length = config.data.sequence_length,
           .bos_per_document = config.data.bos_per_document,
           .reset_attention = config.data.reset_attention,

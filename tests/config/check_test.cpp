@@ -47,6 +47,7 @@ TEST(ConfigCheckTest, EachRangeAndContradictionIsNamedByItsKey) {
       {"data.validation_fraction", "data.validation_fraction=1"},
       {"data.max_bad_fraction", "data.max_bad_fraction=2"},
       {"data.shuffle_tokens", "data.shuffle_tokens=0"},
+      {"data.set_weights", "data.set_weights={C4: -1}"},
       {"data.set_names", "data.set_names=[A, A]"},
       {"teacher.model_name_or_path", "teacher.model_name_or_path="},
       {"student.plan.method", "student.plan.method=paper"},

@@ -45,7 +45,10 @@ TEST(ConfigReadingTest, EveryTypeOfValueIsRead) {
       "  epoch_tokens: 3.7e9\n"
       "  set_names:\n"
       "    - RedPajamaC4\n"
-      "    - RedPajamaBook\n",
+      "    - RedPajamaBook\n"
+      "  set_weights:\n"
+      "    C4: 0.5\n"
+      "    \"12\": 2\n",
       "x.yaml");
   ASSERT_TRUE(reading.problems.empty()) << reading.problems.front();
   const TrainConfig& config = reading.config;
@@ -58,6 +61,7 @@ TEST(ConfigReadingTest, EveryTypeOfValueIsRead) {
   EXPECT_EQ(config.student.leader_map, (std::vector<int64_t>{0, 1, 1}));
   EXPECT_EQ(config.data.epoch_tokens, 3'700'000'000);
   EXPECT_EQ(config.data.set_names, (std::vector<std::string>{"RedPajamaC4", "RedPajamaBook"}));
+  EXPECT_EQ(config.data.set_weights, (std::map<std::string, double>{{"C4", 0.5}, {"12", 2}}));
   EXPECT_EQ(config.adam_beta2, 0.999) << "a key that is not given keeps its default";
   EXPECT_EQ(reading.origins.at("data.epoch_tokens"), "x.yaml:12");
 }
@@ -139,6 +143,12 @@ TEST(ConfigReadingTest, ValuesOfAnotherTypeAreRefused) {
   expect_problem("student: {leader_map: 3}\n", "x.yaml:1: student.leader_map: ", "a list of whole numbers");
   expect_problem("student: {leader_map: [0, 01]}\n",
                  "x.yaml:1: student.leader_map: ", "item 2 of the list: \"01\" begins with 0");
+  const auto weights = [](const char* text) { return concat("data: {set_weights: ", text, "}\n"); };
+  const char* const key = "x.yaml:1: data.set_weights: ";
+  expect_problem(weights("[C4]"), key, "a list is given; numbers by name such as {first: 1, second: 0.5} are expected");
+  expect_problem(weights("{C4: many}"), key, "\"C4\": \"many\" is not a finite decimal number");
+  expect_problem(weights("{C4: 1, C4: 2}"), key, "\"C4\" is given twice; keep one");
+  expect_problem(weights("{12: 1}"), key, "a name: \"12\"");
   expect_problem("mode: distil\n", "x.yaml:1: mode: ",
                  "\"distil\" is not known; one of distill, pretrain, continue is expected; did you mean distill?");
 }
@@ -239,6 +249,7 @@ TEST(ConfigPrintTest, WhatIsPrintedReadsBackEqual) {
   config.student.plan.method = PlanMethod::paper_lending;
   config.student.leader_map = {0, 1, 1};
   config.data.set_names = {"RedPajamaC4", "with space", "yes", "010", "", "- #:*&!\"'\\", "\u00e4\u6f22", "~"};
+  config.data.set_weights = {{"C4", 0.1}, {"with space", 1}, {"12", 2.5}};
   config.output_dir = "010";
   config.tokenizer = "*";
   config.report = false;

@@ -232,6 +232,39 @@ TEST_F(ShuffledDataTest, NeighbouringRowsComeFromDifferentDocuments) {
   EXPECT_GT(same_document(), 200);
 }
 
+TEST_F(ShuffledDataTest, SetsAreTakenByTheirWeights) {
+  std::string lines;
+  const auto text = [](int i, const char* set) { return std::string(set) + " number " + std::to_string(i); };
+  for (int i = 0; i < 1000; ++i)
+    for (const char* set : {"C4", "Book", "Wikipedia"}) lines += json_line(text(i, set), std::string("RedPajama") + set);
+  files_ = {memory_file("a.jsonl", lines)};
+  settings_.set_weights = {{"C4", 0.5}, {"RedPajamaBook", 2}};  // Wikipedia has 1
+  for (settings_.shuffle_tokens = 0; settings_.shuffle_tokens <= 1000; settings_.shuffle_tokens += 1000) {
+    TokenStream stream(settings_, "d", files_, 0, tokenizer_, {});
+    std::map<std::string, std::set<std::string>> first;
+    std::map<std::string, int> counts;
+    int in_both = 0;
+    TokenizedDocument document;
+    while (document.epoch < 2) {
+      if (!stream.next(document) || document.epoch == 2) continue;
+      const std::string found = tokenizer_.decode(std::span(document.tokens).first(document.tokens.size() - 1));
+      const std::string set = found.substr(0, found.find(' '));
+      ++counts[set];
+      if (document.epoch == 0)
+        EXPECT_TRUE(first[set].insert(found).second) << found << " twice in an epoch";
+      else
+        in_both += set == "C4" && first[set].contains(found);
+    }
+    EXPECT_EQ(counts["Book"], 2000);
+    // Standard deviations: 22 and 19. Each epoch takes others: 1000 / 16 = 62.5 are in both, deviation 7.7.
+    EXPECT_NEAR(counts["Wikipedia"], 1000, 110);
+    EXPECT_NEAR(counts["C4"], 500, 95);
+    EXPECT_NEAR(in_both, 62.5, 39);
+  }
+  settings_.set_weights = {{"C4", -1}};
+  EXPECT_NE(error_message(ExitCode::config, [&] { packer(); }).find("the set C4 has the weight -1"), std::string::npos);
+}
+
 TEST_F(ShuffledDataTest, TheSeedChangesTheOrder) {
   const std::vector<Row> first = rows(40);
   EXPECT_EQ(first[7].inputs, rows(8)[7].inputs);

@@ -68,7 +68,7 @@ TEST(SyntheticSourceTest, SourceGoesOnFromAnyPosition) {
   SyntheticSource source(6, 10);
   const auto texts = all_texts(source);
   ASSERT_EQ(texts.size(), 10u);
-  source.restore({0, 4});
+  source.restore({4, -1});
   EXPECT_EQ(all_texts(source), std::vector<std::string>(texts.begin() + 4, texts.end()));
 }
 

@@ -191,7 +191,7 @@ TEST_F(TrainProgramTest, LossesThatAreNotFiniteEndTheRunWithThePositionOfTheBatc
   TrainConfig config = tiny_pretraining(output());
   config.mode = settings::Mode::continue_training;
   config.student.model_name_or_path = folder_ / "start";
-  expect_failure(train(config), ExitCode::numerical, {"step 3", "\"record\":", "learning_rate"});
+  expect_failure(train(config), ExitCode::numerical, {"step 3", "\"row\":", "learning_rate"});
   int skipped = 0;
   for (const auto& line : TrainingLog::read(output() / "trainer_log.jsonl")) skipped += line["event"] == "skipped";
   EXPECT_EQ(skipped, 3);

@@ -205,8 +205,8 @@ TEST(TrainerTest, ThreeInARowEndTheRunNamingTheBatchesPosition) {
   display.progress = [&](int64_t step, int64_t) { set_norm(run, step >= 2 ? std::nanf("") : 1.0f); };
   RunFolder recorder(config, display);
   const std::string message = error_message(ExitCode::numerical, [&] { Trainer(run, recorder).train(); });
-  expect_contains(message, "step 5");
-  expect_contains(message, "\"record\":");
+  EXPECT_NE(message.find("step 5"), std::string::npos) << message;
+  EXPECT_NE(message.find("\"row\":"), std::string::npos) << message;
   EXPECT_EQ(events(folder / "run", "skipped").size(), 3u);
   EXPECT_FALSE(fs::exists(folder / "run/final"));
 }
