@@ -15,7 +15,8 @@ endif
 MAKEFLAGS += --no-print-directory
 
 PACKAGES := g++ make pkg-config zstd libdnnl-dev libopenblas-dev libsentencepiece-dev libyaml-cpp-dev libgtest-dev \
-            libfmt-dev libzstd-dev libzip-dev libxxhash-dev nlohmann-json3-dev libcli11-dev libboost-context-dev
+            libfmt-dev libzstd-dev libzip-dev libxxhash-dev nlohmann-json3-dev libcli11-dev libboost-context-dev \
+            libcurl4-openssl-dev libssl-dev
 
 # ---- probes of this machine --------------------------------------------------------------------------------------
 has_header = $(shell echo '#include <$(1)>' | $(CXX) -x c++ -std=c++20 -fsyntax-only $(2) - >/dev/null 2>&1 && echo yes || echo no)
@@ -64,9 +65,9 @@ TEXT_FLAGS_release := -O1
 # -ffp-contract=fast: multiply and add in one instruction (one rounding). ISO mode would disable this.
 CXXFLAGS += -std=c++20 -march=$(MARCH) -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=fast -pthread $(MODE_FLAGS_$(MODE)) $(WARNINGS)
 # A bundle has libraries in lib, and programs in bin and its sub-folders (scripts/make_bundle.sh). Old-style tags, so that the path
-# is also used for the libraries of libraries.
-LDFLAGS  += -Wl,-rpath,'$$ORIGIN/../lib:$$ORIGIN/../../lib',--disable-new-dtags -fopenmp -pthread $(filter -fsanitize=%,$(MODE_FLAGS_$(MODE)))
-LDLIBS   += -lsentencepiece_train -lsentencepiece -lyaml-cpp -lfmt -lzstd -lzip -lxxhash $(if $(filter yes,$(HAS_ONEDNN)),-ldnnl,-lopenblas)
+# is also used for the libraries of libraries. --as-needed: a program that fetches nothing starts without libcurl's many libraries.
+LDFLAGS  += -Wl,--as-needed -Wl,-rpath,'$$ORIGIN/../lib:$$ORIGIN/../../lib',--disable-new-dtags -fopenmp -pthread $(filter -fsanitize=%,$(MODE_FLAGS_$(MODE)))
+LDLIBS   += -lsentencepiece_train -lsentencepiece -lyaml-cpp -lfmt -lzstd -lzip -lxxhash -lcurl -lcrypto $(if $(filter yes,$(HAS_ONEDNN)),-ldnnl,-lopenblas)
 NVCCFLAGS := -std=c++20 -O3 -I. -DECHO_WITH_CUDA=1 --expt-relaxed-constexpr --extended-lambda -Werror all-warnings -Xcompiler -Wall,-Wextra
 ARCHITECTURES = $(foreach sm,$(SM),-gencode arch=compute_$(sm),code=sm_$(sm)) -gencode arch=compute_$(lastword $(SM)),code=compute_$(lastword $(SM))
 # Hopper's own instructions exist only for that architecture. Programs check the GPU before they use them.

@@ -13,11 +13,13 @@ enum class ExitCode : int {
   usage = 64,          // command line
   bad_data = 65,       // a file exists but its content is wrong
   input_missing = 66,  // a file or folder is not there or cannot be read
+  unavailable = 69,    // the network or the hub does not answer as it should; trying later may help
   internal = 70,       // a condition that this library itself guarantees was false
   device = 71,         // the device failed, or memory ran out
   io = 74,             // writing failed, disk full
   interrupted = 75,    // stopped on request after saving a checkpoint; the same command continues the run
   numerical = 76,      // losses are no longer finite
+  no_permission = 77,  // the hub refuses: terms of a model are not accepted, or a token is wrong
   config = 78,         // the configuration is wrong
 };
 

@@ -52,11 +52,12 @@ findings=$({
           !(here[2] == "decode" && quoted[2] == "kernels/matmul/few_rows_bf16.cuh"))
         print FILENAME ":" FNR ": " quoted[2] " belongs to another family; include kernels/cuda/ or a header of that family"
     }
-    # ---- CUDA, NCCL and MPI headers stay behind their seams ----------------------------------------------------------
+    # ---- headers of CUDA, NCCL, MPI, libcurl and OpenSSL stay behind their seams ----------------------------------------------------------
     /^#include <(cuda|cublas|cooperative_groups|nccl)/ && FILENAME !~ /^(tensor\/cuda_|training\/nccl_|kernels\/.*\.cuh?$|tests\/emulation\/)/ {
       print FILENAME ":" FNR ": CUDA and NCCL headers belong to tensor/cuda_*, kernels/*.cu(h), training/nccl_* and tests/emulation"
     }
     /^#include <mpi\.h>/ && FILENAME !~ /^training\/mpi_/ { print FILENAME ":" FNR ": mpi.h belongs to training/mpi_*" }
+    /^#include <(curl|openssl)\// && FILENAME !~ /^hub\// { print FILENAME ":" FNR ": headers of libcurl and OpenSSL belong to hub/" }
     FNR == 451 { print FILENAME ":451: more than 450 lines: look for a second idea" }
     length($0) > 128 { print FILENAME ":" FNR ": " length($0) " columns; at most 128" }
     FNR == 161 && FILENAME ~ /^tools\// { print FILENAME ":161: a main of more than 160 lines: move the work into a library folder" }

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+
+#include "hub/cache.h"
+#include "hub/hub_client.h"
+
+namespace echo {
+
+// Called as bytes arrive: how many of the file are there, and its size (0 while unknown).
+using ByteProgress = std::function<void(int64_t have, int64_t size)>;
+
+struct CachedFile {
+  std::filesystem::path path;  // in the cache: snapshots/COMMIT/PATH
+  std::string commit;
+};
+
+// Brings one file into the cache, and its path back. A file that is there is not fetched again: at a commit no request is
+// made, at a branch one, to see whether it moved. An interrupted download goes on where it ended, also in a later run. The
+// content counts only when its hash is the one that the hub names. Throws Error: bad_data (the hash was wrong three times),
+// input_missing, unavailable, no_permission, io.
+CachedFile download_file(HubClient& client, HubCache& cache, const HubRepository& repository, const std::string& revision,
+                         const std::string& path, const ByteProgress& progress);
+
+}  // namespace echo
