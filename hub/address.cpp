@@ -54,6 +54,11 @@ std::string HubRepository::folder_name() const {
   return folder;
 }
 
+std::string HubAddress::text() const {
+  return concat(repository.address(), revision == "main" ? "" : "@" + percent_encoded(revision, revision.starts_with("refs/")),
+                path.empty() ? "" : "/", path);
+}
+
 bool is_hub_address(const std::string& text) { return text.starts_with(kScheme); }
 
 HubAddress parse_hub_address(const std::string& text) {

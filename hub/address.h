@@ -19,6 +19,8 @@ struct HubAddress {
   std::string revision;    // branch, tag, commit or refs/pr/N, decoded; "main" when the address names none
   std::string path;        // in the repository, without a slash at either end; empty: the whole repository
   bool is_folder = false;  // it ends with a slash or names a whole repository
+
+  std::string text() const;  // hf://..., for messages. Without @main
 };
 
 // True for every text that begins with hf://

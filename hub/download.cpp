@@ -15,6 +15,11 @@
 namespace echo {
 namespace {
 
+fs::path folder_of(const HubCache& cache, const HubAddress& address, const std::string& commit) {
+  const fs::path snapshot = cache.snapshot(address.repository, commit);
+  return address.path.empty() ? snapshot : snapshot / address.path;
+}
+
 // The files below a folder of a snapshot, which are those that were fetched.
 std::vector<std::string> files_in_cache(const fs::path& folder) {
   std::vector<std::string> files;
@@ -26,9 +31,9 @@ std::vector<std::string> files_in_cache(const fs::path& folder) {
 }
 
 Downloaded folder_in_cache(const HubClient& client, HubCache& cache, const HubAddress& address) {
-  const std::string what = concat(address.repository.address(), address.path.empty() ? "" : "/", address.path);
+  const std::string what = address.text();
   if (const auto commit = cache.commit_of(address.repository, address.revision)) {
-    Downloaded found{cache.snapshot(address.repository, *commit) / address.path, *commit, {}};
+    Downloaded found{folder_of(cache, address, *commit), *commit, {}};
     found.files = files_in_cache(found.path);
     for (const std::string& file : found.files)
       if (!cache.find(address.repository, *commit, (fs::path(address.path) / file).string()))
@@ -48,11 +53,11 @@ Downloaded download_folder(HubClient& client, HubCache& cache, const HubAddress&
   const HubRepository& repository = address.repository;
   const std::string commit =
       is_commit(address.revision) ? address.revision : fetch_commit(client, repository, address.revision);
-  const std::vector<ListedFile> files = list_files(client, repository, commit, address.path);
-  if (files.empty()) fail(ExitCode::input_missing, repository.address(), "@", commit, "/", address.path, ": holds no files");
+  const std::vector<ListedFile> files = list_files(client, repository, commit, address.path, address.text());
+  if (files.empty()) fail(ExitCode::input_missing, address.text(), ": holds no files");
   int64_t total = 0, done = 0;
   for (const ListedFile& file : files) total += file.size;
-  Downloaded result{cache.snapshot(repository, commit) / address.path, commit, {}};
+  Downloaded result{folder_of(cache, address, commit), commit, {}};
   for (const ListedFile& file : files) {
     // A content that is there, perhaps from another commit, needs no request.
     if (cache.has_sound_blob(repository, file.etag))

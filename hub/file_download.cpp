@@ -30,8 +30,7 @@ class FileDownload {
         revision_(std::move(revision)),
         path_(path),
         progress_(progress),
-        what_(concat(repository.address(), asked_revision_ == "main" ? "" : "@" + percent_encoded(asked_revision_, true), "/",
-                     path)) {}
+        what_(HubAddress{repository, asked_revision_, path, false}.text()) {}
 
   CachedFile run();
 

@@ -33,7 +33,7 @@ ListedFile listed_file(const json& row, const std::string& what) {
 }  // namespace
 
 std::string fetch_commit(HubClient& client, const HubRepository& repository, const std::string& revision) {
-  const std::string what = concat(repository.address(), revision == "main" ? "" : "@" + revision);
+  const std::string what = HubAddress{repository, revision, "", true}.text();
   const json info = client.get_json(client.api_url(repository, "/revision/" + percent_encoded(revision, false)), what);
   const std::string commit = info.is_object() ? text_of(info, "sha") : "";
   if (!is_commit(commit)) fail(ExitCode::unavailable, what, ": the hub names no commit for this revision");
@@ -53,8 +53,7 @@ std::string next_page(const std::string& link, const std::string& endpoint) {
 }
 
 std::vector<ListedFile> list_files(HubClient& client, const HubRepository& repository, const std::string& commit,
-                                   const std::string& folder) {
-  const std::string what = concat(repository.address(), "@", commit, folder.empty() ? "" : "/" + folder);
+                                   const std::string& folder, const std::string& what) {
   std::string url =
       client.api_url(repository, concat("/tree/", commit, folder.empty() ? "" : "/" + percent_encoded(folder, false),
                                         "?recursive=true&expand=false&limit=1000"));

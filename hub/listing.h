@@ -19,9 +19,9 @@ struct ListedFile {
 std::string fetch_commit(HubClient& client, const HubRepository& repository, const std::string& revision);
 
 // All files below `folder` (empty: of the whole repository) at a commit, sorted by path. One request for 1000 of them. Throws
-// Error: input_missing when there is no such folder, unavailable when the listing makes no sense.
+// Error: input_missing when there is no such folder, unavailable when the listing makes no sense. `what` begins its messages.
 std::vector<ListedFile> list_files(HubClient& client, const HubRepository& repository, const std::string& commit,
-                                   const std::string& folder);
+                                   const std::string& folder, const std::string& what);
 
 // The next page of a listing, from the `Link` header of this one. Empty at the end. A mirror that does not change the
 // addresses in its answers would send us to huggingface.co: the mirror's address is put in its place. Throws Error

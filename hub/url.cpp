@@ -91,8 +91,9 @@ std::string shown_url(const std::string& text) {
   const ParsedUrl url = parsed(text);
   if (!url) return text.substr(0, text.find('?'));
   const std::string port = part_of(url, CURLUPART_PORT);
+  const std::string path = part_of(url, CURLUPART_PATH);
   return concat(part_of(url, CURLUPART_SCHEME), "://", part_of(url, CURLUPART_HOST), port.empty() ? "" : ":" + port,
-                part_of(url, CURLUPART_PATH));
+                path == "/" ? "" : path);
 }
 
 }  // namespace echo

@@ -1,0 +1,216 @@
+// ./download against a stand-in for the hub, with faults on demand. The stand-in and its judge are Python programs of the
+// shared folder. They also check that no token reaches another server, and that the cache holds no wrong content.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/file.h"
+#include "tests/programs/program_support.h"
+#include "tests/test_support.h"
+
+namespace echo {
+namespace {
+
+using nlohmann::json;
+
+// The interpreter, if there is one.
+std::optional<fs::path> find_python() {
+  for (const char* path : {"/usr/bin/python3", "/usr/local/bin/python3"})
+    if (fs::exists(path)) return path;
+  return std::nullopt;
+}
+
+#define NEED_STAND_IN()                                                                        \
+  const auto program = find_program("download");                                               \
+  if (!program) GTEST_SKIP() << kNotBuilt;                                                     \
+  const auto shared = shared_folder();                                                         \
+  if (!shared || !fs::exists(*shared / "tools/hub_cases.py")) GTEST_SKIP() << kNoSharedFolder; \
+  const auto python = find_python();                                                           \
+  if (!python) GTEST_SKIP() << "no python3, which the stand-in for the hub needs"
+
+// Runs these cases, a few at once because most of their time is waiting, and expects that all of them pass. The first ones
+// should be the longest.
+void expect_cases_pass(const std::vector<std::string>& names, const std::vector<std::string>& judge, const fs::path& program) {
+  std::atomic<size_t> next = 0;
+  std::vector<std::string> said(names.size());
+  const auto work = [&] {
+    for (size_t i; (i = next++) < names.size();) {
+      std::vector<std::string> arguments(judge.begin() + 1, judge.end());
+      for (const std::string& more :
+           {std::string("--only"), names[i], std::string("--command"), "'" + program.string() + "' {uri} --output {output}"})
+        arguments.push_back(more);
+      const ProgramResult result = run_executable(judge[0], arguments);
+      said[i] = result.output + result.errors;
+      if (result.exit_code == 0 && said[i].find("\n1 passed, 0 failed") != std::string::npos) said[i].clear();
+    }
+  };
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) threads.emplace_back(work);
+  for (std::thread& thread : threads) thread.join();
+  for (size_t i = 0; i < names.size(); ++i) EXPECT_EQ(said[i], "") << names[i];
+}
+
+TEST(DownloadTest, EveryFaultOfTheSharedCasesEndsAsTheProtocolSays) {
+  NEED_STAND_IN();
+  expect_cases_pass({"503 for ever", "sign-in page of a network", "429 with Retry-After", "one byte a second",
+                     "killed in the middle, run again", "signature expires after a cut", "bit flipped always",
+                     "bit flipped once", "contents and ETag change between two parts", "cut at 1,234,567 bytes",
+                     "cut, then the range is ignored", "no fault", "small file", "gated without a token", "missing file"},
+                    {python->string(), (*shared / "tools/hub_cases.py").string()}, *program);
+}
+
+TEST(DownloadTest, EveryFaultOfOurOwnCasesEndsAsTheProtocolSays) {
+  NEED_STAND_IN();
+  const fs::path cases = fs::absolute("tests/programs/download_cases.json");
+  if (!fs::exists(cases)) GTEST_SKIP() << "not in the project's folder";
+  std::vector<std::string> names;
+  for (const json& row : json::parse(read_file(cases))) names.push_back(row["name"]);
+  expect_cases_pass(names, {python->string(), (*shared / "tools/hub_cases.py").string(), "--cases", cases.string()}, *program);
+}
+
+// The stand-in for the hub, while the object lives.
+class StandIn {
+ public:
+  StandIn(const fs::path& python, const fs::path& shared) {
+    const std::string command =
+        concat("exec '", python.string(), "' '", (shared / "tools/fake_hub.py").string(), "' --seconds 60 --base '",
+               shared.string(), "' --config '", (shared / "golden/hub_cache_layout.json").string(), "'");
+    output_ = ::popen(command.c_str(), "r");
+    std::string line;
+    for (int c; output_ != nullptr && (c = std::fgetc(output_)) != EOF && c != '\n';) line += char(c);
+    info_ = json::parse(line);
+  }
+  ~StandIn() {
+    ::kill(info_["pid"].get<pid_t>(), SIGTERM);
+    ::pclose(output_);
+  }
+  StandIn(const StandIn&) = delete;
+  StandIn& operator=(const StandIn&) = delete;
+  std::string endpoint() const { return info_["endpoint"]; }
+
+ private:
+  FILE* output_ = nullptr;
+  json info_;
+};
+
+// ./download with a cache of its own.
+class Downloader {
+ public:
+  Downloader(const fs::path& program, const std::string& endpoint, const fs::path& home) : program_(program) {
+    for (const char* name : {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE",
+                             "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"})
+      options_.environment[name] = "";
+    options_.environment["HF_ENDPOINT"] = endpoint;
+    options_.environment["HF_HOME"] = home.string();
+  }
+  void set(const std::string& name, const std::string& value) { options_.environment[name] = value; }
+  ProgramResult run(const std::vector<std::string>& arguments) const { return run_executable(program_, arguments, options_); }
+
+  // Expects success, and returns the path that it prints.
+  fs::path fetch(const std::vector<std::string>& arguments) const {
+    const ProgramResult result = run(arguments);
+    EXPECT_EQ(result.exit_code, 0) << result.errors;
+    return result.output.substr(0, result.output.find('\n'));
+  }
+
+ private:
+  fs::path program_;
+  ProgramOptions options_;
+};
+
+// Every entry of a cache, in the form of the golden file, without what the hub's own client adds for itself.
+json layout_of(const fs::path& cache) {
+  json entries;
+  for (const auto& entry : fs::recursive_directory_iterator(cache)) {
+    const std::string name = entry.path().lexically_relative(cache).string();
+    json& described = entries[name];
+    if (entry.is_symlink())
+      described = {{"kind", "link"}, {"target", fs::read_symlink(entry.path()).string()}};
+    else if (entry.is_directory())
+      described = {{"kind", "folder"}};
+    else
+      described = {{"kind", "file"}, {"size", entry.file_size()}};
+    if (name.find("/refs/") != std::string::npos && described["kind"] == "file") described["text"] = read_file(entry.path());
+  }
+  return entries;
+}
+
+json golden_layout(const json& golden) {
+  json entries;
+  for (const auto& [name, row] : golden["final"].items()) {
+    if (name.find("/trees") != std::string::npos || name.find("/.no_exist") != std::string::npos) continue;
+    json& described = entries[name];
+    for (const char* key : {"kind", "target", "size"})
+      if (row.contains(key)) described[key] = row[key];
+    if (name.find("/refs/") != std::string::npos && row.contains("text")) described["text"] = row["text"];
+  }
+  return entries;
+}
+
+TEST(DownloadTest, TheCacheIsLaidOutLikeThatOfTheHubsOwnClient) {
+  NEED_STAND_IN();
+  const TemporaryFolder home;
+  const StandIn hub(*python, *shared);
+  const Downloader download(*program, hub.endpoint(), home.path());
+  const json golden = json::parse(read_file(*shared / "golden/hub_cache_layout.json"));
+  const std::string model = "hf://example-org/stories260K", data = "hf://datasets/example-org/slimpajama-sample";
+  download.fetch({model + "@v1.0/config.json"});
+  download.fetch({model + "@" + golden["repos"]["model:example-org/stories260K"]["main"].get<std::string>() + "/config.json"});
+  const fs::path folder = download.fetch({model});
+  EXPECT_EQ(folder.parent_path(), home / "hub/models--example-org--stories260K/snapshots");
+  EXPECT_TRUE(fs::exists(folder / "tokenizer.model"));
+  download.fetch({model + "@refs/pr/1/README.md"});
+  download.fetch({data + "/train/chunk1/example_train_0.jsonl.zst"});
+  download.fetch({data});
+  json ours = layout_of(home / "hub"), theirs = golden_layout(golden);
+  ours["CACHEDIR.TAG"].erase("size");  // its second line is a comment
+  theirs["CACHEDIR.TAG"].erase("size");
+  EXPECT_EQ(json::diff(theirs, ours), json::array());
+}
+
+TEST(DownloadTest, AFolderIsCopiedToAFolderAndAFileIntoOne) {
+  NEED_STAND_IN();
+  const TemporaryFolder home;
+  const StandIn hub(*python, *shared);
+  const Downloader download(*program, hub.endpoint(), home / "cache");
+  const std::string data = "hf://datasets/example-org/slimpajama-sample";
+  const fs::path sample = *shared / "corpora/slimpajama_sample";
+  EXPECT_EQ(download.fetch({data + "/train", "--output", (home / "train").string()}), home / "train");
+  for (const char* file : {"chunk1/example_train_0.jsonl.zst", "chunk2/example_train_1.jsonl.zst"})
+    EXPECT_EQ(read_file(home / "train" / file), read_file(sample / "train" / file)) << file;
+  EXPECT_FALSE(fs::exists(home / "train/validation"));
+  EXPECT_EQ(download.fetch({data + "/validation/chunk1/example_holdout_0.jsonl.zst", "--output", home.path().string()}),
+            home / "example_holdout_0.jsonl.zst");
+  EXPECT_FALSE(fs::is_symlink(home / "example_holdout_0.jsonl.zst"));
+  expect_failure(download.run({data + "/train", "--output", (home / "example_holdout_0.jsonl.zst").string()}), ExitCode::io,
+                 {"is a file"});
+}
+
+TEST(DownloadTest, OfflineAFolderComesFromTheCacheOrIsNamedAsMissing) {
+  NEED_STAND_IN();
+  const TemporaryFolder home;
+  Downloader download(*program, "http://127.0.0.1:9", home.path());  // nobody listens there
+  download.set("HF_HUB_OFFLINE", "1");
+  expect_failure(download.run({"hf://example-org/stories260K"}), ExitCode::input_missing,
+                 {"hf://example-org/stories260K", "HF_HUB_OFFLINE", home.path().string()});
+  const StandIn hub(*python, *shared);
+  const fs::path folder = Downloader(*program, hub.endpoint(), home.path()).fetch({"hf://example-org/stories260K"});
+  EXPECT_EQ(download.fetch({"hf://example-org/stories260K"}), folder);
+}
+
+TEST(DownloadTest, AWrongAddressIsAMistakeOfTheCommandLine) {
+  const auto program = find_program("download");
+  if (!program) GTEST_SKIP() << kNotBuilt;
+  expect_failure(run_executable(*program, {"example-org/stories260K"}), ExitCode::usage, {"hf://"});
+}
+
+}  // namespace
+}  // namespace echo
