@@ -64,7 +64,8 @@ struct Teacher {
   template <class Self, class Visitor>
   static void visit(Self& self, Visitor& field) {
     field("model_name_or_path", self.model_name_or_path,
-          "Hugging Face folder of the teacher, required to distill. Also looked for under models/ and in the shared folder");
+          "Hugging Face folder of the teacher, required to distill. Also looked for under models/, in the shared folder and on "
+          "the hub");
     field("dtype", self.dtype, "auto | float32 | bfloat16 | float64: type of its weights in memory (auto: as stored)");
   }
   bool operator==(const Teacher&) const = default;

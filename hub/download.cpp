@@ -1,5 +1,6 @@
 #include "hub/download.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -30,48 +31,91 @@ std::vector<std::string> files_in_cache(const fs::path& folder) {
   return files;
 }
 
-Downloaded folder_in_cache(const HubClient& client, HubCache& cache, const HubAddress& address) {
-  const std::string what = address.text();
-  if (const auto commit = cache.commit_of(address.repository, address.revision)) {
-    Downloaded found{folder_of(cache, address, *commit), *commit, {}};
-    found.files = files_in_cache(found.path);
-    for (const std::string& file : found.files)
-      if (!cache.find(address.repository, *commit, (fs::path(address.path) / file).string()))
-        fail(ExitCode::bad_data, (found.path / file).string(),
-             ": its content is damaged; fetch it again without HF_HUB_OFFLINE");
-    if (!found.files.empty()) {
-      client.tell(what + ": offline; taking the files that the cache has");
-      return found;
-    }
-  }
-  fail(ExitCode::input_missing, what, ": not in the cache ", cache.folder().string(),
-       ", and HF_HUB_OFFLINE is set; fetch it with `HF_HUB_OFFLINE=0 ./download ", what, "`");
+[[noreturn]] void fail_offline(const HubCache& cache, const HubAddress& address) {
+  fail(ExitCode::input_missing, address.text(), ": not in the cache ", cache.folder().string(),
+       ", and HF_HUB_OFFLINE is set; fetch it with `HF_HUB_OFFLINE=0 ./download ", address.text(), "`");
 }
 
-Downloaded download_folder(HubClient& client, HubCache& cache, const HubAddress& address, const ByteProgress& progress) {
-  if (client.settings().offline) return folder_in_cache(client, cache, address);
+// What the cache has of a folder, if anything. Nobody knows whether these are all files of it.
+std::optional<Downloaded> folder_in_cache(HubCache& cache, const HubAddress& address) {
+  const auto commit = cache.commit_of(address.repository, address.revision);
+  if (!commit) return std::nullopt;
+  Downloaded found{folder_of(cache, address, *commit), *commit, {}};
+  found.files = files_in_cache(found.path);
+  for (const std::string& file : found.files)
+    if (!cache.find(address.repository, *commit, (fs::path(address.path) / file).string()))
+      fail(ExitCode::bad_data, (found.path / file).string(), ": its content is damaged; fetch it again with `./download ",
+           address.text(), "`");
+  if (found.files.empty()) return std::nullopt;
+  return found;
+}
+
+// The commit of an address and its files. Nothing when the hub cannot be reached, but the cache may have them (`in_cache`).
+struct FolderListing {
+  std::string commit;
+  std::vector<ListedFile> files;
+};
+
+std::optional<FolderListing> list_folder(HubClient& client, const HubAddress& address, int attempts, bool in_cache) {
   const HubRepository& repository = address.repository;
-  const std::string commit =
-      is_commit(address.revision) ? address.revision : fetch_commit(client, repository, address.revision);
-  const std::vector<ListedFile> files = list_files(client, repository, commit, address.path, address.text());
-  if (files.empty()) fail(ExitCode::input_missing, address.text(), ": holds no files");
+  try {
+    FolderListing listing;
+    listing.commit =
+        is_commit(address.revision) ? address.revision : fetch_commit(client, repository, address.revision, attempts);
+    listing.files = list_files(client, repository, listing.commit, address.path, address.text());
+    if (listing.files.empty()) fail(ExitCode::input_missing, address.text(), ": holds no files");
+    return listing;
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::unavailable || !in_cache) throw;
+    client.tell(concat(error.what(), "; using what the cache has"));
+    return std::nullopt;
+  }
+}
+
+Downloaded download_files(HubClient& client, HubCache& cache, const HubAddress& address, const FolderListing& listing,
+                          const ByteProgress& progress) {
+  const HubRepository& repository = address.repository;
   int64_t total = 0, done = 0;
-  for (const ListedFile& file : files) total += file.size;
-  Downloaded result{folder_of(cache, address, commit), commit, {}};
-  for (const ListedFile& file : files) {
+  for (const ListedFile& file : listing.files) total += file.size;
+  Downloaded result{folder_of(cache, address, listing.commit), listing.commit, {}};
+  for (const ListedFile& file : listing.files) {
     // A content that is there, perhaps from another commit, needs no request.
     if (cache.has_sound_blob(repository, file.etag))
-      cache.link(repository, commit, file.path, file.etag);
+      cache.link(repository, listing.commit, file.path, file.etag);
     else
-      download_file(client, cache, repository, commit, file.path, [&](int64_t have, int64_t) {
+      download_file(client, cache, repository, listing.commit, file.path, [&](int64_t have, int64_t) {
         if (progress) progress(done + have, total);
       });
     done += file.size;
     if (progress) progress(done, total);
     result.files.push_back(fs::path(file.path).lexically_relative(address.path.empty() ? "." : address.path).string());
   }
-  cache.write_ref(repository, address.revision, commit);
+  cache.write_ref(repository, address.revision, listing.commit);
   return result;
+}
+
+Downloaded download_folder(HubClient& client, HubCache& cache, const HubAddress& address, const ByteProgress& progress) {
+  const bool offline = client.settings().offline;
+  const auto listing = offline ? std::nullopt : list_folder(client, address, kMostAttempts, false);
+  if (listing) return download_files(client, cache, address, *listing, progress);
+  auto found = folder_in_cache(cache, address);
+  if (!found) fail_offline(cache, address);
+  client.tell(address.text() + ": offline; taking the files that the cache has");
+  return *std::move(found);
+}
+
+// Keeps the files of a model folder that programs read. Repositories often have the weights in several formats.
+void keep_model_files(std::vector<ListedFile>& files, const std::string& folder) {
+  const auto name_of = [&](const ListedFile& file) { return file.path.substr(folder.empty() ? 0 : folder.size() + 1); };
+  const auto is_safetensors = [&](const ListedFile& file) {
+    return name_of(file).starts_with("model") && name_of(file).ends_with(".safetensors");
+  };
+  const bool has_safetensors = std::any_of(files.begin(), files.end(), is_safetensors);
+  std::erase_if(files, [&](const ListedFile& file) {
+    const std::string name = name_of(file);
+    const bool is_weight = has_safetensors ? is_safetensors(file) : name.starts_with("pytorch_model") && name.ends_with(".bin");
+    return name.find('/') != name.npos || !(is_weight || name == "tokenizer.model" || name.ends_with(".json"));
+  });
 }
 
 // Makes a copy under a temporary name, and renames it when it is on the disk.
@@ -111,6 +155,26 @@ Downloaded download(HubClient& client, HubCache& cache, const HubAddress& addres
     if (error.code() == ExitCode::input_missing) throw *no_file;
     throw;
   }
+}
+
+fs::path download_model(HubClient& client, HubCache& cache, const HubAddress& address, const ByteProgress& progress) {
+  constexpr int kAttempts = 2;  // a model's name may be a misspelt folder, and then nobody wants to wait for a network
+  const auto commit = cache.commit_of(address.repository, address.revision);
+  std::error_code ignored;
+  const bool in_cache = commit && fs::exists(folder_of(cache, address, *commit) / "config.json", ignored);
+  auto listing = client.settings().offline ? std::nullopt : list_folder(client, address, kAttempts, in_cache);
+  if (listing) {
+    keep_model_files(listing->files, address.path);
+    int64_t missing = 0;
+    for (const ListedFile& file : listing->files)
+      if (!cache.has_sound_blob(address.repository, file.etag)) missing += file.size;
+    if (missing > 0)
+      client.tell(
+          fmt::format("{}: fetching {:.1f} MB into {}", address.text(), double(missing) * 1e-6, cache.folder().string()));
+    return download_files(client, cache, address, *listing, progress).path;
+  }
+  if (!in_cache) fail_offline(cache, address);
+  return folder_in_cache(cache, address)->path;
 }
 
 fs::path copy_to(const Downloaded& downloaded, const fs::path& output) {

@@ -22,6 +22,11 @@ struct Downloaded {
 // Offline it takes what the cache has. Throws what download_file and list_files throw.
 Downloaded download(HubClient& client, HubCache& cache, const HubAddress& address, const ByteProgress& progress);
 
+// The folder of a model in the cache, for programs that read models: config, tokenizer and one format of the weights
+// (safetensors if there is one) are brought there. When the hub cannot be reached, or offline, what the cache has is used.
+std::filesystem::path download_model(HubClient& client, HubCache& cache, const HubAddress& address,
+                                     const ByteProgress& progress);
+
 // Copies what was downloaded to `output`: a file to a file (or into an existing folder), a folder to a folder. Each file
 // appears by one rename, when all of it is there. Returns the path of the copy. Throws Error (io).
 std::filesystem::path copy_to(const Downloaded& downloaded, const std::filesystem::path& output);

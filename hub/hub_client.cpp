@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
 
 #include "base/error.h"
@@ -20,7 +21,30 @@ bool is_redirect(const HttpHead& head) {
   return (head.status >= 301 && head.status <= 303) || head.status == 307 || head.status == 308;
 }
 
+// The numbers of `RateLimit: "resolvers";r=2999;t=172`: what is left of the quota, and the seconds until it is renewed.
+struct RateLimit {
+  long left = -1, seconds = 0;
+};
+
+RateLimit rate_limit_of(const HttpHead& head) {
+  const std::string text = head.header("ratelimit").value_or("");
+  RateLimit limit;
+  const size_t at = text.find(";r=");
+  if (at == text.npos || std::sscanf(text.c_str() + at, ";r=%ld;t=%ld", &limit.left, &limit.seconds) != 2) return {};
+  return limit;
+}
+
 }  // namespace
+
+double pause_for_quota(const HttpHead& head) {
+  constexpr double kLongest = 60;  // seconds
+  const RateLimit limit = rate_limit_of(head);
+  const std::string policy = head.header("ratelimit-policy").value_or("");  // "fixed window";"api";q=500;w=300
+  const size_t at = policy.find(";q=");
+  const long quota = at == policy.npos ? 0 : std::atol(policy.c_str() + at + 3);
+  if (limit.left < 0 || limit.left * 10 >= quota) return 0;
+  return std::clamp(double(limit.seconds) / double(limit.left + 1), 0.0, kLongest);
+}
 
 std::optional<double> requested_wait(const HttpHead& head) {
   std::optional<double> wait;
@@ -30,12 +54,8 @@ std::optional<double> requested_wait(const HttpHead& head) {
     else if (const time_t date = curl_getdate(after->c_str(), nullptr); date > 0)
       wait = std::max(0.0, double(date) - double(std::time(nullptr)));
   }
-  const std::string limit = head.header("ratelimit").value_or("");  // "resolvers";r=0;t=172
-  long left = 0, seconds = 0;
-  const size_t at = limit.find(";r=");
-  if (head.status == 429 && at != limit.npos && std::sscanf(limit.c_str() + at, ";r=%ld;t=%ld", &left, &seconds) == 2 &&
-      left == 0)
-    wait = std::max(wait.value_or(0), double(std::max(0L, seconds)));
+  const RateLimit limit = rate_limit_of(head);
+  if (head.status == 429 && limit.left == 0) wait = std::max(wait.value_or(0), double(std::max(0L, limit.seconds)));
   return wait;
 }
 
@@ -56,13 +76,14 @@ std::string HubClient::get(HttpRequest request, const HttpReceiver& receiver, co
       fail(ExitCode::unavailable, settings_.endpoint, " redirects to ", shown_url(request.url),
            ", which is not encrypted; this may be an attack, or a network that needs a sign-in");
     request.headers = headers;
-    if (!settings_.token.empty() && origin_of(request.url) == hub)
-      request.headers.push_back("Authorization: Bearer " + settings_.token);
-    wait_for_paused_requests();
+    const bool to_hub = origin_of(request.url) == hub;
+    if (to_hub && !settings_.token.empty()) request.headers.push_back("Authorization: Bearer " + settings_.token);
+    if (to_hub) wait_for_paused_requests();
     std::string target;
     bool last = false;
     size_t discarded = 0;
     const HttpReceiver watching = {[&](const HttpHead& head) {
+                                     if (to_hub) pause_requests(pause_for_quota(head));
                                      if (!is_redirect(head) || !head.header("location")) return receiver.head(head);
                                      target = absolute_url(request.url, *head.header("location"));
                                      last = on_redirect && on_redirect(head, target);
@@ -138,8 +159,8 @@ nlohmann::json HubClient::get_json_once(const std::string& url, const std::strin
   return json;
 }
 
-nlohmann::json HubClient::get_json(const std::string& url, const std::string& what, std::string* link) {
-  for (Patience patience(what, notice_);;) {
+nlohmann::json HubClient::get_json(const std::string& url, const std::string& what, std::string* link, int attempts) {
+  for (Patience patience(what, notice_, attempts);;) {
     try {
       return get_json_once(url, what, link);
     } catch (const TemporaryFailure& failure) {

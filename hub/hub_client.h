@@ -30,8 +30,9 @@ class HubClient {
   using OnRedirect = std::function<bool(const HttpHead&, const std::string& target)>;
   std::string get(HttpRequest request, const HttpReceiver& receiver, const OnRedirect& on_redirect = {});
 
-  // One JSON document, with retries. `what` begins every message. `next`, if given, receives the `Link` header of the answer.
-  nlohmann::json get_json(const std::string& url, const std::string& what, std::string* link = nullptr);
+  // One JSON document, with retries. `what` begins every message. `link`, if given, receives the `Link` headers of the answer.
+  nlohmann::json get_json(const std::string& url, const std::string& what, std::string* link = nullptr,
+                          int attempts = kMostAttempts);
 
   // Throws what an answer of the hub with a status from 400 means: TemporaryFailure when another attempt may help, else Error
   // with the reason and the remedy: input_missing, no_permission or unavailable. `what` is the address that was asked for.
@@ -48,6 +49,10 @@ class HubClient {
   const Notice notice_;
   HttpClient http_;
 };
+
+// How long to wait before the next request, so that the rest of the hub's quota lasts until it is renewed. Seconds; 0 while
+// more than a tenth of it is left.
+double pause_for_quota(const HttpHead& head);
 
 // How long the server asks us to wait: the longer of its rate limit and Retry-After. Seconds.
 std::optional<double> requested_wait(const HttpHead& head);

@@ -32,9 +32,10 @@ ListedFile listed_file(const json& row, const std::string& what) {
 
 }  // namespace
 
-std::string fetch_commit(HubClient& client, const HubRepository& repository, const std::string& revision) {
+std::string fetch_commit(HubClient& client, const HubRepository& repository, const std::string& revision, int attempts) {
   const std::string what = HubAddress{repository, revision, "", true}.text();
-  const json info = client.get_json(client.api_url(repository, "/revision/" + percent_encoded(revision, false)), what);
+  const json info =
+      client.get_json(client.api_url(repository, "/revision/" + percent_encoded(revision, false)), what, nullptr, attempts);
   const std::string commit = info.is_object() ? text_of(info, "sha") : "";
   if (!is_commit(commit)) fail(ExitCode::unavailable, what, ": the hub names no commit for this revision");
   return commit;

@@ -16,7 +16,8 @@ struct ListedFile {
 };
 
 // The commit that a revision has now: one request.
-std::string fetch_commit(HubClient& client, const HubRepository& repository, const std::string& revision);
+std::string fetch_commit(HubClient& client, const HubRepository& repository, const std::string& revision,
+                         int attempts = kMostAttempts);
 
 // All files below `folder` (empty: of the whole repository) at a commit, sorted by path. One request for 1000 of them. Throws
 // Error: input_missing when there is no such folder, unavailable when the listing makes no sense. `what` begins its messages.

@@ -1,9 +1,12 @@
 #include "hub/paths.h"
 
 #include <cstdlib>
+#include <optional>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/transfer_progress.h"
+#include "hub/download.h"
 
 namespace echo {
 namespace {
@@ -32,11 +35,25 @@ std::string names(const std::vector<fs::path>& paths) {
   return text;
 }
 
-// ORGANISATION/NAME, the form of model names on the hub, in contrast to a path that has two parts.
-bool is_hub_name(const std::string& name) {
-  const size_t slash = name.find('/');
-  return slash != std::string::npos && slash > 0 && slash + 1 < name.size() && name.find('/', slash + 1) == std::string::npos &&
-         name.front() != '.' && !name.starts_with("models/") && !name.starts_with("runs/");
+// ORGANISATION/NAME, the form of model names on the hub. A path that has two parts looks the same, so it is tried as a folder
+// first.
+std::optional<HubAddress> hub_name(const std::string& name) {
+  if (name.front() == '.' || name.starts_with("models/") || name.starts_with("runs/")) return std::nullopt;
+  try {
+    const HubAddress address = parse_hub_address("hf://" + name);
+    if (!address.path.empty()) return std::nullopt;
+    return address;
+  } catch (const Error&) {  // no name that the hub would accept
+    return std::nullopt;
+  }
+}
+
+fs::path model_from_hub(const HubAddress& address) {
+  const HubSettings settings = read_hub_settings();
+  TransferProgress shown(settings.show_progress);
+  HubClient client(settings, [&](const std::string& line) { shown.print(line); });
+  HubCache cache(settings.cache);
+  return download_model(client, cache, address, [&](int64_t have, int64_t size) { shown.update(have, size); });
 }
 
 }  // namespace
@@ -65,6 +82,13 @@ fs::path resolve_input(const std::string& path, const std::string& key) {
 
 fs::path resolve_model(const std::string& name_or_path, const std::string& key) {
   if (name_or_path.empty()) fail(ExitCode::input_missing, key, ": is empty; the folder of a model is expected");
+  if (is_hub_address(name_or_path)) {
+    try {
+      return model_from_hub(parse_hub_address(name_or_path));
+    } catch (const Error& error) {
+      fail(error.code(), key, ": ", error.what());
+    }
+  }
   const fs::path given(name_or_path);
   const fs::path last = given.filename().empty() ? given.parent_path().filename() : given.filename();  // a/b/ means a/b
   std::vector<fs::path> tried;
@@ -81,12 +105,15 @@ fs::path resolve_model(const std::string& name_or_path, const std::string& key) 
       if (is_folder(tried.back())) return tried.back();
     }
   const std::string target = "models/" + last.string();
-  const std::string download = is_hub_name(name_or_path)
-                                   ? concat("download it with `hf download ", name_or_path, " --local-dir ", target,
-                                            "` (pip install huggingface_hub), or ")
-                                   : std::string();
-  fail(ExitCode::input_missing, key, ": ", name_or_path, ": no such folder (looked at ", names(tried), "); ", download,
-       "link a copy with `ln -s DIR ", target, "`, or name its folder with ", key, "=DIR");
+  const std::string missing = concat(key, ": ", name_or_path, ": no such folder (looked at ", names(tried), ")");
+  const std::string remedy = concat("link a copy with `ln -s DIR ", target, "`, or name its folder with ", key, "=DIR");
+  const auto address = hub_name(name_or_path);
+  if (!address) fail(ExitCode::input_missing, missing, "; ", remedy);
+  try {
+    return model_from_hub(*address);
+  } catch (const Error& error) {
+    fail(error.code(), missing, ", and it cannot be fetched: ", error.what(), "; or ", remedy);
+  }
 }
 
 }  // namespace echo

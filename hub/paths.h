@@ -15,7 +15,9 @@ namespace echo {
 std::filesystem::path resolve_input(const std::string& path, const std::string& key);
 
 // A model folder. In each place, models/<path> and models/<last part of path> are also tried. So the hub name ORGANISATION/NAME
-// finds models/NAME.
+// finds models/NAME. When there is no such folder, the model comes from the hub's cache, and is fetched if it is not there.
+// The same holds for an address hf://ORGANISATION/NAME[@REVISION]. Shows the progress on stderr. Also throws the codes of
+// download_model.
 std::filesystem::path resolve_model(const std::string& name_or_path, const std::string& key);
 
 // The folders that are searched after the current one: $ECHOATT_SHARED if set, and ../shared.

@@ -26,12 +26,14 @@ class TemporaryFailure : public Error {
 // Tells the user something in one line, for example that a pause is long. May be empty.
 using Notice = std::function<void(const std::string&)>;
 
+constexpr int kMostAttempts = 6;
+
 // Counts attempts at one thing and pauses between them: 0.5, 1, 2, 4 and 8 seconds, each 25 % more or less. Six failures
 // without progress between them end it. A rate limit whose end the server names is no failure until 310 seconds were waited.
 class Patience {
  public:
   // `what` is tried, and chooses the random part of the pauses.
-  Patience(std::string what, Notice notice, int attempts = 6);
+  Patience(std::string what, Notice notice, int attempts = kMostAttempts);
 
   void progressed() { failures_ = 0; }
 
@@ -51,7 +53,7 @@ class Patience {
   double waited_for_limit_ = 0;  // seconds
 };
 
-// A rate limit holds for all requests of the process: no request begins before the pause ends.
+// The hub counts all requests of the process together: none to it begins before the pause ends.
 void pause_requests(double seconds);
 void wait_for_paused_requests();
 

@@ -2,15 +2,12 @@
 #include "hub/download.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <chrono>
-#include <cstdio>
 #include <string>
 
 #include "base/program.h"
-#include "base/progress.h"
+#include "base/transfer_progress.h"
 
 namespace {
 
@@ -20,56 +17,15 @@ struct Arguments {
   std::string address, output;
 };
 
-// One line on a terminal's stderr that is redrawn: bytes, rate, time left. Elsewhere it prints nothing.
-class RateLine {
- public:
-  explicit RateLine(bool wanted) : wanted_(wanted && ::isatty(STDERR_FILENO) == 1) {}
-  ~RateLine() { clear(); }
-  RateLine(const RateLine&) = delete;
-  RateLine& operator=(const RateLine&) = delete;
-
-  void update(int64_t have, int64_t size) {
-    const auto now = Clock::now();
-    if (!wanted_ || (drawn_ && now - last_draw_ < std::chrono::milliseconds(200))) return;
-    if (first_have_ < 0 || have < first_have_) {  // what an earlier run left does not count for the rate
-      first_have_ = have;
-      start_ = now;
-    }
-    last_draw_ = now;
-    drawn_ = true;
-    const double seconds = std::chrono::duration<double>(now - start_).count();
-    const double rate = seconds > 0 ? double(have - first_have_) / seconds : 0;  // bytes per second
-    const std::string of =
-        size > 0 ? fmt::format(" of {:.1f} MB, {:.0f} %", double(size) * 1e-6, 100.0 * double(have) / double(size)) : " MB";
-    const std::string left = size > 0 && rate > 0 ? ", " + duration_text(double(size - have) / rate) + " left" : "";
-    fmt::print(stderr, "\r\x1b[2K{:.1f}{}, {:.1f} MB/s{}", double(have) * 1e-6, of, rate * 1e-6, left);
-    std::fflush(stderr);
-  }
-
-  void clear() {
-    if (drawn_) std::fputs("\r\x1b[2K", stderr);
-    drawn_ = false;
-  }
-
- private:
-  using Clock = std::chrono::steady_clock;
-  bool wanted_, drawn_ = false;
-  int64_t first_have_ = -1;
-  Clock::time_point start_, last_draw_;
-};
-
 int fetch(const Arguments& arguments) {
   const HubAddress address = parse_hub_address(arguments.address);
   const HubSettings settings = read_hub_settings();
-  RateLine line(settings.show_progress);
-  HubClient client(settings, [&](const std::string& text) {
-    line.clear();
-    fmt::print(stderr, "{}\n", text);
-  });
+  TransferProgress shown(settings.show_progress);
+  HubClient client(settings, [&](const std::string& line) { shown.print(line); });
   HubCache cache(settings.cache);
-  const Downloaded downloaded = download(client, cache, address, [&](int64_t have, int64_t size) { line.update(have, size); });
+  const Downloaded downloaded = download(client, cache, address, [&](int64_t have, int64_t size) { shown.update(have, size); });
   const auto path = arguments.output.empty() ? downloaded.path : copy_to(downloaded, arguments.output);
-  line.clear();
+  shown.clear();
   fmt::print("{}\n", path.string());
   return 0;
 }

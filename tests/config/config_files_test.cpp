@@ -66,17 +66,19 @@ TEST(ConfigPathsTest, InputsAreFoundAsGivenAndInTheSharedFolder) {
 
 TEST(ConfigPathsTest, MissingInputsAreExitCode66WithTheWaysToProvideThem) {
   TemporaryFolder folder;
+  const ScopedEnvironment offline("HF_HUB_OFFLINE", "1"), cache("HF_HUB_CACHE", (folder / "cache").string());
   const ScopedEnvironment shared("ECHOATT_SHARED", folder.path().string());
   const std::string weights =
       error_message(ExitCode::input_missing, [] { resolve_model("Organisation/No-Such-Model", "teacher.model_name_or_path"); });
-  for (const std::string& part : {std::string("teacher.model_name_or_path: Organisation/No-Such-Model: no such folder"),
-                                  std::string("models/No-Such-Model, "), (folder / "models/No-Such-Model").string(),
-                                  std::string("../shared/models/No-Such-Model"),
-                                  std::string("hf download Organisation/No-Such-Model --local-dir models/No-Such-Model"),
-                                  std::string("ln -s DIR"), std::string("teacher.model_name_or_path=DIR")})
+  for (const std::string& part :
+       {std::string("teacher.model_name_or_path: Organisation/No-Such-Model: no such folder"),
+        std::string("models/No-Such-Model, "), (folder / "models/No-Such-Model").string(),
+        std::string("../shared/models/No-Such-Model"),
+        std::string("HF_HUB_OFFLINE=0 ./download hf://Organisation/No-Such-Model"), (folder / "cache").string(),
+        std::string("ln -s DIR"), std::string("teacher.model_name_or_path=DIR")})
     EXPECT_NE(weights.find(part), std::string::npos) << part << "\nin\n" << weights;
   const std::string local = error_message(ExitCode::input_missing, [] { resolve_model("models/none", "--model"); });
-  EXPECT_EQ(local.find("hf download"), std::string::npos) << local;
+  EXPECT_EQ(local.find("./download"), std::string::npos) << local;
   const std::string data = error_message(ExitCode::input_missing, [] { resolve_input("no/such/*.jsonl", "data.path"); });
   EXPECT_NE(data.find("data.path: no/such/*.jsonl: no such file or folder"), std::string::npos) << data;
   error_message(ExitCode::input_missing, [] { resolve_input("", "data.path"); });

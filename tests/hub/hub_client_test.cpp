@@ -108,6 +108,16 @@ TEST(HubClientTest, TheLongerOfTwoRequestedPausesCounts) {
   EXPECT_EQ(requested_wait({429, {{"retry-after", "Wed, 21 Oct 2015 07:28:00 GMT"}}}), 0.0);
 }
 
+TEST(HubClientTest, RequestsAreSpreadOnceATenthOfTheQuotaIsLeft) {
+  const auto pause = [](const std::string& limit) {
+    return pause_for_quota({200, {{"ratelimit", limit}, {"ratelimit-policy", "\"fixed window\";\"api\";q=500;w=300"}}});
+  };
+  EXPECT_EQ(pause("\"api\";r=50;t=100"), 0);
+  EXPECT_EQ(pause("\"api\";r=49;t=100"), 2);
+  EXPECT_EQ(pause("\"api\";r=0;t=300"), 60);  // the longest
+  EXPECT_EQ(pause_for_quota({200, {}}), 0);
+}
+
 TEST(HubClientTest, AJsonDocumentIsReadAgainWhenTheFirstAnswerIsAPage) {
   int count = 0;
   const ScriptedServer hub([&](const std::string&) { return http_answer(200, "", count++ == 0 ? "<html>" : "{\"sha\": 1}"); });

@@ -101,7 +101,7 @@ class StandIn {
   json info_;
 };
 
-// ./download with a cache of its own.
+// ./download, or another program that fetches, with a cache of its own.
 class Downloader {
  public:
   Downloader(const fs::path& program, const std::string& endpoint, const fs::path& home) : program_(program) {
@@ -112,6 +112,11 @@ class Downloader {
     options_.environment["HF_HOME"] = home.string();
   }
   void set(const std::string& name, const std::string& value) { options_.environment[name] = value; }
+  // Runs in this folder, where no model or shared folder is found.
+  void work_in(const fs::path& folder) {
+    options_.folder = folder;
+    options_.environment["ECHOATT_SHARED"] = "";
+  }
   ProgramResult run(const std::vector<std::string>& arguments) const { return run_executable(program_, arguments, options_); }
 
   // Expects success, and returns the path that it prints.
@@ -204,6 +209,36 @@ TEST(DownloadTest, OfflineAFolderComesFromTheCacheOrIsNamedAsMissing) {
   const StandIn hub(*python, *shared);
   const fs::path folder = Downloader(*program, hub.endpoint(), home.path()).fetch({"hf://example-org/stories260K"});
   EXPECT_EQ(download.fetch({"hf://example-org/stories260K"}), folder);
+}
+
+TEST(DownloadTest, AProgramFetchesAModelByNameAndFindsItAgainOffline) {
+  NEED_STAND_IN();
+  const auto generate = find_program("generate");
+  if (!generate) GTEST_SKIP() << kNotBuilt;
+  const TemporaryFolder home;
+  const StandIn hub(*python, *shared);
+  Downloader model(*generate, hub.endpoint(), home / "cache");
+  model.work_in(home.path());
+  const std::vector<std::string> arguments = {"--model", "example-org/stories260K", "--prompt",
+                                              "Once",    "--max-new-tokens",        "4"};
+  const ProgramResult fetched = model.run(arguments);
+  EXPECT_EQ(fetched.exit_code, 0) << fetched.errors;
+  EXPECT_NE(fetched.errors.find("fetching"), std::string::npos) << fetched.errors;
+  const fs::path repository = home / "cache/hub/models--example-org--stories260K";
+  EXPECT_FALSE(fs::exists(repository / "snapshots" / read_file(repository / "refs/main") / "README.md"));  // nobody reads it
+  const std::string text = fetched.output;
+  model.set("HF_HUB_OFFLINE", "1");
+  const ProgramResult offline = model.run(arguments);
+  EXPECT_EQ(offline.exit_code, 0) << offline.errors;
+  EXPECT_EQ(offline.output, text);
+  expect_failure(model.run({"--model", "example-org/other", "--prompt", "Once"}), ExitCode::input_missing,
+                 {"example-org/other", "HF_HUB_OFFLINE=0 ./download hf://example-org/other"});
+  model.set("HF_HUB_OFFLINE", "");
+  model.set("HF_ENDPOINT", "http://127.0.0.1:9");  // nobody listens there
+  const ProgramResult away = model.run(arguments);
+  EXPECT_EQ(away.output, text) << away.errors;
+  EXPECT_NE(away.errors.find("using what the cache has"), std::string::npos) << away.errors;
+  expect_failure(model.run({"--model", "hf://example-org/other", "--prompt", "Once"}), ExitCode::unavailable, {"127.0.0.1"});
 }
 
 TEST(DownloadTest, AWrongAddressIsAMistakeOfTheCommandLine) {
