@@ -61,14 +61,18 @@ std::optional<std::string> HubCache::commit_of(const HubRepository& repository, 
 
 bool HubCache::has_sound_blob(const HubRepository& repository, const std::string& etag) {
   const fs::path path = blob(repository, etag);
-  if (sound_blobs_.contains(path)) return true;
+  {
+    const std::lock_guard lock(mutex_);
+    if (sound_blobs_.contains(path)) return true;
+  }
   std::error_code ignored;
   if (!fs::is_regular_file(path, ignored) || hash_file(path, etag) != etag) return false;
-  sound_blobs_.insert(path);
+  trust_blob(repository, etag);
   return true;
 }
 
 void HubCache::trust_blob(const HubRepository& repository, const std::string& etag) {
+  const std::lock_guard lock(mutex_);
   sound_blobs_.insert(blob(repository, etag));
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -15,7 +16,8 @@ namespace echo {
 //                              snapshots/COMMIT/PATH  a link to the content of that file at that commit
 //                              refs/REVISION          the commit that a branch or tag had when it was last asked for
 //   .locks/models--ORGANISATION--NAME/ETAG.lock       held while that content is written
-// Files of a snapshot can be missing, so presence is a matter of each file. Writing functions throw Error (io).
+// Files of a snapshot can be missing, so presence is a matter of each file. Writing functions throw Error (io). Several
+// threads may use one object.
 class HubCache {
  public:
   explicit HubCache(std::filesystem::path folder) : folder_(std::move(folder)) {}
@@ -51,6 +53,7 @@ class HubCache {
 
  private:
   std::filesystem::path folder_;
+  std::mutex mutex_;  // guards sound_blobs_
   std::set<std::filesystem::path> sound_blobs_;
 };
 

@@ -4,10 +4,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <exception>
+#include <mutex>
 #include <optional>
+#include <thread>
+#include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -72,25 +77,73 @@ std::optional<FolderListing> list_folder(HubClient& client, const HubAddress& ad
   }
 }
 
+// Brings the files of a listing into the cache, a few at a time because each begins with a wait for the hub's answer.
+class FilesDownload {
+ public:
+  FilesDownload(HubClient& client, HubCache& cache, const HubRepository& repository, const FolderListing& listing,
+                const ByteProgress& progress)
+      : client_(client), cache_(cache), repository_(repository), listing_(listing), progress_(progress) {
+    for (const ListedFile& file : listing.files) total_ += file.size;
+  }
+
+  void run() {
+    constexpr size_t kTransfers = 4;
+    cache_.prepare(repository_);  // once, before several threads would
+    std::vector<std::thread> threads;
+    for (size_t i = 0; i < std::min(kTransfers, listing_.files.size()); ++i) threads.emplace_back([this] { work(); });
+    for (std::thread& thread : threads) thread.join();
+    if (problem_) std::rethrow_exception(problem_);
+  }
+
+ private:
+  void work() {
+    try {
+      HubClient client(client_.settings(), [this](const std::string& line) {
+        const std::lock_guard lock(mutex_);
+        client_.tell(line);
+      });
+      for (size_t i; !failed_ && (i = next_++) < listing_.files.size();) fetch(client, listing_.files[i]);
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      if (!problem_) problem_ = std::current_exception();
+      failed_ = true;
+    }
+  }
+
+  void fetch(HubClient& client, const ListedFile& file) {
+    int64_t counted = 0;  // bytes of this file that are in `done_`
+    const auto count = [&](int64_t have) {
+      const std::lock_guard lock(mutex_);
+      done_ += have - std::exchange(counted, have);
+      if (progress_) progress_(done_, total_);
+    };
+    // A content that is there, perhaps from another commit, needs no request.
+    if (cache_.has_sound_blob(repository_, file.etag))
+      cache_.link(repository_, listing_.commit, file.path, file.etag);
+    else
+      download_file(client, cache_, repository_, listing_.commit, file.path, [&](int64_t have, int64_t) { count(have); });
+    count(file.size);
+  }
+
+  HubClient& client_;
+  HubCache& cache_;
+  const HubRepository& repository_;
+  const FolderListing& listing_;
+  const ByteProgress& progress_;
+  std::atomic<size_t> next_ = 0;
+  std::atomic<bool> failed_ = false;
+  std::mutex mutex_;  // guards what follows, progress_ and the notices
+  std::exception_ptr problem_;
+  int64_t done_ = 0, total_ = 0;  // bytes
+};
+
 Downloaded download_files(HubClient& client, HubCache& cache, const HubAddress& address, const FolderListing& listing,
                           const ByteProgress& progress) {
-  const HubRepository& repository = address.repository;
-  int64_t total = 0, done = 0;
-  for (const ListedFile& file : listing.files) total += file.size;
+  FilesDownload(client, cache, address.repository, listing, progress).run();
+  cache.write_ref(address.repository, address.revision, listing.commit);
   Downloaded result{folder_of(cache, address, listing.commit), listing.commit, {}};
-  for (const ListedFile& file : listing.files) {
-    // A content that is there, perhaps from another commit, needs no request.
-    if (cache.has_sound_blob(repository, file.etag))
-      cache.link(repository, listing.commit, file.path, file.etag);
-    else
-      download_file(client, cache, repository, listing.commit, file.path, [&](int64_t have, int64_t) {
-        if (progress) progress(done + have, total);
-      });
-    done += file.size;
-    if (progress) progress(done, total);
+  for (const ListedFile& file : listing.files)
     result.files.push_back(fs::path(file.path).lexically_relative(address.path.empty() ? "." : address.path).string());
-  }
-  cache.write_ref(repository, address.revision, listing.commit);
   return result;
 }
 
