@@ -215,7 +215,13 @@ fs::path download_model(HubClient& client, HubCache& cache, const HubAddress& ad
   const auto commit = cache.commit_of(address.repository, address.revision);
   std::error_code ignored;
   const bool in_cache = commit && fs::exists(folder_of(cache, address, *commit) / "config.json", ignored);
-  auto listing = client.settings().offline ? std::nullopt : list_folder(client, address, kAttempts, in_cache);
+  std::optional<FolderListing> listing;
+  try {
+    if (!client.settings().offline) listing = list_folder(client, address, kAttempts, in_cache);
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::unavailable) throw;
+    fail(ExitCode::input_missing, error.what(), "; and the cache ", cache.folder().string(), " does not have it");
+  }
   if (listing) {
     keep_model_files(listing->files, address.path);
     int64_t missing = 0;

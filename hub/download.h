@@ -24,6 +24,7 @@ Downloaded download(HubClient& client, HubCache& cache, const HubAddress& addres
 
 // The folder of a model in the cache, for programs that read models: config, tokenizer and one format of the weights
 // (safetensors if there is one) are brought there. When the hub cannot be reached, or offline, what the cache has is used.
+// Throws Error: input_missing when that is nothing, and what download_file throws.
 std::filesystem::path download_model(HubClient& client, HubCache& cache, const HubAddress& address,
                                      const ByteProgress& progress);
 

@@ -238,7 +238,8 @@ TEST(DownloadTest, AProgramFetchesAModelByNameAndFindsItAgainOffline) {
   const ProgramResult away = model.run(arguments);
   EXPECT_EQ(away.output, text) << away.errors;
   EXPECT_NE(away.errors.find("using what the cache has"), std::string::npos) << away.errors;
-  expect_failure(model.run({"--model", "hf://example-org/other", "--prompt", "Once"}), ExitCode::unavailable, {"127.0.0.1"});
+  expect_failure(model.run({"--model", "hf://example-org/other", "--prompt", "Once"}), ExitCode::input_missing,
+                 {"127.0.0.1:9"});
 }
 
 TEST(DownloadTest, AWrongAddressIsAMistakeOfTheCommandLine) {

@@ -60,9 +60,11 @@ TEST_F(TrainProgramTest, ARunEndsWithModelAndReportAndItsLinesHaveTheFieldsOfThe
 
 TEST_F(TrainProgramTest, TheTinyLlamaRecipeWithoutWeightsStopsAtOnceAndSaysHowToGetThem) {
   if (fs::exists("models")) GTEST_SKIP() << "there is a folder models here";
+  const ScopedEnvironment offline("HF_HUB_OFFLINE", "1"), cache("HF_HUB_CACHE", (folder_ / "cache").string());
   const auto start = std::chrono::steady_clock::now();
   const ProgramResult result = train({"configs/tinyllama_kd.yaml", "output_dir=" + output().string()});
-  expect_failure(result, ExitCode::input_missing, {"TinyLlama-1.1B-intermediate-step-1431k-3T", "teacher.model_name_or_path"});
+  expect_failure(result, ExitCode::input_missing,
+                 {"TinyLlama-1.1B-intermediate-step-1431k-3T", "teacher.model_name_or_path", "./download hf://TinyLlama"});
   // One second on an idle machine. A busy one gets more time.
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
   EXPECT_FALSE(fs::exists(output()));
