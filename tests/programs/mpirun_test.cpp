@@ -1,7 +1,6 @@
 // ./train with several processes, started by mpirun.
 #include <gtest/gtest.h>
 #include <omp.h>
-#include <signal.h>
 
 #include "base/file.h"
 #include "communication/thread_ranks.h"
@@ -26,15 +25,13 @@ class MpirunTest : public testing::Test {
       if (fs::exists(path) && mpirun_.empty()) mpirun_ = path;
     if (mpirun_.empty() || ECHO_WITH_MPI == 0) GTEST_SKIP() << "no MPI (install libopenmpi-dev and openmpi-bin)";
   }
-  ProgramResult run(int processes, std::vector<std::string> arguments, std::optional<std::chrono::seconds> signal_after = {}) {
+  ProgramResult run(int processes, std::vector<std::string> arguments) {
     ProgramOptions options;
     options.environment = {{"OMPI_ALLOW_RUN_AS_ROOT", "1"},
                            {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"},
                            {"OMPI_MCA_rmaps_base_oversubscribe", "1"},
                            {"OMP_WAIT_POLICY", "passive"},
                            {"ASAN_OPTIONS", "detect_leaks=0"}};  // MPI keeps memory to its end
-    options.signal_after = signal_after;
-    options.signal = SIGTERM;
     arguments.insert(arguments.begin(), {"-n", std::to_string(processes), "--bind-to", "none", program_.string()});
     return run_executable(mpirun_, arguments, options);
   }
