@@ -16,7 +16,7 @@ MAKEFLAGS += --no-print-directory
 
 PACKAGES := g++ make pkg-config zstd libdnnl-dev libopenblas-dev libsentencepiece-dev libyaml-cpp-dev libgtest-dev \
             libfmt-dev libzstd-dev libzip-dev libxxhash-dev nlohmann-json3-dev libcli11-dev libboost-context-dev \
-            libcurl4-openssl-dev libssl-dev
+            libcurl4-openssl-dev libssl-dev libopenmpi-dev openmpi-bin
 
 # ---- probes of this machine --------------------------------------------------------------------------------------
 has_header = $(shell echo '#include <$(1)>' | $(CXX) -x c++ -std=c++20 -fsyntax-only $(2) - >/dev/null 2>&1 && echo yes || echo no)
@@ -42,6 +42,9 @@ else ifeq ($(CUDA),1)
   $(error CUDA=1 or a target that needs it, but nvcc is neither on the PATH nor in /usr/local/cuda/bin; install the CUDA Toolkit)
 endif
 HAS_ONEDNN := $(call has_header,dnnl.hpp)
+# Only for training with several processes. HAS_MPI=no builds without it.
+MPI_FLAGS := $(shell pkg-config --cflags-only-I ompi-c 2>/dev/null)
+HAS_MPI := $(call has_header,mpi.h,$(MPI_FLAGS))
 
 # ---- flags -------------------------------------------------------------------------------------------------------
 VARIANT  := $(MODE)-$(if $(NVCC),cuda,cpu)$(if $(filter native,$(MARCH)),,-$(MARCH))
@@ -49,7 +52,8 @@ BUILD    := build/$(VARIANT)
 # The output of nvcc is the same for every mode and instruction set.
 CUDA_BUILD := $(if $(filter build/%,$(BUILD)),build,$(BUILD))/cuda-$(subst $(eval ) ,-,$(strip $(SM)))
 # -iquote, not -I: with -I a program here would hide a system header of the same name.
-CPPFLAGS += -iquote . -DECHO_WITH_CUDA=$(if $(NVCC),1,0) -DECHO_WITH_ONEDNN=$(if $(filter yes,$(HAS_ONEDNN)),1,0)
+CPPFLAGS += -iquote . -DECHO_WITH_CUDA=$(if $(NVCC),1,0) -DECHO_WITH_ONEDNN=$(if $(filter yes,$(HAS_ONEDNN)),1,0) \
+            -DECHO_WITH_MPI=$(if $(filter yes,$(HAS_MPI)),1,0)
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wno-unknown-pragmas -Wno-maybe-uninitialized -Werror
 MODE_FLAGS_release := -O3 -DNDEBUG
 MODE_FLAGS_debug   := -O0 -g
@@ -65,9 +69,10 @@ TEXT_FLAGS_release := -O1
 # -ffp-contract=fast: multiply and add in one instruction (one rounding). ISO mode would disable this.
 CXXFLAGS += -std=c++20 -march=$(MARCH) -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=fast -pthread $(MODE_FLAGS_$(MODE)) $(WARNINGS)
 # A bundle has libraries in lib, and programs in bin and its sub-folders (scripts/make_bundle.sh). Old-style tags, so that the path
-# is also used for the libraries of libraries. --as-needed: a program that fetches nothing starts without libcurl's many libraries.
+# is also used for the libraries of libraries. --as-needed: a program needs only the libraries that it uses.
 LDFLAGS  += -Wl,--as-needed -Wl,-rpath,'$$ORIGIN/../lib:$$ORIGIN/../../lib',--disable-new-dtags -fopenmp -pthread $(filter -fsanitize=%,$(MODE_FLAGS_$(MODE)))
 LDLIBS   += -lsentencepiece_train -lsentencepiece -lyaml-cpp -lfmt -lzstd -lzip -lxxhash -lcurl -lcrypto $(if $(filter yes,$(HAS_ONEDNN)),-ldnnl,-lopenblas)
+LDLIBS   += $(if $(filter yes,$(HAS_MPI)),$(or $(shell pkg-config --libs ompi-c 2>/dev/null),-lmpi))
 NVCCFLAGS := -std=c++20 -O3 -I. -DECHO_WITH_CUDA=1 --expt-relaxed-constexpr --extended-lambda -Werror all-warnings -Xcompiler -Wall,-Wextra
 ARCHITECTURES = $(foreach sm,$(SM),-gencode arch=compute_$(sm),code=sm_$(sm)) -gencode arch=compute_$(lastword $(SM)),code=compute_$(lastword $(SM))
 # Hopper's own instructions exist only for that architecture. Programs check the GPU before they use them.
@@ -80,12 +85,12 @@ endif
 EMULATION_FLAGS := -Itests/emulation/include -iquote . -DECHO_WITH_CUDA=1 -DECHO_WITH_ONEDNN=$(if $(filter yes,$(HAS_ONEDNN)),1,0)
 
 # ---- sources: every file of these folders ------------------------------------------------------------------------
-FOLDERS  := base report hub config tensor weight_files kernels autograd nn tokenizer data evaluation analysis training
+FOLDERS  := base report hub config tensor communication weight_files kernels autograd nn tokenizer data evaluation analysis training
 TEXT     := $(filter-out base/utf8.cpp,$(wildcard tools/*.cpp base/*.cpp report/*.cpp hub/*.cpp config/*.cpp analysis/report*.cpp \
             analysis/analysis_file.cpp evaluation/comparison.cpp nn/checkpoint_*.cpp nn/model_description.cpp nn/*_family.cpp \
             training/training_checkpoint.cpp training/training_log.cpp training/run_*.cpp))
 LIBRARY  := $(BUILD)/libecho.a
-SOURCES  := $(filter-out $(if $(NVCC),,tensor/cuda_%),$(sort $(shell find $(FOLDERS) -name '*.cpp')))
+SOURCES  := $(filter-out $(if $(NVCC),,tensor/cuda_%) $(if $(filter yes,$(HAS_MPI)),,communication/mpi_%),$(sort $(shell find $(FOLDERS) -name '*.cpp')))
 CUDA_SOURCES := $(sort $(shell find $(FOLDERS) -name '*.cu'))
 CUDA_OBJECTS := $(if $(NVCC),$(CUDA_SOURCES:%=$(CUDA_BUILD)/%.o))
 OBJECTS  := $(SOURCES:%=$(BUILD)/%.o) $(CUDA_OBJECTS)
@@ -115,12 +120,13 @@ ifeq ($(MODE),release)
 endif
 
 summary:
-	@echo "compiler $$($(CXX) -dumpfullversion) | CUDA $(or $(NVCC),no ($(WITHOUT_CUDA))) | oneDNN $(HAS_ONEDNN) |" \
+	@echo "compiler $$($(CXX) -dumpfullversion) | CUDA $(or $(NVCC),no ($(WITHOUT_CUDA))) | oneDNN $(HAS_ONEDNN) | MPI $(HAS_MPI) |" \
 	  "instruction sets:$$(grep -m1 -owE 'avx2|avx512f|avx512_bf16|amx_bf16' /proc/cpuinfo | sort -u | tr '\n' ' ' | sed 's/^/ /') (MARCH=$(MARCH)) | $(BUILD)"
 
 examples: $(EXAMPLES)
 benchmarks: $(BENCHES)
 
+$(BUILD)/communication/mpi_%.cpp.o: CPPFLAGS += $(MPI_FLAGS:-I%=-isystem %)
 $(BUILD)/tests/%.cpp.o: CXXFLAGS += $(TEST_FLAGS_$(MODE))
 $(TEXT:%=$(BUILD)/%.o): CXXFLAGS += $(TEXT_FLAGS_$(MODE))
 $(BUILD)/%.cpp.o: %.cpp
@@ -188,8 +194,9 @@ sanitize: tests
 cuda-report: $(CUDA_OBJECTS)
 	@scripts/cuda_report.sh $(^:%=%.log)
 
+# Without MPI, because a bundle cannot carry the plugins that MPI loads.
 bundle: packages
-	@$(MAKE) CUDA=1 MARCH=x86-64-v3 tests benchmarks
+	@$(MAKE) CUDA=1 MARCH=x86-64-v3 HAS_MPI=no tests benchmarks
 	@scripts/make_bundle.sh build/$(MODE)-cuda-x86-64-v3 build/echoatt.tar.xz
 
 demo: all

@@ -3,7 +3,7 @@
 namespace echo {
 
 // While an object of this class lives, SIGINT (Ctrl-C) and SIGTERM only set a flag (`requested`). A second signal ends the
-// program at once. At most one object may exist at a time.
+// program at once. At most one object may exist at a time. The main thread makes it.
 class StopOnSignal {
  public:
   StopOnSignal();

@@ -319,11 +319,11 @@ TrainConfig load_config(const std::filesystem::path& path, const std::vector<std
   throw Error(ExitCode::config, message);
 }
 
-int64_t tokens_per_step(const TrainConfig& config) {
-  return config.data.sequence_length * config.per_device_train_batch_size * config.gradient_accumulation_steps;
+int64_t tokens_per_step(const TrainConfig& config, int64_t world) {
+  return config.data.sequence_length * config.per_device_train_batch_size * config.gradient_accumulation_steps * world;
 }
 
-int64_t stage_steps(const TrainConfig& config, int number) {
+int64_t stage_steps(const TrainConfig& config, int number, int64_t world) {
   const bool distill = config.mode == Mode::distill;
   if (number < 1 || number > (distill ? 2 : 1)) return 0;
   const settings::Stage& stage = number == 1 ? config.stage1 : config.stage2;
@@ -333,18 +333,18 @@ int64_t stage_steps(const TrainConfig& config, int number) {
     fail(ExitCode::config, "data.epoch_tokens: neither this nor max_steps says how long to train; give one");
   }
   const double epochs = distill ? stage.num_train_epochs : config.num_train_epochs;
-  const double exact = epochs * double(config.data.epoch_tokens) / double(tokens_per_step(config));
+  const double exact = epochs * double(config.data.epoch_tokens) / double(tokens_per_step(config, world));
   ECHO_CHECK(exact >= 0 && exact < 9e18, "stage_steps: ", exact, " steps: the configuration has not been validated");
   // Rounding of `epochs` (0.1 is slightly more than a tenth) must not add a step.
   const int64_t steps = std::max<int64_t>(1, int64_t(std::ceil(exact * (1 - 1e-12))));
   return config.max_steps > 0 ? std::min(steps, config.max_steps) : steps;
 }
 
-std::vector<TrainingStage> training_stages(const TrainConfig& config) {
+std::vector<TrainingStage> training_stages(const TrainConfig& config, int64_t world) {
   const bool distill = config.mode == Mode::distill;
   std::vector<TrainingStage> stages;
   for (const int number : {1, 2}) {
-    const int64_t steps = stage_steps(config, number);
+    const int64_t steps = stage_steps(config, number, world);
     if (steps == 0) continue;
     const double own_rate = !distill ? 0.0 : number == 1 ? config.stage1.learning_rate : config.stage2.learning_rate;
     const int64_t from_ratio = int64_t(std::ceil(config.warmup_ratio * double(steps) * (1 - 1e-12)));

@@ -32,19 +32,19 @@ struct TrainingStage {
 };
 
 // The stages of a run, in order. distill has stage1 and stage2 where enabled. pretrain and continue have one stage
-// (num_train_epochs). Throws Error (config) as stage_steps does.
-std::vector<TrainingStage> training_stages(const TrainConfig& config);
+// (num_train_epochs). world: number of processes. Throws Error (config) as stage_steps does.
+std::vector<TrainingStage> training_stages(const TrainConfig& config, int64_t world = 1);
 int64_t steps_of(const std::vector<TrainingStage>& stages);  // the total of all stages
 
-// Tokens of one optimizer step of one process: sequence_length * per_device_train_batch_size *
-// gradient_accumulation_steps.
-int64_t tokens_per_step(const TrainConfig& config);
+// Tokens of one optimizer step: sequence_length * per_device_train_batch_size * gradient_accumulation_steps * world, the number
+// of processes.
+int64_t tokens_per_step(const TrainConfig& config, int64_t world = 1);
 
 // Optimizer steps of stage `number`. 0 when the mode does not have this stage or it is disabled.
 //   ceil(num_train_epochs * epoch_tokens / tokens_per_step), at most max_steps if that is set;
 //   max_steps alone when epoch_tokens is 0.
 // Example, TinyLlama's recipe: ceil(3.7e9 / (2048 * 1024)) = ceil(1764.3) = 1765, and 442 for the quarter epoch of stage 2.
 // Throws Error (config) when neither epoch_tokens nor max_steps gives the length.
-int64_t stage_steps(const TrainConfig& config, int number);
+int64_t stage_steps(const TrainConfig& config, int number, int64_t world = 1);
 
 }  // namespace echo

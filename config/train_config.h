@@ -319,7 +319,7 @@ struct TrainConfig {
     field("per_device_train_batch_size", self.per_device_train_batch_size, "sequences per micro-batch; memory grows with it");
     field("per_device_eval_batch_size", self.per_device_eval_batch_size, "sequences per held-out batch");
     field("gradient_accumulation_steps", self.gradient_accumulation_steps,
-          "micro-batches per optimizer step; sequences per step = this x per_device_train_batch_size");
+          "micro-batches per optimizer step; sequences per step = this x per_device_train_batch_size x processes");
     field("learning_rate", self.learning_rate, "peak learning rate of the schedule");
     field("lr_scheduler_type", self.lr_scheduler_type,
           "cosine | linear | constant: course of the rate after the warm-up; cosine and linear end at 0");
@@ -342,7 +342,7 @@ struct TrainConfig {
     field("device", self.device, "auto: a GPU if there is one | cpu | cuda | cuda:N");
     field("tf32", self.tf32,
           "true: float32 products on a GPU round their operands to 10 bits of mantissa and are several times faster");
-    field("threads", self.threads, "CPU threads; 0: all cores");
+    field("threads", self.threads, "CPU threads of each process; 0: all cores, divided among the processes of the machine");
     field("report", self.report, "true: write report.html at the end");
   }
   bool operator==(const TrainConfig&) const = default;

@@ -23,6 +23,7 @@ findings=$({
     BEGIN {
       allowed["base"] = ""
       allowed["report"] = allowed["hub"] = allowed["tokenizer"] = allowed["tensor"] = "base"
+      allowed["communication"] = "base tensor"
       allowed["config"] = "base tensor"
       allowed["weight_files"] = "base tensor"
       allowed["kernels"] = "base tensor"
@@ -31,7 +32,7 @@ findings=$({
       allowed["data"] = "base tensor tokenizer"
       allowed["evaluation"] = "base report tensor kernels autograd nn tokenizer data"
       allowed["analysis"] = "base report tensor weight_files kernels autograd nn tokenizer data"
-      everything = "base report hub config tensor weight_files kernels autograd nn tokenizer data evaluation analysis training"
+      everything = "base report hub config tensor communication weight_files kernels autograd nn tokenizer data evaluation analysis training"
       allowed["training"] = everything
       allowed["tools"] = allowed["examples"] = allowed["benchmarks"] = allowed["tests"] = everything
     }
@@ -53,10 +54,10 @@ findings=$({
         print FILENAME ":" FNR ": " quoted[2] " belongs to another family; include kernels/cuda/ or a header of that family"
     }
     # ---- headers of CUDA, NCCL, MPI, libcurl and OpenSSL stay behind their seams ----------------------------------------------------------
-    /^#include <(cuda|cublas|cooperative_groups|nccl)/ && FILENAME !~ /^(tensor\/cuda_|training\/nccl_|kernels\/.*\.cuh?$|tests\/emulation\/)/ {
-      print FILENAME ":" FNR ": CUDA and NCCL headers belong to tensor/cuda_*, kernels/*.cu(h), training/nccl_* and tests/emulation"
+    /^#include <(cuda|cublas|cooperative_groups|nccl)/ && FILENAME !~ /^(tensor\/cuda_|communication\/nccl_|kernels\/.*\.cuh?$|tests\/emulation\/)/ {
+      print FILENAME ":" FNR ": CUDA and NCCL headers belong to tensor/cuda_*, kernels/*.cu(h), communication/nccl_* and tests/emulation"
     }
-    /^#include <mpi\.h>/ && FILENAME !~ /^training\/mpi_/ { print FILENAME ":" FNR ": mpi.h belongs to training/mpi_*" }
+    /^#include <mpi\.h>/ && FILENAME !~ /^communication\/mpi_/ { print FILENAME ":" FNR ": mpi.h belongs to communication/mpi_*" }
     /^#include <(curl|openssl)\// && FILENAME !~ /^hub\// { print FILENAME ":" FNR ": headers of libcurl and OpenSSL belong to hub/" }
     FNR == 451 { print FILENAME ":451: more than 450 lines: look for a second idea" }
     length($0) > 128 { print FILENAME ":" FNR ": " length($0) " columns; at most 128" }

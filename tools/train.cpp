@@ -1,6 +1,5 @@
 // ./train CONFIG [key.path=value ...]: builds a student and distils it from its teacher, or trains a model on text alone.
-#include <omp.h>
-
+// mpirun -n 2 ./train CONFIG: the same with two processes, called ranks. Only the first one prints and writes.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
@@ -11,6 +10,7 @@
 #include "base/progress.h"
 #include "base/signals.h"
 #include "base/thread_waiting.h"
+#include "communication/launch.h"
 #include "config/check.h"
 #include "config/reading.h"
 #include "tensor/allocator.h"
@@ -20,6 +20,8 @@
 namespace {
 
 using namespace echo;
+
+using Ranks = std::shared_ptr<Communicator>;
 
 struct Arguments {
   std::string config;
@@ -53,29 +55,50 @@ void print_plan(const TrainingRun& run) {
 }
 
 // Loads models and data, from `checkpoint` if there is one, and prints what was loaded.
-TrainingRun prepare(const TrainConfig& config, const ResolvedInputs& inputs, std::optional<fs::path> checkpoint = {}) {
+TrainingRun prepare(const TrainConfig& config, const ResolvedInputs& inputs, const Ranks& ranks,
+                    std::optional<fs::path> checkpoint = {}) {
   std::unique_ptr<Progress> bar;
   SetupOptions setup;
+  setup.communicator = ranks;
   setup.checkpoint = std::move(checkpoint);
   setup.analysis_progress = [&](int64_t done, int64_t total) {
     if (!bar) bar = std::make_unique<Progress>("analysing the start weights", total);
     bar->update(done);
   };
-  setup.remark = print_line;
+  if (ranks->is_first()) setup.remark = print_line;
   TrainingRun run = prepare_run(config, inputs, setup);
   bar.reset();
-  print_plan(run);
+  if (ranks->is_first()) print_plan(run);
   return run;
 }
 
-int dry_run(const TrainConfig& config, const ResolvedInputs& inputs) {
-  TrainingRun run = prepare(config, inputs);
+void dry_run(const TrainConfig& config, const ResolvedInputs& inputs, const Ranks& ranks) {
+  TrainingRun run = prepare(config, inputs, ranks);
   RunRecorder nothing;
-  print_line(Trainer(run, nothing).dry_run());
-  return 0;
+  const std::string text = Trainer(run, nothing).dry_run();
+  if (ranks->is_first()) print_line(text);
 }
 
-int train(const TrainConfig& config, const ResolvedInputs& inputs) {
+// Trains from the checkpoint that the first rank has chosen.
+void train_with(RunRecorder& recorder, const TrainConfig& config, const ResolvedInputs& inputs, const Ranks& ranks,
+                const std::optional<fs::path>& chosen) {
+  const std::string checkpoint = text_of_first(*ranks, chosen ? chosen->string() : "");
+  TrainingRun run = prepare(config, inputs, ranks, checkpoint.empty() ? std::nullopt : std::optional<fs::path>(checkpoint));
+  const StopOnSignal stop;
+  Trainer trainer(run, recorder, [&] { return stop.requested(); });
+  if (!checkpoint.empty()) {
+    trainer.resume(checkpoint);
+    if (ranks->is_first())
+      print_line(concat("resuming from ", checkpoint, ", step ", trainer.state().step, " of ", trainer.total_steps()));
+  }
+  trainer.train();
+}
+
+void train(const TrainConfig& config, const ResolvedInputs& inputs, const Ranks& ranks) {
+  if (!ranks->is_first()) {
+    RunRecorder nothing;
+    return train_with(nothing, config, inputs, ranks, {});
+  }
   std::unique_ptr<Progress> bar;
   RunDisplay display;
   display.print = [&](const std::string& line) {
@@ -87,24 +110,17 @@ int train(const TrainConfig& config, const ResolvedInputs& inputs) {
     bar->update(step);
   };
   RunFolder folder(config, display);
-  const std::optional<fs::path> checkpoint = folder.checkpoint_to_resume();
-  TrainingRun run = prepare(config, inputs, checkpoint);
-
-  const StopOnSignal stop;
-  Trainer trainer(run, folder, [&] { return stop.requested(); });
-  if (checkpoint) {
-    trainer.resume(*checkpoint);
-    print_line(concat("resuming from ", checkpoint->string(), ", step ", trainer.state().step, " of ", trainer.total_steps()));
-  }
-  trainer.train();
+  train_with(folder, config, inputs, ranks, folder.checkpoint_to_resume());
   bar.reset();
   print_line(concat("finished: ", (fs::path(config.output_dir) / "final").string()));
   if (config.report) print_line(concat("report: ", (fs::path(config.output_dir) / "report.html").string()));
-  return 0;
 }
 
-int run(const Arguments& arguments) {
+int run(const Arguments& arguments, const Ranks& ranks) {
+  const bool first = ranks->is_first();
+  if (!first && (arguments.validate || arguments.print_config)) return 0;
   if (arguments.validate) return validate(arguments);
+  if (!first) ranks->barrier();  // until the first rank has found no mistake, so that each is reported once
   const TrainConfig config = load_config(arguments.config, arguments.overrides);
   if (arguments.print_config) {
     std::printf("%s", print_config(config).c_str());
@@ -112,9 +128,12 @@ int run(const Arguments& arguments) {
   }
   set_memory_remedy(
       "a smaller per_device_train_batch_size, a shorter data.sequence_length or gradient_checkpointing=true needs less");
-  if (config.threads > 0) omp_set_num_threads(int(config.threads));
   const ResolvedInputs inputs = resolve_inputs(config);  // a missing input ends the run before anything is written
-  return arguments.dry_run ? dry_run(config, inputs) : train(config, inputs);
+  if (first) ranks->barrier();
+  const int64_t threads = choose_threads(config, *ranks);
+  if (first && ranks->world() > 1) print_line(concat(ranks->world(), " processes, ", threads, " thread(s) each"));
+  arguments.dry_run ? dry_run(config, inputs, ranks) : train(config, inputs, ranks);
+  return 0;
 }
 
 }  // namespace
@@ -130,5 +149,12 @@ int main(int argc, char** argv) {
   app.add_flag("--print-config", arguments.print_config, "print every key with its value and meaning, and stop");
   app.add_flag("--validate", arguments.validate, "check settings and files, report every problem, and stop");
   app.add_flag("--dry-run", arguments.dry_run, "run one step, print a memory table, write nothing");
-  return run_program(app, argc, argv, [&] { return run(arguments); });
+  Ranks ranks;
+  const int code = run_program(app, argc, argv, [&] {
+    ranks = connect_processes();
+    return run_as_rank(*ranks, [&] { return run(arguments, ranks); });
+  });
+  // The other ranks would wait for this one without end. Only a stop ends all of them together.
+  if (ranks && code != 0 && code != int(ExitCode::interrupted)) ranks->end_job(code);
+  return code;
 }

@@ -25,12 +25,7 @@ fs::path made(const fs::path& folder) {
 }  // namespace
 
 RunFolder::RunFolder(const TrainConfig& config, RunDisplay display)
-    : config_(config),
-      display_(std::move(display)),
-      path_(made(config.output_dir)),
-      stages_(training_stages(config)),
-      total_steps_(steps_of(stages_)),
-      lock_(path_ / ".lock") {}
+    : config_(config), display_(std::move(display)), path_(made(config.output_dir)), lock_(path_ / ".lock") {}
 
 std::optional<fs::path> RunFolder::checkpoint_to_resume() const {
   const std::string& wish = config_.resume_from_checkpoint;
@@ -50,6 +45,8 @@ std::optional<fs::path> RunFolder::checkpoint_to_resume() const {
 
 void RunFolder::begin(const TrainingRun& run, const TrainingState& state, bool resumed) {
   run_ = &run;
+  stages_ = training_stages(config_, run.communicator->world());
+  total_steps_ = steps_of(stages_);
   remove_unfinished(path_);
   held_out_ = held_out_batches(run.data, *run.tokenizer, config_.per_device_eval_batch_size, config_.eval_rows);
   log_ = std::make_unique<TrainingLog>(path_ / "trainer_log.jsonl", resumed ? state.step : -1);

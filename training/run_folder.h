@@ -49,10 +49,10 @@ class RunFolder : public RunRecorder {
   TrainConfig config_;
   RunDisplay display_;
   std::filesystem::path path_;
-  std::vector<TrainingStage> stages_;
-  int64_t total_steps_;
   FileLock lock_;
   const TrainingRun* run_ = nullptr;  // set by begin(), like the following members
+  std::vector<TrainingStage> stages_;
+  int64_t total_steps_ = 0;
   std::unique_ptr<TrainingLog> log_;
   std::vector<Batch> held_out_;
 };

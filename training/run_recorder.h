@@ -12,7 +12,7 @@
 namespace echo {
 
 struct StepResult {
-  LossSums sums;
+  LossSums sums;    // of all ranks
   double norm = 0;  // of the gradient, before clipping
   double learning_rate = 0;
   bool finite = false;  // loss and norm are finite; otherwise the weights were not changed

@@ -44,7 +44,7 @@ std::string word(const json& line, const char* key) {
   return found != line.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
-RunLog read_log(const fs::path& file, const TrainConfig& config) {
+RunLog read_log(const fs::path& file, std::vector<TrainingStage> stages) {
   RunLog log;
   for (json& line : TrainingLog::read(file)) {
     const std::string event = word(line, "event");
@@ -55,7 +55,7 @@ RunLog read_log(const fs::path& file, const TrainConfig& config) {
     else if (event == "skipped")
       ++log.skipped;
   }
-  log.stages = training_stages(config);
+  log.stages = std::move(stages);
   double first = 0;
   for (size_t i = 0; i < log.stages.size(); ++i) {
     const double last = first + double(log.stages[i].steps);
@@ -218,7 +218,7 @@ std::string notes(const RunLog& log, const TrainingRun& run) {
   }
   if (!log.training.empty())
     item(fmt::format("Trained on {} tokens, {} per step; peak memory of all tensors {} MiB.",
-                     grouped(whole(log.training.back(), "tokens")), grouped(tokens_per_step(config)),
+                     grouped(whole(log.training.back(), "tokens")), grouped(tokens_per_step(config, run.data.world)),
                      grouped(whole(log.training.back(), "peak_memory_bytes") >> 20)));
   if (log.skipped > 0)
     item(fmt::format("{} step(s) were skipped because the loss or the gradient was not finite.", log.skipped));
@@ -249,7 +249,7 @@ std::string introduction(const TrainingRun& run) {
     text += ", teacher " + config.teacher.model_name_or_path;
   else if (!config.student.model_name_or_path.empty())
     text += ", from " + config.student.model_name_or_path;
-  for (const TrainingStage& stage : training_stages(config))
+  for (const TrainingStage& stage : training_stages(config, run.data.world))
     text += fmt::format("; stage {}: {} steps on {}", stage.number, stage.steps,
                         stage.distillation ? "the teacher" : "true labels");
   return "<p>" + escape_html(text) + ".</p>\n";
@@ -258,7 +258,7 @@ std::string introduction(const TrainingRun& run) {
 }  // namespace
 
 void write_run_report(const fs::path& output_dir, const TrainingRun& run) {
-  const RunLog log = read_log(output_dir / "trainer_log.jsonl", run.config);
+  const RunLog log = read_log(output_dir / "trainer_log.jsonl", training_stages(run.config, run.data.world));
   std::string body = introduction(run);
   body += results(log, run) + notes(log, run);
   body += plan_section(run);

@@ -1,8 +1,13 @@
 #include "training/run_setup.h"
 
 #include <fmt/format.h>
+#include <omp.h>
+
+#include <cstdlib>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "communication/launch.h"
 #include "kernels/matmul/matmul.h"
 #include "nn/model_io.h"
 #include "tensor/allocator.h"
@@ -52,7 +57,7 @@ void check_same_shape(const LlamaConfig& student, const LlamaConfig& teacher) {
          ", vocabulary ", teacher.vocab_size, "; distillation compares both layer by layer, so the shapes must be equal");
 }
 
-DataSettings data_settings_of(const TrainConfig& config, const DataPaths& paths) {
+DataSettings data_settings_of(const TrainConfig& config, const DataPaths& paths, const Communicator& communicator) {
   return {.paths = paths,
           .set_names = config.data.set_names,
           .set_weights = config.data.set_weights,
@@ -61,13 +66,34 @@ DataSettings data_settings_of(const TrainConfig& config, const DataPaths& paths)
           .reset_attention = config.data.reset_attention,
           .max_bad_fraction = config.data.max_bad_fraction,
           .seed = uint64_t(config.seed),
-          .shuffle_tokens = config.data.shuffle ? config.data.shuffle_tokens : 0};
+          .shuffle_tokens = config.data.shuffle ? config.data.shuffle_tokens : 0,
+          .rank = communicator.rank(),
+          .world = communicator.world()};
 }
 
 // The device of the run, and the reason. Throws Error (device) when the requested GPU is not available.
 ChosenDevice device_of(const TrainConfig& config) {
   if (config.device == "auto" && compute_dtype_of(config) == DType::f64) return {Device{}, "cpu: float64 is computed there"};
   return choose_device(config.device);
+}
+
+// The memory for tensors of one rank, -1 if unknown. The ranks of a machine divide its main memory.
+int64_t memory_for_this_rank(Device device, Communicator& communicator) {
+  const int64_t available = available_memory(device), ranks = share_of_machine(communicator).ranks;
+  return device.is_cpu() && available >= 0 ? available / ranks : available;
+}
+
+// The first rank plans and makes remarks, because a plan may need an analysis of minutes. The others get its map.
+LeaderMap planned_by_first(const TrainConfig& config, const ResolvedInputs& inputs, const TrainingRun& run,
+                           const SetupOptions& options, const std::function<void(const std::string&)>& remark) {
+  LeaderMap map = run.description.leader_map;
+  if (run.communicator->is_first()) {
+    const auto progress = options.analysis_progress ? options.analysis_progress : [](int64_t, int64_t) {};
+    const PlannedMap planned = plan_leader_map(config, inputs, run.description.config, map, progress, run.device);
+    for (const std::string& line : planned.remarks) remark(line);
+    map = planned.leader_map;
+  }
+  return LeaderMap::from_json(nlohmann::json::parse(text_of_first(*run.communicator, map.to_json().dump())));
 }
 
 }  // namespace
@@ -77,7 +103,8 @@ TrainingRun prepare_run(const TrainConfig& config, const ResolvedInputs& inputs,
   run.config = config;
   run.inputs = inputs;
   run.compute_dtype = compute_dtype_of(config);
-  run.data = data_settings_of(config, inputs.data_paths);
+  run.communicator = options.communicator;
+  run.data = data_settings_of(config, inputs.data_paths, *run.communicator);
   run.tokenizer.emplace(inputs.tokenizer);
 
   const ChosenDevice chosen = device_of(config);
@@ -97,13 +124,7 @@ TrainingRun prepare_run(const TrainConfig& config, const ResolvedInputs& inputs,
     run.description.config = pretraining_config(config.model, *run.tokenizer);
     run.description.leader_map = LeaderMap::own(run.description.config.num_hidden_layers);
   }
-  if (!options.checkpoint) {
-    const auto progress = options.analysis_progress ? options.analysis_progress : [](int64_t, int64_t) {};
-    const PlannedMap planned =
-        plan_leader_map(config, inputs, run.description.config, run.description.leader_map, progress, run.device);
-    run.description.leader_map = planned.leader_map;
-    for (const std::string& line : planned.remarks) remark(line);
-  }
+  if (!options.checkpoint) run.description.leader_map = planned_by_first(config, inputs, run, options, remark);
   run.description.config.dtype = weights.dtype;
   check_vocabulary(*run.tokenizer, inputs, run.description.config, inputs.start ? inputs.start->string() : "the model");
   PlannedModels models{run.description.config, run.description.leader_map};
@@ -118,7 +139,7 @@ TrainingRun prepare_run(const TrainConfig& config, const ResolvedInputs& inputs,
     models.teacher_matches_compute = teacher_weights.dtype == run.compute_dtype;
   }
   // Printed before the first weight is loaded, because a run that does not fit may fail there.
-  remark(describe_memory(config, models, !run.device.is_cpu(), available_memory(run.device)));
+  remark(describe_memory(config, models, !run.device.is_cpu(), memory_for_this_rank(run.device, *run.communicator)));
   remark(fmt::format("data in main memory: {:.0f} MiB (a block of shuffled sequences, sequences read ahead, open files)",
                      double(loader_bytes(run.data)) / (1 << 20)));
 
@@ -132,6 +153,15 @@ TrainingRun prepare_run(const TrainConfig& config, const ResolvedInputs& inputs,
   }
   if (teacher) run.teacher = load_model(*teacher, teacher_weights);
   return run;
+}
+
+int64_t choose_threads(const TrainConfig& config, Communicator& communicator) {
+  const int64_t share = share_of_machine(communicator).threads;
+  if (config.threads > 0)
+    omp_set_num_threads(int(config.threads));
+  else if (communicator.world() > 1 && std::getenv("OMP_NUM_THREADS") == nullptr)
+    omp_set_num_threads(int(share));
+  return omp_get_max_threads();
 }
 
 std::vector<std::string> check_inputs(const TrainConfig& config, const InputSearch& search) {

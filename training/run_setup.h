@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 
+#include "communication/communicator.h"
 #include "config/train_config.h"
 #include "data/data_loader.h"
 #include "nn/language_model.h"
@@ -20,7 +21,8 @@ struct TrainingRun {
   ModelDescription description;  // of the student, for its config.json
   ResolvedInputs inputs;
   std::optional<Tokenizer> tokenizer;
-  DataSettings data;
+  DataSettings data;  // with this rank's part of the rows
+  std::shared_ptr<Communicator> communicator = std::make_shared<SingleProcess>();
   DType compute_dtype = DType::f32;
   Device device;
   std::vector<std::string> remarks;  // for console and report, one per line
@@ -32,12 +34,18 @@ struct SetupOptions {
   std::function<void(int64_t done, int64_t total)> analysis_progress;  // may be empty
   // called with each of TrainingRun::remarks as soon as it is known; may be empty
   std::function<void(const std::string& line)> remark;
+  std::shared_ptr<Communicator> communicator = std::make_shared<SingleProcess>();  // of the ranks that train together
 };
 
-// Plans the leader map and the memory, then loads tokenizer, teacher and student. Throws Error: input_missing with a file that
+// Plans the leader map and the memory, then loads tokenizer, teacher and student. All ranks call it together. The first one
+// plans the map for all, and the files must be visible to all. Throws Error: input_missing with a file that
 // has disappeared since it was found; bad_data when tokenizer and model do not match; config for a map that does not fit;
 // device when the requested GPU is not available.
 TrainingRun prepare_run(const TrainConfig& config, const ResolvedInputs& inputs, const SetupOptions& options = {});
+
+// Sets the number of CPU threads of this rank, and returns it: config.threads, otherwise this rank's part of the cores of its
+// machine. All ranks call it together. With one rank and without the setting the number stays.
+int64_t choose_threads(const TrainConfig& config, Communicator& communicator);
 
 // One line per missing input, and one per problem in the inputs that were found, as far as these can be seen without loading
 // weights.

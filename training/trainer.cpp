@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "config/reading.h"
 #include "tensor/allocator.h"
+#include "training/rank_reduction.h"
 #include "training/schedule.h"
 
 namespace echo {
@@ -46,25 +47,29 @@ Trainer::Trainer(TrainingRun& run, RunRecorder& recorder, std::function<bool()> 
     : run_(run),
       recorder_(recorder),
       stop_requested_(std::move(stop_requested)),
-      stages_(training_stages(run.config)),
+      stages_(training_stages(run.config, run.communicator->world())),
       optimizer_(fresh_optimizer(run)) {
+  state_.world = run.communicator->world();
+  broadcast_parameters(*run.communicator, *run.student);
   run.student->keep_compute_copies(run.compute_dtype);
 }
 
 void Trainer::resume(const std::filesystem::path& checkpoint) {
   const nlohmann::json manifest = verified_manifest(checkpoint);
-  check_same_run(manifest.at("config"), config_to_json(run_.config), checkpoint);
+  const int64_t world = run_.communicator->world();
   state_ = state_from_manifest(manifest);
+  check_same_run(manifest.at("config"), config_to_json(run_.config), checkpoint, state_.world, world);
+  state_.world = world;
   restore_optimizer(*optimizer_, checkpoint, manifest);
   saved_step_ = state_.step;
 }
 
-// When a device fails, everything on it is lost. The error names the newest checkpoint.
+// When a device fails, everything on it is lost. The error names the newest checkpoint, which the first rank knows.
 void Trainer::train() {
   try {
     run_stages();
   } catch (const Error& error) {
-    if (error.code() != ExitCode::device) throw;
+    if (error.code() != ExitCode::device || !run_.communicator->is_first()) throw;
     const auto checkpoint = recorder_.last_checkpoint();
     fail(ExitCode::device, error.what(), "; ",
          checkpoint ? concat("last checkpoint: ", checkpoint->string(), "; run the same command again to resume")
@@ -81,8 +86,9 @@ void Trainer::run_stages() {
     while (state_.stage_step < stage.steps) {
       const StepResult result = train_step(stage, loss);
       after_step(stage, loss, result);
-      if (stop_requested_ && stop_requested_()) {
+      if (stop_requested_somewhere()) {
         save();
+        run_.communicator->barrier();  // no rank ends before the first one has saved
         fail(ExitCode::interrupted, "stopped after step ", state_.step, " of ", total_steps(),
              "; checkpoint saved: run the same command again to resume");
       }
@@ -92,8 +98,13 @@ void Trainer::run_stages() {
   recorder_.finish();
 }
 
-// The micro-batches of one optimizer step. All are read first, because each gradient is divided by the number of tokens of the
-// whole step.
+bool Trainer::stop_requested_somewhere() {
+  const bool here = stop_requested_ && stop_requested_();
+  return sum_over_ranks(*run_.communicator, int64_t(here)) > 0;
+}
+
+// This rank's micro-batches of one optimizer step. All are read first, because each gradient is divided by the number of tokens
+// of the whole step.
 std::vector<Batch> Trainer::next_batches() {
   std::vector<Batch> batches;
   for (int64_t i = 0; i < run_.config.gradient_accumulation_steps; ++i)
@@ -107,10 +118,13 @@ StepResult Trainer::train_step(const TrainingStage& stage, const LossSettings& l
   const std::vector<Batch> batches = next_batches();
   int64_t tokens = 0;
   for (const Batch& batch : batches) tokens += batch.valid_tokens;
+  tokens = sum_over_ranks(*run_.communicator, tokens);
 
   StepResult result;
   for (const Batch& batch : batches)
     result.sums += accumulate_gradients(*run_.student, run_.teacher.get(), batch, loss, forward_options(run_), tokens);
+  result.sums = sum_over_ranks(*run_.communicator, result.sums);
+  reduce_gradients(*run_.communicator, *run_.student);
   result.norm = optimizer_->gradient_norm();
   result.learning_rate = learning_rate_at(stage, run_.config.lr_scheduler_type, state_.stage_step);
   result.finite = std::isfinite(result.sums.loss) && std::isfinite(result.norm);

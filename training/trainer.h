@@ -9,10 +9,14 @@
 namespace echo {
 
 // Runs the stages of a configuration: batches, loss, gradients, optimizer steps. The recorder writes files and prints. With the
-// same settings, seed and number of threads the bits are the same, also across stops and resumes.
+// same settings, seed, number of threads and ranks the bits are the same, also across stops and resumes.
+// Each rank of run.communicator has its own trainer, and all of them take the same steps. A rank computes the gradient of its
+// rows. The sum over the ranks, and so the weights, are the same on all of them. Only the first rank needs a recorder that
+// does something.
 class Trainer {
  public:
-  // `run` and `recorder` must outlive the trainer. stop_requested is called after every step; it may be empty.
+  // `run` and `recorder` must outlive the trainer. stop_requested is called after every step; it may be empty. If it returns
+  // true on one rank, all ranks stop. Copies the student's weights from the first rank to all.
   Trainer(TrainingRun& run, RunRecorder& recorder, std::function<bool()> stop_requested = {});
 
   // Continues from a verified checkpoint folder, from which run.student was loaded. Throws Error (bad_data, config) when the
@@ -32,6 +36,7 @@ class Trainer {
 
  private:
   void run_stages();
+  bool stop_requested_somewhere();
   StepResult train_step(const TrainingStage& stage, const LossSettings& loss);
   std::vector<Batch> next_batches();
   void count(const StepResult& result);

@@ -76,9 +76,27 @@ void write_folder_atomically(const fs::path& folder, const std::function<void(co
 }
 
 json state_to_json(const TrainingState& state) {
-  return {{"step", state.step},       {"stage_index", state.stage_index}, {"stage_step", state.stage_step},
-          {"tokens", state.tokens},   {"skipped", state.skipped},         {"skipped_in_a_row", state.skipped_in_a_row},
-          {"seconds", state.seconds}, {"cursor", to_json(state.cursor)},  {"window", to_json(state.window)}};
+  return {{"step", state.step},
+          {"stage_index", state.stage_index},
+          {"stage_step", state.stage_step},
+          {"tokens", state.tokens},
+          {"skipped", state.skipped},
+          {"skipped_in_a_row", state.skipped_in_a_row},
+          {"seconds", state.seconds},
+          {"world", state.world},
+          {"cursor", to_json(state.cursor)},
+          {"window", to_json(state.window)}};
+}
+
+struct SequencesPerStep {
+  int64_t count;
+  std::string product;  // as text
+};
+
+SequencesPerStep sequences_per_step(const json& config, int64_t world) {
+  const int64_t rows = config.value("per_device_train_batch_size", int64_t{1}),
+                micro_batches = config.value("gradient_accumulation_steps", int64_t{1});
+  return {rows * micro_batches * world, concat(rows, " * ", micro_batches, " * ", world)};
 }
 
 }  // namespace
@@ -169,6 +187,7 @@ TrainingState state_from_manifest(const json& manifest) {
   state.skipped = from.at("skipped");
   state.skipped_in_a_row = from.at("skipped_in_a_row");
   state.seconds = from.at("seconds");
+  state.world = from.at("world");
   state.cursor = data_cursor_from_json(from.at("cursor"));
   state.window = log_window_from_json(from.at("window"));
   return state;
@@ -178,10 +197,21 @@ void restore_optimizer(AdamW& optimizer, const fs::path& checkpoint, const json&
   optimizer.restore(SafetensorsReader(checkpoint / kOptimizer), manifest.at("optimizer_steps"));
 }
 
-void check_same_run(const json& stored_config, const json& config, const fs::path& checkpoint) {
-  static const std::vector<std::string> kFree = {
-      "/output_dir", "/resume_from_checkpoint", "/logging_steps", "/eval_steps", "/eval_rows", "/per_device_eval_batch_size",
-      "/save_steps", "/save_total_limit",       "/report",        "/threads",    "/device"};
+void check_same_run(const json& stored_config, const json& config, const fs::path& checkpoint, int64_t stored_world,
+                    int64_t world) {
+  static const std::vector<std::string> kFree = {"/output_dir",
+                                                 "/resume_from_checkpoint",
+                                                 "/logging_steps",
+                                                 "/eval_steps",
+                                                 "/eval_rows",
+                                                 "/per_device_eval_batch_size",
+                                                 "/save_steps",
+                                                 "/save_total_limit",
+                                                 "/report",
+                                                 "/threads",
+                                                 "/device",
+                                                 "/per_device_train_batch_size",  // their product is checked
+                                                 "/gradient_accumulation_steps"};
   const json stored = stored_config.flatten(), now = config.flatten();
   std::string changed;
   for (const auto& [key, value] : now.items()) {
@@ -194,6 +224,11 @@ void check_same_run(const json& stored_config, const json& config, const fs::pat
   }
   for (const auto& [key, value] : stored.items())
     if (!now.contains(key)) changed += concat(changed.empty() ? "" : ", ", key.substr(1), " (", value.dump(), " -> absent)");
+  const SequencesPerStep before = sequences_per_step(stored_config, stored_world), after = sequences_per_step(config, world);
+  if (before.count != after.count)
+    changed +=
+        concat(changed.empty() ? "" : ", ", "per_device_train_batch_size * gradient_accumulation_steps * number of processes (",
+               before.product, " -> ", after.product, ")");
   if (!changed.empty())
     fail(ExitCode::config, checkpoint.string(), ": was saved with other settings: ", changed,
          "; restore the old settings, or use another output_dir to start from the beginning");

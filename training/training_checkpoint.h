@@ -22,6 +22,7 @@ struct TrainingState {
   int64_t tokens = 0;                         // number of tokens trained on
   int64_t skipped = 0, skipped_in_a_row = 0;  // steps with a loss or gradient that was not finite
   double seconds = 0;                         // time spent training
+  int64_t world = 1;                          // number of ranks that took these steps
   DataCursor cursor;                          // of the next batch
   LogWindow window;
 };
@@ -56,7 +57,9 @@ TrainingState state_from_manifest(const nlohmann::json& manifest);
 void restore_optimizer(AdamW& optimizer, const std::filesystem::path& checkpoint, const nlohmann::json& manifest);
 
 // Throws Error (config) when a changed setting would make it another run. The message has the changed keys and the ways out.
-// Settings of logging, saving, evaluation and threads may change.
-void check_same_run(const nlohmann::json& stored_config, const nlohmann::json& config, const std::filesystem::path& checkpoint);
+// Settings of logging, saving, evaluation and threads may change. So may the size and number of micro-batches and the number of
+// ranks, as long as their product stays the same: the sequences of one step.
+void check_same_run(const nlohmann::json& stored_config, const nlohmann::json& config, const std::filesystem::path& checkpoint,
+                    int64_t stored_world = 1, int64_t world = 1);
 
 }  // namespace echo
