@@ -187,7 +187,7 @@ TrainingState state_from_manifest(const json& manifest) {
   state.skipped = from.at("skipped");
   state.skipped_in_a_row = from.at("skipped_in_a_row");
   state.seconds = from.at("seconds");
-  state.world = from.at("world");
+  state.world = from.value("world", int64_t{1});  // earlier versions trained with one process and did not write it
   state.cursor = data_cursor_from_json(from.at("cursor"));
   state.window = log_window_from_json(from.at("window"));
   return state;

@@ -71,7 +71,9 @@ TEST(TrainingCheckpointTest, StateGoesThroughTheManifestExactly) {
       .epoch = 1, .position = {5, 3, {{2, {3, 50}}}}, .token = 4, .block = 6, .row = 7, .files = ~uint64_t{0}, .counts = {}};
   run.state.window.steps = 1;
   run.state.window.sums.loss = 0.1;
-  const TrainingState back = state_from_manifest(verified_manifest(run.save(7)));
+  run.state.world = 4;
+  nlohmann::json manifest = verified_manifest(run.save(7));
+  const TrainingState back = state_from_manifest(manifest);
   EXPECT_EQ(back.step, 7);
   EXPECT_EQ(back.stage_index, 1);
   EXPECT_EQ(back.stage_step, 4);
@@ -81,6 +83,9 @@ TEST(TrainingCheckpointTest, StateGoesThroughTheManifestExactly) {
   EXPECT_EQ(back.seconds, 1.0 / 3);
   EXPECT_EQ(back.cursor, run.state.cursor);
   EXPECT_EQ(back.window.sums.loss, 0.1);
+  EXPECT_EQ(back.world, 4);
+  ASSERT_EQ(manifest["state"].erase("world"), 1u);
+  EXPECT_EQ(state_from_manifest(manifest).world, 1) << "a checkpoint of an earlier version";
 }
 
 TEST(TrainingCheckpointTest, WeightsAndMomentsComeBackBitForBit) {
