@@ -162,6 +162,7 @@ TEST(TrainingCheckpointTest, AManifestThatIsNotOursIsBadData) {
     json changed = whole;
     changed["state"][key] = "text";
     message_with(changed);
+    if (key == "world") continue;  // earlier versions did not write it
     changed["state"].erase(key);
     message_with(changed);
   }
