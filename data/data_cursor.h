@@ -7,7 +7,7 @@
 
 namespace echo {
 
-// A position in the endless stream of training rows. Rows are made in blocks (data/row_block.h): the cursor says where the
+// A position in the endless stream of training rows. Rows are made in blocks (data/packer.h): the cursor says where the
 // block begins in the stream of tokens, and how many of the block's rows came before. Reading on from a cursor reads that block
 // again, and nothing before it.
 struct DataCursor {

@@ -45,35 +45,35 @@ TrainingPacker::TrainingPacker(const DataSettings& settings, std::string name, s
 // The documents of the next block, cut at both ends to the tokens that belong to it. Nothing when a stop was requested.
 std::optional<std::vector<TrainingPacker::Document>> TrainingPacker::read_block(const std::stop_token& stop) {
   const DataCursor from = next_block_;
-  const int64_t needed = from.block_rows * settings_.sequence_length + 1;
+  int64_t missing = from.block_rows * settings_.sequence_length + 1;
   std::vector<Document> documents;
-  int64_t count = 0;
   const auto add = [&](Document document) {
-    const int64_t before = documents.empty() ? from.token : 0;
-    count += int64_t(document.tokens.size()) - before;
+    missing -= document.end - document.begin;
     documents.push_back(std::move(document));
   };
-  if (!carried_.tokens.empty()) add(std::move(carried_));
-  while (count < needed) {
+  if (carried_) add(*carried_);
+  while (missing > 0) {
     if (stop.stop_requested()) return std::nullopt;
     TokenizedDocument document;
     const bool found = stream_.next(document);
-    if (documents.empty() && from.token > 0 && (!found || from.token >= int64_t(document.tokens.size())))
+    const int64_t begin = documents.empty() ? from.token : 0, end = int64_t(document.tokens.size());
+    if (begin > 0 && (!found || begin >= end))
       fail(ExitCode::bad_data, stream_.name(), ": the saved position (epoch ", from.epoch, ", document ", from.position.draws,
            ", token ", from.token, ") is not in the data");
     if (!found) continue;
-    add({std::move(document.tokens), document.epoch});
+    add({std::make_shared<std::vector<int32_t>>(std::move(document.tokens)), begin, end, document.epoch});
     next_block_.epoch = document.epoch;
     next_block_.position = std::move(document.position);
     next_block_.counts = document.counts;
   }
-  next_block_.token = int64_t(documents.back().tokens.size()) - (count - (needed - 1));
+  // The last token is only a label here, and the first input of the next block.
+  Document& last = documents.back();
+  carried_ = last;
+  last.end += missing;  // 0 or less
+  carried_->begin = last.end - 1;
+  next_block_.token = carried_->begin;
   next_block_.block = from.block + 1;
   next_block_.row = 0;
-
-  carried_ = documents.back();
-  documents.back().tokens.resize(size_t(next_block_.token) + 1);
-  documents.front().tokens.erase(documents.front().tokens.begin(), documents.front().tokens.begin() + from.token);
   return documents;
 }
 
@@ -83,7 +83,7 @@ void TrainingPacker::order_rows(const std::vector<Document>& documents, RandomSe
   std::iota(order_.begin(), order_.end(), int64_t{0});
   int64_t tokens = 0, first = 0;
   for (size_t i = 0; i < documents.size(); ++i) {
-    tokens += int64_t(documents[i].tokens.size());
+    tokens += documents[i].end - documents[i].begin;
     if (i + 1 < documents.size() && documents[i + 1].epoch == documents[i].epoch) continue;
     const int64_t T = settings_.sequence_length;
     const int64_t end = std::min(block_.block_rows, (tokens + T - 1) / T);  // rows that begin in this epoch
@@ -107,7 +107,7 @@ bool TrainingPacker::make_block(const std::stop_token& stop) {
     }
   }
   packed_ = PackedTokens(settings_.sequence_length, settings_.reset_attention);
-  for (const Document& document : *documents) packed_.add(document.tokens);
+  for (const Document& document : *documents) packed_.add(document.used());
   order_rows(*documents, random);
   return true;
 }

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <span>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -38,9 +40,12 @@ class TrainingPacker {
   const DataSettings& settings() const { return settings_; }
 
  private:
+  // Tokens begin to end - 1 of a document. Blocks share the tokens, because a long document reaches through many of them.
   struct Document {
-    std::vector<int32_t> tokens;
+    std::shared_ptr<const std::vector<int32_t>> tokens;
+    int64_t begin, end;
     int64_t epoch;
+    std::span<const int32_t> used() const { return std::span(*tokens).subspan(size_t(begin), size_t(end - begin)); }
   };
   std::optional<std::vector<Document>> read_block(const std::stop_token& stop);
   bool make_block(const std::stop_token& stop);
@@ -48,11 +53,11 @@ class TrainingPacker {
 
   DataSettings settings_;
   TokenStream stream_;
-  DataCursor block_;            // where the block begins; `row` is the next one to give
-  DataCursor next_block_;       // where the block after it begins
-  Document carried_;            // the document in which the next block begins
-  PackedTokens packed_;         // the tokens of the block
-  std::vector<int64_t> order_;  // of the block's rows; empty when the block is not made yet
+  DataCursor block_;                 // where the block begins; `row` is the next one to give
+  DataCursor next_block_;            // where the block after it begins
+  std::optional<Document> carried_;  // the rest of the document in which the next block begins
+  PackedTokens packed_;              // the tokens of the block
+  std::vector<int64_t> order_;       // of the block's rows; empty when the block is not made yet
 };
 
 // Cuts held-out documents in the same way, but in order, and reads them only once. The last row is filled up with end tokens

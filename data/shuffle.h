@@ -10,10 +10,10 @@
 
 namespace echo {
 
-// The order of the training data depends on the seed, the epoch and the list of files alone. Four steps make it:
+// The order of the training data depends on the seed, the epoch and the list of files alone. These steps make it:
 //   file_order      permutes the files of an epoch
-//   interleaving    reads several files at the same time (data/corpus_source.h)
-//   RowBlock        permutes the documents of a block of rows, and then the rows
+//   CorpusSource    reads several files at the same time, as `interleaving` says
+//   TrainingPacker  permutes the documents of a block of rows, and then the rows
 // Without shuffling only the first is done.
 
 // The order of `count` files in an epoch: a permutation that depends on (seed, epoch) alone.

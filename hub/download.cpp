@@ -36,11 +36,6 @@ std::vector<std::string> files_in_cache(const fs::path& folder) {
   return files;
 }
 
-[[noreturn]] void fail_offline(const HubCache& cache, const HubAddress& address) {
-  fail(ExitCode::input_missing, address.text(), ": not in the cache ", cache.folder().string(),
-       ", and HF_HUB_OFFLINE is set; fetch it with `HF_HUB_OFFLINE=0 ./download ", address.text(), "`");
-}
-
 // What the cache has of a folder, if anything. Nobody knows whether these are all files of it.
 std::optional<Downloaded> folder_in_cache(HubCache& cache, const HubAddress& address) {
   const auto commit = cache.commit_of(address.repository, address.revision);
@@ -152,7 +147,7 @@ Downloaded download_folder(HubClient& client, HubCache& cache, const HubAddress&
   const auto listing = offline ? std::nullopt : list_folder(client, address, kMostAttempts, false);
   if (listing) return download_files(client, cache, address, *listing, progress);
   auto found = folder_in_cache(cache, address);
-  if (!found) fail_offline(cache, address);
+  if (!found) fail_offline(cache, address.text());
   client.tell(address.text() + ": offline; taking the files that the cache has");
   return *std::move(found);
 }
@@ -232,7 +227,7 @@ fs::path download_model(HubClient& client, HubCache& cache, const HubAddress& ad
           fmt::format("{}: fetching {:.1f} MB into {}", address.text(), double(missing) * 1e-6, cache.folder().string()));
     return download_files(client, cache, address, *listing, progress).path;
   }
-  if (!in_cache) fail_offline(cache, address);
+  if (!in_cache) fail_offline(cache, address.text());
   return folder_in_cache(cache, address)->path;
 }
 

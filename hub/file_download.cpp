@@ -59,9 +59,7 @@ CachedFile FileDownload::run() {
   const auto commit = cache_.commit_of(repository_, revision_);
   const auto cached = commit ? cache_.find(repository_, *commit, path_) : std::nullopt;
   if (cached && (is_commit(revision_) || client_.settings().offline)) return {*cached, *commit};
-  if (client_.settings().offline)
-    fail(ExitCode::input_missing, what_, ": not in the cache ", cache_.folder().string(),
-         ", and HF_HUB_OFFLINE is set; fetch it with `HF_HUB_OFFLINE=0 ./download ", what_, "`");
+  if (client_.settings().offline) fail_offline(cache_, what_);
   Patience patience(what_, client_.notice());
   while (true) {
     try {
@@ -191,6 +189,11 @@ void FileDownload::check_hash(const ResolvedFile& file, PartialFile& partial) {
 }
 
 }  // namespace
+
+void fail_offline(const HubCache& cache, const std::string& what) {
+  fail(ExitCode::input_missing, what, ": not in the cache ", cache.folder().string(),
+       ", and HF_HUB_OFFLINE is set; fetch it with `HF_HUB_OFFLINE=0 ./download ", what, "`");
+}
 
 CachedFile download_file(HubClient& client, HubCache& cache, const HubRepository& repository, const std::string& revision,
                          const std::string& path, const ByteProgress& progress) {

@@ -18,6 +18,9 @@ struct CachedFile {
   std::string commit;
 };
 
+// Throws Error (input_missing): HF_HUB_OFFLINE is set and the cache does not have `what`, an address.
+[[noreturn]] void fail_offline(const HubCache& cache, const std::string& what);
+
 // Brings one file into the cache, and its path back. A file that is there is not fetched again: at a commit no request is
 // made, at a branch one, to see whether it moved. An interrupted download goes on where it ended, also in a later run. The
 // content counts only when its hash is the one that the hub names. Throws Error: bad_data (the hash was wrong three times),

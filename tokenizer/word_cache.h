@@ -13,9 +13,9 @@
 
 namespace echo {
 
-// The ids of words that were seen before. A text repeats most of its words, and looking one up takes a hundredth of the time
-// that the library takes. Any number of threads may call encode at once; each then works with a table of its own. A table holds
-// up to kWords words and begins anew when it is full, so it takes about 20 MB at most.
+// The ids of words that were seen before. A text repeats most of its words, and looking one up takes far less time than the
+// library needs (docs/benchmarks.md). Any number of threads may call encode at once. Each works with a table of its own, which
+// holds up to kWords words and begins anew when it is full. So it takes about 20 MB at most.
 class WordCache {
  public:
   static constexpr size_t kWords = size_t{1} << 17, kLongestWord = 32;  // bytes; longer ones are not kept

@@ -140,7 +140,7 @@ TrainingRun prepare_run(const TrainConfig& config, const ResolvedInputs& inputs,
   }
   // Printed before the first weight is loaded, because a run that does not fit may fail there.
   remark(describe_memory(config, models, !run.device.is_cpu(), memory_for_this_rank(run.device, *run.communicator)));
-  remark(fmt::format("data in main memory: {:.0f} MiB (a block of shuffled sequences, sequences read ahead, open files)",
+  remark(fmt::format("data in main memory: {:.0f} MiB (sequences read ahead, open files)",
                      double(loader_bytes(run.data)) / (1 << 20)));
 
   if (options.checkpoint) {

@@ -211,16 +211,20 @@ void check_same_run(const json& stored_config, const json& config, const fs::pat
                                                  "/threads",
                                                  "/device",
                                                  "/per_device_train_batch_size",  // their product is checked
-                                                 "/gradient_accumulation_steps"};
+                                                 "/gradient_accumulation_steps",
+                                                 "/data/shuffle_tokens"};  // the packer checks the saved position
+  // What earlier versions did, which did not have these keys.
+  static const std::map<std::string, json> kBefore = {{"/data/shuffle", false}, {"/data/set_weights", nullptr}};
   const json stored = stored_config.flatten(), now = config.flatten();
   std::string changed;
   for (const auto& [key, value] : now.items()) {
     if (std::find(kFree.begin(), kFree.end(), key) != kFree.end()) continue;
-    if (stored.contains(key) && stored[key] == value) continue;
+    const auto before = kBefore.find(key);
+    const json* const old = stored.contains(key) ? &stored[key] : before != kBefore.end() ? &before->second : nullptr;
+    if (old && *old == value) continue;
     std::string name = key.substr(1);
     std::replace(name.begin(), name.end(), '/', '.');
-    changed += concat(changed.empty() ? "" : ", ", name, " (", stored.contains(key) ? stored[key].dump() : "absent", " -> ",
-                      value.dump(), ")");
+    changed += concat(changed.empty() ? "" : ", ", name, " (", old ? old->dump() : "absent", " -> ", value.dump(), ")");
   }
   for (const auto& [key, value] : stored.items())
     if (!now.contains(key)) changed += concat(changed.empty() ? "" : ", ", key.substr(1), " (", value.dump(), " -> absent)");

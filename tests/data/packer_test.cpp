@@ -115,6 +115,22 @@ TEST_F(PackerTest, ACursorOfAnEarlierVersionResumesExactly) {
   }
 }
 
+// Each row of a long document costs as much as one of a short document. (Copying the document for every row took minutes.)
+TEST_F(PackerTest, ALongDocumentGivesItsRowsInOrder) {
+  std::string text;
+  for (int i = 0; i < 200000; ++i) text += " word" + std::to_string(i);
+  const std::vector<int32_t> tokens = document_tokens(tokenizer_, text, false);
+  settings_.sequence_length = 4;
+  TrainingPacker rows(settings_, "data", {memory_file("a.jsonl", json_line(text))}, 0, tokenizer_, {});
+  Row row;
+  ASSERT_GT(tokens.size(), size_t{400000});
+  for (size_t start = 0; start + 5 <= tokens.size(); start += 4) {
+    ASSERT_TRUE(rows.next(row));
+    ASSERT_TRUE(std::equal(row.inputs.begin(), row.inputs.end(), tokens.begin() + long(start)));
+    ASSERT_EQ(row.labels.back(), tokens[start + 4]);
+  }
+}
+
 TEST_F(PackerTest, RanksShareOutTheRowsOfOneProcess) {
   TrainingPacker single = packer();
   std::vector<Row> all(48);

@@ -232,6 +232,17 @@ TEST(SameRunTest, ChangedSettingsAreNamedAndThoseOfLoggingMayChange) {
   expect_contains(message, "runs/x/checkpoint-1");
 }
 
+TEST(SameRunTest, ARunOfAVersionWithoutShufflingGoesOnWithoutIt) {
+  const json stored = {{"data", {{"path", "a"}}}};
+  json now = {{"data", {{"path", "a"}, {"shuffle", false}, {"shuffle_tokens", 1 << 20}, {"set_weights", json::object()}}}};
+  check_same_run(stored, now, "c");
+  now["data"]["shuffle"] = true;
+  expect_contains(error_message(ExitCode::config, [&] { check_same_run(stored, now, "c"); }), "data.shuffle (false -> true)");
+  now["data"]["shuffle"] = false;
+  now["data"]["set_weights"]["C4"] = 0.5;
+  expect_contains(error_message(ExitCode::config, [&] { check_same_run(stored, now, "c"); }), "data.set_weights.C4");
+}
+
 TEST(SameRunTest, ListsOfAnotherLengthAreSeen) {
   const json stored = {{"leader_map", {0, 1, 1}}}, shorter = {{"leader_map", {0, 1}}}, empty = {{"leader_map", json::array()}};
   EXPECT_NE(error_message(ExitCode::config, [&] { check_same_run(stored, shorter, "c"); }).find("leader_map"),
