@@ -1,6 +1,14 @@
 #include "communication/communicator.h"
 
+#include <algorithm>
+
 namespace echo {
+
+RankSlice slice_of_rank(int64_t elements, int64_t rank, int64_t world) {
+  const int64_t length = (elements + world - 1) / world;
+  const int64_t begin = std::min(elements, rank * length);
+  return {begin, std::min(length, elements - begin)};
+}
 
 int64_t sum_over_ranks(Communicator& communicator, int64_t value) {
   if (communicator.world() == 1) return value;

@@ -4,6 +4,8 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "base/error.h"
 #include "communication/host_communicator.h"
@@ -11,8 +13,9 @@
 namespace echo {
 namespace {
 
-constexpr int64_t kMostElements = int64_t{1} << 22;  // of one exchange; MPI counts with int
-constexpr int64_t kMostBytes = int64_t{1} << 30;
+constexpr int64_t kMostBytes = int64_t{1} << 30;  // of one broadcast, because MPI counts with int
+// Between two looks at an exchange in the background. MPI's own waiting would keep a core busy that the caller needs.
+constexpr std::chrono::microseconds kPause{50};
 
 void check(int status, const char* operation) {
   if (status == MPI_SUCCESS) return;
@@ -26,13 +29,19 @@ class MpiCommunicator : public HostCommunicator {
  public:
   MpiCommunicator() {
     int provided = 0;
-    check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+    check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided), "MPI_Init_thread");
+    if (provided != MPI_THREAD_MULTIPLE)
+      fail(ExitCode::device, "this MPI cannot be called from several threads (MPI_THREAD_MULTIPLE); Open MPI 4 can");
     // Errors become exceptions. MPI itself would end the process.
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     check(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "MPI_Comm_rank");
     check(MPI_Comm_size(MPI_COMM_WORLD, &world_), "MPI_Comm_size");
+    check(MPI_Comm_dup(MPI_COMM_WORLD, &background_), "MPI_Comm_dup");
   }
-  ~MpiCommunicator() override { MPI_Finalize(); }
+  ~MpiCommunicator() override {
+    stop_background();
+    MPI_Finalize();
+  }
 
   int64_t rank() const override { return rank_; }
   int64_t world() const override { return world_; }
@@ -53,8 +62,26 @@ class MpiCommunicator : public HostCommunicator {
   void end_job(int exit_code) override { MPI_Abort(MPI_COMM_WORLD, exit_code); }
 
  protected:
-  void sum(float* values, int64_t count) override { sum_in_order(values, count, MPI_FLOAT); }
-  void sum(double* values, int64_t count) override { sum_in_order(values, count, MPI_DOUBLE); }
+  void exchange_pieces(Line line, const std::byte* values, const Pieces& pieces, std::byte* parts) override {
+    const Counts to = counts_of(pieces.of_rank);
+    const int64_t own = pieces.of_rank[size_t(rank_)].count;
+    std::vector<RankSlice> received;
+    for (int64_t i = 0; i < world_; ++i) received.push_back({i * own, own});
+    const Counts from = counts_of(received);
+    MPI_Request request;
+    check(MPI_Ialltoallv(values, to.counts.data(), to.begins.data(), type_of(pieces), parts, from.counts.data(),
+                         from.begins.data(), type_of(pieces), communicator_of(line), &request),
+          "MPI_Ialltoallv");
+    wait(line, request);
+  }
+  void gather_pieces(Line line, std::byte* values, const Pieces& pieces) override {
+    const Counts all = counts_of(pieces.of_rank);
+    MPI_Request request;
+    check(MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, values, all.counts.data(), all.begins.data(), type_of(pieces),
+                          communicator_of(line), &request),
+          "MPI_Iallgatherv");
+    wait(line, request);
+  }
   void copy_from_first(void* bytes, int64_t count) override {
     for (int64_t begin = 0; begin < count; begin += kMostBytes)
       check(MPI_Bcast(static_cast<char*>(bytes) + begin, int(std::min(kMostBytes, count - begin)), MPI_BYTE, 0, MPI_COMM_WORLD),
@@ -62,38 +89,34 @@ class MpiCommunicator : public HostCommunicator {
   }
 
  private:
-  // MPI_Allreduce may add in any order. So each rank gets its slice of all ranks and adds them in their order, and then all
-  // ranks collect the sums. This moves as many bytes as a ring does.
-  template <class T>
-  void sum_in_order(T* all, int64_t all_count, MPI_Datatype type) {
-    const size_t world = size_t(world_);
-    std::vector<int> counts(world), begins(world), own_counts(world), own_begins(world);
-    for (int64_t start = 0; start < all_count; start += kMostElements) {
-      T* const values = all + start;
-      const int64_t count = std::min(kMostElements, all_count - start);
-      const RankSlice own = slice_of_rank(count, rank_, world_);
-      for (size_t i = 0; i < world; ++i) {
-        const RankSlice slice = slice_of_rank(count, int64_t(i), world_);
-        counts[i] = int(slice.count);
-        begins[i] = int(slice.begin);
-        own_counts[i] = int(own.count);
-        own_begins[i] = int(int64_t(i) * own.count);
-      }
-      const Tensor received = Tensor::empty({world_ * own.count}, dtype_of<T>);
-      T* const parts = received.data<T>();
-      check(MPI_Alltoallv(values, counts.data(), begins.data(), type, parts, own_counts.data(), own_begins.data(), type,
-                          MPI_COMM_WORLD),
-            "MPI_Alltoallv");
-      T* const sums = values + own.begin;
-      std::copy(parts, parts + own.count, sums);
-      for (int64_t rank = 1; rank < world_; ++rank)
-        for (int64_t i = 0; i < own.count; ++i) sums[i] += parts[rank * own.count + i];
-      check(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, values, counts.data(), begins.data(), type, MPI_COMM_WORLD),
-            "MPI_Allgatherv");
+  struct Counts {
+    std::vector<int> counts, begins;
+  };
+  static Counts counts_of(const std::vector<RankSlice>& slices) {
+    Counts result;
+    for (const auto& [begin, count] : slices) {
+      ECHO_CHECK(begin + count < int64_t{1} << 31, "MPI: an exchange of ", begin + count, " elements, expected below 2^31");
+      result.counts.push_back(int(count));
+      result.begins.push_back(int(begin));
+    }
+    return result;
+  }
+  // MPI only moves the elements, so their size is enough.
+  static MPI_Datatype type_of(const Pieces& pieces) {
+    return pieces.item == 2 ? MPI_UINT16_T : pieces.item == 4 ? MPI_UINT32_T : MPI_UINT64_T;
+  }
+  MPI_Comm communicator_of(Line line) const { return line == Line::caller ? MPI_COMM_WORLD : background_; }
+  static void wait(Line line, MPI_Request& request) {
+    if (line == Line::caller) return check(MPI_Wait(&request, MPI_STATUS_IGNORE), "MPI_Wait");
+    for (int done = 0;;) {
+      check(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test");
+      if (done != 0) return;
+      std::this_thread::sleep_for(kPause);
     }
   }
 
   int rank_ = 0, world_ = 1;
+  MPI_Comm background_ = MPI_COMM_NULL;  // the same ranks, for exchanges in the background
 };
 
 }  // namespace

@@ -12,21 +12,30 @@
 namespace echo {
 namespace {
 
+// Where ranks wait for each other and see each other's memory.
+struct MeetingPoint {
+  explicit MeetingPoint(int64_t ranks) : buffers(size_t(ranks)) {}
+
+  std::vector<std::byte*> buffers;  // of the exchange that is going on, by rank
+  int64_t arrived = 0, round = 0;   // guarded by the meeting's mutex
+};
+
 // What the ranks share.
 struct Meeting {
-  explicit Meeting(int64_t ranks) : world(ranks), buffers(size_t(ranks)), messages(size_t(ranks)) {}
+  explicit Meeting(int64_t ranks) : world(ranks), messages(size_t(ranks)), caller(ranks), background(ranks) {}
 
-  void wait() {
+  // `leaving` becomes true when this rank does not wait any more.
+  void wait(MeetingPoint& point, const bool& leaving) {
     std::unique_lock lock(mutex);
-    const int64_t mine = round;
-    if (++arrived == world) {
-      arrived = 0;
-      ++round;
+    const int64_t mine = point.round;
+    if (++point.arrived == world) {
+      point.arrived = 0;
+      ++point.round;
       changed.notify_all();
       return;
     }
-    changed.wait(lock, [&] { return round != mine || ended > 0; });
-    if (round == mine) fail(ExitCode::device, "another rank has ended");
+    changed.wait(lock, [&] { return point.round != mine || ended > 0 || leaving; });
+    if (point.round == mine) fail(ExitCode::device, "another rank has ended");
   }
   // A rank that has ended comes to no other meeting.
   void end(std::exception_ptr error) {
@@ -37,61 +46,72 @@ struct Meeting {
   }
 
   const int64_t world;
-  std::vector<void*> buffers;  // of the exchange that is going on, by rank, like the messages
-  std::vector<std::string> messages;
+  std::vector<std::string> messages;  // by rank
+  MeetingPoint caller, background;
   std::mutex mutex;
   std::condition_variable changed;
-  int64_t arrived = 0, round = 0, ended = 0;  // guarded by mutex, like the next one
+  int64_t ended = 0;  // guarded by mutex, like the next one
   std::exception_ptr first_error;
 };
 
 class ThreadRank : public HostCommunicator {
  public:
   ThreadRank(Meeting& meeting, int64_t rank) : meeting_(meeting), rank_(rank) {}
+  ~ThreadRank() override {
+    {
+      const std::lock_guard lock(meeting_.mutex);
+      leaving_ = true;
+    }
+    meeting_.changed.notify_all();
+    stop_background();
+  }
   int64_t rank() const override { return rank_; }
   int64_t world() const override { return meeting_.world; }
   std::vector<std::string> all_gather(const std::string& message) override {
     meeting_.messages[size_t(rank_)] = message;
-    meeting_.wait();
+    wait(Line::caller);
     std::vector<std::string> all = meeting_.messages;
-    meeting_.wait();
+    wait(Line::caller);
     return all;
   }
-  void barrier() override { meeting_.wait(); }
+  void barrier() override { wait(Line::caller); }
 
  protected:
-  void sum(float* values, int64_t count) override { sum_slices(values, count); }
-  void sum(double* values, int64_t count) override { sum_slices(values, count); }
+  void exchange_pieces(Line line, const std::byte* values, const Pieces& pieces, std::byte* parts) override {
+    point(line).buffers[size_t(rank_)] = const_cast<std::byte*>(values);
+    wait(line);
+    const RankSlice own = pieces.of_rank[size_t(rank_)];
+    for (const std::byte* buffer : point(line).buffers) {
+      std::memcpy(parts, buffer + own.begin * pieces.item, size_t(own.count * pieces.item));
+      parts += own.count * pieces.item;
+    }
+    wait(line);
+  }
+  void gather_pieces(Line line, std::byte* values, const Pieces& pieces) override {
+    point(line).buffers[size_t(rank_)] = values;
+    wait(line);
+    for (int64_t rank = 0; rank < world(); ++rank) {
+      const auto [begin, count] = pieces.of_rank[size_t(rank)];
+      const int64_t offset = begin * pieces.item;
+      if (rank != rank_) std::memcpy(values + offset, point(line).buffers[size_t(rank)] + offset, size_t(count * pieces.item));
+    }
+    wait(line);
+  }
   void copy_from_first(void* bytes, int64_t count) override {
-    meeting_.buffers[size_t(rank_)] = bytes;
-    meeting_.wait();
-    if (rank_ > 0) std::memcpy(bytes, meeting_.buffers[0], size_t(count));
-    meeting_.wait();
+    MeetingPoint& here = point(Line::caller);
+    here.buffers[size_t(rank_)] = static_cast<std::byte*>(bytes);
+    wait(Line::caller);
+    if (rank_ > 0) std::memcpy(bytes, here.buffers[0], size_t(count));
+    wait(Line::caller);
   }
 
  private:
-  // Each rank adds up its slice, then takes the other slices from the ranks that have their sums.
-  template <class T>
-  void sum_slices(T* values, int64_t count) {
-    meeting_.buffers[size_t(rank_)] = values;
-    meeting_.wait();
-    const auto buffer = [&](int64_t rank) { return static_cast<T*>(meeting_.buffers[size_t(rank)]); };
-    const RankSlice own = slice_of_rank(count, rank_, world());
-    for (int64_t i = own.begin; i < own.begin + own.count; ++i) {
-      T total = buffer(0)[i];
-      for (int64_t rank = 1; rank < world(); ++rank) total += buffer(rank)[i];
-      values[i] = total;
-    }
-    meeting_.wait();
-    for (int64_t rank = 0; rank < world(); ++rank) {
-      const RankSlice slice = slice_of_rank(count, rank, world());
-      if (rank != rank_) std::memcpy(values + slice.begin, buffer(rank) + slice.begin, size_t(slice.count) * sizeof(T));
-    }
-    meeting_.wait();
-  }
+  MeetingPoint& point(Line line) { return line == Line::caller ? meeting_.caller : meeting_.background; }
+  void wait(Line line) { meeting_.wait(point(line), leaving_); }
 
   Meeting& meeting_;
   int64_t rank_;
+  bool leaving_ = false;  // guarded by the meeting's mutex
 };
 
 }  // namespace
