@@ -130,8 +130,8 @@ class Walk {
       timeline_.compute(layer.backward);
       ready += layer.parameters * step_.gradient_bytes;
       // With sharded parameters no rank has room for the gradients of the whole model.
-      const bool full = shards_parameters() || (last && (ready >= step_.bucket_bytes || i == 0));
-      if (!full || ready == 0) continue;
+      const bool full = i == 0 || ready + step_.layers[i - 1].parameters * step_.gradient_bytes > step_.bucket_bytes;
+      if (!shards_parameters() && !(last && full)) continue;
       timeline_.exchange(rounds * ring_seconds(cluster_, double(ready)));
       ready = 0;
     }

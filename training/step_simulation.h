@@ -37,7 +37,7 @@ struct SimulatedStep {
   int64_t micro_batches = 1;           // only the last one exchanges gradients
   double optimizer = 0;                // the update of all parameters by one rank
   Sharding sharding = Sharding::none;
-  int64_t bucket_bytes = 25 << 20;  // an exchange of gradients starts when this much is ready
+  int64_t bucket_bytes = 25 << 20;  // layers share an exchange of gradients as long as they have at most this much together
   int64_t gradient_bytes = 4;       // of one element on the wire
   int64_t parameter_bytes = 4;      // of one gathered element
 };
