@@ -20,6 +20,11 @@ void GradientHooks::close_use(const Variable& input) {
   if (count_down(input) && is_outermost_) call(input);
 }
 
+void GradientHooks::call_complete() {
+  for (const Variable& leaf : reached_)
+    if (leaf.state()->open_uses == 0) call(leaf);
+}
+
 void GradientHooks::call_remaining() {
   for (const Variable& leaf : reached_) call(leaf);
 }

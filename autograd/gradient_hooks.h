@@ -20,6 +20,8 @@ class GradientHooks {
   void expect(const Variable& leaf);
   // Call it when an operation that uses `input` has run. Calls the hook if this was the leaf's last recorded use.
   void close_use(const Variable& input);
+  // Call it before the first operation runs. Calls the hooks of reached leaves that no recorded operation uses.
+  void call_complete();
   // Call it at the end of the pass. Calls the hooks of leaves that recorded operations outside this pass also use.
   void call_remaining();
 

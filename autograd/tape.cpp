@@ -79,6 +79,7 @@ class BackwardPass {
   }
 
   void run() {
+    hooks_.call_complete();
     while (!queue_.empty()) {
       const std::shared_ptr<Node> node = queue_.top();
       queue_.pop();

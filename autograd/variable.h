@@ -61,8 +61,9 @@ class Variable {
   void backward(const Tensor& seed);
 
   // The hook is called once in each backward pass that reaches this leaf, as soon as the pass has completed the leaf's
-  // gradient: after the last operation that uses it, or at the end of the pass when recorded operations outside this pass use
-  // it too. A leaf has one hook. An empty function removes it. Throws Error unless this is a leaf that requires a gradient.
+  // gradient: after the last operation that uses it, at the beginning of the pass when no operation uses it, or at its end when
+  // recorded operations outside this pass use it too. A leaf has one hook. An empty function removes it. Throws Error unless
+  // this is a leaf that requires a gradient.
   void set_gradient_ready_hook(std::function<void()> hook);
 
   // The same tensor as a leaf without gradient.

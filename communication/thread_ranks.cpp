@@ -24,18 +24,22 @@ struct MeetingPoint {
 struct Meeting {
   explicit Meeting(int64_t ranks) : world(ranks), messages(size_t(ranks)), caller(ranks), background(ranks) {}
 
-  // `leaving` becomes true when this rank does not wait any more.
-  void wait(MeetingPoint& point, const bool& leaving) {
+  // Each exchange begins with meet() and ends with part(). In between a rank may read the buffers of the others. `leaving`
+  // becomes true when this rank does not wait for others any more.
+  void meet(MeetingPoint& point, const bool& leaving) {
     std::unique_lock lock(mutex);
     const int64_t mine = point.round;
-    if (++point.arrived == world) {
-      point.arrived = 0;
-      ++point.round;
-      changed.notify_all();
-      return;
-    }
+    if (arrive(point)) return;
     changed.wait(lock, [&] { return point.round != mine || ended > 0 || leaving; });
-    if (point.round == mine) fail(ExitCode::device, "another rank has ended");
+    if (point.round != mine) return;
+    --point.arrived;  // the others must not read this rank's buffer
+    fail(ExitCode::device, "another rank has ended");
+  }
+  // All ranks have met, so all will come, and only then may buffers be freed.
+  void part(MeetingPoint& point) {
+    std::unique_lock lock(mutex);
+    const int64_t mine = point.round;
+    if (!arrive(point)) changed.wait(lock, [&] { return point.round != mine; });
   }
   // A rank that has ended comes to no other meeting.
   void end(std::exception_ptr error) {
@@ -43,6 +47,15 @@ struct Meeting {
     ++ended;
     if (error && !first_error) first_error = error;
     changed.notify_all();
+  }
+
+  // Returns true for the last one.
+  bool arrive(MeetingPoint& point) {
+    if (++point.arrived < world) return false;
+    point.arrived = 0;
+    ++point.round;
+    changed.notify_all();
+    return true;
   }
 
   const int64_t world;
@@ -69,45 +82,46 @@ class ThreadRank : public HostCommunicator {
   int64_t world() const override { return meeting_.world; }
   std::vector<std::string> all_gather(const std::string& message) override {
     meeting_.messages[size_t(rank_)] = message;
-    wait(Line::caller);
+    meet(Line::caller);
     std::vector<std::string> all = meeting_.messages;
-    wait(Line::caller);
+    part(Line::caller);
     return all;
   }
-  void barrier() override { wait(Line::caller); }
+  void barrier() override { meet(Line::caller); }
 
  protected:
   void exchange_pieces(Line line, const std::byte* values, const Pieces& pieces, std::byte* parts) override {
     point(line).buffers[size_t(rank_)] = const_cast<std::byte*>(values);
-    wait(line);
+    meet(line);
     const RankSlice own = pieces.of_rank[size_t(rank_)];
     for (const std::byte* buffer : point(line).buffers) {
       std::memcpy(parts, buffer + own.begin * pieces.item, size_t(own.count * pieces.item));
       parts += own.count * pieces.item;
     }
-    wait(line);
+    part(line);
   }
   void gather_pieces(Line line, std::byte* values, const Pieces& pieces) override {
     point(line).buffers[size_t(rank_)] = values;
-    wait(line);
+    meet(line);
     for (int64_t rank = 0; rank < world(); ++rank) {
       const auto [begin, count] = pieces.of_rank[size_t(rank)];
       const int64_t offset = begin * pieces.item;
       if (rank != rank_) std::memcpy(values + offset, point(line).buffers[size_t(rank)] + offset, size_t(count * pieces.item));
     }
-    wait(line);
+    part(line);
   }
   void copy_from_first(void* bytes, int64_t count) override {
     MeetingPoint& here = point(Line::caller);
     here.buffers[size_t(rank_)] = static_cast<std::byte*>(bytes);
-    wait(Line::caller);
+    meet(Line::caller);
     if (rank_ > 0) std::memcpy(bytes, here.buffers[0], size_t(count));
-    wait(Line::caller);
+    part(Line::caller);
   }
 
  private:
   MeetingPoint& point(Line line) { return line == Line::caller ? meeting_.caller : meeting_.background; }
-  void wait(Line line) { meeting_.wait(point(line), leaving_); }
+  void meet(Line line) { meeting_.meet(point(line), leaving_); }
+  void part(Line line) { meeting_.part(point(line)); }
 
   Meeting& meeting_;
   int64_t rank_;

@@ -74,6 +74,9 @@ class Checker {
     require(c_.compute_dtype != settings::ComputeType::float64 || !c_.device.starts_with("cuda"), "device",
             concat(quote(c_.device), ": float64 is computed on the CPU; write device: cpu, or another compute_dtype"));
     between<int64_t>("threads", c_.threads, 0, 4096);
+    positive("gradient_bucket_mib", c_.gradient_bucket_mib, "25");
+    require(c_.gradient_wire == settings::GradientWire::float32 || c_.compute_dtype != settings::ComputeType::float64,
+            "gradient_wire", "is bfloat16, which would round the gradients of a float64 run; float32 is expected");
     between<int64_t>("logging_steps", c_.logging_steps, 1, kMostSteps);
     between<int64_t>("eval_steps", c_.eval_steps, 0, kMostSteps);
     between<int64_t>("eval_rows", c_.eval_rows, 1, kMostSteps);

@@ -52,6 +52,10 @@ enum class Scheduler { cosine, linear, constant };
 template <>
 inline constexpr std::array<std::string_view, 3> kNames<Scheduler> = {"cosine", "linear", "constant"};
 
+enum class GradientWire { float32, bfloat16 };
+template <>
+inline constexpr std::array<std::string_view, 2> kNames<GradientWire> = {"float32", "bfloat16"};
+
 template <class E>
 constexpr std::string_view name_of(E value) {
   return kNames<E>[size_t(value)];
@@ -293,6 +297,8 @@ struct TrainConfig {
   std::string device = "auto";
   bool tf32 = false;
   int64_t threads = 0;
+  double gradient_bucket_mib = 25.0;
+  settings::GradientWire gradient_wire = settings::GradientWire::float32;
   bool report = true;
 
   template <class Self, class Visitor>
@@ -343,6 +349,10 @@ struct TrainConfig {
     field("tf32", self.tf32,
           "true: float32 products on a GPU round their operands to 10 bits of mantissa and are several times faster");
     field("threads", self.threads, "CPU threads of each process; 0: all cores, divided among the processes of the machine");
+    field("gradient_bucket_mib", self.gradient_bucket_mib,
+          "several processes: MiB of gradients that are summed over the processes at once, while the backward pass goes on");
+    field("gradient_wire", self.gradient_wire,
+          "float32 | bfloat16: type in which processes send gradients. bfloat16 sends half as much and rounds each one");
     field("report", self.report, "true: write report.html at the end");
   }
   bool operator==(const TrainConfig&) const = default;

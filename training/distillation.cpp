@@ -100,6 +100,7 @@ LossSums accumulate_gradients(const LanguageModel& student, const LanguageModel*
   sums.head = kernels::distillation_head(d_hidden, d_head.tensor(), d_head.mode(), hidden, head.data_as(hidden.dtype()),
                                          teacher_hidden, teacher_head, tensors.labels, settings.head, per_token);
   roots.emplace_back(result.hidden, d_hidden.reshape(result.hidden.shape()));
+  roots.emplace_back(head, Tensor());  // its gradient is in place, but the pass must call its hook
 
   sums.tokens = sums.head.rows;
   const double hidden_error =

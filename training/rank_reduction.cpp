@@ -17,17 +17,6 @@ void broadcast_parameters(Communicator& communicator, Module& module) {
   for (Parameter* parameter : module.parameters()) communicator.broadcast(parameter->variable.data());
 }
 
-void reduce_gradients(Communicator& communicator, Module& module) {
-  if (communicator.world() == 1) return;
-  std::vector<Tensor> gradients;
-  for (const Parameter* parameter : module.parameters())
-    if (parameter->variable.gradient().defined()) gradients.push_back(parameter->variable.gradient());
-  const int64_t here = int64_t(gradients.size()), all = sum_over_ranks(communicator, here);
-  ECHO_CHECK(all == here * communicator.world(), "reduce_gradients: ", here, " gradients on this rank, ", all, " on all ",
-             communicator.world(), " ranks; expected equally many on each");
-  for (Tensor& gradient : gradients) communicator.all_reduce_sum(gradient);
-}
-
 LossSums sum_over_ranks(Communicator& communicator, LossSums sums) {
   if (communicator.world() == 1) return sums;
   std::vector<double> values;

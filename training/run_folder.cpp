@@ -75,6 +75,7 @@ void RunFolder::log_step(const TrainingState& state, const LossSettings& loss, c
   line["tokens"] = state.tokens;
   line["tokens_per_second"] = double(state.window.sums.tokens) / seconds;
   line["data_wait_share"] = times.waited / seconds;
+  if (run().communicator->world() > 1) line["communication_wait"] = times.communicated / double(state.window.steps);
   line["peak_memory_bytes"] = memory_statistics(run().device).peak;
   line["eta_seconds"] = state.seconds / double(state.step) * double(total_steps_ - state.step);
   log_->write(line);

@@ -21,7 +21,8 @@ struct StepResult {
 // Wall-clock time of the steps since the last line of the log.
 struct WindowTimes {
   double seconds = 0;
-  double waited = 0;  // the part of it spent waiting for data
+  double waited = 0;        // the part of it spent waiting for data
+  double communicated = 0;  // the part of it spent waiting for sums over the ranks
 };
 
 // What only one process of a run does: log, evaluate, save, report, print. The trainer calls these functions at the same

@@ -29,6 +29,11 @@ std::unique_ptr<AdamW> fresh_optimizer(TrainingRun& run) {
                                                                  .max_grad_norm = config.max_grad_norm});
 }
 
+BucketSettings bucket_settings(const TrainConfig& config) {
+  return {.bytes = int64_t(config.gradient_bucket_mib * (1 << 20)),
+          .bfloat16_wire = config.gradient_wire == settings::GradientWire::bfloat16};
+}
+
 LossSettings loss_of(const TrainingStage& stage, const TrainConfig& config) {
   return stage.distillation ? stage_loss(config.distillation) : true_label_loss();
 }
@@ -51,6 +56,8 @@ Trainer::Trainer(TrainingRun& run, RunRecorder& recorder, std::function<bool()> 
       optimizer_(fresh_optimizer(run)) {
   state_.world = run.communicator->world();
   broadcast_parameters(*run.communicator, *run.student);
+  if (state_.world > 1)
+    buckets_ = std::make_unique<GradientBuckets>(*run.communicator, backward_order(*run.student), bucket_settings(run.config));
   run.student->keep_compute_copies(run.compute_dtype);
 }
 
@@ -114,22 +121,24 @@ std::vector<Batch> Trainer::next_batches() {
 
 StepResult Trainer::train_step(const TrainingStage& stage, const LossSettings& loss) {
   const auto start = Clock::now();
-  const double waited = loader_->wait_seconds();
+  const double waited = loader_->wait_seconds(), communicated = buckets_ ? buckets_->seconds_waited() : 0;
   const std::vector<Batch> batches = next_batches();
   int64_t tokens = 0;
   for (const Batch& batch : batches) tokens += batch.valid_tokens;
   tokens = sum_over_ranks(*run_.communicator, tokens);
 
   StepResult result;
-  for (const Batch& batch : batches)
+  for (const Batch& batch : batches) {
+    if (buckets_ && &batch == &batches.back()) buckets_->start_in_next_pass();
     result.sums += accumulate_gradients(*run_.student, run_.teacher.get(), batch, loss, forward_options(run_), tokens);
+  }
   result.sums = sum_over_ranks(*run_.communicator, result.sums);
-  reduce_gradients(*run_.communicator, *run_.student);
-  result.norm = optimizer_->gradient_norm();
+  if (buckets_) buckets_->finish();
+  result.norm = buckets_ ? buckets_->norm() : optimizer_->gradient_norm();
   result.learning_rate = learning_rate_at(stage, run_.config.lr_scheduler_type, state_.stage_step);
   result.finite = std::isfinite(result.sums.loss) && std::isfinite(result.norm);
   if (result.finite) optimizer_->step(result.learning_rate, result.norm);
-  optimizer_->clear_gradients();
+  buckets_ ? buckets_->clear() : optimizer_->clear_gradients();
 
   ++state_.step;
   ++state_.stage_step;
@@ -139,6 +148,7 @@ StepResult Trainer::train_step(const TrainingStage& stage, const LossSettings& l
   state_.seconds += seconds;
   window_times_.seconds += seconds;
   window_times_.waited += loader_->wait_seconds() - waited;
+  if (buckets_) window_times_.communicated += buckets_->seconds_waited() - communicated;
   return result;
 }
 

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "config/check.h"
+#include "training/gradient_buckets.h"
 #include "training/run_recorder.h"
 
 namespace echo {
@@ -48,6 +49,7 @@ class Trainer {
   RunRecorder& recorder_;
   std::function<bool()> stop_requested_;
   std::vector<TrainingStage> stages_;
+  std::unique_ptr<GradientBuckets> buckets_;  // null with one rank
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<DataLoader> loader_;
   TrainingState state_;

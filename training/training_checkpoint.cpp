@@ -209,12 +209,14 @@ void check_same_run(const json& stored_config, const json& config, const fs::pat
                                                  "/save_total_limit",
                                                  "/report",
                                                  "/threads",
+                                                 "/gradient_bucket_mib",
                                                  "/device",
                                                  "/per_device_train_batch_size",  // their product is checked
                                                  "/gradient_accumulation_steps",
                                                  "/data/shuffle_tokens"};  // the packer checks the saved position
   // What earlier versions did, which did not have these keys.
-  static const std::map<std::string, json> kBefore = {{"/data/shuffle", false}, {"/data/set_weights", nullptr}};
+  static const std::map<std::string, json> kBefore = {
+      {"/data/shuffle", false}, {"/data/set_weights", nullptr}, {"/gradient_wire", "float32"}};
   const json stored = stored_config.flatten(), now = config.flatten();
   std::string changed;
   for (const auto& [key, value] : now.items()) {

@@ -81,7 +81,7 @@ std::vector<std::string> console_order() {
   add_names<double, kernels::HiddenError>(order);
   add_names<int64_t, kernels::DistillationTerms>(order);
   order.insert(order.end(), {"learning_rate", "grad_norm", "tokens", "tokens_per_second", "data_wait_share",
-                             "peak_memory_bytes", "eta_seconds"});
+                             "communication_wait", "peak_memory_bytes", "eta_seconds"});
   return order;
 }
 
@@ -138,6 +138,8 @@ std::string console_line(const json& line, int64_t total_steps) {
       text += fmt::format("  peak {:.0f} MiB", value.get<double>() / (1 << 20));
     else if (key == "data_wait_share")
       text += fmt::format("  data wait {:.0f} %", 100 * value.get<double>());
+    else if (key == "communication_wait")
+      text += fmt::format("  communication wait {:.3f} s", value.get<double>());
     else if (key == "tokens_per_second")
       text += fmt::format("  {:.0f} tokens/s", value.get<double>());
     else if (key == "learning_rate")

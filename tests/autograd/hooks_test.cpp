@@ -1,7 +1,9 @@
 #include <gtest/gtest.h>
 
+#include "autograd/gradient_target.h"
 #include "autograd/ops.h"
 #include "autograd/recompute.h"
+#include "autograd/tape.h"
 #include "tests/kernels/random_tensor.h"
 #include "tests/test_support.h"
 
@@ -36,6 +38,18 @@ TEST_F(HookTest, FireOnceAPassInReverseOrderOfUse) {
     multiply(multiply(square(a), b), c).backward();
     EXPECT_EQ(take_order(), (std::vector<int>{2, 1, 0}));
   }
+}
+
+// The loss writes the gradient of the head itself, and then names the head as a root without a gradient.
+TEST_F(HookTest, ALeafThatNoOperationUsesFiresBeforeTheFirstOperation) {
+  Variable a = leaf(2), b = leaf(3);
+  GradientTarget(b).tensor().copy_from(Tensor::from(std::vector<float>{5}));
+  backward({{square(a), Tensor::from(std::vector<float>{1})}, {b, Tensor()}});
+  EXPECT_EQ(take_order(), (std::vector<int>{1, 0}));
+  EXPECT_EQ(take_gradients(), (std::vector<double>{5, 4}));
+  const Variable y = square(b);  // now an operation uses it
+  backward({{y, Tensor::from(std::vector<float>{1})}, {b, Tensor()}});
+  EXPECT_EQ(take_gradients(), (std::vector<double>{11}));
 }
 
 TEST_F(HookTest, ALeafUsedTwiceFiresAfterItsFirstUse) {

@@ -8,6 +8,7 @@
 #include "communication/thread_ranks.h"
 #include "tests/test_support.h"
 #include "tests/training/tiny_run.h"
+#include "training/gradient_buckets.h"
 #include "training/rank_reduction.h"
 #include "training/run_folder.h"
 #include "training/trainer.h"
@@ -94,7 +95,9 @@ OneStep first_step(const TrainConfig& config, int64_t world) {
     options.compute_dtype = run.compute_dtype;
     LossSums sums;
     std::vector<std::string> rows;
+    GradientBuckets buckets(*ranks, backward_order(*run.student), {.bytes = 4096});
     for (int64_t i = 0; i < config.gradient_accumulation_steps; ++i) {
+      if (i + 1 == config.gradient_accumulation_steps) buckets.start_in_next_pass();
       const Batch batch = loader.next_batch(1);
       const int64_t tokens = sum_over_ranks(*ranks, batch.valid_tokens) * config.gradient_accumulation_steps;
       sums += accumulate_gradients(*run.student, run.teacher.get(), batch, stage_loss(config.distillation), options, tokens);
@@ -102,7 +105,7 @@ OneStep first_step(const TrainConfig& config, int64_t world) {
       for (const std::string& of_rank : ranks->all_gather(row)) rows.push_back(of_rank);
     }
     sums = sum_over_ranks(*ranks, sums);
-    reduce_gradients(*ranks, *run.student);
+    buckets.finish();
     if (!ranks->is_first()) return;
     step.sums = sums;
     for (const std::string& row : rows) {
