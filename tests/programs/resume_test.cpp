@@ -147,8 +147,7 @@ TEST_F(ResumeTest, ASignalToStopSavesAndExits75AndTheSameCommandGoesOn) {
     RunningProgram program(program_, file_of("stopped"));
     while (program.running() && lines_in_log(output) < 6) std::this_thread::yield();
     EXPECT_EQ(program.finish_with(signal), int(ExitCode::interrupted));
-    std::vector<std::string> remarks;
-    const auto checkpoint = newest_checkpoint(output, remarks);
+    const auto checkpoint = search_checkpoints(output).newest;
     ASSERT_TRUE(checkpoint);
     run_untouched("stopped");
     // A stop after an odd step leaves a checkpoint that the other run does not have.
