@@ -76,8 +76,7 @@ void write_file_atomically(const fs::path& path, std::string_view content) {
 
 FileWriter::FileWriter(const fs::path& path, Start start)
     : path_(path),
-      descriptor_(
-          ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | (start == Start::append ? O_APPEND : O_TRUNC), 0644)) {
+      descriptor_(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | (start == Start::append ? O_APPEND : O_TRUNC), 0644)) {
   if (descriptor_ < 0) fail(ExitCode::io, path_.string(), ": cannot be created: ", reason());
 }
 

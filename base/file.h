@@ -14,8 +14,8 @@ namespace fs = std::filesystem;
 // Returns the whole content of a file. Throws Error: input_missing when it cannot be opened, io when reading fails.
 std::string read_file(const fs::path& path);
 
-// Calls `sink` with the content of a file, part by part. Throws the same errors. Unlike MappedFile it reports a disk that cannot
-// be read as an error, where a page of a mapped file ends the process.
+// Calls `sink` with the content of a file, part by part. Throws the same errors. A disk that cannot be read is an error here,
+// but with MappedFile it ends the process.
 void read_in_parts(const fs::path& path, const std::function<void(std::string_view part)>& sink);
 
 // Writes `content` so that `path` holds either its old content or all of the new content, even after a crash. It writes a
@@ -28,7 +28,7 @@ class FileWriter {
  public:
   enum class Start { empty, append };  // what happens to a file that exists: it is truncated, or its content stays
   explicit FileWriter(const fs::path& path, Start start = Start::empty);  // creates a file that does not exist
-  ~FileWriter();                              // closes; ignores errors, so call finish() first
+  ~FileWriter();                                                          // closes; ignores errors, so call finish() first
   FileWriter(const FileWriter&) = delete;
   FileWriter& operator=(const FileWriter&) = delete;
   void write(const void* bytes, size_t count);

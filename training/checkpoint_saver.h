@@ -7,10 +7,9 @@
 
 namespace echo {
 
-// Saves the checkpoints of a run one after another. In the background, training waits only while weights and moments are copied:
-// a thread writes the copy. The files are the same bit for bit.
-// An Error of the thread is thrown by the next call, and then the checkpoints before it are not affected. The destructor waits
-// for the save in progress.
+// Saves the checkpoints of a run one after another. In the background, training waits only while weights and moments are
+// copied. A thread then writes the copy. The files are the same bit for bit. An Error of the thread is thrown by the next call,
+// and then older checkpoints are not affected. The destructor waits for the save in progress.
 class CheckpointSaver {
  public:
   struct Settings {

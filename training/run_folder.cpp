@@ -59,15 +59,15 @@ void RunFolder::begin(const TrainingRun& run, const TrainingState& state, bool r
   if (resumed) prune_checkpoints(path_, state.step, config_.save_total_limit);
   held_out_ = held_out_batches(run.data, *run.tokenizer, config_.per_device_eval_batch_size, config_.eval_rows);
   log_ = std::make_unique<TrainingLog>(path_ / "trainer_log.jsonl", resumed ? state.step : -1);
-  saver_ = std::make_unique<CheckpointSaver>(
-      CheckpointSaver::Settings{.output_dir = path_,
-                                .log = path_ / "trainer_log.jsonl",
-                                .keep = config_.save_total_limit,
-                                .in_background = run.saves_in_background},
-      [this](const CheckpointSaver::Saved& saved) {
-        save_stall_ += saved.waited;
-        print(fmt::format("saved {} in {:.2f} s; training waited {:.2f} s", saved.folder.string(), saved.written, saved.waited));
-      });
+  saver_ = std::make_unique<CheckpointSaver>(CheckpointSaver::Settings{.output_dir = path_,
+                                                                       .log = path_ / "trainer_log.jsonl",
+                                                                       .keep = config_.save_total_limit,
+                                                                       .in_background = run.saves_in_background},
+                                             [this](const CheckpointSaver::Saved& saved) {
+                                               save_stall_ += saved.waited;
+                                               print(fmt::format("saved {} in {:.2f} s; training waited {:.2f} s",
+                                                                 saved.folder.string(), saved.written, saved.waited));
+                                             });
   if (resumed) return;
   write_file_atomically(path_ / "config.yaml", print_config(config_));
   if (run.teacher && !held_out_.empty())

@@ -24,9 +24,9 @@ class RunFolder : public RunRecorder {
   // Creates config.output_dir and locks it. Throws Error: usage (64) when another process has the lock, io (74).
   explicit RunFolder(const TrainConfig& config, RunDisplay display = {});
 
-  // The checkpoint to resume from, by config.resume_from_checkpoint. Empty: start from the beginning. With `auto` it is the newest
-  // one that is as it was saved. Damaged ones after it are named in a warning, and renamed. Throws Error: usage (64) when that
-  // would mix two runs, input_missing (66) or bad_data (65) when a given checkpoint is missing or damaged, or when all are
+  // The checkpoint to resume from, by config.resume_from_checkpoint. Empty: start from the beginning. With `auto` it is the
+  // newest one that is as it was saved. Damaged ones after it are named in a warning, and renamed. Throws Error: usage (64)
+  // when that would mix two runs, input_missing (66) when a given checkpoint is missing, bad_data (65) when it or all are
   // damaged.
   std::optional<std::filesystem::path> checkpoint_to_resume() const;
 

@@ -61,17 +61,17 @@ void prune_checkpoints(const std::filesystem::path& output_dir, int64_t step, in
 void remove_unfinished(const std::filesystem::path& output_dir);
 
 struct CheckpointSearch {
-  std::optional<std::filesystem::path> newest;   // the one with the highest step that is as it was saved
-  std::vector<std::filesystem::path> damaged;    // those with a higher step
-  std::vector<std::string> problems;             // of each of them: file, hash, path
+  std::optional<std::filesystem::path> newest;  // the one with the highest step that is as it was saved
+  std::vector<std::filesystem::path> damaged;   // those with a higher step
+  std::vector<std::string> problems;            // of each of them: file, hash, path
 };
 CheckpointSearch search_checkpoints(const std::filesystem::path& output_dir);
 
 // Renames damaged checkpoints to checkpoint-<step>.damaged, so that they are neither resumed from nor counted.
 void set_aside(const std::vector<std::filesystem::path>& damaged);
 
-// Throws Error: bad_data with what does not match the manifest (a file that is missing, or has another size or content), io when
-// a file cannot be read.
+// Throws Error: bad_data with what does not match the manifest (a file that is missing, or has another size or content), io
+// when a file cannot be read.
 nlohmann::json verified_manifest(const std::filesystem::path& checkpoint);
 
 TrainingState state_from_manifest(const nlohmann::json& manifest);

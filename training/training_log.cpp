@@ -25,8 +25,7 @@ const fs::path& shortened(const fs::path& path, int64_t step) {
 
 }  // namespace
 
-TrainingLog::TrainingLog(const fs::path& path, int64_t step)
-    : file_(shortened(path, step), FileWriter::Start::append) {}
+TrainingLog::TrainingLog(const fs::path& path, int64_t step) : file_(shortened(path, step), FileWriter::Start::append) {}
 
 void TrainingLog::write(const json& line) { file_.write(line.dump() + "\n"); }
 

@@ -1,54 +1,24 @@
 // A process dies at a named operation on a file. The run continues from what is on the disk, with the same bits.
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <unistd.h>
 
-#include <map>
-#include <mutex>
-#include <regex>
 #include <set>
 
 #include "base/file.h"
+#include "tests/faults/failpoints.h"
 #include "tests/faults/fault_run.h"
-#include "tests/faults/file_calls.h"
 
 namespace echo {
 namespace {
 
-using Points = std::map<std::string, int>;  // name of an operation, and how often a run comes to it
-
-// "write checkpoint-N.tmp-N/model.safetensors"
-std::string name_of_point(const FileCall& call, const fs::path& output) {
-  const std::string path = call.path == output ? "." : fs::path(call.path.lexically_relative(output)).string();
-  return std::string(name_of(call.kind)) + " " + std::regex_replace(path, std::regex("[0-9]+"), "N");
-}
-
-Points points_of(const TrainConfig& config) {
-  Points points;
-  const FileCallWatch watch(config.output_dir, [&](const FileCall& call) {
-    ++points[name_of_point(call, config.output_dir)];
-    return FileCallResult{};
-  });
-  run_to_end(config);
-  return points;
-}
-
-// Continues the run in a process that dies when it comes to `point` for the n-th time.
-void die_at(const TrainConfig& config, const std::string& point, int n) {
-  const int end = in_child([&] {
-    int left = n;
-    const FileCallWatch watch(config.output_dir, [&](const FileCall& call) {
-      if (name_of_point(call, config.output_dir) == point && --left == 0) ::kill(::getpid(), SIGKILL);
-      return FileCallResult{};
-    });
-    run_to_end(config);
-  });
-  EXPECT_EQ(end, -SIGKILL) << point << ", time " << n;
-}
-
 class FailpointTest : public testing::TestWithParam<settings::Choice> {
  protected:
   TrainConfig config(const std::string& name) const { return run_with_saves(folder_ / name, GetParam()); }
+  Points points() const {
+    return points_of(folder_ / "whole", [&] { run_to_end(config("whole")); });
+  }
+  void die_at(const std::string& name, const std::string& point, int n) const {
+    echo::die_at(folder_ / name, point, n, [&] { run_to_end(config(name)); });
+  }
   void expect_same_end(const std::string& where) {
     run_to_end(config("killed"));
     EXPECT_EQ(differences(folder_ / "whole", folder_ / "killed"), std::vector<std::string>{}) << where;
@@ -61,37 +31,53 @@ class FailpointTest : public testing::TestWithParam<settings::Choice> {
 };
 
 TEST_P(FailpointTest, ARunThatDiesAtAnyOperationContinuesWithTheSameBits) {
-  const Points points = points_of(config("whole"));
-  EXPECT_GE(points.size(), 24u);
-  for (const auto& [point, times] : points) {
+  const Points found = points();
+  EXPECT_GE(found.size(), 24u);
+  for (const auto& [point, times] : found) {
+    // What is not saved in the background is the same.
+    if (GetParam() == settings::Choice::yes && point.find("checkpoint-") == std::string::npos) continue;
     // In the middle, where there are older checkpoints, and steps are to come.
     fs::remove_all(folder_ / "killed");
-    die_at(config("killed"), point, (times + 1) / 2);
+    die_at("killed", point, (times + 1) / 2);
     expect_same_end(point);
   }
 }
 
 // The first death leaves a checkpoint, an unfinished folder and lines of the log that are too new.
-TEST_P(FailpointTest, ARunThatDiesAgainWhileItResumesContinuesWithTheSameBits) {
+TEST_P(FailpointTest, AllSavesHaveTheBitsOfSavesThatWait) {
+  TrainConfig waiting = run_with_saves(folder_ / "waiting", settings::Choice::no), other = config("other");
+  waiting.save_total_limit = other.save_total_limit = 0;
+  run_to_end(waiting);
+  run_to_end(other);
+  EXPECT_TRUE(fs::exists(folder_ / "other/checkpoint-2"));
+  EXPECT_EQ(differences(folder_ / "waiting", folder_ / "other"), std::vector<std::string>{});
+}
+
+using ResumeFailpointTest = FailpointTest;
+TEST_P(ResumeFailpointTest, ARunThatDiesAgainWhileItResumesContinuesWithTheSameBits) {
   const auto die_in_second_save = [&](const std::string& name) {
-    die_at(config(name), "sync checkpoint-N.tmp-N/optimizer.safetensors", 2);
+    die_at(name, "sync checkpoint-N.tmp-N/optimizer.safetensors", 2);
   };
   die_in_second_save("whole");
-  const Points points = points_of(config("whole"));
   std::set<std::string> of_resuming;
-  for (const auto& [point, times] : points)
-    if (point.starts_with("read") || point.starts_with("remove checkpoint-N.tmp-N") || point.find("trainer_log") != std::string::npos) of_resuming.insert(point);
+  for (const auto& [point, times] : points())
+    if (point.starts_with("read") || point.starts_with("remove checkpoint-N.tmp-N") ||
+        point.find("trainer_log") != std::string::npos)
+      of_resuming.insert(point);
   EXPECT_GE(of_resuming.size(), 8u);
   for (const std::string& point : of_resuming) {
     fs::remove_all(folder_ / "killed");
     die_in_second_save("killed");
-    die_at(config("killed"), point, 1);
+    die_at("killed", point, 1);
     expect_same_end(point);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Saves, FailpointTest, testing::Values(settings::Choice::no, settings::Choice::yes),
-                         [](const auto& saves) { return saves.param == settings::Choice::yes ? "Background" : "Waiting"; });
+std::string name_of_choice(const testing::TestParamInfo<settings::Choice>& saves) {
+  return saves.param == settings::Choice::yes ? "Background" : "Waiting";
+}
+INSTANTIATE_TEST_SUITE_P(Saves, FailpointTest, testing::Values(settings::Choice::no, settings::Choice::yes), name_of_choice);
+INSTANTIATE_TEST_SUITE_P(Saves, ResumeFailpointTest, testing::Values(settings::Choice::no), name_of_choice);
 
 }  // namespace
 }  // namespace echo

@@ -24,6 +24,7 @@ void run_to_end(const TrainConfig& config) {
 TrainConfig run_with_saves(const std::filesystem::path& output_dir, settings::Choice async_save) {
   TrainConfig config = tiny_pretraining(output_dir);
   config.data.sequence_length = 16;
+  config.data.shuffle_tokens = 1024;  // each start reads a block
   config.max_steps = 8;
   config.save_steps = 2;
   config.save_total_limit = 1;

@@ -112,14 +112,20 @@ int open(const char* path, int flags, ...) {
   const mode_t mode = (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(rest, mode_t) : 0;
   va_end(rest);
   if ((flags & O_CREAT) == 0) return real(path, flags, mode);
-  return echo::guarded([&] { return FileCall{Kind::create, echo::path_in(AT_FDCWD, path), {}, {}}; },
-                       [&] { return real(path, flags, mode); });
+  return echo::guarded(
+      [&] {
+        return FileCall{Kind::create, echo::path_in(AT_FDCWD, path), {}, {}};
+      },
+      [&] { return real(path, flags, mode); });
 }
 
 ssize_t read(int descriptor, void* bytes, size_t count) {
   ORIGINAL(read);
-  return echo::guarded([&] { return FileCall{Kind::read, echo::path_of(descriptor), {}, {}}; },
-                       [&] { return real(descriptor, bytes, count); });
+  return echo::guarded(
+      [&] {
+        return FileCall{Kind::read, echo::path_of(descriptor), {}, {}};
+      },
+      [&] { return real(descriptor, bytes, count); });
 }
 
 ssize_t write(int descriptor, const void* bytes, size_t count) {
@@ -135,14 +141,19 @@ ssize_t write(int descriptor, const void* bytes, size_t count) {
 
 int fsync(int descriptor) {
   ORIGINAL(fsync);
-  return echo::guarded([&] { return FileCall{Kind::sync, echo::path_of(descriptor), {}, {}}; },
-                       [&] { return real(descriptor); });
+  return echo::guarded(
+      [&] {
+        return FileCall{Kind::sync, echo::path_of(descriptor), {}, {}};
+      },
+      [&] { return real(descriptor); });
 }
 
 int rename(const char* from, const char* to) noexcept {
   ORIGINAL(rename);
   return echo::guarded(
-      [&] { return FileCall{Kind::rename, echo::path_in(AT_FDCWD, from), echo::path_in(AT_FDCWD, to), {}}; },
+      [&] {
+        return FileCall{Kind::rename, echo::path_in(AT_FDCWD, from), echo::path_in(AT_FDCWD, to), {}};
+      },
       [&] { return real(from, to); });
 }
 
@@ -150,34 +161,48 @@ int renameat2(int from_folder, const char* from, int to_folder, const char* to, 
   ORIGINAL(renameat2);
   return echo::guarded(
       [&] {
-        return FileCall{(flags & RENAME_EXCHANGE) != 0 ? Kind::exchange : Kind::rename, echo::path_in(from_folder, from),
-                        echo::path_in(to_folder, to), {}};
+        return FileCall{(flags & RENAME_EXCHANGE) != 0 ? Kind::exchange : Kind::rename,
+                        echo::path_in(from_folder, from),
+                        echo::path_in(to_folder, to),
+                        {}};
       },
       [&] { return real(from_folder, from, to_folder, to, flags); });
 }
 
 int mkdir(const char* path, mode_t mode) noexcept {
   ORIGINAL(mkdir);
-  return echo::guarded([&] { return FileCall{Kind::make_folder, echo::path_in(AT_FDCWD, path), {}, {}}; },
-                       [&] { return real(path, mode); });
+  return echo::guarded(
+      [&] {
+        return FileCall{Kind::make_folder, echo::path_in(AT_FDCWD, path), {}, {}};
+      },
+      [&] { return real(path, mode); });
 }
 
 int remove(const char* path) noexcept {
   ORIGINAL(remove);
-  return echo::guarded([&] { return FileCall{Kind::remove, echo::path_in(AT_FDCWD, path), {}, {}}; },
-                       [&] { return real(path); });
+  return echo::guarded(
+      [&] {
+        return FileCall{Kind::remove, echo::path_in(AT_FDCWD, path), {}, {}};
+      },
+      [&] { return real(path); });
 }
 
 int unlink(const char* path) noexcept {
   ORIGINAL(unlink);
-  return echo::guarded([&] { return FileCall{Kind::remove, echo::path_in(AT_FDCWD, path), {}, {}}; },
-                       [&] { return real(path); });
+  return echo::guarded(
+      [&] {
+        return FileCall{Kind::remove, echo::path_in(AT_FDCWD, path), {}, {}};
+      },
+      [&] { return real(path); });
 }
 
 int unlinkat(int folder, const char* path, int flags) noexcept {
   ORIGINAL(unlinkat);
-  return echo::guarded([&] { return FileCall{Kind::remove, echo::path_in(folder, path), {}, {}}; },
-                       [&] { return real(folder, path, flags); });
+  return echo::guarded(
+      [&] {
+        return FileCall{Kind::remove, echo::path_in(folder, path), {}, {}};
+      },
+      [&] { return real(folder, path, flags); });
 }
 
 }  // extern "C"

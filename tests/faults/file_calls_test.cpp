@@ -30,16 +30,12 @@ TEST(FileCallsTest, SeeWhatTheLibraryAndTheStandardLibraryDo) {
   }
   fs::create_directory(folder / "not watched");
   const std::string temporary = "file.tmp-" + std::to_string(::getpid());
-  const std::vector<std::string> expected = {"make_folder a",
-                                             "create " + temporary,
-                                             "write " + temporary,
-                                             "sync " + temporary,
-                                             "rename " + temporary,
-                                             "sync a",
+  const std::vector<std::string> expected = {"make_folder a",       "create " + temporary,
+                                             "write " + temporary,  "sync " + temporary,
+                                             "rename " + temporary, "sync a",
                                              "read file",
                                              "read file",  // the end
-                                             "write stream",
-                                             "rename a"};
+                                             "write stream",        "rename a"};
   ASSERT_EQ(seen.size(), expected.size() + 3);
   EXPECT_EQ(std::vector<std::string>(seen.begin(), seen.begin() + ptrdiff_t(expected.size())), expected);
   EXPECT_EQ(seen.back(), "remove b");  // after the files in it
@@ -54,9 +50,8 @@ TEST(FileCallsTest, CanFailAndWritesCanBeShort) {
     write_file_atomically(folder / "file", "a text in pieces");
   }
   EXPECT_EQ(read_file(folder / "file"), "a text in pieces");
-  const FileCallWatch watch(folder.path(), [](const FileCall& call) {
-    return FileCallResult{.error = call.kind == FileCall::Kind::sync ? EIO : 0};
-  });
+  const FileCallWatch watch(
+      folder.path(), [](const FileCall& call) { return FileCallResult{.error = call.kind == FileCall::Kind::sync ? EIO : 0}; });
   expect_contains(error_message(ExitCode::io, [&] { write_file_atomically(folder / "file", "b"); }), "Input/output error");
 }
 

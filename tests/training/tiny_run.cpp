@@ -66,7 +66,8 @@ struct MadeInputs {
 
 // Values that depend on the machine and the time.
 void remove_times(json& line) {
-  for (const char* key : {"tokens_per_second", "data_wait_share", "peak_memory_bytes", "eta_seconds", "seconds", "save_stall_seconds"})
+  for (const char* key :
+       {"tokens_per_second", "data_wait_share", "peak_memory_bytes", "eta_seconds", "seconds", "save_stall_seconds"})
     line.erase(key);
 }
 
