@@ -27,24 +27,37 @@ int open_for_reading(const fs::path& path) {
   return descriptor;
 }
 
+void open_and_sync(const fs::path& path, int flags) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | flags);
+  if (descriptor < 0) fail(ExitCode::io, path.string(), ": cannot be opened: ", reason());
+  const int result = ::fsync(descriptor);
+  const std::string why = result == 0 ? "" : reason();
+  ::close(descriptor);
+  if (result != 0) fail(ExitCode::io, path.string(), ": fsync failed: ", why);
+}
+
 }  // namespace
 
 std::string read_file(const fs::path& path) {
-  const int descriptor = open_for_reading(path);
   std::string content;
+  read_in_parts(path, [&](std::string_view part) { content += part; });
+  return content;
+}
+
+void read_in_parts(const fs::path& path, const std::function<void(std::string_view part)>& sink) {
+  struct Descriptor {
+    int number;
+    ~Descriptor() { ::close(number); }
+  };
+  const Descriptor file{open_for_reading(path)};
   char buffer[1 << 16];
   ssize_t count;
-  while ((count = ::read(descriptor, buffer, sizeof buffer)) != 0) {
-    if (count < 0) {
-      if (errno == EINTR) continue;
-      const std::string why = reason();
-      ::close(descriptor);
-      fail(ExitCode::io, path.string(), ": reading failed: ", why);
-    }
-    content.append(buffer, size_t(count));
+  while ((count = ::read(file.number, buffer, sizeof buffer)) != 0) {
+    if (count > 0)
+      sink({buffer, size_t(count)});
+    else if (errno != EINTR)
+      fail(ExitCode::io, path.string(), ": reading failed: ", reason());
   }
-  ::close(descriptor);
-  return content;
 }
 
 void write_file_atomically(const fs::path& path, std::string_view content) {
@@ -61,8 +74,9 @@ void write_file_atomically(const fs::path& path, std::string_view content) {
   sync_folder(path.parent_path());
 }
 
-FileWriter::FileWriter(const fs::path& path)
-    : path_(path), descriptor_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) {
+FileWriter::FileWriter(const fs::path& path, Start start)
+    : path_(path),
+      descriptor_(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | (start == Start::append ? O_APPEND : O_TRUNC), 0644)) {
   if (descriptor_ < 0) fail(ExitCode::io, path_.string(), ": cannot be created: ", reason());
 }
 
@@ -92,15 +106,9 @@ void FileWriter::finish() {
   if (!closed) fail(ExitCode::io, path_.string(), ": closing failed: ", reason());
 }
 
-void sync_folder(const fs::path& folder) {
-  const fs::path target = folder.empty() ? fs::path(".") : folder;
-  const int descriptor = ::open(target.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) fail(ExitCode::io, target.string(), ": cannot be opened: ", reason());
-  const int result = ::fsync(descriptor);
-  const std::string why = result == 0 ? "" : reason();
-  ::close(descriptor);
-  if (result != 0) fail(ExitCode::io, target.string(), ": fsync failed: ", why);
-}
+void sync_folder(const fs::path& folder) { open_and_sync(folder.empty() ? fs::path(".") : folder, O_DIRECTORY); }
+
+void sync_file(const fs::path& path) { open_and_sync(path, 0); }
 
 MappedFile::MappedFile(const fs::path& path) {
   const int descriptor = open_for_reading(path);

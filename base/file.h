@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -13,6 +14,10 @@ namespace fs = std::filesystem;
 // Returns the whole content of a file. Throws Error: input_missing when it cannot be opened, io when reading fails.
 std::string read_file(const fs::path& path);
 
+// Calls `sink` with the content of a file, part by part. Throws the same errors. A disk that cannot be read is an error here,
+// but with MappedFile it ends the process.
+void read_in_parts(const fs::path& path, const std::function<void(std::string_view part)>& sink);
+
 // Writes `content` so that `path` holds either its old content or all of the new content, even after a crash. It writes a
 // temporary file beside `path`, calls fsync, renames it, and calls fsync on the folder. Throws Error (io) and removes the
 // temporary file.
@@ -21,8 +26,9 @@ void write_file_atomically(const fs::path& path, std::string_view content);
 // A file that is written from start to end. All functions throw Error (io) with the path, for example when the disk is full.
 class FileWriter {
  public:
-  explicit FileWriter(const fs::path& path);  // creates or truncates
-  ~FileWriter();                              // closes; ignores errors, so call finish() first
+  enum class Start { empty, append };  // what happens to a file that exists: it is truncated, or its content stays
+  explicit FileWriter(const fs::path& path, Start start = Start::empty);  // creates a file that does not exist
+  ~FileWriter();                                                          // closes; ignores errors, so call finish() first
   FileWriter(const FileWriter&) = delete;
   FileWriter& operator=(const FileWriter&) = delete;
   void write(const void* bytes, size_t count);
@@ -36,6 +42,9 @@ class FileWriter {
 
 // Makes a rename or a new entry in `folder` durable (fsync). Throws Error (io).
 void sync_folder(const fs::path& folder);
+
+// Makes what was written to a file so far durable, by any process or thread. Throws Error (io).
+void sync_file(const fs::path& path);
 
 // A file mapped read-only into memory. The system loads a page when it is first touched. Throws Error (input_missing, io).
 class MappedFile {

@@ -56,6 +56,10 @@ enum class GradientWire { float32, bfloat16 };
 template <>
 inline constexpr std::array<std::string_view, 2> kNames<GradientWire> = {"float32", "bfloat16"};
 
+enum class Choice { automatic, yes, no };
+template <>
+inline constexpr std::array<std::string_view, 3> kNames<Choice> = {"auto", "true", "false"};
+
 template <class E>
 constexpr std::string_view name_of(E value) {
   return kNames<E>[size_t(value)];
@@ -292,6 +296,7 @@ struct TrainConfig {
   int64_t eval_rows = 64;
   int64_t save_steps = 500;
   int64_t save_total_limit = 2;
+  settings::Choice async_save = settings::Choice::automatic;
   settings::ComputeType compute_dtype = settings::ComputeType::float32;
   bool gradient_checkpointing = false;
   std::string device = "auto";
@@ -341,6 +346,9 @@ struct TrainConfig {
     field("eval_rows", self.eval_rows, "largest number of held-out sequences per evaluation");
     field("save_steps", self.save_steps, "steps between checkpoints; 0: only at the end of a stage");
     field("save_total_limit", self.save_total_limit, "number of newest checkpoints to keep; 0: all");
+    field("async_save", self.async_save,
+          "true: checkpoints are written while training goes on, from a copy of weights and moments in main memory | false: "
+          "training waits | auto: true if there is memory for the copy. The files are the same");
     field("compute_dtype", self.compute_dtype,
           "float32 | bfloat16 | float64: type of the activations; parameters and optimizer stay float32 (float64: all)");
     field("gradient_checkpointing", self.gradient_checkpointing,

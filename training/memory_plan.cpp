@@ -81,6 +81,11 @@ class Remedies {
       : models_(models), on_gpu_(on_gpu), available_(available) {
     const Remedy unchanged{"", config, plan_memory(config, models, on_gpu).peak};
     least_ = {"as it is", config, unchanged.peak};
+    if (config.async_save == settings::Choice::yes) {
+      TrainConfig changed = config;
+      changed.async_save = settings::Choice::no;
+      attempt(unchanged, "async_save=false", changed);
+    }
     const Remedy recomputing = recompute(unchanged);
     smaller_batch(unchanged);
     shorter(unchanged);
@@ -165,6 +170,7 @@ MemoryPlan plan_memory(const TrainConfig& config, const PlannedModels& models, b
   add("student", parameters * wide);
   if (item != wide) add("its copy for products", (parameters - vectors) * item);
   add("optimizer moments", 2 * parameters * wide);
+  if (!on_gpu && config.async_save == settings::Choice::yes) add("copy for saving", save_copy_bytes(config, models));
   if (with_teacher) add("teacher", models.teacher_bytes);
   if (on_gpu) add("matmul workspace", kernels::kGpuMatmulWorkspace);
 
@@ -203,6 +209,16 @@ MemoryPlan plan_memory(const TrainConfig& config, const PlannedModels& models, b
     add("gradients", all_gradients);
   }
   return plan;
+}
+
+int64_t save_copy_bytes(const TrainConfig& config, const PlannedModels& models) {
+  return 3 * parameter_count(models.student, models.leader_map) * size_of(accumulator_dtype(compute_dtype_of(config)));
+}
+
+bool saves_in_background(const TrainConfig& config, const PlannedModels& models, bool on_gpu, int64_t main_memory) {
+  if (config.async_save != settings::Choice::automatic) return config.async_save == settings::Choice::yes;
+  const int64_t others = on_gpu ? 0 : plan_memory(config, models, on_gpu).peak;
+  return (others + save_copy_bytes(config, models)) / 8 * 9 <= main_memory;  // an eighth for what the plan does not include
 }
 
 std::string describe_memory(const TrainConfig& config, const PlannedModels& models, bool on_gpu, int64_t available) {

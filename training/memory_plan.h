@@ -32,6 +32,13 @@ struct PlannedModels {
 // allocator rounds sizes up by at most an eighth, which is not included.
 MemoryPlan plan_memory(const TrainConfig& config, const PlannedModels& models, bool on_gpu);
 
+// Whether checkpoints are written from a copy of weights and moments while training goes on, by config.async_save. With `auto`
+// they are if the copy fits into `main_memory` (bytes; negative: unknown), on a CPU beside the rest of the run.
+bool saves_in_background(const TrainConfig& config, const PlannedModels& models, bool on_gpu, int64_t main_memory);
+
+// Bytes of that copy. It is in main memory, so plan_memory() counts it only on a CPU, and only if config.async_save is `true`.
+int64_t save_copy_bytes(const TrainConfig& config, const PlannedModels& models);
+
 // The plan as text: a line of parts. If `available` bytes (negative: unknown) are not enough, it adds three settings, or
 // combinations of them, each of which would make the run fit (fewer if there are no more), or else the combination that needs
 // the least memory.

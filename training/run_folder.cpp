@@ -17,8 +17,12 @@ using nlohmann::json;
 
 namespace {
 
+// Creates a folder and those above it. They stay after a power loss, like the checkpoints in them.
 fs::path made(const fs::path& folder) {
-  fs::create_directories(folder);
+  if (fs::is_directory(folder)) return folder;
+  const fs::path parent = folder.parent_path();
+  if (!parent.empty()) made(parent);
+  if (fs::create_directory(folder)) sync_folder(parent);
   return folder;
 }
 
@@ -33,14 +37,18 @@ std::optional<fs::path> RunFolder::checkpoint_to_resume() const {
     verified_manifest(wish);
     return wish;
   }
-  std::vector<std::string> remarks;
-  const std::optional<fs::path> newest = newest_checkpoint(path_, remarks);
-  for (const std::string& remark : remarks) print(remark);
-  if (wish == "auto") return newest;
-  if (newest)
+  const CheckpointSearch found = search_checkpoints(path_);
+  for (const std::string& problem : found.problems) print("warning: skipping a damaged checkpoint: " + problem);
+  if (wish == "none") {
+    if (!found.newest && found.damaged.empty()) return std::nullopt;
     fail(ExitCode::usage, config_.output_dir,
          ": already contains checkpoints, and resume_from_checkpoint is none; use another output_dir, or remove that folder");
-  return std::nullopt;
+  }
+  if (!found.newest && !found.damaged.empty())
+    fail(ExitCode::bad_data, config_.output_dir, ": no checkpoint is as it was saved (", found.problems.front(),
+         "); put an intact one there, or use another output_dir to start from the beginning");
+  if (found.newest) set_aside(found.damaged);
+  return found.newest;
 }
 
 void RunFolder::begin(const TrainingRun& run, const TrainingState& state, bool resumed) {
@@ -48,8 +56,18 @@ void RunFolder::begin(const TrainingRun& run, const TrainingState& state, bool r
   stages_ = training_stages(config_, run.communicator->world());
   total_steps_ = steps_of(stages_);
   remove_unfinished(path_);
+  if (resumed) prune_checkpoints(path_, state.step, config_.save_total_limit);
   held_out_ = held_out_batches(run.data, *run.tokenizer, config_.per_device_eval_batch_size, config_.eval_rows);
   log_ = std::make_unique<TrainingLog>(path_ / "trainer_log.jsonl", resumed ? state.step : -1);
+  saver_ = std::make_unique<CheckpointSaver>(CheckpointSaver::Settings{.output_dir = path_,
+                                                                       .log = path_ / "trainer_log.jsonl",
+                                                                       .keep = config_.save_total_limit,
+                                                                       .in_background = run.saves_in_background},
+                                             [this](const CheckpointSaver::Saved& saved) {
+                                               save_stall_ += saved.waited;
+                                               print(fmt::format("saved {} in {:.2f} s; training waited {:.2f} s",
+                                                                 saved.folder.string(), saved.written, saved.waited));
+                                             });
   if (resumed) return;
   write_file_atomically(path_ / "config.yaml", print_config(config_));
   if (run.teacher && !held_out_.empty())
@@ -58,6 +76,7 @@ void RunFolder::begin(const TrainingRun& run, const TrainingState& state, bool r
 }
 
 void RunFolder::step_done(const TrainingState& state) {
+  saver_->report_finished();
   if (display_.progress) display_.progress(state.step, total_steps_);
 }
 
@@ -76,6 +95,7 @@ void RunFolder::log_step(const TrainingState& state, const LossSettings& loss, c
   line["tokens_per_second"] = double(state.window.sums.tokens) / seconds;
   line["data_wait_share"] = times.waited / seconds;
   if (run().communicator->world() > 1) line["communication_wait"] = times.communicated / double(state.window.steps);
+  line["save_stall_seconds"] = std::exchange(save_stall_, 0.0);
   line["peak_memory_bytes"] = memory_statistics(run().device).peak;
   line["eta_seconds"] = state.seconds / double(state.step) * double(total_steps_ - state.step);
   log_->write(line);
@@ -112,10 +132,16 @@ void RunFolder::log_evaluation(const TrainingState& state, const char* when, con
 }
 
 void RunFolder::save(const TrainingState& state, const AdamW& optimizer) {
-  const fs::path folder = save_checkpoint(path_, state, *run().student, optimizer, run().description, run().inputs.tokenizer,
-                                          config_to_json(config_), config_.save_total_limit);
-  print("saved " + folder.string());
+  saver_->save({.state = state,
+                .weights = weights_of(*run().student),
+                .moments = optimizer.state(),
+                .optimizer_steps = optimizer.steps(),
+                .description = run().description,
+                .tokenizer_file = run().inputs.tokenizer,
+                .config = config_to_json(config_)});
 }
+
+void RunFolder::finish_saving() { saver_->wait(); }
 
 void RunFolder::save_stage(const TrainingStage& stage) {
   save_model_atomically(path_ / fmt::format("stage{}", stage.number), *run().student, run().description,
@@ -124,13 +150,17 @@ void RunFolder::save_stage(const TrainingStage& stage) {
 
 // Also runs when a finished run is started again, because the existing files may be from an earlier run in this folder.
 void RunFolder::finish() {
+  finish_saving();
   save_model_atomically(path_ / "final", *run().student, run().description, run().inputs.tokenizer);
   if (config_.report) write_run_report(path_, run());
 }
 
-std::optional<fs::path> RunFolder::last_checkpoint() const {
-  std::vector<std::string> remarks;
-  return newest_checkpoint(path_, remarks);
+std::optional<fs::path> RunFolder::last_checkpoint() {
+  try {
+    if (saver_) finish_saving();
+  } catch (const Error&) {  // the one before it is there
+  }
+  return search_checkpoints(path_).newest;
 }
 
 int RunFolder::stage_number(const TrainingState& state) const {

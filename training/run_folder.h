@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "training/checkpoint_saver.h"
 #include "training/run_recorder.h"
 
 namespace echo {
@@ -23,8 +24,10 @@ class RunFolder : public RunRecorder {
   // Creates config.output_dir and locks it. Throws Error: usage (64) when another process has the lock, io (74).
   explicit RunFolder(const TrainConfig& config, RunDisplay display = {});
 
-  // The checkpoint to resume from, by config.resume_from_checkpoint. Empty: start from the beginning. Throws Error: usage (64)
-  // when that would mix two runs, input_missing (66) or bad_data (65) when a given checkpoint is missing or damaged.
+  // The checkpoint to resume from, by config.resume_from_checkpoint. Empty: start from the beginning. With `auto` it is the
+  // newest one that is as it was saved. Damaged ones after it are named in a warning, and renamed. Throws Error: usage (64)
+  // when that would mix two runs, input_missing (66) when a given checkpoint is missing, bad_data (65) when it or all are
+  // damaged.
   std::optional<std::filesystem::path> checkpoint_to_resume() const;
 
   // All of them throw Error (io) when writing fails. Older checkpoints are not affected.
@@ -35,9 +38,10 @@ class RunFolder : public RunRecorder {
   void log_skip(const TrainingState& state, const StepResult& result) override;
   void evaluate(const TrainingState& state, const char* when) override;
   void save(const TrainingState& state, const AdamW& optimizer) override;
+  void finish_saving() override;
   void save_stage(const TrainingStage& stage) override;
   void finish() override;
-  std::optional<std::filesystem::path> last_checkpoint() const override;
+  std::optional<std::filesystem::path> last_checkpoint() override;
 
  private:
   const TrainingRun& run() const { return *run_; }
@@ -54,6 +58,8 @@ class RunFolder : public RunRecorder {
   std::vector<TrainingStage> stages_;
   int64_t total_steps_ = 0;
   std::unique_ptr<TrainingLog> log_;
+  std::unique_ptr<CheckpointSaver> saver_;
+  double save_stall_ = 0;  // seconds that training waited for saves since the last line of the log
   std::vector<Batch> held_out_;
 };
 

@@ -42,14 +42,17 @@ class RunRecorder {
                         const WindowTimes& /*times*/) {}
   virtual void log_skip(const TrainingState& /*state*/, const StepResult& /*result*/) {}
   virtual void evaluate(const TrainingState& /*state*/, const char* /*when*/) {}
+  // May return before the checkpoint is on the disk.
   virtual void save(const TrainingState& /*state*/, const AdamW& /*optimizer*/) {}
+  // Returns when all checkpoints are on the disk.
+  virtual void finish_saving() {}
   // Saves the student after a stage that is not the last.
   virtual void save_stage(const TrainingStage& /*stage*/) {}
   // Saves the finished student, and writes the report.
   virtual void finish() {}
 
   // The newest checkpoint, for the message of an error that ends the run.
-  virtual std::optional<std::filesystem::path> last_checkpoint() const { return std::nullopt; }
+  virtual std::optional<std::filesystem::path> last_checkpoint() { return std::nullopt; }
 };
 
 }  // namespace echo

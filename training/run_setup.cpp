@@ -138,8 +138,14 @@ TrainingRun prepare_run(const TrainConfig& config, const ResolvedInputs& inputs,
     models.teacher_bytes = parameter_count(teacher->config(), teacher->leader_map()) * size_of(teacher_weights.dtype);
     models.teacher_matches_compute = teacher_weights.dtype == run.compute_dtype;
   }
+  const bool on_gpu = !run.device.is_cpu();
+  run.saves_in_background = saves_in_background(config, models, on_gpu, memory_for_this_rank(Device{}, *run.communicator));
+  TrainConfig planned = config;
+  planned.async_save = run.saves_in_background ? settings::Choice::yes : settings::Choice::no;
   // Printed before the first weight is loaded, because a run that does not fit may fail there.
-  remark(describe_memory(config, models, !run.device.is_cpu(), memory_for_this_rank(run.device, *run.communicator)));
+  remark(describe_memory(planned, models, on_gpu, memory_for_this_rank(run.device, *run.communicator)));
+  if (on_gpu && run.saves_in_background)
+    remark(fmt::format("copy for saving in main memory: {:.0f} MiB", double(save_copy_bytes(config, models)) / (1 << 20)));
   remark(fmt::format("data in main memory: {:.0f} MiB (sequences read ahead, open files)",
                      double(loader_bytes(run.data)) / (1 << 20)));
 

@@ -25,6 +25,7 @@ struct TrainingRun {
   std::shared_ptr<Communicator> communicator = std::make_shared<SingleProcess>();
   DType compute_dtype = DType::f32;
   Device device;
+  bool saves_in_background = false;  // from config.async_save and the memory
   std::vector<std::string> remarks;  // for console and report, one per line
 };
 

@@ -95,6 +95,7 @@ void Trainer::run_stages() {
       after_step(stage, loss, result);
       if (stop_requested_somewhere()) {
         save();
+        recorder_.finish_saving();
         run_.communicator->barrier();  // no rank ends before the first one has saved
         fail(ExitCode::interrupted, "stopped after step ", state_.step, " of ", total_steps(),
              "; checkpoint saved: run the same command again to resume");

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <memory>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -22,12 +23,17 @@ using nlohmann::json;
 
 constexpr const char* kPrefix = "checkpoint-";
 constexpr const char* kManifest = "manifest.json";
+constexpr const char* kManifestHash = "manifest_xxh3";
 constexpr const char* kOptimizer = "optimizer.safetensors";
 constexpr const char* kUnfinished = ".tmp-";
 
+std::string hexadecimal(XXH64_hash_t hash) { return fmt::format("{:016x}", hash); }
+
 std::string xxh3_of(const fs::path& file) {
-  const MappedFile mapped(file);
-  return fmt::format("{:016x}", XXH3_64bits(mapped.bytes().data(), mapped.bytes().size()));
+  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> hash(XXH3_createState(), &XXH3_freeState);
+  XXH3_64bits_reset(hash.get());
+  read_in_parts(file, [&](std::string_view part) { XXH3_64bits_update(hash.get(), part.data(), part.size()); });
+  return hexadecimal(XXH3_64bits_digest(hash.get()));
 }
 
 std::optional<int64_t> step_of(const fs::path& folder) {
@@ -47,12 +53,6 @@ std::vector<std::pair<int64_t, fs::path>> checkpoints_in(const fs::path& output_
     if (const auto step = step_of(entry.path())) found.emplace_back(*step, entry.path());
   std::sort(found.begin(), found.end());
   return found;
-}
-
-NamedTensors tensors_of(const LanguageModel& model) {
-  NamedTensors tensors;
-  for (NamedTensor& part : model.named_tensors()) tensors.emplace_back(part.name, part.tensor);
-  return tensors;
 }
 
 // Fills a new folder beside `folder` with `write`, then renames it to `folder`.
@@ -88,6 +88,23 @@ json state_to_json(const TrainingState& state) {
           {"window", to_json(state.window)}};
 }
 
+// The text of a manifest with its own hash in it: the hash of the text that has zeros in its place.
+std::string with_hash(json manifest) {
+  manifest[kManifestHash] = hexadecimal(0);
+  std::string text = manifest.dump(1) + "\n";
+  const std::string hash = hexadecimal(XXH3_64bits(text.data(), text.size()));
+  return text.replace(text.find(hexadecimal(0)), hash.size(), hash);
+}
+
+// Throws Error (bad_data) when the text is not what with_hash() made.
+void check_hash(const json& manifest, std::string text, const fs::path& file) {
+  const std::string stored = manifest.at(kManifestHash);
+  const size_t at = text.find(stored);
+  if (at != std::string::npos) text.replace(at, stored.size(), hexadecimal(0));
+  const std::string hash = hexadecimal(XXH3_64bits(text.data(), text.size()));
+  if (hash != stored) fail(ExitCode::bad_data, file.string(), ": is damaged: its XXH3 is ", hash, ", ", stored, " was saved");
+}
+
 struct SequencesPerStep {
   int64_t count;
   std::string product;  // as text
@@ -109,51 +126,70 @@ void remove_unfinished(const fs::path& output_dir) {
   for (const fs::path& leftover : leftovers) fs::remove_all(leftover, error);
 }
 
-fs::path save_checkpoint(const fs::path& output_dir, const TrainingState& state, const LanguageModel& model,
-                         const AdamW& optimizer, const ModelDescription& description, const fs::path& tokenizer_file,
-                         const json& config, int64_t keep) {
-  const fs::path folder = output_dir / (kPrefix + std::to_string(state.step));
+NamedTensors weights_of(const LanguageModel& model) {
+  NamedTensors tensors;
+  for (NamedTensor& part : model.named_tensors()) tensors.emplace_back(part.name, part.tensor);
+  return tensors;
+}
+
+fs::path save_checkpoint(const fs::path& output_dir, const CheckpointContent& content, int64_t keep) {
+  const fs::path folder = output_dir / (kPrefix + std::to_string(content.state.step));
   write_folder_atomically(folder, [&](const fs::path& temporary) {
-    save_model_folder(temporary, description, tensors_of(model), {.tokenizer = tokenizer_file});
-    write_safetensors(temporary / kOptimizer, optimizer.state());
+    save_model_folder(temporary, content.description, content.weights, {.tokenizer = content.tokenizer_file});
+    write_safetensors(temporary / kOptimizer, content.moments);
     json files = json::array();
     for (const fs::directory_entry& entry : fs::directory_iterator(temporary))
       files.push_back({{"name", entry.path().filename().string()},
                        {"bytes", int64_t(fs::file_size(entry.path()))},
                        {"xxh3", xxh3_of(entry.path())}});
-    const json manifest = {{"format", 1},
-                           {"leader_map", description.leader_map.to_json()},
-                           {"state", state_to_json(state)},
-                           {"optimizer_steps", optimizer.steps()},
-                           {"config", config},
+    const json manifest = {{"format", 2},
+                           {"leader_map", content.description.leader_map.to_json()},
+                           {"state", state_to_json(content.state)},
+                           {"optimizer_steps", content.optimizer_steps},
+                           {"config", content.config},
                            {"files", files}};
-    write_file_atomically(temporary / kManifest, manifest.dump(1) + "\n");
+    write_file_atomically(temporary / kManifest, with_hash(manifest));
   });
-  const auto all = checkpoints_in(output_dir);
-  std::error_code ignored;
-  for (size_t i = 0; keep > 0 && i + size_t(keep) < all.size(); ++i) fs::remove_all(all[i].second, ignored);
+  prune_checkpoints(output_dir, content.state.step, keep);
   return folder;
+}
+
+void prune_checkpoints(const fs::path& output_dir, int64_t step, int64_t keep) {
+  auto all = checkpoints_in(output_dir);
+  std::erase_if(all, [&](const auto& checkpoint) { return checkpoint.first > step; });
+  for (size_t i = 0; keep > 0 && i + size_t(keep) < all.size(); ++i) {
+    const fs::path aside = all[i].second.string() + kUnfinished + "old";
+    std::error_code error;
+    fs::rename(all[i].second, aside, error);
+    fs::remove_all(error ? all[i].second : aside, error);
+  }
 }
 
 void save_model_atomically(const fs::path& folder, const LanguageModel& model, const ModelDescription& description,
                            const fs::path& tokenizer_file) {
   write_folder_atomically(folder, [&](const fs::path& temporary) {
-    save_model_folder(temporary, description, tensors_of(model), {.tokenizer = tokenizer_file});
+    save_model_folder(temporary, description, weights_of(model), {.tokenizer = tokenizer_file});
   });
 }
 
 json verified_manifest(const fs::path& checkpoint) {
   const fs::path file = checkpoint / kManifest;
-  const json manifest = json::parse(read_file(file), nullptr, false);
+  const std::string text = read_file(file);
+  const json manifest = json::parse(text, nullptr, false);
   const auto damaged = [&](const auto&... parts) { fail(ExitCode::bad_data, file.string(), ": ", parts...); };
   if (!manifest.is_object()) damaged("not a JSON object");
   try {
-    if (manifest.at("format") != 1) damaged("format ", manifest.at("format").dump(), "; this program reads format 1");
+    const json& format = manifest.at("format");  // 1 was of earlier versions, without the hash of the manifest
+    if (format != 1 && format != 2) damaged("format ", format.dump(), "; this program reads formats 1 and 2");
+    if (format == 2) check_hash(manifest, text, file);
     for (const json& entry : manifest.at("files")) {
       const fs::path path = checkpoint / fs::path(entry.at("name").get<std::string>()).filename();
       if (!fs::exists(path)) damaged(path.filename().string(), " is missing");
-      if (int64_t(fs::file_size(path)) != entry.at("bytes").get<int64_t>() || xxh3_of(path) != entry.at("xxh3"))
-        damaged(path.filename().string(), " is damaged: its content is not what was saved");
+      const int64_t size = int64_t(fs::file_size(path)), saved_size = entry.at("bytes");
+      if (size != saved_size) damaged(path.filename().string(), " has ", size, " bytes, ", saved_size, " were saved");
+      const std::string hash = xxh3_of(path), saved_hash = entry.at("xxh3");
+      if (hash != saved_hash)
+        damaged(path.filename().string(), " is damaged: its XXH3 is ", hash, ", ", saved_hash, " was saved");
     }
     state_from_manifest(manifest);
     manifest.at("optimizer_steps").get<int64_t>();
@@ -164,17 +200,28 @@ json verified_manifest(const fs::path& checkpoint) {
   return manifest;
 }
 
-std::optional<fs::path> newest_checkpoint(const fs::path& output_dir, std::vector<std::string>& remarks) {
+CheckpointSearch search_checkpoints(const fs::path& output_dir) {
+  CheckpointSearch search;
   auto all = checkpoints_in(output_dir);
-  for (auto candidate = all.rbegin(); candidate != all.rend(); ++candidate) {
+  for (auto candidate = all.rbegin(); candidate != all.rend() && !search.newest; ++candidate) {
     try {
       verified_manifest(candidate->second);
-      return candidate->second;
-    } catch (const Error& error) {
-      remarks.push_back(concat("skipping a damaged checkpoint: ", error.what()));
+      search.newest = candidate->second;
+    } catch (const std::runtime_error& error) {  // an Error, or one of std::filesystem when the folder cannot be read
+      search.damaged.push_back(candidate->second);
+      search.problems.push_back(error.what());
     }
   }
-  return std::nullopt;
+  return search;
+}
+
+void set_aside(const std::vector<fs::path>& damaged) {
+  for (const fs::path& folder : damaged) {
+    const fs::path aside = folder.string() + ".damaged";
+    std::error_code ignored;
+    fs::remove_all(aside, ignored);
+    fs::rename(folder, aside, ignored);
+  }
 }
 
 TrainingState state_from_manifest(const json& manifest) {
@@ -207,6 +254,7 @@ void check_same_run(const json& stored_config, const json& config, const fs::pat
                                                  "/per_device_eval_batch_size",
                                                  "/save_steps",
                                                  "/save_total_limit",
+                                                 "/async_save",
                                                  "/report",
                                                  "/threads",
                                                  "/gradient_bucket_mib",

@@ -28,29 +28,50 @@ struct TrainingState {
 };
 
 // A checkpoint is a model folder named checkpoint-<step>, which every program can read. Beside the weights it has
-// optimizer.safetensors and manifest.json: the state, the configuration, and size and XXH3 of every file.
+// optimizer.safetensors and manifest.json: the state, the configuration, size and XXH3 of every file, and XXH3 of the manifest.
 //   checkpoint-40/  config.json  generation_config.json  model.safetensors  tokenizer.model  optimizer.safetensors
 //   manifest.json
 // It appears by one rename after everything is on disk. So a folder of that name is complete, unless the disk has damaged it.
+struct CheckpointContent {
+  TrainingState state;
+  NamedTensors weights;  // under the names of a model's checkpoint
+  NamedTensors moments;  // AdamW::state()
+  int64_t optimizer_steps = 0;
+  ModelDescription description;
+  std::filesystem::path tokenizer_file;
+  nlohmann::json config;
+};
 
-// Writes checkpoint-<state.step>, then removes the oldest ones beyond `keep` (0: keep all). Returns its path. Throws Error
-// (io). Then older checkpoints are not affected, and the unfinished folder is removed.
-std::filesystem::path save_checkpoint(const std::filesystem::path& output_dir, const TrainingState& state,
-                                      const LanguageModel& model, const AdamW& optimizer, const ModelDescription& description,
-                                      const std::filesystem::path& tokenizer_file, const nlohmann::json& config, int64_t keep);
+// The weights of a model under their names in a checkpoint. They share its memory.
+NamedTensors weights_of(const LanguageModel& model);
+
+// Writes checkpoint-<state.step>, then prunes it and its predecessors. Returns its path. Throws Error (io). Then older
+// checkpoints are not affected, and the unfinished folder is removed.
+std::filesystem::path save_checkpoint(const std::filesystem::path& output_dir, const CheckpointContent& content, int64_t keep);
 
 // Writes a model folder alone (end of a stage, final model), also by a rename. An existing folder of that name is replaced.
 void save_model_atomically(const std::filesystem::path& folder, const LanguageModel& model, const ModelDescription& description,
                            const std::filesystem::path& tokenizer_file);
 
+// Removes the oldest of the checkpoints up to `step` beyond `keep` (0: keep all). A folder that was removed in part has another
+// name, which remove_unfinished() knows. Ignores errors.
+void prune_checkpoints(const std::filesystem::path& output_dir, int64_t step, int64_t keep);
+
 // Removes the unfinished folders of killed runs. Call it only with the run's lock, because another process may be saving.
 void remove_unfinished(const std::filesystem::path& output_dir);
 
-// The checkpoint with the highest step whose manifest verifies. Each one that does not verify adds a line to `remarks`.
-std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& output_dir,
-                                                       std::vector<std::string>& remarks);
+struct CheckpointSearch {
+  std::optional<std::filesystem::path> newest;  // the one with the highest step that is as it was saved
+  std::vector<std::filesystem::path> damaged;   // those with a higher step
+  std::vector<std::string> problems;            // of each of them: file, hash, path
+};
+CheckpointSearch search_checkpoints(const std::filesystem::path& output_dir);
 
-// Throws Error (bad_data) with what does not match the manifest: a file that is missing, or has another size or content.
+// Renames damaged checkpoints to checkpoint-<step>.damaged, so that they are neither resumed from nor counted.
+void set_aside(const std::vector<std::filesystem::path>& damaged);
+
+// Throws Error: bad_data with what does not match the manifest (a file that is missing, or has another size or content), io
+// when a file cannot be read.
 nlohmann::json verified_manifest(const std::filesystem::path& checkpoint);
 
 TrainingState state_from_manifest(const nlohmann::json& manifest);

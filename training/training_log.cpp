@@ -3,29 +3,31 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <fstream>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/progress.h"
 
 namespace echo {
 
 using nlohmann::json;
 
-TrainingLog::TrainingLog(std::filesystem::path path, int64_t step) : path_(std::move(path)) {
-  if (!std::filesystem::exists(path_)) return;
+namespace {
+
+// Removes the lines of later steps. Returns the path.
+const fs::path& shortened(const fs::path& path, int64_t step) {
+  if (!fs::exists(path)) return path;
   std::string kept;
-  for (const json& line : read(path_))
+  for (const json& line : TrainingLog::read(path))
     if (line.value("step", int64_t{0}) <= step) kept += line.dump() + "\n";
-  write_file_atomically(path_, kept);
+  write_file_atomically(path, kept);
+  return path;
 }
 
-void TrainingLog::write(const json& line) {
-  std::ofstream out(path_, std::ios::app);
-  out << line.dump() << '\n' << std::flush;
-  if (!out) fail(ExitCode::io, path_.string(), ": writing failed");
-}
+}  // namespace
+
+TrainingLog::TrainingLog(const fs::path& path, int64_t step) : file_(shortened(path, step), FileWriter::Start::append) {}
+
+void TrainingLog::write(const json& line) { file_.write(line.dump() + "\n"); }
 
 std::vector<json> TrainingLog::read(const std::filesystem::path& path) {
   std::vector<json> lines;

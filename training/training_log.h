@@ -5,12 +5,13 @@
 #include <string>
 #include <vector>
 
+#include "base/file.h"
 #include "evaluation/evaluation.h"
 #include "training/distillation.h"
 
 namespace echo {
 
-// trainer_log.jsonl: one JSON object per line, appended and flushed at once.
+// trainer_log.jsonl: one JSON object per line, appended at once.
 //   {"event": "train", "step", "stage", "loss", terms..., "learning_rate", "grad_norm", "tokens_per_second", ...}
 //   {"event": "evaluation", "step", "stage", "model", "loss", "kl_teacher_student", "agreement", ...}
 //   {"event": "skipped", "step", "stage", "reason", "cursor"}
@@ -18,14 +19,14 @@ class TrainingLog {
  public:
   // Opens the log of a run that is at `step`. Lines of later steps (from a run that was killed after its last checkpoint) are
   // dropped, and so is an incomplete last line. Throws Error (io).
-  TrainingLog(std::filesystem::path path, int64_t step);
+  TrainingLog(const std::filesystem::path& path, int64_t step);
   void write(const nlohmann::json& line);
 
   // Every complete line. Throws Error (input_missing). Lines that are not JSON are skipped.
   static std::vector<nlohmann::json> read(const std::filesystem::path& path);
 
  private:
-  std::filesystem::path path_;
+  FileWriter file_;
 };
 
 // Sums over the steps since the last line of the log.

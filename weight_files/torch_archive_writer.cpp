@@ -1,9 +1,6 @@
-#include <fcntl.h>
-#include <unistd.h>
 #include <zip.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <exception>
 #include <utility>
@@ -127,15 +124,6 @@ std::string add_entry(zip_t* zip, Entry& entry) {
   return done ? "" : ::zip_strerror(zip);
 }
 
-// Waits until the file is on disk. Returns the error text, or "".
-std::string sync_file(const std::filesystem::path& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  const bool synced = descriptor >= 0 && ::fsync(descriptor) == 0;
-  const std::string why = synced ? "" : std::strerror(errno);
-  if (descriptor >= 0) ::close(descriptor);
-  return why;
-}
-
 }  // namespace
 
 void write_torch_archive(const std::filesystem::path& path, const std::vector<TensorDescription>& tensors,
@@ -156,7 +144,7 @@ void write_torch_archive(const std::filesystem::path& path, const std::vector<Te
     refuse(::zip_strerror(zip.get()));
   }
   (void)zip.release();  // zip_close freed it
-  if (why = sync_file(path); !why.empty()) refuse(why);
+  sync_file(path);
   sync_folder(path.parent_path());
 }
 

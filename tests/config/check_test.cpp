@@ -23,6 +23,7 @@ TEST(ConfigCheckTest, EachRangeAndContradictionIsNamedByItsKey) {
       {"logging_steps", "logging_steps=0"},
       {"eval_rows", "eval_rows=0"},
       {"save_total_limit", "save_total_limit=-1"},
+      {"async_save", "async_save=maybe"},
       {"per_device_train_batch_size", "per_device_train_batch_size=0"},
       {"gradient_accumulation_steps", "gradient_accumulation_steps=1e7"},
       {"max_steps", "max_steps=0"},

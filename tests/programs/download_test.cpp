@@ -1,5 +1,7 @@
 // ./download against a stand-in for the hub, with faults on demand. The stand-in and its judge are Python programs of the
 // shared folder. They also check that no token reaches another server, and that the cache holds no wrong content.
+#include "hub/download.h"
+
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -13,8 +15,10 @@
 #include <vector>
 
 #include "base/file.h"
+#include "tests/faults/failpoints.h"
 #include "tests/programs/program_support.h"
 #include "tests/test_support.h"
+#include "tests/training/tiny_run.h"
 
 namespace echo {
 namespace {
@@ -240,6 +244,41 @@ TEST(DownloadTest, AProgramFetchesAModelByNameAndFindsItAgainOffline) {
   EXPECT_NE(away.errors.find("using what the cache has"), std::string::npos) << away.errors;
   expect_failure(model.run({"--model", "hf://example-org/other", "--prompt", "Once"}), ExitCode::input_missing,
                  {"127.0.0.1:9"});
+}
+
+TEST(DownloadTest, ADownloadThatDiesAtAnyOperationOnAFileContinuesToTheSameFiles) {
+  NEED_STAND_IN();
+  const auto memory = memory_folder();
+  const TemporaryFolder& folder = *memory;
+  const StandIn hub(*python, *shared);
+  const auto fetch = [&] {
+    HubSettings settings;
+    settings.endpoint = hub.endpoint();
+    settings.cache = folder / "home/cache";
+    HubClient client(settings, [](const std::string&) {});
+    HubCache cache(settings.cache);
+    const HubAddress address = parse_hub_address("hf://datasets/example-org/slimpajama-sample/train");
+    copy_to(download(client, cache, address, [](int64_t, int64_t) {}), folder / "home/copy");
+  };
+  const Points points = points_of(folder / "home", fetch);
+  EXPECT_GE(points.size(), 12u);
+  // A dead process may leave a small file or a link under a temporary name in the cache. Nothing reads it, and it cannot be
+  // removed, because it may belong to another process that is running.
+  const auto names = [&] {
+    json entries = layout_of(folder / "home");
+    for (auto entry = entries.begin(); entry != entries.end();)
+      entry = entry.key().find(".tmp") == std::string::npos ? std::next(entry) : entries.erase(entry);
+    return entries;
+  };
+  const json whole = names();
+  for (const auto& [point, times] : points) {
+    fs::remove_all(folder / "home");
+    die_at(folder / "home", point, (times + 1) / 2, fetch);
+    fetch();
+    EXPECT_EQ(json::diff(whole, names()), json::array()) << point;
+    for (const char* file : {"chunk1/example_train_0.jsonl.zst", "chunk2/example_train_1.jsonl.zst"})
+      EXPECT_EQ(read_file(folder / "home/copy" / file), read_file(*shared / "corpora/slimpajama_sample/train" / file)) << point;
+  }
 }
 
 TEST(DownloadTest, AWrongAddressIsAMistakeOfTheCommandLine) {

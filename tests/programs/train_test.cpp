@@ -173,9 +173,9 @@ TEST_F(TrainProgramTest, AFullDiskWhileSavingLeavesTheOldCheckpointIntact) {
   const ProgramResult result =
       run_executable("/bin/bash", {"-c", "trap '' XFSZ; ulimit -f 48; exec \"$0\" \"$@\"", program_.string(), file}, {});
   expect_failure(result, ExitCode::io, {"model.safetensors", "writing failed"});
-  std::vector<std::string> remarks;
-  EXPECT_EQ(newest_checkpoint(output(), remarks), output() / "checkpoint-2");
-  EXPECT_TRUE(remarks.empty());
+  const CheckpointSearch found = search_checkpoints(output());
+  EXPECT_EQ(found.newest, output() / "checkpoint-2");
+  EXPECT_TRUE(found.problems.empty());
   for (const std::string& name : names_in(output())) EXPECT_EQ(name.find(".tmp-"), std::string::npos) << name;
   EXPECT_EQ(train(config).exit_code, 0);  // with room again
 }

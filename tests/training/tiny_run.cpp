@@ -66,8 +66,8 @@ struct MadeInputs {
 
 // Values that depend on the machine and the time.
 void remove_times(json& line) {
-  for (const char* key :
-       {"tokens_per_second", "data_wait_share", "communication_wait", "peak_memory_bytes", "eta_seconds", "seconds"})
+  for (const char* key : {"tokens_per_second", "data_wait_share", "communication_wait", "save_stall_seconds",
+                          "peak_memory_bytes", "eta_seconds", "seconds"})
     line.erase(key);
 }
 

@@ -86,8 +86,7 @@ TEST(TrainerTest, AStopAfterAnyStepAndAResumeGiveTheSameBits) {
     const TrainConfig config = tiny_distillation(output);
     const std::string message = error_message(ExitCode::interrupted, [&] { train(config, {}, step); });
     expect_contains(message, concat("step ", step, " of 12"));
-    std::vector<std::string> remarks;
-    const auto newest = newest_checkpoint(output, remarks);
+    const auto newest = search_checkpoints(output).newest;
     ASSERT_TRUE(newest);
     EXPECT_EQ(newest->filename(), concat("checkpoint-", step));
     train(config, newest);

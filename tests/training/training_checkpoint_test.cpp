@@ -4,54 +4,15 @@
 
 #include <cstring>
 
-#include "autograd/ops.h"
 #include "base/file.h"
 #include "nn/model_io.h"
 #include "tests/test_support.h"
+#include "tests/training/small_run.h"
 
 namespace echo {
 namespace {
 
 using nlohmann::json;
-
-// A model of a few hundred parameters with an optimizer that took one step.
-struct SmallRun {
-  SmallRun() {
-    description.config.vocab_size = 20;
-    description.config.hidden_size = 8;
-    description.config.intermediate_size = 12;
-    description.config.num_hidden_layers = 3;
-    description.config.num_attention_heads = description.config.num_key_value_heads = 2;
-    description.config.head_dim = 4;
-    description.leader_map = LeaderMap({0, 1, 1});
-    model = make_model(description.config, description.leader_map, {});
-    initialize(*model, 0.1, 5);
-    optimizer = std::make_unique<AdamW>(*model, OptimizerSettings{});
-    for (Parameter* parameter : model->parameters())
-      scale(parameter->variable, 1.0).backward(parameter->variable.data().clone());
-    optimizer->step(0.01, optimizer->gradient_norm());
-    write_file_atomically(folder / "tokenizer.model", "not read here");
-    fs::create_directory(folder / "run");
-    state.cursor.files = 99;
-  }
-  fs::path save(int64_t step, int64_t keep = 0) {
-    state.step = step;
-    return save_checkpoint(folder.path() / "run", state, *model, *optimizer, description, folder / "tokenizer.model",
-                           {{"seed", 1}}, keep);
-  }
-  std::vector<std::string> names() const {
-    std::vector<std::string> found;
-    for (const auto& entry : fs::directory_iterator(folder / "run")) found.push_back(entry.path().filename().string());
-    std::sort(found.begin(), found.end());
-    return found;
-  }
-
-  TemporaryFolder folder;
-  ModelDescription description;
-  std::unique_ptr<LanguageModel> model;
-  std::unique_ptr<AdamW> optimizer;
-  TrainingState state;
-};
 
 void flip_byte(const fs::path& file, size_t at) {
   std::string content = read_file(file);
@@ -117,39 +78,37 @@ TEST(TrainingCheckpointTest, EveryKindOfDamageIsSeenAndTheOlderCheckpointTaken) 
   for (const std::string& file : files) {
     const std::string whole = read_file(newer / file);
     const auto expect_older = [&](const std::string& damage) {
-      std::vector<std::string> remarks;
-      EXPECT_EQ(newest_checkpoint(run.folder / "run", remarks), older) << file << ": " << damage;
-      ASSERT_EQ(remarks.size(), 1u) << file << ": " << damage;
-      EXPECT_NE(remarks[0].find("skipping a damaged checkpoint"), std::string::npos);
-      EXPECT_NE(remarks[0].find(newer.filename().string()), std::string::npos) << remarks[0];
-      if (file != "manifest.json") {
-        EXPECT_NE(remarks[0].find(file), std::string::npos) << remarks[0];
-      }
+      const CheckpointSearch found = search_checkpoints(run.folder / "run");
+      EXPECT_EQ(found.newest, older) << file << ": " << damage;
+      EXPECT_EQ(found.damaged, std::vector<fs::path>{newer}) << file << ": " << damage;
+      ASSERT_EQ(found.problems.size(), 1u) << file << ": " << damage;
+      expect_contains(found.problems[0], newer.filename().string());
+      expect_contains(found.problems[0], file);
     };
     fs::remove(newer / file);
     expect_older("missing");
     write_file_atomically(newer / file, whole.substr(0, whole.size() / 2));
     expect_older("truncated");
     write_file_atomically(newer / file, whole);
-    if (file != "manifest.json") {  // it has no entry for itself; its fields are checked below
-      for (const size_t at : {size_t{0}, whole.size() / 2, whole.size() - 1}) {
-        flip_byte(newer / file, at);
-        expect_older("flipped byte");
-        flip_byte(newer / file, at);
-      }
+    for (const size_t at : {size_t{0}, whole.size() / 2, whole.size() - 1}) {
+      flip_byte(newer / file, at);
+      expect_older("flipped byte");
+      flip_byte(newer / file, at);
     }
-    std::vector<std::string> remarks;
-    EXPECT_EQ(newest_checkpoint(run.folder / "run", remarks), newer) << file << ": restored";
-    EXPECT_TRUE(remarks.empty());
+    const CheckpointSearch found = search_checkpoints(run.folder / "run");
+    EXPECT_EQ(found.newest, newer) << file << ": restored";
+    EXPECT_TRUE(found.problems.empty());
   }
 }
 
 TEST(TrainingCheckpointTest, AManifestThatIsNotOursIsBadData) {
   SmallRun run;
   const fs::path folder = run.save(1);
-  const json whole = json::parse(read_file(folder / "manifest.json"));
+  json whole = json::parse(read_file(folder / "manifest.json"));
+  whole["format"] = 1;  // of earlier versions, where no hash of the manifest hides the rest
+  whole.erase("manifest_xxh3");
   const auto message_with = [&](const json& manifest) {
-    write_file_atomically(folder / "manifest.json", manifest.dump());
+    write_file(folder / "manifest.json", manifest.dump());
     return error_message(ExitCode::bad_data, [&] { verified_manifest(folder); });
   };
   for (const auto& [key, value] : whole.items()) {
@@ -167,10 +126,14 @@ TEST(TrainingCheckpointTest, AManifestThatIsNotOursIsBadData) {
     message_with(changed);
   }
   json other_format = whole;
+  other_format["format"] = 3;
+  expect_contains(message_with(other_format), "format 3");
   other_format["format"] = 2;
-  EXPECT_NE(message_with(other_format).find("format 2"), std::string::npos);
+  expect_contains(message_with(other_format), "manifest_xxh3");
   message_with(json::array());
   message_with(42);
+  write_file(folder / "manifest.json", whole.dump());
+  EXPECT_EQ(state_from_manifest(verified_manifest(folder)).step, 1) << "a checkpoint of an earlier version";
 }
 
 TEST(TrainingCheckpointTest, TheOldestBeyondTheLimitGo) {
@@ -179,6 +142,24 @@ TEST(TrainingCheckpointTest, TheOldestBeyondTheLimitGo) {
   fs::create_directories(run.folder.path() / "run" / "checkpoint-x");
   run.save(10, /*keep=*/2);
   EXPECT_EQ(run.names(), (std::vector<std::string>{"checkpoint-10", "checkpoint-9", "checkpoint-x"}));
+}
+
+TEST(TrainingCheckpointTest, CheckpointsOfLaterStepsDoNotCountAgainstTheLimit) {
+  SmallRun run;
+  for (const int64_t step : {1, 2, 9}) run.save(step);
+  run.save(4, /*keep=*/2);  // a run that went on from step 2, because 9 is damaged
+  EXPECT_EQ(run.names(), (std::vector<std::string>{"checkpoint-2", "checkpoint-4", "checkpoint-9"}));
+}
+
+TEST(TrainingCheckpointTest, DamagedCheckpointsThatWereSetAsideDoNotCount) {
+  SmallRun run;
+  for (const int64_t step : {1, 2}) run.save(step);
+  for (int i = 0; i < 2; ++i) {
+    set_aside({run.folder.path() / "run" / "checkpoint-2"});
+    EXPECT_EQ(run.names(), (std::vector<std::string>{"checkpoint-1", "checkpoint-2.damaged"}));
+    EXPECT_EQ(search_checkpoints(run.folder / "run").newest, run.folder.path() / "run" / "checkpoint-1");
+    run.save(2);
+  }
 }
 
 TEST(TrainingCheckpointTest, WhatKilledRunsLeftIsRemoved) {
@@ -194,10 +175,9 @@ TEST(TrainingCheckpointTest, AnUnfinishedFolderIsNoCheckpoint) {
   SmallRun run;
   const fs::path saved = run.save(1);
   fs::rename(run.save(2), run.folder.path() / "run" / "checkpoint-2.tmp-99");
-  std::vector<std::string> remarks;
-  EXPECT_EQ(newest_checkpoint(run.folder / "run", remarks), saved);
-  EXPECT_TRUE(remarks.empty());
-  EXPECT_EQ(newest_checkpoint(run.folder / "nothing", remarks), std::nullopt);
+  EXPECT_EQ(search_checkpoints(run.folder / "run").newest, saved);
+  EXPECT_TRUE(search_checkpoints(run.folder / "run").problems.empty());
+  EXPECT_EQ(search_checkpoints(run.folder / "nothing").newest, std::nullopt);
 }
 
 TEST(TrainingCheckpointTest, ASaveUnderANameThatIsThereReplacesIt) {
