@@ -1,6 +1,7 @@
 #include "communication/communicator.h"
 
 #include <algorithm>
+#include <chrono>
 
 namespace echo {
 
@@ -8,6 +9,12 @@ RankSlice slice_of_rank(int64_t elements, int64_t rank, int64_t world) {
   const int64_t length = (elements + world - 1) / world;
   const int64_t begin = std::min(elements, rank * length);
   return {begin, std::min(length, elements - begin)};
+}
+
+double timed_wait(Exchange& exchange) {
+  const auto start = std::chrono::steady_clock::now();
+  exchange.wait();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 int64_t sum_over_ranks(Communicator& communicator, int64_t value) {

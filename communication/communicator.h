@@ -26,6 +26,9 @@ class Exchange {
   virtual void wait() = 0;
 };
 
+// Waits for the exchange and returns how many seconds that took.
+double timed_wait(Exchange& exchange);
+
 // The processes that train one model together, and what they exchange. Each process has a number, its rank. All ranks call the
 // same functions in the same order with equal shapes, and a call ends when this rank has its result. One thread per rank calls.
 // Tensors are contiguous and may be on any device.

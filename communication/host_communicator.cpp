@@ -9,9 +9,6 @@
 namespace echo {
 namespace {
 
-// Larger arrays are exchanged in several rounds, which limits the memory for what other ranks send.
-constexpr int64_t kElementsOfRound = int64_t{1} << 22;
-
 class HostExchange : public Exchange {
  public:
   HostExchange(Tensor values, Tensor host, std::future<void> done)

@@ -11,6 +11,9 @@ namespace echo {
 // own, on a line of their own, so that they go on while the caller computes or calls other functions.
 class HostCommunicator : public Communicator {
  public:
+  // Larger arrays are exchanged in several rounds of about this size, which limits the memory for what other ranks send.
+  static constexpr int64_t kElementsOfRound = int64_t{1} << 22;
+
   void all_reduce_sum(Tensor& values) override;
   void broadcast(Tensor& values) override;
   std::unique_ptr<Exchange> start_all_reduce_sum(Tensor values) override;

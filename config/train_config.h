@@ -304,6 +304,7 @@ struct TrainConfig {
   int64_t threads = 0;
   double gradient_bucket_mib = 25.0;
   settings::GradientWire gradient_wire = settings::GradientWire::float32;
+  bool shard_optimizer = false;
   bool report = true;
 
   template <class Self, class Visitor>
@@ -361,6 +362,9 @@ struct TrainConfig {
           "several processes: MiB of gradients that are summed over the processes at once, while the backward pass goes on");
     field("gradient_wire", self.gradient_wire,
           "float32 | bfloat16: type in which processes send gradients. bfloat16 sends half as much and rounds each one");
+    field("shard_optimizer", self.shard_optimizer,
+          "true: each process keeps the moments of AdamW for its part of the parameters only and updates that part (ZeRO-1). "
+          "The result is the same");
     field("report", self.report, "true: write report.html at the end");
   }
   bool operator==(const TrainConfig&) const = default;

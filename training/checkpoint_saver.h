@@ -35,9 +35,12 @@ class CheckpointSaver {
   void wait();
 
  private:
+  void copy_content(const CheckpointContent& content);
+
   Settings settings_;
   std::function<void(const Saved&)> report_;
-  CheckpointContent copy_;  // the thread reads it. Its tensors are used again, because fresh memory costs more than the copy
+  NamedTensors weights_, moments_;  // copies. Their memory is used again, because fresh memory costs more than the copy
+  CheckpointContent copy_;          // the thread reads it
   std::future<Saved> writing_;
 };
 

@@ -1,7 +1,6 @@
 #include "training/gradient_buckets.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 #include "kernels/cast.h"
@@ -24,6 +23,12 @@ std::vector<Parameter*> backward_order(const LanguageModel& model) {
   std::stable_partition(order.begin(), order.end(),
                         [&](const Parameter* parameter) { return parameter->variable.state() == model.head_weight().state(); });
   return order;
+}
+
+BucketSettings bucket_settings(const TrainConfig& config) {
+  return {.bytes = int64_t(config.gradient_bucket_mib * (1 << 20)),
+          .bfloat16_wire = config.gradient_wire == settings::GradientWire::bfloat16,
+          .scatter = config.shard_optimizer};
 }
 
 Tensor Bucket::view(const Tensor& values, const Part& part) {
@@ -98,9 +103,7 @@ void GradientBuckets::finish() {
   while (next_ < states_.size()) start_next();  // parts that the pass has not reached
   is_last_pass_ = false;
   for (State& state : states_) {
-    const auto start = std::chrono::steady_clock::now();
-    state.exchange->wait();
-    seconds_waited_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    seconds_waited_ += timed_wait(*state.exchange);
     state.exchange.reset();
     if (!state.wire.defined()) continue;
     const int64_t elements = state.gradients.elements();

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "communication/communicator.h"
+#include "config/train_config.h"
 #include "nn/language_model.h"
 
 namespace echo {
@@ -33,6 +34,8 @@ struct BucketSettings {
   bool bfloat16_wire = false;         // gradients are rounded to bf16 before they are sent
   bool scatter = false;               // each rank gets the sum of its slices only
 };
+
+BucketSettings bucket_settings(const TrainConfig& config);
 
 // Sums the gradients of a model over the ranks while the backward pass goes on. The gradients of a bucket lie in one tensor,
 // and their exchange starts as soon as all of them, and those of all earlier buckets, are complete. So all ranks start the

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "communication/host_communicator.h"
 #include "kernels/losses/head_chunks.h"
 #include "kernels/matmul/matmul.h"
 #include "nn/model_description.h"
@@ -61,6 +62,12 @@ int64_t head_scratch(const TrainConfig& config, const PlannedModels& models, boo
   return std::min(rows * row, std::max(row, on_gpu ? kernels::kGpuHeadScratch : kernels::kHeadScratch));
 }
 
+// Bytes of one round of an exchange: a bucket, or a part of it.
+int64_t largest_exchange(const TrainConfig& config, int64_t largest_parameter) {
+  const auto bucket = int64_t(config.gradient_bucket_mib * (1 << 20));
+  return std::min(std::max(bucket, largest_parameter), HostCommunicator::kElementsOfRound * size_of(DType::f32));
+}
+
 std::string gibibytes(int64_t bytes) {
   if (bytes < (int64_t{1} << 30)) return fmt::format("{:.1f} MiB", double(bytes) / (1 << 20));
   return fmt::format("{:.2f} GiB", double(bytes) / (1 << 30));
@@ -85,6 +92,11 @@ class Remedies {
       TrainConfig changed = config;
       changed.async_save = settings::Choice::no;
       attempt(unchanged, "async_save=false", changed);
+    }
+    if (models.world > 1 && !config.shard_optimizer) {
+      TrainConfig changed = config;
+      changed.shard_optimizer = true;
+      attempt(unchanged, "shard_optimizer=true", changed);
     }
     const Remedy recomputing = recompute(unchanged);
     smaller_batch(unchanged);
@@ -169,7 +181,7 @@ MemoryPlan plan_memory(const TrainConfig& config, const PlannedModels& models, b
   };
   add("student", parameters * wide);
   if (item != wide) add("its copy for products", (parameters - vectors) * item);
-  add("optimizer moments", 2 * parameters * wide);
+  add("optimizer moments", 2 * parameters * wide / (config.shard_optimizer ? models.world : 1));
   if (!on_gpu && config.async_save == settings::Choice::yes) add("copy for saving", save_copy_bytes(config, models));
   if (with_teacher) add("teacher", models.teacher_bytes);
   if (on_gpu) add("matmul workspace", kernels::kGpuMatmulWorkspace);
@@ -197,11 +209,18 @@ MemoryPlan plan_memory(const TrainConfig& config, const PlannedModels& models, b
   const int64_t in_backward = kept + roots + activations.backward_extra() + (config.gradient_checkpointing ? recomputed : 0);
   const int64_t teacher_pass = with_teacher ? activations.states(ends + 1) + activations.passing() + cast_teacher : 0;
 
-  const bool several = config.gradient_accumulation_steps > 1;
+  // Several ranks keep the gradients in buckets, always. Sums in main memory need the bucket of all ranks beside this rank's.
+  const bool ranks = models.world > 1, several = ranks || config.gradient_accumulation_steps > 1;
+  const int64_t exchanged = ranks && !on_gpu ? largest_exchange(config, embedding * wide) : 0;
+  const int64_t wire =
+      ranks && config.gradient_wire == settings::GradientWire::bfloat16 ? parameters * size_of(DType::bf16) : 0;
   const int64_t all_gradients = parameters * wide, head_gradient = embedding * wide;
   const int64_t held = several ? all_gradients : head_gradient;
-  const int64_t passes = std::max({at_head + held, in_backward + held, teacher_pass + (several ? all_gradients : 0)});
-  if (passes >= all_gradients) {
+  const int64_t passes =
+      std::max({at_head + held, in_backward + held + exchanged, teacher_pass + (several ? all_gradients : 0)}) - exchanged;
+  const int64_t at_end = all_gradients + wire;  // when the backward pass is over
+  add("communication", exchanged + (passes < at_end ? wire : 0));
+  if (passes >= at_end) {
     add("gradients", held);
     add("activations", std::max(kept + roots, passes - held - logits));
     add("head and losses", passes - held - std::max(kept + roots, passes - held - logits));

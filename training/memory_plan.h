@@ -26,10 +26,11 @@ struct PlannedModels {
   LeaderMap leader_map;
   int64_t teacher_bytes = 0;            // of its weights in memory; 0 without a teacher
   bool teacher_matches_compute = true;  // its weights have the compute dtype, so products do not cast them
+  int64_t world = 1;                    // number of ranks
 };
 
-// The peak of a training step after the first one (from then on the optimizer's moments exist). On the CPU the caching
-// allocator rounds sizes up by at most an eighth, which is not included.
+// The peak on one rank of a training step after the first one (from then on the optimizer's moments exist). On the CPU the
+// caching allocator rounds sizes up by at most an eighth, which is not included.
 MemoryPlan plan_memory(const TrainConfig& config, const PlannedModels& models, bool on_gpu);
 
 // Whether checkpoints are written from a copy of weights and moments while training goes on, by config.async_save. With `auto`

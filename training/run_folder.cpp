@@ -135,6 +135,7 @@ void RunFolder::save(const TrainingState& state, const AdamW& optimizer) {
   saver_->save({.state = state,
                 .weights = weights_of(*run().student),
                 .moments = optimizer.state(),
+                .moment_provider = optimizer.state_provider(),
                 .optimizer_steps = optimizer.steps(),
                 .description = run().description,
                 .tokenizer_file = run().inputs.tokenizer,

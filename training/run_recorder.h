@@ -26,8 +26,8 @@ struct WindowTimes {
 };
 
 // What only one process of a run does: log, evaluate, save, report, print. The trainer calls these functions at the same
-// moments in every process. This class does nothing: a dry run uses it, and all processes except the first. RunFolder does the
-// work.
+// moments in every process. This class writes nothing: a dry run uses it, and all processes except the first. RunFolder does
+// the work.
 class RunRecorder {
  public:
   virtual ~RunRecorder() = default;
@@ -42,8 +42,9 @@ class RunRecorder {
                         const WindowTimes& /*times*/) {}
   virtual void log_skip(const TrainingState& /*state*/, const StepResult& /*result*/) {}
   virtual void evaluate(const TrainingState& /*state*/, const char* /*when*/) {}
-  // May return before the checkpoint is on the disk.
-  virtual void save(const TrainingState& /*state*/, const AdamW& /*optimizer*/) {}
+  // May return before the checkpoint is on the disk. Every process has a part in it, because processes may hold slices of the
+  // optimizer's state.
+  virtual void save(const TrainingState& /*state*/, const AdamW& optimizer) { optimizer.take_part_in_saving(); }
   // Returns when all checkpoints are on the disk.
   virtual void finish_saving() {}
   // Saves the student after a stage that is not the last.

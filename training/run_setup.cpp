@@ -128,6 +128,7 @@ TrainingRun prepare_run(const TrainConfig& config, const ResolvedInputs& inputs,
   run.description.config.dtype = weights.dtype;
   check_vocabulary(*run.tokenizer, inputs, run.description.config, inputs.start ? inputs.start->string() : "the model");
   PlannedModels models{run.description.config, run.description.leader_map};
+  models.world = run.communicator->world();
   WeightOptions teacher_weights{.requires_gradient = false, .device = run.device};
   if (inputs.teacher) {
     teacher.emplace(*inputs.teacher);

@@ -20,20 +20,6 @@ constexpr int64_t kMostSkippedInARow = 3;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-std::unique_ptr<AdamW> fresh_optimizer(TrainingRun& run) {
-  const TrainConfig& config = run.config;
-  return std::make_unique<AdamW>(*run.student, OptimizerSettings{.beta1 = config.adam_beta1,
-                                                                 .beta2 = config.adam_beta2,
-                                                                 .epsilon = config.adam_epsilon,
-                                                                 .weight_decay = config.weight_decay,
-                                                                 .max_grad_norm = config.max_grad_norm});
-}
-
-BucketSettings bucket_settings(const TrainConfig& config) {
-  return {.bytes = int64_t(config.gradient_bucket_mib * (1 << 20)),
-          .bfloat16_wire = config.gradient_wire == settings::GradientWire::bfloat16};
-}
-
 LossSettings loss_of(const TrainingStage& stage, const TrainConfig& config) {
   return stage.distillation ? stage_loss(config.distillation) : true_label_loss();
 }
@@ -52,13 +38,30 @@ Trainer::Trainer(TrainingRun& run, RunRecorder& recorder, std::function<bool()> 
     : run_(run),
       recorder_(recorder),
       stop_requested_(std::move(stop_requested)),
-      stages_(training_stages(run.config, run.communicator->world())),
-      optimizer_(fresh_optimizer(run)) {
+      stages_(training_stages(run.config, run.communicator->world())) {
   state_.world = run.communicator->world();
   broadcast_parameters(*run.communicator, *run.student);
   if (state_.world > 1)
     buckets_ = std::make_unique<GradientBuckets>(*run.communicator, backward_order(*run.student), bucket_settings(run.config));
+  if (buckets_ && run.config.shard_optimizer)
+    parameters_ = std::make_unique<ParameterBuckets>(*run.communicator, buckets_->buckets());
   run.student->keep_compute_copies(run.compute_dtype);
+  optimizer_ = fresh_optimizer();
+}
+
+std::unique_ptr<AdamW> Trainer::fresh_optimizer() const {
+  const TrainConfig& config = run_.config;
+  const OptimizerSettings settings{.beta1 = config.adam_beta1,
+                                   .beta2 = config.adam_beta2,
+                                   .epsilon = config.adam_epsilon,
+                                   .weight_decay = config.weight_decay,
+                                   .max_grad_norm = config.max_grad_norm};
+  return parameters_ ? std::make_unique<AdamW>(*run_.student, settings, *parameters_)
+                     : std::make_unique<AdamW>(*run_.student, settings);
+}
+
+double Trainer::seconds_communicated() const {
+  return (buckets_ ? buckets_->seconds_waited() : 0) + (parameters_ ? parameters_->seconds_waited() : 0);
 }
 
 void Trainer::resume(const std::filesystem::path& checkpoint) {
@@ -122,7 +125,7 @@ std::vector<Batch> Trainer::next_batches() {
 
 StepResult Trainer::train_step(const TrainingStage& stage, const LossSettings& loss) {
   const auto start = Clock::now();
-  const double waited = loader_->wait_seconds(), communicated = buckets_ ? buckets_->seconds_waited() : 0;
+  const double waited = loader_->wait_seconds(), communicated = seconds_communicated();
   const std::vector<Batch> batches = next_batches();
   int64_t tokens = 0;
   for (const Batch& batch : batches) tokens += batch.valid_tokens;
@@ -149,7 +152,7 @@ StepResult Trainer::train_step(const TrainingStage& stage, const LossSettings& l
   state_.seconds += seconds;
   window_times_.seconds += seconds;
   window_times_.waited += loader_->wait_seconds() - waited;
-  if (buckets_) window_times_.communicated += buckets_->seconds_waited() - communicated;
+  window_times_.communicated += seconds_communicated() - communicated;
   return result;
 }
 
@@ -198,7 +201,7 @@ void Trainer::finish_stage(const TrainingStage& stage) {
   if (&stage != &stages_.back()) recorder_.save_stage(stage);
   ++state_.stage_index;
   state_.stage_step = 0;
-  optimizer_ = fresh_optimizer(run_);
+  optimizer_ = fresh_optimizer();
   saved_step_ = -1;  // a checkpoint of this step, made when the run was stopped here, is from before the end of the stage
   save();
 }

@@ -5,6 +5,7 @@
 
 #include "config/check.h"
 #include "training/gradient_buckets.h"
+#include "training/parameter_buckets.h"
 #include "training/run_recorder.h"
 
 namespace echo {
@@ -36,10 +37,12 @@ class Trainer {
   int64_t total_steps() const { return steps_of(stages_); }
 
  private:
+  std::unique_ptr<AdamW> fresh_optimizer() const;
   void run_stages();
   bool stop_requested_somewhere();
   StepResult train_step(const TrainingStage& stage, const LossSettings& loss);
   std::vector<Batch> next_batches();
+  double seconds_communicated() const;
   void count(const StepResult& result);
   void after_step(const TrainingStage& stage, const LossSettings& loss, const StepResult& result);
   void finish_stage(const TrainingStage& stage);
@@ -49,7 +52,8 @@ class Trainer {
   RunRecorder& recorder_;
   std::function<bool()> stop_requested_;
   std::vector<TrainingStage> stages_;
-  std::unique_ptr<GradientBuckets> buckets_;  // null with one rank
+  std::unique_ptr<GradientBuckets> buckets_;      // null with one rank
+  std::unique_ptr<ParameterBuckets> parameters_;  // null unless the optimizer is sharded
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<DataLoader> loader_;
   TrainingState state_;

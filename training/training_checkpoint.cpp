@@ -136,7 +136,7 @@ fs::path save_checkpoint(const fs::path& output_dir, const CheckpointContent& co
   const fs::path folder = output_dir / (kPrefix + std::to_string(content.state.step));
   write_folder_atomically(folder, [&](const fs::path& temporary) {
     save_model_folder(temporary, content.description, content.weights, {.tokenizer = content.tokenizer_file});
-    write_safetensors(temporary / kOptimizer, content.moments);
+    write_safetensors(temporary / kOptimizer, content.moments, content.moment_provider);
     json files = json::array();
     for (const fs::directory_entry& entry : fs::directory_iterator(temporary))
       files.push_back({{"name", entry.path().filename().string()},
@@ -258,6 +258,7 @@ void check_same_run(const json& stored_config, const json& config, const fs::pat
                                                  "/report",
                                                  "/threads",
                                                  "/gradient_bucket_mib",
+                                                 "/shard_optimizer",
                                                  "/device",
                                                  "/per_device_train_batch_size",  // their product is checked
                                                  "/gradient_accumulation_steps",

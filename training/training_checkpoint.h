@@ -34,8 +34,9 @@ struct TrainingState {
 // It appears by one rename after everything is on disk. So a folder of that name is complete, unless the disk has damaged it.
 struct CheckpointContent {
   TrainingState state;
-  NamedTensors weights;  // under the names of a model's checkpoint
-  NamedTensors moments;  // AdamW::state()
+  NamedTensors weights;                    // under the names of a model's checkpoint
+  std::vector<TensorDescription> moments;  // AdamW::state()
+  TensorProvider moment_provider;          // AdamW::state_provider()
   int64_t optimizer_steps = 0;
   ModelDescription description;
   std::filesystem::path tokenizer_file;

@@ -13,6 +13,15 @@ using settings::PlanMethod;
 
 TEST(ConfigCheckTest, AUsableConfigurationHasNoProblem) { EXPECT_EQ(validate_config(small()), std::vector<std::string>{}); }
 
+TEST(ConfigCheckTest, AFloat64RunDoesNotRoundItsGradients) {
+  TrainConfig config = small();
+  config.gradient_wire = settings::GradientWire::bfloat16;
+  EXPECT_EQ(validate_config(config), std::vector<std::string>{});
+  config.compute_dtype = settings::ComputeType::float64;
+  ASSERT_EQ(validate_config(config).size(), 1u);
+  expect_contains(validate_config(config)[0], "gradient_wire: is bfloat16");
+}
+
 TEST(ConfigCheckTest, EachRangeAndContradictionIsNamedByItsKey) {
   const std::pair<const char*, const char*> cases[] = {
       {"seed", "seed=-1"},
@@ -20,6 +29,7 @@ TEST(ConfigCheckTest, EachRangeAndContradictionIsNamedByItsKey) {
       {"resume_from_checkpoint", "resume_from_checkpoint="},
       {"device", "device=tpu"},
       {"threads", "threads=-1"},
+      {"gradient_bucket_mib", "gradient_bucket_mib=0"},
       {"logging_steps", "logging_steps=0"},
       {"eval_rows", "eval_rows=0"},
       {"save_total_limit", "save_total_limit=-1"},

@@ -31,6 +31,41 @@ TEST(MemoryPlanTest, IsWithinATenthOfTheMeasuredPeak) {
   }
 }
 
+TEST(MemoryPlanTest, IsWithinATenthOfTheMeasuredPeakOfEachOfFourRanks) {
+  for (int flags = 0; flags < 16; ++flags) {
+    TrainConfig config;
+    config.data.sequence_length = 64;
+    config.per_device_train_batch_size = (flags & 8) != 0 ? 1 : 4;  // 1: weights, moments and gradients outweigh activations
+    config.shard_optimizer = (flags & 1) != 0;
+    config.gradient_wire = (flags & 2) != 0 ? settings::GradientWire::bfloat16 : settings::GradientWire::float32;
+    config.compute_dtype = (flags & 4) != 0 ? settings::ComputeType::bfloat16 : settings::ComputeType::float32;
+    config.gradient_bucket_mib = 0.5;
+    PlannedModels models{medium_model(), LeaderMap({0, 1, 1, 1, 4, 5})};
+    models.world = 4;
+    const double planned = double(plan_memory(config, models, /*on_gpu=*/false).peak);
+    const double measured = double(measured_peak(config, models, /*with_teacher=*/false, Device{}));
+    EXPECT_NEAR(planned / measured, 1.0, 0.1)
+        << "flags " << flags << ": planned " << planned / 1e6 << " MB, measured " << measured / 1e6 << " MB";
+  }
+}
+
+TEST(MemoryPlanTest, MomentsAreDividedAmongTheRanksThatShardThem) {
+  TrainConfig config;
+  PlannedModels models{medium_model(), LeaderMap::own(6)};
+  const auto moments = [&] {
+    for (const MemoryPlan::Part& part : plan_memory(config, models, false).parts)
+      if (part.name == "optimizer moments") return part.bytes;
+    return int64_t{0};
+  };
+  const int64_t whole = moments();
+  models.world = 4;
+  EXPECT_EQ(moments(), whole);
+  const int64_t peak = plan_memory(config, models, false).peak;
+  expect_contains(describe_memory(config, models, false, peak - whole / 2), "\n  shard_optimizer=true (");
+  config.shard_optimizer = true;
+  EXPECT_EQ(moments(), whole / 4);
+}
+
 TEST(MemoryPlanTest, NamesSettingsThatWouldMakeItFit) {
   TrainConfig config;
   config.data.sequence_length = 2048;

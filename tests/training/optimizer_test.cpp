@@ -7,6 +7,7 @@
 
 #include "autograd/ops.h"
 #include "tests/test_support.h"
+#include "tests/training/optimizer_state.h"
 #include "weight_files/safetensors.h"
 
 namespace echo {
@@ -58,7 +59,7 @@ TEST(OptimizerTest, StoredAndRestoredMomentsContinueBitForBit) {
   // The weights continue unchanged, the optimizer through a file.
   std::memcpy(resumed.matrix.data().data<float>(), whole.matrix.data().data<float>(), 20 * sizeof(float));
   std::memcpy(resumed.vector.data().data<float>(), whole.vector.data().data<float>(), 5 * sizeof(float));
-  write_safetensors(folder / "optimizer.safetensors", whole_optimizer.state());
+  write_safetensors(folder / "optimizer.safetensors", stored_state(whole_optimizer));
   AdamW resumed_optimizer(resumed, settings);
   resumed_optimizer.restore(SafetensorsReader(folder / "optimizer.safetensors"), whole_optimizer.steps());
   EXPECT_EQ(resumed_optimizer.steps(), 3);
@@ -67,7 +68,7 @@ TEST(OptimizerTest, StoredAndRestoredMomentsContinueBitForBit) {
   take_steps(resumed, resumed_optimizer, 3, 6);
   expect_same_bits(whole.matrix.data(), resumed.matrix.data());
   expect_same_bits(whole.vector.data(), resumed.vector.data());
-  const NamedTensors a = whole_optimizer.state(), b = resumed_optimizer.state();
+  const NamedTensors a = stored_state(whole_optimizer), b = stored_state(resumed_optimizer);
   ASSERT_EQ(a.size(), b.size());
   for (size_t i = 0; i < a.size(); ++i) {
     EXPECT_EQ(a[i].first, b[i].first);
@@ -81,7 +82,7 @@ TEST(OptimizerTest, MomentsAreStoredUnderTheNamesOfTheParts) {
   EXPECT_TRUE(optimizer.state().empty());  // before the first step
   take_steps(module, optimizer, 0, 1);
   std::vector<std::string> names;
-  for (const auto& [name, tensor] : optimizer.state()) names.push_back(name + " " + concat(tensor.shape()));
+  for (const auto& [name, tensor] : stored_state(optimizer)) names.push_back(name + " " + concat(tensor.shape()));
   EXPECT_EQ(names, (std::vector<std::string>{"query.weight.first_moment (2, 4)", "key.weight.first_moment (3, 4)",
                                              "query.weight.second_moment (2, 4)", "key.weight.second_moment (3, 4)",
                                              "norm.weight.first_moment (5)", "norm.weight.second_moment (5)"}));
@@ -92,7 +93,7 @@ TEST(OptimizerTest, AMissingMomentIsNamed) {
   TwoParameters module;
   AdamW optimizer(module, {});
   take_steps(module, optimizer, 0, 1);
-  NamedTensors state = optimizer.state();
+  NamedTensors state = stored_state(optimizer);
   state.pop_back();
   write_safetensors(folder / "optimizer.safetensors", state);
   AdamW other(module, {});

@@ -159,6 +159,66 @@ TEST(SeveralRanksTest, TheSameNumberOfRanksGivesTheSameBits) {
   EXPECT_EQ(differences(folder / "first", folder / "second"), std::vector<std::string>{});
 }
 
+TEST(SeveralRanksTest, NeitherTheSizeOfBucketsNorShardingTheOptimizerChangesABit) {
+  const auto memory = memory_folder();
+  const TemporaryFolder& folder = *memory;
+  for (const auto& [world, type] : {std::pair{1, settings::ComputeType::float32}, std::pair{2, settings::ComputeType::bfloat16},
+                                    std::pair{4, settings::ComputeType::float32}}) {
+    const std::string name = concat(world, "-");
+    TrainConfig config = config_for(folder / (name + "whole"), world, type);
+    config.weight_decay = 0.1;  // of matrices, and not of the norms that share their buckets
+    train(config, world);
+    for (const double mebibytes : {0.001, 0.03, 25.0})
+      for (const bool shard : {false, true}) {
+        if (mebibytes == 25.0 && !shard) continue;  // the first run
+        config.output_dir = folder / concat(name, mebibytes, "-", shard);
+        config.gradient_bucket_mib = mebibytes;
+        config.shard_optimizer = shard;
+        train(config, world);
+        EXPECT_EQ(differences(folder / (name + "whole"), config.output_dir), std::vector<std::string>{}) << config.output_dir;
+      }
+  }
+}
+
+TEST(SeveralRanksTest, ACheckpointOfFourShardsIsReadByAnyNumberOfRanksWithAndWithoutShards) {
+  const auto memory = memory_folder();
+  const TemporaryFolder& folder = *memory;
+  const auto type = settings::ComputeType::float64;
+  train(config_for(folder / "whole", 1, type), 1);
+  TrainConfig stopped = config_for(folder / "stopped", 4, type);
+  stopped.shard_optimizer = true;
+  error_message(ExitCode::interrupted, [&] { train(stopped, 4, {}, [](int64_t, int64_t step) { return step == 9; }); });
+  for (const int64_t world : {4, 2, 1})
+    for (const bool shard : {false, true}) {
+      const fs::path output = folder / concat("then-", world, "-", shard);
+      fs::copy(folder / "stopped", output, fs::copy_options::recursive);
+      TrainConfig config = config_for(output, world, type);
+      config.shard_optimizer = shard;
+      config.gradient_bucket_mib = 0.02;  // other slices than those that were saved
+      train(config, world, output / "checkpoint-9");
+      expect_equal_logs(folder / "whole", output, kTolerance64);
+    }
+  for (const int64_t world : {4, 2})
+    EXPECT_EQ(differences(folder / concat("then-", world, "-0"), folder / concat("then-", world, "-1")),
+              std::vector<std::string>{});
+}
+
+TEST(SeveralRanksTest, GradientsOnABfloat16WireTrainNearlyAsWell) {
+  const auto memory = memory_folder();
+  const TemporaryFolder& folder = *memory;
+  TrainConfig config = config_for(folder / "float32", 2, settings::ComputeType::float32);
+  train(config, 2);
+  config.output_dir = folder / "bfloat16";
+  config.gradient_wire = settings::GradientWire::bfloat16;
+  train(config, 2);
+  EXPECT_NE(logged(folder / "bfloat16", "loss"), logged(folder / "float32", "loss"));
+  expect_equal_logs(folder / "float32", folder / "bfloat16", 0.02, {"loss"});  // each gradient is off by up to 2^-8
+  const std::string message = error_message(ExitCode::config, [&] {
+    train(config_for(config.output_dir, 2, config.compute_dtype), 2, config.output_dir + "/checkpoint-6");
+  });
+  expect_contains(message, "gradient_wire (\"bfloat16\" -> \"float32\")");
+}
+
 TEST(SeveralRanksTest, AStopOfOneRankStopsAllAndAnyNumberOfRanksGoesOn) {
   const auto memory = memory_folder();
   const TemporaryFolder& folder = *memory;

@@ -44,6 +44,7 @@ struct SmallRun {
     return {.state = state,
             .weights = weights_of(*model),
             .moments = optimizer->state(),
+            .moment_provider = optimizer->state_provider(),
             .optimizer_steps = optimizer->steps(),
             .description = description,
             .tokenizer_file = folder / "tokenizer.model",
