@@ -35,10 +35,9 @@ device: cpu
 threads: 1
 YAML
 train() { "${start[@]}" "$programs/train" "$folder/run.yaml" output_dir="$folder/$1" >"$folder/$1.out" 2>&1; }
-last_step() { sed -nE 's/.*"event":"train".*"step":([0-9]+).*/\1/p' "$folder/killed/trainer_log.jsonl" 2>/dev/null | tail -1; }
+last_step() { { cat "$folder/killed/trainer_log.jsonl" 2>/dev/null || true; } | sed -nE 's/.*"event":"train".*"step":([0-9]+).*/\1/p' | tail -1; }
 losses() { sed -nE 's/.*("loss":[^,]*).*("step":[0-9]+).*/\2 \1/p' "$folder/$1/trainer_log.jsonl"; }
-newest() { ls -d "$folder/killed"/checkpoint-+([0-9]) 2>/dev/null | sed 's/.*-//' | sort -n | tail -1; }
-shopt -s extglob
+newest() { { ls "$folder/killed" 2>/dev/null || true; } | sed -nE 's/^checkpoint-([0-9]+)$/\1/p' | sort -n | tail -1; }
 compare() {
   local newest
   newest=$(newest)
@@ -54,7 +53,7 @@ done_kills=0 finished=0 computed=0 while_saving=0
 while ((done_kills < kills || finished == 0)); do
   from=$(newest)
   if ((done_kills < kills)); then
-    train killed &
+    train killed 2>/dev/null &
     job=$!
     sleep "$(awk -v r="$RANDOM" -v longest="$longest" 'BEGIN { print r / 32768 * longest }')"
     mapfile -t victims < <(if ((ranks == 1)); then pgrep -P "$job"; else pgrep -P "$(pgrep -P "$job")"; fi || true)

@@ -147,6 +147,14 @@ void copy_to_host(void* host, const void* device, int64_t bytes) {
   synchronize();
 }
 
+bool lock_pages(void* host, int64_t bytes) {
+  const bool locked = cudaHostRegister(host, size_t(bytes), cudaHostRegisterDefault) == cudaSuccess;
+  if (!locked) (void)cudaGetLastError();
+  return locked;
+}
+
+void unlock_pages(void* host) noexcept { (void)cudaHostUnregister(host); }
+
 void copy_on_device(void* to, const void* from, int64_t bytes) {
   if (bytes == 0) return;
   check(cudaMemcpyAsync(to, from, size_t(bytes), cudaMemcpyDeviceToDevice, stream()), "copy of ", bytes, " bytes on the GPU");

@@ -23,6 +23,10 @@ int64_t free_memory();  // free bytes of the device, including unused ones of th
 
 void copy_to_device(void* device, const void* host, int64_t bytes);  // the caller may change `host` at once
 void copy_to_host(void* host, const void* device, int64_t bytes);    // waits until the copy is done
+// Locks the pages of `host` in main memory until unlock_pages(). Copies to them then run at the full rate of the bus. Returns
+// false when the system refuses, which makes copies slower and has no other effect.
+bool lock_pages(void* host, int64_t bytes);
+void unlock_pages(void* host) noexcept;
 // Does not wait: later operations of the stream see the copy. The two ranges must not overlap.
 void copy_on_device(void* to, const void* from, int64_t bytes);
 void fill_zero(void* device, int64_t bytes);  // does not wait

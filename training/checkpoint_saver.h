@@ -3,6 +3,7 @@
 #include <functional>
 #include <future>
 
+#include "training/host_copy.h"
 #include "training/training_checkpoint.h"
 
 namespace echo {
@@ -35,12 +36,10 @@ class CheckpointSaver {
   void wait();
 
  private:
-  void copy_content(const CheckpointContent& content);
-
   Settings settings_;
   std::function<void(const Saved&)> report_;
-  NamedTensors weights_, moments_;  // copies. Their memory is used again, because fresh memory costs more than the copy
-  CheckpointContent copy_;          // the thread reads it
+  HostCopy weights_, moments_;
+  CheckpointContent content_;  // what the thread writes
   std::future<Saved> writing_;
 };
 

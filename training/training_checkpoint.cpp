@@ -172,7 +172,7 @@ void save_model_atomically(const fs::path& folder, const LanguageModel& model, c
   });
 }
 
-json verified_manifest(const fs::path& checkpoint) {
+json read_manifest(const fs::path& checkpoint) {
   const fs::path file = checkpoint / kManifest;
   const std::string text = read_file(file);
   const json manifest = json::parse(text, nullptr, false);
@@ -183,19 +183,32 @@ json verified_manifest(const fs::path& checkpoint) {
     if (format != 1 && format != 2) damaged("format ", format.dump(), "; this program reads formats 1 and 2");
     if (format == 2) check_hash(manifest, text, file);
     for (const json& entry : manifest.at("files")) {
-      const fs::path path = checkpoint / fs::path(entry.at("name").get<std::string>()).filename();
-      if (!fs::exists(path)) damaged(path.filename().string(), " is missing");
-      const int64_t size = int64_t(fs::file_size(path)), saved_size = entry.at("bytes");
-      if (size != saved_size) damaged(path.filename().string(), " has ", size, " bytes, ", saved_size, " were saved");
-      const std::string hash = xxh3_of(path), saved_hash = entry.at("xxh3");
-      if (hash != saved_hash)
-        damaged(path.filename().string(), " is damaged: its XXH3 is ", hash, ", ", saved_hash, " was saved");
+      entry.at("name").get<std::string>();
+      entry.at("bytes").get<int64_t>();
+      entry.at("xxh3").get<std::string>();
     }
     state_from_manifest(manifest);
     manifest.at("optimizer_steps").get<int64_t>();
     if (!manifest.at("config").is_object()) damaged("config is not a mapping");
   } catch (const json::exception& error) {
     damaged("a field is missing or has the wrong type: ", error.what());
+  }
+  return manifest;
+}
+
+json verified_manifest(const fs::path& checkpoint) {
+  json manifest = read_manifest(checkpoint);
+  const auto damaged = [&](const auto&... parts) {
+    fail(ExitCode::bad_data, (checkpoint / kManifest).string(), ": ", parts...);
+  };
+  for (const json& entry : manifest["files"]) {
+    const fs::path path = checkpoint / fs::path(entry["name"].get<std::string>()).filename();
+    const std::string name = path.filename();
+    if (!fs::exists(path)) damaged(name, " is missing");
+    const int64_t size = int64_t(fs::file_size(path)), saved_size = entry["bytes"];
+    if (size != saved_size) damaged(name, " has ", size, " bytes, ", saved_size, " were saved");
+    const std::string hash = xxh3_of(path), saved_hash = entry["xxh3"];
+    if (hash != saved_hash) damaged(name, " is damaged: its XXH3 is ", hash, ", ", saved_hash, " was saved");
   }
   return manifest;
 }

@@ -71,8 +71,11 @@ CheckpointSearch search_checkpoints(const std::filesystem::path& output_dir);
 // Renames damaged checkpoints to checkpoint-<step>.damaged, so that they are neither resumed from nor counted.
 void set_aside(const std::vector<std::filesystem::path>& damaged);
 
-// Throws Error: bad_data with what does not match the manifest (a file that is missing, or has another size or content), io
-// when a file cannot be read.
+// Throws Error (bad_data) when the manifest is not as it was saved. Does not look at the other files.
+nlohmann::json read_manifest(const std::filesystem::path& checkpoint);
+
+// The same, and checks the other files. Throws Error: bad_data with what does not match the manifest (a file that is missing,
+// or has another size or content), io when a file cannot be read.
 nlohmann::json verified_manifest(const std::filesystem::path& checkpoint);
 
 TrainingState state_from_manifest(const nlohmann::json& manifest);

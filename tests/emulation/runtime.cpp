@@ -259,6 +259,11 @@ cudaError_t cudaMallocHost(void** address, size_t bytes) {
   return (*address = std::malloc(bytes)) != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 
+cudaError_t cudaHostRegister(void* address, size_t bytes, unsigned) {
+  return address != nullptr && bytes > 0 ? cudaSuccess : cudaErrorInvalidValue;
+}
+cudaError_t cudaHostUnregister(void*) { return cudaSuccess; }
+
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
   if (memory().holds(to) != (kind != cudaMemcpyDeviceToHost) || memory().holds(from) != (kind != cudaMemcpyHostToDevice))
     return cudaErrorInvalidValue;
