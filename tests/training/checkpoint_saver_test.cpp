@@ -44,7 +44,8 @@ TEST(CheckpointSaverTest, WhatIsWrittenInTheBackgroundIsTheStateAtTheCallOfSave)
   background.save(1);  // returns while the thread waits
   EXPECT_TRUE(background.reported.empty());
   for (Parameter* parameter : background.run.model->parameters()) parameter->variable.data().fill_zero();
-  for (auto& [name, tensor] : background.run.optimizer->state()) tensor.fill_zero();
+  const TensorProvider moments = background.run.optimizer->state_provider();
+  for (const TensorDescription& description : background.run.optimizer->state()) moments(description).fill_zero();
   go_on = true;
   background.saver.wait();
   EXPECT_FALSE(stuck) << "save() waited for its thread";
