@@ -29,6 +29,8 @@ RunFolder::RunFolder(const TrainConfig& config, RunDisplay display)
 
 std::optional<fs::path> RunFolder::checkpoint_to_resume() const {
   const std::string& wish = config_.resume_from_checkpoint;
+  const std::optional<fs::path> last = display_.restarts > 0 ? last_checkpoint() : std::nullopt;
+  if (last) return last;
   if (wish != "auto" && wish != "none") {
     verified_manifest(wish);
     return wish;
@@ -50,6 +52,7 @@ void RunFolder::begin(const TrainingRun& run, const TrainingState& state, bool r
   remove_unfinished(path_);
   held_out_ = held_out_batches(run.data, *run.tokenizer, config_.per_device_eval_batch_size, config_.eval_rows);
   log_ = std::make_unique<TrainingLog>(path_ / "trainer_log.jsonl", resumed ? state.step : -1);
+  if (display_.restarts > 0) log_->write({{"event", "restart"}, {"step", state.step}, {"restarts", display_.restarts}});
   if (resumed) return;
   write_file_atomically(path_ / "config.yaml", print_config(config_));
   if (run.teacher && !held_out_.empty())
