@@ -45,6 +45,8 @@ HAS_ONEDNN := $(call has_header,dnnl.hpp)
 # Only for training with several processes. HAS_MPI=no builds without it.
 MPI_FLAGS := $(shell pkg-config --cflags-only-I ompi-c 2>/dev/null)
 HAS_MPI := $(call has_header,mpi.h,$(MPI_FLAGS))
+# Only for training on several GPUs. It comes with the CUDA Toolkit's packages. HAS_NCCL=no builds without it.
+HAS_NCCL := $(if $(NVCC),$(call has_header,nccl.h,-isystem $(CUDA_HOME)/include),no)
 
 # ---- flags -------------------------------------------------------------------------------------------------------
 VARIANT  := $(MODE)-$(if $(NVCC),cuda,cpu)$(if $(filter native,$(MARCH)),,-$(MARCH))
@@ -53,7 +55,7 @@ BUILD    := build/$(VARIANT)
 CUDA_BUILD := $(if $(filter build/%,$(BUILD)),build,$(BUILD))/cuda-$(subst $(eval ) ,-,$(strip $(SM)))
 # -iquote, not -I: with -I a program here would hide a system header of the same name.
 CPPFLAGS += -iquote . -DECHO_WITH_CUDA=$(if $(NVCC),1,0) -DECHO_WITH_ONEDNN=$(if $(filter yes,$(HAS_ONEDNN)),1,0) \
-            -DECHO_WITH_MPI=$(if $(filter yes,$(HAS_MPI)),1,0)
+            -DECHO_WITH_MPI=$(if $(filter yes,$(HAS_MPI)),1,0) -DECHO_WITH_NCCL=$(if $(filter yes,$(HAS_NCCL)),1,0)
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wno-unknown-pragmas -Wno-maybe-uninitialized -Werror
 MODE_FLAGS_release := -O3 -DNDEBUG
 MODE_FLAGS_debug   := -O0 -g
@@ -79,7 +81,7 @@ ARCHITECTURES = $(foreach sm,$(SM),-gencode arch=compute_$(sm),code=sm_$(sm)) -g
 $(CUDA_BUILD)/kernels/attention/sm90_%.cu.o: ARCHITECTURES = -gencode arch=compute_90a,code=sm_90a
 ifneq ($(NVCC),)
   CPPFLAGS += -isystem $(CUDA_HOME)/include
-  CUDALIBS := -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64:/usr/local/cuda/lib64 -lcudart_static -ldl -lrt
+  CUDALIBS := -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64:/usr/local/cuda/lib64 -lcudart_static -ldl -lrt $(if $(filter yes,$(HAS_NCCL)),-lnccl)
 endif
 # The emulated device: the CUDA sources, compiled by the host's compiler with our own headers.
 EMULATION_FLAGS := -Itests/emulation/include -iquote . -DECHO_WITH_CUDA=1 -DECHO_WITH_ONEDNN=$(if $(filter yes,$(HAS_ONEDNN)),1,0)
@@ -90,7 +92,7 @@ TEXT     := $(filter-out base/utf8.cpp,$(wildcard tools/*.cpp base/*.cpp report/
             analysis/analysis_file.cpp evaluation/comparison.cpp nn/checkpoint_*.cpp nn/model_description.cpp nn/*_family.cpp \
             training/training_checkpoint.cpp training/training_log.cpp training/run_*.cpp))
 LIBRARY  := $(BUILD)/libecho.a
-SOURCES  := $(filter-out $(if $(NVCC),,tensor/cuda_%) $(if $(filter yes,$(HAS_MPI)),,communication/mpi_%),$(sort $(shell find $(FOLDERS) -name '*.cpp')))
+SOURCES  := $(filter-out $(if $(NVCC),,tensor/cuda_%) $(if $(filter yes,$(HAS_MPI)),,communication/mpi_%) $(if $(filter yes,$(HAS_NCCL)),,communication/nccl_%),$(sort $(shell find $(FOLDERS) -name '*.cpp')))
 CUDA_SOURCES := $(sort $(shell find $(FOLDERS) -name '*.cu'))
 CUDA_OBJECTS := $(if $(NVCC),$(CUDA_SOURCES:%=$(CUDA_BUILD)/%.o))
 OBJECTS  := $(SOURCES:%=$(BUILD)/%.o) $(CUDA_OBJECTS)
@@ -100,7 +102,7 @@ BENCHES  := $(patsubst %.cpp,$(BUILD)/bin/%,$(wildcard benchmarks/*.cpp))
 TESTS    := $(filter-out tests/emulation/%,$(sort $(shell find tests -name '*.cpp')))
 # The sources that differ between a real device and the emulated one; without nvcc also those with code for devices.
 EMULATED_TESTS := tests/main.cpp $(if $(NVCC),,$(filter %_cuda_test.cpp,$(TESTS)))
-EMULATED := $(EMULATED_TESTS) $(wildcard tests/emulation/*.cpp) $(wildcard tensor/cuda_*.cpp) $(CUDA_SOURCES) \
+EMULATED := $(EMULATED_TESTS) $(wildcard tests/emulation/*.cpp) $(wildcard tensor/cuda_*.cpp communication/nccl_*.cpp) $(CUDA_SOURCES) \
             $(if $(NVCC),,$(filter tensor/% kernels/%,$(SOURCES)))
 EMULATED_OBJECTS := $(EMULATED:%=$(BUILD)/emulated/%.o)
 HOST_OBJECTS := $(filter-out $(EMULATED:%=$(BUILD)/%.o) $(CUDA_OBJECTS),$(OBJECTS))
@@ -120,7 +122,7 @@ ifeq ($(MODE),release)
 endif
 
 summary:
-	@echo "compiler $$($(CXX) -dumpfullversion) | CUDA $(or $(NVCC),no ($(WITHOUT_CUDA))) | oneDNN $(HAS_ONEDNN) | MPI $(HAS_MPI) |" \
+	@echo "compiler $$($(CXX) -dumpfullversion) | CUDA $(or $(NVCC),no ($(WITHOUT_CUDA))) | oneDNN $(HAS_ONEDNN) | MPI $(HAS_MPI) | NCCL $(HAS_NCCL) |" \
 	  "instruction sets:$$(grep -m1 -owE 'avx2|avx512f|avx512_bf16|amx_bf16' /proc/cpuinfo | sort -u | tr '\n' ' ' | sed 's/^/ /') (MARCH=$(MARCH)) | $(BUILD)"
 
 examples: $(EXAMPLES)
@@ -196,7 +198,7 @@ cuda-report: $(CUDA_OBJECTS)
 
 # Without MPI, because a bundle cannot carry the plugins that MPI loads.
 bundle: packages
-	@$(MAKE) CUDA=1 MARCH=x86-64-v3 HAS_MPI=no tests benchmarks
+	@$(MAKE) CUDA=1 MARCH=x86-64-v3 HAS_MPI=no HAS_NCCL=no tests benchmarks
 	@scripts/make_bundle.sh build/$(MODE)-cuda-x86-64-v3 build/echoatt.tar.xz
 
 demo: all

@@ -22,7 +22,7 @@ RankSlice slice_of_rank(int64_t elements, int64_t rank, int64_t world);
 class Exchange {
  public:
   virtual ~Exchange() = default;
-  // Returns when this rank has its result. Later calls return at once. Throws Error (device) when the exchange fails.
+  // Returns when this rank has its result. Later calls return at once. Throws Error (unavailable) when the exchange fails.
   virtual void wait() = 0;
 };
 
@@ -32,7 +32,7 @@ double timed_wait(Exchange& exchange);
 // The processes that train one model together, and what they exchange. Each process has a number, its rank. All ranks call the
 // same functions in the same order with equal shapes, and a call ends when this rank has its result. One thread per rank calls.
 // Tensors are contiguous and may be on any device.
-// Every function throws Error (device) when the exchange fails, for example because another rank has ended.
+// Every function throws Error (unavailable) when the exchange fails, for example because another rank has ended.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -62,6 +62,10 @@ class Communicator {
   virtual std::vector<std::string> all_gather(const std::string& message) = 0;
   // Returns when all ranks have called it.
   virtual void barrier() = 0;
+
+  // From now on an exchange that takes longer than this fails, because another rank hangs. Before the first call there is no
+  // limit. Ranks that are threads of one process have none.
+  virtual void set_timeout(double /*seconds*/) {}
 
   // Ends all processes of the job at once with this exit code, if there are several. Only the last handler of a program may
   // call it, because nothing else is cleaned up. With one process it does nothing.

@@ -4,16 +4,24 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdlib>
 
 #include "base/error.h"
+#include "communication/job.h"
 #include "communication/mpi_communicator.h"
+#include "communication/nccl_communicator.h"
+#include "tensor/cuda_device.h"
+#include "tensor/device_choice.h"
 
 namespace echo {
 namespace {
 
-// Set in each process by Open MPI's mpirun, and by other starters that speak PMIx, such as Slurm's srun.
-bool started_by_mpirun() { return std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr || std::getenv("PMIX_RANK") != nullptr; }
+// In the environment of a process that another one watches.
+constexpr const char* kWatched = "ECHOATT_WATCHED";
+constexpr int64_t kMostProcesses = 1024;
+
+constexpr bool kWithMpi = ECHO_WITH_MPI == 1, kWithNccl = ECHO_WITH_NCCL == 1;
 
 std::string host_name() {
   char name[256] = {};
@@ -32,24 +40,121 @@ std::string allowed_cores() {
   return cores;
 }
 
-}  // namespace
-
-std::shared_ptr<Communicator> connect_processes() {
-  if (!started_by_mpirun()) return std::make_shared<SingleProcess>();
-  if constexpr (ECHO_WITH_MPI == 1) {
-    return make_mpi_communicator();
-  } else {
-    fail(ExitCode::usage, "started by mpirun, but this program was built without MPI; install libopenmpi-dev and run make");
-  }
+cuda::DeviceCount gpus_here() {
+  if constexpr (kWithCuda) return cuda::device_count();
+  return {0, 0, "this program is built without CUDA"};
 }
 
-int run_as_rank(const Communicator& communicator, const std::function<int()>& body) {
+int64_t number_of_processes(const LaunchOptions& options) {
+  if (options.processes.empty()) return 1;
+  if (options.processes == "auto") {
+    const cuda::DeviceCount gpus = gpus_here();
+    options.remark(gpus.count > 0 ? concat("--nproc auto: ", gpus.count, " process(es), one for each GPU")
+                                  : concat("--nproc auto: one process, because there is no GPU for others (", gpus.reason,
+                                           "); give a number to divide the cores"));
+    return std::max(1, gpus.count);
+  }
+  int64_t number = 0;
+  const char* const end = options.processes.data() + options.processes.size();
+  const auto [stop, error] = std::from_chars(options.processes.data(), end, number);
+  if (error != std::errc() || stop != end || number < 1 || number > kMostProcesses)
+    fail(ExitCode::usage, "--nproc ", options.processes, ": a number from 1 to ", kMostProcesses, " or auto is expected");
+  return number;
+}
+
+// mpirun on this machine alone, also within an allocation of many.
+JobProcess mpirun_of(int64_t processes, const std::vector<std::string>& command) {
+  JobProcess mpirun;
+  mpirun.command = {"mpirun",    "--quiet", "-n",     std::to_string(processes),
+                    "--bind-to", "none",    "--host", concat("localhost:", processes)};
+  mpirun.name = "mpirun";
+  mpirun.starts_others = true;
+  if (::geteuid() == 0) mpirun.command.push_back("--allow-run-as-root");
+  mpirun.command.insert(mpirun.command.end(), command.begin(), command.end());
+  return mpirun;
+}
+
+// The ranks of this machine with torchrun's variables. NCCL finds the first one at a port of this machine.
+std::vector<JobProcess> ranks_of(int64_t processes, const std::vector<std::string>& command) {
+  std::vector<JobProcess> ranks;
+  const std::string world = std::to_string(processes), port = std::to_string(20000 + ::getpid() % 10000);
+  for (int64_t i = 0; i < processes; ++i) {
+    const std::string rank = std::to_string(i);
+    ranks.push_back({command,
+                     {{kWatched, "1"},
+                      {"RANK", rank},
+                      {"LOCAL_RANK", rank},
+                      {"WORLD_SIZE", world},
+                      {"LOCAL_WORLD_SIZE", world},
+                      {"MASTER_ADDR", "127.0.0.1"},
+                      {"MASTER_PORT", port}},
+                     "process " + rank});
+  }
+  return ranks;
+}
+
+}  // namespace
+
+std::optional<int> run_other_processes(const LaunchOptions& options, const std::vector<std::string>& command) {
+  const bool is_started = !options.processes.empty() || options.most_restarts > 0;
+  const StartedRank started = started_rank();
+  if (is_started && started.world != 1)
+    fail(ExitCode::usage, "--nproc and --max-restarts start processes, but ", name_of(started.starter),
+         " has already started this one; use only one of both");
+  const JobSettings settings{options.grace_seconds, options.most_restarts, options.remark};
+  if (!is_started) {
+    if (started.world == 1 || std::getenv(kWatched) != nullptr) return std::nullopt;
+    return run_job({{command, {{kWatched, "1"}}, concat("process ", started.rank)}}, settings);
+  }
+  const int64_t processes = number_of_processes(options);
+  if (processes == 1 && options.most_restarts == 0) return std::nullopt;
+  if (processes == 1) return run_job({{command, {}, "the process"}}, settings);
+  if constexpr (kWithMpi) return run_job({mpirun_of(processes, command)}, settings);
+  if constexpr (kWithNccl) return run_job(ranks_of(processes, command), settings);
+  fail(ExitCode::usage, "--nproc ", options.processes,
+       ": this program was built without MPI; install libopenmpi-dev and openmpi-bin and run make");
+}
+
+std::shared_ptr<Communicator> connect_processes(const StartedRank& started) {
+  if (started.world == 1) return std::make_shared<SingleProcess>();
+  if (started.starter == StartedRank::Starter::mpi) {
+    if constexpr (kWithMpi) return make_mpi_communicator();
+    fail(ExitCode::usage, "started by mpirun, but this program was built without MPI; install libopenmpi-dev and run make");
+  }
+  // NCCL connects them later (connect_gpus).
+  if (kWithNccl && gpus_here().count > 0) return std::make_shared<SingleProcess>();
+  fail(ExitCode::usage, "started by ", name_of(started.starter), " as one of ", started.world,
+       " processes, but without GPUs they need MPI: start them with mpirun -n ", started.world, " --bind-to none",
+       started.starter == StartedRank::Starter::slurm ? ", with srun --mpi=pmix" : "", ", or on one machine with --nproc ",
+       started.world);
+}
+
+std::shared_ptr<Communicator> connect_gpus(std::shared_ptr<Communicator> ranks, const StartedRank& started,
+                                           const std::string& device, double timeout) {
+  if constexpr (kWithNccl) {
+    const int64_t world = std::max(started.world, ranks->world());
+    if (world == 1) return ranks;
+    const bool over_mpi = ranks->world() > 1;
+    const ChosenDevice chosen = choose_device(device, {int(started.local_rank), int(started.local_world)});
+    if (!chosen.device.is_cpu()) {
+      const std::string id =
+          over_mpi ? text_of_first(*ranks, ranks->is_first() ? new_nccl_id() : "") : nccl_id_at(master_address());
+      return make_nccl_communicator(ranks, id, over_mpi ? ranks->rank() : started.rank, world, timeout);
+    }
+    if (!over_mpi)
+      fail(ExitCode::usage, "device ", device, ": ", name_of(started.starter), " has started ", world,
+           " processes, and without GPUs they need MPI: start them with mpirun");
+  }
+  return ranks;
+}
+
+int run_as_rank(int64_t rank, const std::function<int()>& body) {
   try {
     return body();
   } catch (const Error& error) {
-    if (communicator.rank() == 0) throw;
+    if (rank == 0) throw;
     if (error.code() == ExitCode::interrupted) return int(error.code());
-    throw Error(error.code(), concat("process ", communicator.rank(), ": ", error.what()));
+    throw Error(error.code(), concat("process ", rank, ": ", error.what()));
   }
 }
 

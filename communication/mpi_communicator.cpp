@@ -4,11 +4,13 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <thread>
 
 #include "base/error.h"
 #include "communication/host_communicator.h"
+#include "communication/timeout.h"
 
 namespace echo {
 namespace {
@@ -22,7 +24,7 @@ void check(int status, const char* operation) {
   char text[MPI_MAX_ERROR_STRING];
   int length = 0;
   MPI_Error_string(status, text, &length);
-  fail(ExitCode::device, operation, ": ", std::string(text, size_t(length)));
+  fail(ExitCode::unavailable, operation, ": ", std::string(text, size_t(length)));
 }
 
 class MpiCommunicator : public HostCommunicator {
@@ -48,17 +50,25 @@ class MpiCommunicator : public HostCommunicator {
   std::vector<std::string> all_gather(const std::string& message) override {
     int length = int(message.size());
     std::vector<int> lengths(static_cast<size_t>(world_)), begins(lengths.size());
-    check(MPI_Allgather(&length, 1, MPI_INT, lengths.data(), 1, MPI_INT, MPI_COMM_WORLD), "MPI_Allgather");
+    MPI_Request request;
+    check(MPI_Iallgather(&length, 1, MPI_INT, lengths.data(), 1, MPI_INT, MPI_COMM_WORLD, &request), "MPI_Iallgather");
+    wait(Line::caller, request);
     for (size_t i = 1; i < begins.size(); ++i) begins[i] = begins[i - 1] + lengths[i - 1];
     std::string joined(size_t(begins.back() + lengths.back()), '\0');
-    check(MPI_Allgatherv(message.data(), length, MPI_CHAR, joined.data(), lengths.data(), begins.data(), MPI_CHAR,
-                         MPI_COMM_WORLD),
-          "MPI_Allgatherv");
+    check(MPI_Iallgatherv(message.data(), length, MPI_CHAR, joined.data(), lengths.data(), begins.data(), MPI_CHAR,
+                          MPI_COMM_WORLD, &request),
+          "MPI_Iallgatherv");
+    wait(Line::caller, request);
     std::vector<std::string> messages;
     for (size_t i = 0; i < begins.size(); ++i) messages.push_back(joined.substr(size_t(begins[i]), size_t(lengths[i])));
     return messages;
   }
-  void barrier() override { check(MPI_Barrier(MPI_COMM_WORLD), "MPI_Barrier"); }
+  void barrier() override {
+    MPI_Request request;
+    check(MPI_Ibarrier(MPI_COMM_WORLD, &request), "MPI_Ibarrier");
+    wait(Line::caller, request);
+  }
+  void set_timeout(double seconds) override { timeout_ = seconds; }
   void end_job(int exit_code) override { MPI_Abort(MPI_COMM_WORLD, exit_code); }
 
  protected:
@@ -83,9 +93,13 @@ class MpiCommunicator : public HostCommunicator {
     wait(line, request);
   }
   void copy_from_first(void* bytes, int64_t count) override {
-    for (int64_t begin = 0; begin < count; begin += kMostBytes)
-      check(MPI_Bcast(static_cast<char*>(bytes) + begin, int(std::min(kMostBytes, count - begin)), MPI_BYTE, 0, MPI_COMM_WORLD),
-            "MPI_Bcast");
+    for (int64_t begin = 0; begin < count; begin += kMostBytes) {
+      MPI_Request request;
+      check(MPI_Ibcast(static_cast<char*>(bytes) + begin, int(std::min(kMostBytes, count - begin)), MPI_BYTE, 0, MPI_COMM_WORLD,
+                       &request),
+            "MPI_Ibcast");
+      wait(Line::caller, request);
+    }
   }
 
  private:
@@ -106,16 +120,19 @@ class MpiCommunicator : public HostCommunicator {
     return pieces.item == 2 ? MPI_UINT16_T : pieces.item == 4 ? MPI_UINT32_T : MPI_UINT64_T;
   }
   MPI_Comm communicator_of(Line line) const { return line == Line::caller ? MPI_COMM_WORLD : background_; }
-  static void wait(Line line, MPI_Request& request) {
-    if (line == Line::caller) return check(MPI_Wait(&request, MPI_STATUS_IGNORE), "MPI_Wait");
+  // MPI's own waiting has no limit of time.
+  void wait(Line line, MPI_Request& request) const {
+    const auto start = std::chrono::steady_clock::now();
     for (int done = 0;;) {
       check(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test");
       if (done != 0) return;
-      std::this_thread::sleep_for(kPause);
+      check_timeout(start, timeout_);
+      if (line == Line::background) std::this_thread::sleep_for(kPause);
     }
   }
 
   int rank_ = 0, world_ = 1;
+  std::atomic<double> timeout_ = 0;      // seconds; 0: no limit
   MPI_Comm background_ = MPI_COMM_NULL;  // the same ranks, for exchanges in the background
 };
 

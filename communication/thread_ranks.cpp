@@ -33,7 +33,7 @@ struct Meeting {
     changed.wait(lock, [&] { return point.round != mine || ended > 0 || leaving; });
     if (point.round != mine) return;
     --point.arrived;  // the others must not read this rank's buffer
-    fail(ExitCode::device, "another rank has ended");
+    fail(ExitCode::unavailable, "another rank has ended");
   }
   // All ranks have met, so all will come, and only then may buffers be freed.
   void part(MeetingPoint& point) {

@@ -74,6 +74,7 @@ class Checker {
     require(c_.compute_dtype != settings::ComputeType::float64 || !c_.device.starts_with("cuda"), "device",
             concat(quote(c_.device), ": float64 is computed on the CPU; write device: cpu, or another compute_dtype"));
     between<int64_t>("threads", c_.threads, 0, 4096);
+    positive("comm_timeout", c_.comm_timeout, "1800");
     positive("gradient_bucket_mib", c_.gradient_bucket_mib, "25");
     require(c_.gradient_wire == settings::GradientWire::float32 || c_.compute_dtype != settings::ComputeType::float64,
             "gradient_wire", "is bfloat16, which would round the gradients of a float64 run; float32 is expected");

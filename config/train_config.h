@@ -302,6 +302,7 @@ struct TrainConfig {
   std::string device = "auto";
   bool tf32 = false;
   int64_t threads = 0;
+  double comm_timeout = 1800.0;
   double gradient_bucket_mib = 25.0;
   settings::GradientWire gradient_wire = settings::GradientWire::float32;
   bool shard_optimizer = false;
@@ -358,6 +359,9 @@ struct TrainConfig {
     field("tf32", self.tf32,
           "true: float32 products on a GPU round their operands to 10 bits of mantissa and are several times faster");
     field("threads", self.threads, "CPU threads of each process; 0: all cores, divided among the processes of the machine");
+    field("comm_timeout", self.comm_timeout,
+          "seconds that a process waits for the others before the job ends with exit code 69. It must be longer than an "
+          "evaluation and a save, during which the others wait for the first process");
     field("gradient_bucket_mib", self.gradient_bucket_mib,
           "several processes: MiB of gradients that are summed over the processes at once, while the backward pass goes on");
     field("gradient_wire", self.gradient_wire,

@@ -1,6 +1,7 @@
 #include "tensor/device_choice.h"
 
 #include <charconv>
+#include <cstdlib>
 
 #include "base/error.h"
 #include "tensor/cuda_device.h"
@@ -18,17 +19,30 @@ int gpu_index(const std::string& setting) {
   return error == std::errc() && stop == end && index < 1024 ? index : -1;
 }
 
+// The GPU that the setting means for this process.
+int gpu_of(const std::string& setting, LocalRank local, const cuda::DeviceCount& found) {
+  if (local.world > 1 && setting.starts_with("cuda:"))
+    fail(ExitCode::usage, "device ", setting, ": one GPU for ", local.world,
+         " processes of this machine; write device: cuda, and each takes its own");
+  const int first = setting == "auto" ? found.first : gpu_index(setting);
+  if (found.count == 1 && std::getenv("CUDA_VISIBLE_DEVICES") != nullptr) return first;
+  if (found.count > 0 && first + local.world > found.count)
+    fail(ExitCode::usage, "device ", setting, ": ", local.world, " processes on this machine, but ", found.count - first,
+         " GPU(s); start fewer processes, or write device: cpu");
+  return first + local.rank;
+}
+
 }  // namespace
 
 bool is_device_setting(const std::string& setting) { return setting == "auto" || setting == "cpu" || gpu_index(setting) >= 0; }
 
-ChosenDevice choose_device(const std::string& setting) {
+ChosenDevice choose_device(const std::string& setting, LocalRank local) {
   if (!is_device_setting(setting)) fail(ExitCode::usage, "device ", setting, ": expected auto, cpu, cuda or cuda:N");
   if (setting == "cpu") return {Device{}, "cpu, as requested"};
   if constexpr (kWithCuda) {
     const cuda::DeviceCount found = cuda::device_count();
     if (setting == "auto" && found.count == 0) return {Device{}, concat("cpu: ", found.reason)};
-    const Device device{DeviceKind::cuda, setting == "auto" ? found.first : gpu_index(setting)};
+    const Device device{DeviceKind::cuda, gpu_of(setting, local, found)};
     cuda::use_device(device.index);
     const cuda::DeviceProperties& gpu = cuda::properties();
     return {device, concat(device, " (", gpu.name, ", ", gpu.memory_bytes >> 30, " GiB)",

@@ -1,5 +1,5 @@
 // ./train CONFIG [key.path=value ...]: builds a student and distils it from its teacher, or trains a model on text alone.
-// mpirun -n 2 ./train CONFIG: the same with two processes, called ranks. Only the first one prints and writes.
+// ./train CONFIG --nproc 2: the same with two processes, called ranks. Only the first one prints and writes.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
@@ -10,10 +10,12 @@
 #include "base/progress.h"
 #include "base/signals.h"
 #include "base/thread_waiting.h"
+#include "communication/job.h"
 #include "communication/launch.h"
 #include "config/check.h"
 #include "config/reading.h"
 #include "tensor/allocator.h"
+#include "training/run_facts.h"
 #include "training/run_folder.h"
 #include "training/trainer.h"
 
@@ -45,21 +47,13 @@ int validate(const Arguments& arguments) {
   return 0;
 }
 
-void print_plan(const TrainingRun& run) {
-  const LlamaConfig& config = run.description.config;
-  const LeaderMap& map = run.description.leader_map;
-  print_line(concat("student: ", run.student->parameter_count(), " parameters, ", map.follower_count(), " of ",
-                    config.num_hidden_layers, " layers follow (", map.describe(), ")"));
-  if (run.teacher)
-    print_line(concat("teacher: ", run.teacher->parameter_count(), " parameters, ", run.config.teacher.model_name_or_path));
-}
-
 // Loads models and data, from `checkpoint` if there is one, and prints what was loaded.
 TrainingRun prepare(const TrainConfig& config, const ResolvedInputs& inputs, const Ranks& ranks,
                     std::optional<fs::path> checkpoint = {}) {
   std::unique_ptr<Progress> bar;
   SetupOptions setup;
   setup.communicator = ranks;
+  setup.local_rank = {int(started_rank().local_rank), int(started_rank().local_world)};
   setup.checkpoint = std::move(checkpoint);
   setup.analysis_progress = [&](int64_t done, int64_t total) {
     if (!bar) bar = std::make_unique<Progress>("analysing the start weights", total);
@@ -68,13 +62,13 @@ TrainingRun prepare(const TrainConfig& config, const ResolvedInputs& inputs, con
   if (ranks->is_first()) setup.remark = print_line;
   TrainingRun run = prepare_run(config, inputs, setup);
   bar.reset();
-  if (ranks->is_first()) print_plan(run);
+  if (ranks->is_first()) print_line(describe_models(run));
   return run;
 }
 
 void dry_run(const TrainConfig& config, const ResolvedInputs& inputs, const Ranks& ranks) {
-  TrainingRun run = prepare(config, inputs, ranks);
   RunRecorder nothing;
+  TrainingRun run = prepare(config, inputs, ranks);
   const std::string text = Trainer(run, nothing).dry_run();
   if (ranks->is_first()) print_line(text);
 }
@@ -84,6 +78,7 @@ void train_with(RunRecorder& recorder, const TrainConfig& config, const Resolved
                 const std::optional<fs::path>& chosen) {
   const std::string checkpoint = text_of_first(*ranks, chosen ? chosen->string() : "");
   TrainingRun run = prepare(config, inputs, ranks, checkpoint.empty() ? std::nullopt : std::optional<fs::path>(checkpoint));
+  ranks->set_timeout(config.comm_timeout);
   const StopOnSignal stop;
   Trainer trainer(run, recorder, [&] { return stop.requested(); });
   if (!checkpoint.empty()) {
@@ -101,6 +96,7 @@ void train(const TrainConfig& config, const ResolvedInputs& inputs, const Ranks&
   }
   std::unique_ptr<Progress> bar;
   RunDisplay display;
+  display.restarts = restarts_so_far();
   display.print = [&](const std::string& line) {
     if (bar) bar->clear();
     print_line(line);
@@ -116,20 +112,19 @@ void train(const TrainConfig& config, const ResolvedInputs& inputs, const Ranks&
   if (config.report) print_line(concat("report: ", (fs::path(config.output_dir) / "report.html").string()));
 }
 
-int run(const Arguments& arguments, const Ranks& ranks) {
-  const bool first = ranks->is_first();
+int run(const Arguments& arguments, const StartedRank& started, Ranks& ranks) {
+  const bool first = started.rank == 0;
   if (!first && (arguments.validate || arguments.print_config)) return 0;
   if (arguments.validate) return validate(arguments);
   if (!first) ranks->barrier();  // until the first rank has found no mistake, so that each is reported once
   const TrainConfig config = load_config(arguments.config, arguments.overrides);
-  if (arguments.print_config) {
-    std::printf("%s", print_config(config).c_str());
-    return 0;
-  }
+  if (arguments.print_config) return std::printf("%s", print_config(config).c_str()), 0;
   set_memory_remedy(
       "a smaller per_device_train_batch_size, a shorter data.sequence_length or gradient_checkpointing=true needs less");
   const ResolvedInputs inputs = resolve_inputs(config);  // a missing input ends the run before anything is written
   if (first) ranks->barrier();
+  ranks = connect_gpus(ranks, started, config.device, config.comm_timeout);
+  if (ranks->world() > 1) check_ranks_agree(*ranks, facts_of_run(config, inputs));
   const int64_t threads = choose_threads(config, *ranks);
   if (first && ranks->world() > 1) print_line(concat(ranks->world(), " processes, ", threads, " thread(s) each"));
   arguments.dry_run ? dry_run(config, inputs, ranks) : train(config, inputs, ranks);
@@ -149,10 +144,15 @@ int main(int argc, char** argv) {
   app.add_flag("--print-config", arguments.print_config, "print every key with its value and meaning, and stop");
   app.add_flag("--validate", arguments.validate, "check settings and files, report every problem, and stop");
   app.add_flag("--dry-run", arguments.dry_run, "run one step, print a memory table, write nothing");
+  LaunchOptions launch;
+  add_launch_options(app, launch);
+  launch.remark = print_line;
   Ranks ranks;
   const int code = run_program(app, argc, argv, [&] {
-    ranks = connect_processes();
-    return run_as_rank(*ranks, [&] { return run(arguments, ranks); });
+    if (const auto code_of_others = run_other_processes(launch, command_of_rank(argc, argv))) return *code_of_others;
+    const StartedRank started = started_rank();
+    ranks = connect_processes(started);
+    return run_as_rank(started.rank, [&] { return run(arguments, started, ranks); });
   });
   // The other ranks would wait for this one without end. Only a stop ends all of them together.
   if (ranks && code != 0 && code != int(ExitCode::interrupted)) ranks->end_job(code);

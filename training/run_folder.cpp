@@ -33,13 +33,14 @@ RunFolder::RunFolder(const TrainConfig& config, RunDisplay display)
 
 std::optional<fs::path> RunFolder::checkpoint_to_resume() const {
   const std::string& wish = config_.resume_from_checkpoint;
-  if (wish != "auto" && wish != "none") {
+  const bool restarted = display_.restarts > 0, names_one = wish != "auto" && wish != "none";
+  if (names_one && !restarted) {
     verified_manifest(wish);
     return wish;
   }
   const CheckpointSearch found = search_checkpoints(path_);
   for (const std::string& problem : found.problems) print("warning: skipping a damaged checkpoint: " + problem);
-  if (wish == "none") {
+  if (wish == "none" && !restarted) {
     if (!found.newest && found.damaged.empty()) return std::nullopt;
     fail(ExitCode::usage, config_.output_dir,
          ": already contains checkpoints, and resume_from_checkpoint is none; use another output_dir, or remove that folder");
@@ -48,7 +49,9 @@ std::optional<fs::path> RunFolder::checkpoint_to_resume() const {
     fail(ExitCode::bad_data, config_.output_dir, ": no checkpoint is as it was saved (", found.problems.front(),
          "); put an intact one there, or use another output_dir to start from the beginning");
   if (found.newest) set_aside(found.damaged);
-  return found.newest;
+  if (found.newest || !names_one) return found.newest;
+  verified_manifest(wish);
+  return wish;
 }
 
 void RunFolder::begin(const TrainingRun& run, const TrainingState& state, bool resumed) {
@@ -68,6 +71,7 @@ void RunFolder::begin(const TrainingRun& run, const TrainingState& state, bool r
                                                print(fmt::format("saved {} in {:.2f} s; training waited {:.2f} s",
                                                                  saved.folder.string(), saved.written, saved.waited));
                                              });
+  if (display_.restarts > 0) log_->write({{"event", "restart"}, {"step", state.step}, {"restarts", display_.restarts}});
   if (resumed) return;
   write_file_atomically(path_ / "config.yaml", print_config(config_));
   if (run.teacher && !held_out_.empty())

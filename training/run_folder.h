@@ -15,6 +15,7 @@ namespace echo {
 struct RunDisplay {
   std::function<void(const std::string& line)> print;
   std::function<void(int64_t step, int64_t total_steps)> progress;
+  int64_t restarts = 0;  // of the job before this start, for the log
 };
 
 // The folder of a run, and the recorder that writes to it: config.yaml, trainer_log.jsonl, checkpoint-<step>/, stage1/ (the
@@ -24,10 +25,10 @@ class RunFolder : public RunRecorder {
   // Creates config.output_dir and locks it. Throws Error: usage (64) when another process has the lock, io (74).
   explicit RunFolder(const TrainConfig& config, RunDisplay display = {});
 
-  // The checkpoint to resume from, by config.resume_from_checkpoint. Empty: start from the beginning. With `auto` it is the
-  // newest one that is as it was saved. Damaged ones after it are named in a warning, and renamed. Throws Error: usage (64)
-  // when that would mix two runs, input_missing (66) when a given checkpoint is missing, bad_data (65) when it or all are
-  // damaged.
+  // The checkpoint to resume from, by config.resume_from_checkpoint. Empty: start from the beginning. With `auto`, and after a
+  // restart, it is the newest one that is as it was saved. Damaged ones after it are named in a warning, and renamed. Throws
+  // Error: usage (64) when that would mix two runs, input_missing (66) when a given checkpoint is missing, bad_data (65) when
+  // it or all are damaged.
   std::optional<std::filesystem::path> checkpoint_to_resume() const;
 
   // All of them throw Error (io) when writing fails. Older checkpoints are not affected.

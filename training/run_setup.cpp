@@ -72,9 +72,9 @@ DataSettings data_settings_of(const TrainConfig& config, const DataPaths& paths,
 }
 
 // The device of the run, and the reason. Throws Error (device) when the requested GPU is not available.
-ChosenDevice device_of(const TrainConfig& config) {
+ChosenDevice device_of(const TrainConfig& config, LocalRank local) {
   if (config.device == "auto" && compute_dtype_of(config) == DType::f64) return {Device{}, "cpu: float64 is computed there"};
-  return choose_device(config.device);
+  return choose_device(config.device, local);
 }
 
 // The memory for tensors of one rank, -1 if unknown. The ranks of a machine divide its main memory.
@@ -107,7 +107,7 @@ TrainingRun prepare_run(const TrainConfig& config, const ResolvedInputs& inputs,
   run.data = data_settings_of(config, inputs.data_paths, *run.communicator);
   run.tokenizer.emplace(inputs.tokenizer);
 
-  const ChosenDevice chosen = device_of(config);
+  const ChosenDevice chosen = device_of(config, options.local_rank);
   run.device = chosen.device;
   const auto remark = [&](const std::string& line) {
     run.remarks.push_back(line);
@@ -160,6 +160,16 @@ TrainingRun prepare_run(const TrainConfig& config, const ResolvedInputs& inputs,
   }
   if (teacher) run.teacher = load_model(*teacher, teacher_weights);
   return run;
+}
+
+std::string describe_models(const TrainingRun& run) {
+  const LlamaConfig& config = run.description.config;
+  const LeaderMap& map = run.description.leader_map;
+  std::string text = concat("student: ", run.student->parameter_count(), " parameters, ", map.follower_count(), " of ",
+                            config.num_hidden_layers, " layers follow (", map.describe(), ")");
+  if (run.teacher)
+    text += concat("\nteacher: ", run.teacher->parameter_count(), " parameters, ", run.config.teacher.model_name_or_path);
+  return text;
 }
 
 int64_t choose_threads(const TrainConfig& config, Communicator& communicator) {

@@ -8,6 +8,7 @@
 #include "data/data_loader.h"
 #include "nn/language_model.h"
 #include "nn/model_description.h"
+#include "tensor/device_choice.h"
 #include "tokenizer/tokenizer.h"
 #include "training/resolved_inputs.h"
 
@@ -36,6 +37,7 @@ struct SetupOptions {
   // called with each of TrainingRun::remarks as soon as it is known; may be empty
   std::function<void(const std::string& line)> remark;
   std::shared_ptr<Communicator> communicator = std::make_shared<SingleProcess>();  // of the ranks that train together
+  LocalRank local_rank;                                                            // chooses the GPU
 };
 
 // Plans the leader map and the memory, then loads tokenizer, teacher and student. All ranks call it together. The first one
@@ -43,6 +45,9 @@ struct SetupOptions {
 // has disappeared since it was found; bad_data when tokenizer and model do not match; config for a map that does not fit;
 // device when the requested GPU is not available.
 TrainingRun prepare_run(const TrainConfig& config, const ResolvedInputs& inputs, const SetupOptions& options = {});
+
+// What was loaded, for the user: a line for the student, and one for the teacher if there is one.
+std::string describe_models(const TrainingRun& run);
 
 // Sets the number of CPU threads of this rank, and returns it: config.threads, otherwise this rank's part of the cores of its
 // machine. All ranks call it together. With one rank and without the setting the number stays.

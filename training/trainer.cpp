@@ -79,9 +79,10 @@ void Trainer::train() {
   try {
     run_stages();
   } catch (const Error& error) {
-    if (error.code() != ExitCode::device || !run_.communicator->is_first()) throw;
+    const bool is_lost = error.code() == ExitCode::device || error.code() == ExitCode::unavailable;
+    if (!is_lost || !run_.communicator->is_first()) throw;
     const auto checkpoint = recorder_.last_checkpoint();
-    fail(ExitCode::device, error.what(), "; ",
+    fail(error.code(), error.what(), "; ",
          checkpoint ? concat("last checkpoint: ", checkpoint->string(), "; run the same command again to resume")
                     : std::string("no checkpoint was saved"));
   }

@@ -272,6 +272,7 @@ void check_same_run(const json& stored_config, const json& config, const fs::pat
                                                  "/threads",
                                                  "/gradient_bucket_mib",
                                                  "/shard_optimizer",
+                                                 "/comm_timeout",
                                                  "/device",
                                                  "/per_device_train_batch_size",  // their product is checked
                                                  "/gradient_accumulation_steps",

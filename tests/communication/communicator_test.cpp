@@ -154,13 +154,13 @@ TEST(CommunicatorTest, OnlyContiguousFloatingTensorsAreSummed) {
 TEST(CommunicatorTest, AnErrorOfAnotherRankSaysWhoseItIsAndAStopIsReportedByTheFirst) {
   run_thread_ranks(2, [](const std::shared_ptr<Communicator>& ranks) {
     const std::string message =
-        error_message(ExitCode::io, [&] { run_as_rank(*ranks, [&]() -> int { fail(ExitCode::io, "disk"); }); });
+        error_message(ExitCode::io, [&] { run_as_rank(ranks->rank(), [&]() -> int { fail(ExitCode::io, "disk"); }); });
     EXPECT_EQ(message, ranks->is_first() ? "disk" : "process 1: disk");
     const auto stop = [&]() -> int { fail(ExitCode::interrupted, "stopped"); };
     if (ranks->is_first())
-      error_message(ExitCode::interrupted, [&] { run_as_rank(*ranks, stop); });
+      error_message(ExitCode::interrupted, [&] { run_as_rank(ranks->rank(), stop); });
     else
-      EXPECT_EQ(run_as_rank(*ranks, stop), 75);
+      EXPECT_EQ(run_as_rank(ranks->rank(), stop), 75);
   });
 }
 

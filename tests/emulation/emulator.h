@@ -53,6 +53,14 @@ void arrive_at_transfer_barrier(uint64_t* barrier, int expected_bytes);
 void transfer(uint64_t* barrier, size_t bytes, std::function<void()> copy);
 void wait_for_transfers(uint64_t* barrier, int parity);
 
+// Adds work to a stream other than the one that computes. `work` is called when somebody asks whether it is done, until it
+// returns true. So results appear as late as the program allows.
+void add_later_work(const void* stream, std::function<bool()> work);
+// For copies by such work. The ranges must be inside device memory.
+void copy_device_bytes(void* to, const void* from, size_t bytes);
+// Lets the other emulated ranks run (ranks.h). Without ranks it does nothing.
+void let_others_run();
+
 // Ends the launch with this message, when the program requests something that is not allowed.
 [[noreturn]] void refuse(const std::string& what);
 

@@ -11,6 +11,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <map>
 #include <mutex>
 #include <stdexcept>
@@ -114,7 +115,12 @@ class Access {
 };
 
 CUgraph_st* capture = nullptr;
-int stream_object;  // there is one stream; its address is its name
+
+// Work of a stream that is done when somebody asks for it. A stream is such a list; that of the stream that computes is empty.
+struct LaterWork {
+  std::deque<std::function<bool()>> waiting;
+  size_t done = 0;
+};
 
 int setting(const char* name, int otherwise) {
   const char* const value = std::getenv(name);
@@ -145,6 +151,18 @@ cudaError_t enqueue(Work work) {
 
 }  // namespace
 
+// A point in a stream.
+struct CUevent_st {
+  LaterWork* stream = nullptr;
+  size_t count = 0;  // of the stream's works before it
+
+  bool is_reached() const {
+    if (stream == nullptr) return true;
+    for (auto& waiting = stream->waiting; stream->done < count && waiting.front()(); ++stream->done) waiting.pop_front();
+    return stream->done >= count;
+  }
+};
+
 namespace cuda_emulation {
 
 void submit(dim3 grid, dim3 block, size_t shared_bytes, std::function<void()> kernel) {
@@ -154,6 +172,15 @@ void submit(dim3 grid, dim3 block, size_t shared_bytes, std::function<void()> ke
     const Access access;
     run_grid(grid, block, shared_bytes, kernel);
   });
+}
+
+void add_later_work(const void* stream, std::function<bool()> work) {
+  static_cast<LaterWork*>(const_cast<void*>(stream))->waiting.push_back(std::move(work));
+}
+
+void copy_device_bytes(void* to, const void* from, size_t bytes) {
+  const Access access;
+  std::memcpy(to, from, bytes);
 }
 
 void check_device_pointer(const void* address) {
@@ -286,8 +313,9 @@ cudaError_t cudaMemsetAsync(void* address, int value, size_t bytes, cudaStream_t
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  return *stream = reinterpret_cast<cudaStream_t>(&stream_object), cudaSuccess;
+  return *stream = reinterpret_cast<cudaStream_t>(new LaterWork), cudaSuccess;
 }
+cudaError_t cudaStreamDestroy(cudaStream_t stream) { return delete reinterpret_cast<LaterWork*>(stream), cudaSuccess; }
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
   static int waits = 0;
   if (capture != nullptr) return invalidate_capture();
@@ -296,12 +324,24 @@ cudaError_t cudaStreamSynchronize(cudaStream_t) {
   if (limit < 0) return waits = 0, cudaSuccess;
   return waits++ < limit ? cudaSuccess : cudaErrorLaunchFailure;
 }
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { return *event = nullptr, cudaSuccess; }
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return capture != nullptr ? invalidate_capture() : cudaSuccess; }
-cudaError_t cudaEventSynchronize(cudaEvent_t) {
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { return *event = new CUevent_st, cudaSuccess; }
+cudaError_t cudaEventDestroy(cudaEvent_t event) { return delete event, cudaSuccess; }
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   if (capture != nullptr) return invalidate_capture();
+  LaterWork* const work = reinterpret_cast<LaterWork*>(stream);
+  return *event = {work, work->done + work->waiting.size()}, cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  if (event->is_reached()) return cudaSuccess;
+  cuda_emulation::let_others_run();
+  return event->is_reached() ? cudaSuccess : cudaErrorNotReady;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  if (capture != nullptr) return invalidate_capture();
+  while (cudaEventQuery(event) == cudaErrorNotReady) continue;
   return finish_copy(), cudaSuccess;
 }
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t event, unsigned) { return cudaEventSynchronize(event); }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
   if (capture != nullptr) return cudaErrorInvalidValue;
