@@ -16,7 +16,8 @@ struct RunDisplay {
   std::function<void(int64_t step, int64_t total_steps)> progress;
 };
 
-// The folder of a run, and the recorder that writes to it: config.yaml, trainer_log.jsonl, checkpoint-<step>/, stage1/ (the
+// The folder of a run, and the recorder that writes to it: config.yaml, data_manifest.json (if data is on other
+// machines), trainer_log.jsonl, checkpoint-<step>/, stage1/ (the
 // model after stage 1 if another stage follows), final/, report.html.
 class RunFolder : public RunRecorder {
  public:
@@ -33,6 +34,7 @@ class RunFolder : public RunRecorder {
   void log_step(const TrainingState& state, const LossSettings& loss, const StepResult& last_step,
                 const WindowTimes& times) override;
   void log_skip(const TrainingState& state, const StepResult& result) override;
+  void log_skipped_files(const TrainingState& state, size_t first) override;
   void evaluate(const TrainingState& state, const char* when) override;
   void save(const TrainingState& state, const AdamW& optimizer) override;
   void save_stage(const TrainingStage& stage) override;
@@ -44,6 +46,7 @@ class RunFolder : public RunRecorder {
   int stage_number(const TrainingState& state) const;  // 0 when all stages are done
   void log_evaluation(const TrainingState& state, const char* when, const char* model, const EvaluationResult& result,
                       bool with_teacher);
+  void keep_manifest() const;
   void print(const std::string& line) const;
 
   TrainConfig config_;
