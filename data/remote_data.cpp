@@ -24,6 +24,13 @@ bool is_below(const std::string& path, const std::string& named) {
   }
 }
 
+// The order of the same files on this machine (std::filesystem::path), so that both give the same run: part by part.
+bool in_local_order(const std::string& a, const std::string& b) {
+  const auto rank = [](char c) { return c == '/' ? 0 : int(static_cast<unsigned char>(c)); };
+  return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end(),
+                                      [&](char x, char y) { return rank(x) < rank(y); });
+}
+
 }  // namespace
 
 bool is_remote(const std::string& entry) { return is_hub_address(entry) || is_url(entry); }
@@ -46,19 +53,17 @@ std::vector<Shard> RemoteData::shards(const std::string& entry) const {
         found.push_back({HubAddress{source.repository, source.revision, file.path, false}.text(), source.repository,
                          source.commit, file.path, file.etag, file.size});
   }
-  // The order of files on this machine, so that both give the same run.
-  const auto by_path = [](const Shard& a, const Shard& b) {
-    return std::filesystem::path(a.path) < std::filesystem::path(b.path);
-  };
-  std::sort(found.begin(), found.end(), by_path);
+  std::sort(found.begin(), found.end(), [](const Shard& a, const Shard& b) { return in_local_order(a.path, b.path); });
   return found;
 }
 
 std::vector<DataFile> RemoteData::files(const std::string& address) const {
   std::vector<DataFile> files;
-  for (const Shard& shard : shards(address))
-    files.push_back({shard.name, shard.size, [store = store_, shard] { return store->open(shard); },
-                     [store = store_, shard] { store->expect(shard); }});
+  for (Shard& shard : shards(address)) {
+    const auto kept = std::make_shared<const Shard>(std::move(shard));  // one for all copies of the two functions
+    files.push_back({kept->name, kept->size, [store = store_, kept] { return store->open(*kept); },
+                     [store = store_, kept] { store->expect(*kept); }});
+  }
   if (files.empty()) fail(ExitCode::input_missing, address, ": no data file there (files ending in .jsonl, .jsonl.zst, .txt)");
   return files;
 }
