@@ -27,7 +27,7 @@ Analysis analyze_model(const AnalyzeOptions& options, const AnalyzeProgress& pro
   if (tokenizer.vocabulary_size() != config.vocab_size)
     fail(ExitCode::bad_data, options.model.string(), ": tokenizer.model has ", tokenizer.vocabulary_size(),
          " pieces, but config.json says vocab_size ", config.vocab_size, "; use the tokenizer that the model was trained with");
-  const auto rows = analysis_samples(options.data.string(), tokenizer, options.samples, options.sequence_length);
+  const auto rows = analysis_samples(options.data, tokenizer, options.samples, options.sequence_length, options.remote.get());
   const auto model = load_model(checkpoint, {stored_dtype(checkpoint), /*requires_gradient=*/false, options.device});
 
   std::vector<SimilarityStatistics> statistics(kSimilarityVariants.size(), SimilarityStatistics(config.num_hidden_layers));
@@ -40,7 +40,7 @@ Analysis analyze_model(const AnalyzeOptions& options, const AnalyzeProgress& pro
 
   Analysis analysis;
   analysis.model = options.model.string();
-  analysis.data = options.data.string();
+  analysis.data = options.data.text();
   analysis.parameters = parameter_count(config, checkpoint.leader_map());
   analysis.attention =
       AttentionShape{config.hidden_size, config.num_attention_heads, config.num_key_value_heads, config.head_dim};

@@ -3,17 +3,22 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 
 #include "analysis/analysis_file.h"
+#include "base/path_list.h"
 #include "tensor/device.h"
 
 namespace echo {
 
+class RemoteData;
+
 struct AnalyzeOptions {
-  std::filesystem::path model;    // folder of the teacher
-  std::filesystem::path data;     // file or folder of documents
-  int64_t samples = 128;          // number of documents to use; fewer when the data has fewer
-  int64_t sequence_length = 512;  // tokens per sample, including the beginning token
+  std::filesystem::path model;              // folder of the teacher
+  PathList data;                            // documents (find_data_files)
+  std::shared_ptr<RemoteData> remote = {};  // the parts of them on other machines; null when there are none
+  int64_t samples = 128;                    // number of documents to use; fewer when the data has fewer
+  int64_t sequence_length = 512;            // tokens per sample, including the beginning token
   Device device = {};
 };
 

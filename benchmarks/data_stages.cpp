@@ -79,8 +79,7 @@ void time_resume(const DataSettings& settings, const Tokenizer& tokenizer) {
 }
 
 int run(const Arguments& arguments) {
-  const std::string path = resolve_data_paths(arguments.data).training;
-  const std::vector<DataFile> files = find_data_files(path);
+  const std::vector<DataFile> files = find_data_files(resolve_data_paths(arguments.data).training);
   const Tokenizer tokenizer(arguments.tokenizer);
   const int64_t bytes = decompress(files).bytes;
   const auto with_bytes = [&](Work work) { return Work{bytes, work.tokens}; };

@@ -143,6 +143,8 @@ class Checker {
       require(weight >= 0, "data.set_weights",
               concat("gives ", name, " the weight ", print_value(weight), "; 0 or more is expected"));
     }
+    positive("data.cache_gib", c_.data.cache_gib, "20");
+    between<int64_t>("data.max_skipped_shards", c_.data.max_skipped_shards, 0, 1'000'000);
     between<int64_t>("data.shuffle_tokens", c_.data.shuffle_tokens, 1, int64_t{1} << 28);
     std::set<std::string> seen;
     for (const std::string& name : c_.data.set_names) {

@@ -67,7 +67,8 @@ class Reader {
     for_each_value(reading.config, [&](const std::string& key, auto& value) {
       for (size_t dot = key.find('.'); dot != std::string::npos; dot = key.find('.', dot + 1)) add_section(key.substr(0, dot));
       Value bound;
-      bound.is_text = std::is_same_v<decltype(value), std::string&>;
+      using Type = std::remove_cvref_t<decltype(value)>;
+      bound.is_text = std::is_same_v<Type, std::string> || std::is_same_v<Type, PathList>;
       bound.read = [&value](const YamlNode& node) { return read_value(node, value); };
       values_.emplace(key, std::move(bound));
       names_.push_back(key);

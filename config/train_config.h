@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/path_list.h"
+
 namespace echo {
 
 // The settings of ./train. Each struct lists its fields with their defaults. Below them, visit() is its table: key, field and
@@ -175,8 +177,8 @@ struct Model {
 };
 
 struct Data {
-  std::string path;
-  std::string validation_path;
+  PathList path;
+  PathList validation_path;
   double validation_fraction = 0.01;
   std::vector<std::string> set_names;
   int64_t sequence_length = 2048;
@@ -187,12 +189,16 @@ struct Data {
   std::map<std::string, double> set_weights;
   bool shuffle = true;
   int64_t shuffle_tokens = 1048576;
+  double cache_gib = 20.0;
+  std::string cache_folder;
+  int64_t max_skipped_shards = 5;
 
   template <class Self, class Visitor>
   static void visit(Self& self, Visitor& field) {
     field("path", self.path,
-          "training text: a file, a folder or a glob of .jsonl, .jsonl.zst, .txt. Of a folder with train/ in it, only that "
-          "part is used. Also looked for in the shared folder");
+          "training text: a file, a folder or a glob of .jsonl, .jsonl.zst, .txt, here or on the hub "
+          "(hf://datasets/ORGANISATION/NAME[@REVISION][/PATH]), an address http(s)://HOST/FILE, or a list of these. Of a "
+          "folder with train/ in it, only that part is used. Also looked for in the shared folder");
     field("validation_path", self.validation_path,
           "held-out text, of the same kinds. Empty: the folder validation/ in path if it exists, else documents taken "
           "out of path");
@@ -215,6 +221,13 @@ struct Data {
           "documents come in the order of their file");
     field("shuffle_tokens", self.shuffle_tokens,
           "tokens of such a block. A larger one mixes better; a resumed run reads up to one block again");
+    field("cache_gib", self.cache_gib,
+          "GiB of disk for files of the hub that stream in while the run trains. Used ones are removed to make room");
+    field("cache_folder", self.cache_folder,
+          "folder of these files, which several runs may share; empty: echoatt/shards in HF_HOME (~/.cache/huggingface)");
+    field("max_skipped_shards", self.max_skipped_shards,
+          "files of the hub that a run may go on without because they cannot be fetched; with more it stops (exit code 69 or "
+          "65)");
   }
   bool operator==(const Data&) const = default;
 };

@@ -207,6 +207,20 @@ std::string read_value(const YamlNode& node, std::map<std::string, double>& valu
   return "";
 }
 
+std::string read_value(const YamlNode& node, PathList& value) {
+  PathList list;
+  if (node.kind == YamlNode::Kind::list) {
+    if (std::string problem = read_value(node, list.entries); !problem.empty()) return problem;
+    std::erase(list.entries, "");
+  } else {
+    std::string text;
+    if (std::string problem = read_value(node, text); !problem.empty()) return problem;
+    list = text;
+  }
+  value = std::move(list);
+  return "";
+}
+
 std::string print_value(bool value) { return value ? "true" : "false"; }
 
 std::string print_value(int64_t value) { return std::to_string(value); }
@@ -230,6 +244,10 @@ std::string print_value(const std::string& value) {
 std::string print_value(const std::vector<int64_t>& value) { return print_list(value); }
 
 std::string print_value(const std::vector<std::string>& value) { return print_list(value); }
+
+std::string print_value(const PathList& value) {
+  return value.entries.size() > 1 ? print_list(value.entries) : print_value(value.text());
+}
 
 std::string print_value(const std::map<std::string, double>& value) {
   std::string text = "{";

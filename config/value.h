@@ -28,6 +28,7 @@ std::string read_value(const YamlNode& node, std::string& value);
 std::string read_value(const YamlNode& node, std::vector<int64_t>& value);
 std::string read_value(const YamlNode& node, std::vector<std::string>& value);
 std::string read_value(const YamlNode& node, std::map<std::string, double>& value);
+std::string read_value(const YamlNode& node, PathList& value);  // a text or a list of texts
 
 // The value as one line of YAML. read_value() of it gives exactly the same value.
 std::string print_value(bool value);
@@ -37,6 +38,7 @@ std::string print_value(const std::string& value);
 std::string print_value(const std::vector<int64_t>& value);
 std::string print_value(const std::vector<std::string>& value);
 std::string print_value(const std::map<std::string, double>& value);
+std::string print_value(const PathList& value);
 
 // `text` in double quotes, shortened to about 60 bytes and without control characters: for messages.
 std::string quote(std::string_view text);
@@ -69,6 +71,8 @@ template <class T>
 nlohmann::json json_value(const T& value) {
   if constexpr (std::is_enum_v<T>) {
     return std::string(settings::name_of(value));
+  } else if constexpr (std::is_same_v<T, PathList>) {  // one is written as it always was: as text
+    return value.entries.size() > 1 ? nlohmann::json(value.entries) : nlohmann::json(value.text());
   } else {
     return value;
   }

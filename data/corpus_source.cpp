@@ -14,12 +14,13 @@ constexpr int64_t kFewestRecords = 100;  // a fraction of fewer records means li
 }  // namespace
 
 CorpusSource::CorpusSource(std::string name, std::vector<DataFile> files, SetFilter filter, double max_bad_fraction,
-                           const Interleaving& interleaving)
+                           const Interleaving& interleaving, SkippedFiles* skipped)
     : name_(std::move(name)),
       files_(std::move(files)),
       filter_(std::move(filter)),
       max_bad_fraction_(max_bad_fraction),
-      interleaving_(interleaving) {
+      interleaving_(interleaving),
+      skipped_(skipped) {
   ECHO_CHECK(interleaving.open_files > 0, "a corpus with ", interleaving.open_files, " open files");
 }
 
@@ -30,10 +31,39 @@ void CorpusSource::check_bad_fraction(int64_t fewest_records) const {
 }
 
 void CorpusSource::open_files() {
+  expect_files();
   while (int64_t(opened_.size()) < interleaving_.open_files && next_file_ < files_.size()) {
-    opened_.push_back({int64_t(next_file_), open_document_source(files_[next_file_], filter_)});
-    ++next_file_;
+    open_next();
+    expect_files();
   }
+}
+
+// Those that will be open soon, and some after them.
+void CorpusSource::expect_files() {
+  const int64_t missing = interleaving_.open_files - int64_t(opened_.size());
+  const size_t end = std::min(files_.size(), next_file_ + size_t(missing + interleaving_.files_ahead));
+  for (expected_ = std::max(expected_, next_file_); expected_ < end; ++expected_)
+    if (files_[expected_].expect && !is_skipped(files_[expected_])) files_[expected_].expect();
+}
+
+void CorpusSource::open_next() {
+  const int64_t number = int64_t(next_file_++);
+  const DataFile& file = files_[size_t(number)];
+  if (is_skipped(file)) return;
+  try {
+    opened_.push_back({number, open_document_source(file, filter_)});
+  } catch (const FileUnavailable& problem) {
+    if (skipped_ == nullptr) throw;
+    if (int64_t(skipped_->names.size()) >= skipped_->most)
+      fail(problem.code(), problem.what(), "; ", skipped_->names.size(),
+           " files were skipped before, and data.max_skipped_shards is ", skipped_->most,
+           "; run the same command again to continue from the last checkpoint");
+    skipped_->names.push_back(file.name);
+  }
+}
+
+bool CorpusSource::is_skipped(const DataFile& file) const {
+  return skipped_ != nullptr && std::find(skipped_->names.begin(), skipped_->names.end(), file.name) != skipped_->names.end();
 }
 
 // Which of the open files the next document comes from.
@@ -81,7 +111,9 @@ void CorpusSource::restore(const CorpusPosition& position) {
   earlier_ = counts();
   opened_.clear();
   draws_ = position.draws;
-  next_file_ = size_t(std::clamp<int64_t>(position.next_file, 0, count));
+  next_file_ = expected_ = size_t(std::clamp<int64_t>(position.next_file, 0, count));
+  for (const CorpusPosition::OpenFile& open : position.opened)
+    if (files_[size_t(open.file)].expect) files_[size_t(open.file)].expect();
   for (const CorpusPosition::OpenFile& open : position.opened) {
     opened_.push_back({open.file, open_document_source(files_[size_t(open.file)], filter_)});
     if (open.position.record > 0) opened_.back().source->restore(open.position);

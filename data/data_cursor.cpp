@@ -43,6 +43,7 @@ nlohmann::json to_json(const DataCursor& cursor) {
   json["next_file"] = cursor.position.next_file;
   json["opened"] = std::move(opened);
   json["files"] = cursor.files;
+  if (!cursor.skipped.empty()) json["skipped"] = cursor.skipped;
   json["counts"] = std::move(counts);
   return json;
 }
@@ -62,6 +63,7 @@ DataCursor data_cursor_from_json(const nlohmann::json& json) {
       cursor.position.next_file = cursor.position.opened[0].file + 1;
     }
     cursor.files = json.at("files").get<uint64_t>();
+    if (json.contains("skipped")) json.at("skipped").get_to(cursor.skipped);
     const nlohmann::json& counts = json.at("counts");
     for (const SkipCounts::Field& field : SkipCounts::fields()) cursor.counts.*field.count = number(counts, field.name);
     return cursor;

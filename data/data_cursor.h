@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
 
 #include "data/corpus_source.h"
 
@@ -18,8 +20,9 @@ struct DataCursor {
   int64_t row = 0;          // of the block, in the order in which rows are given
   int64_t block_rows = 1;   // rows of a block and files open at a time: what the order depends on beside seed and files
   int64_t open_files = 1;
-  uint64_t files = 0;  // fingerprint of the files it belongs to; 0: a fresh start
-  SkipCounts counts;   // of the records before the block, over all epochs
+  uint64_t files = 0;                     // fingerprint of the files it belongs to; 0: a fresh start
+  std::vector<std::string> skipped = {};  // files that were left out because they could not be had, by name
+  SkipCounts counts;                      // of the records before the block, over all epochs
   bool operator==(const DataCursor&) const = default;
 };
 

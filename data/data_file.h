@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "data/byte_reader.h"
 
 namespace echo {
@@ -16,8 +17,17 @@ struct DataFile {
   std::string name;   // its name in errors; the extension determines the format (data/source_factory.h)
   int64_t size = -1;  // bytes as stored; -1 when unknown
   // The stored bytes, from the first one. May be called several times, and from other threads.
-  // Throws Error, input_missing when the file cannot be opened.
+  // Throws Error, input_missing when the file cannot be opened, and FileUnavailable.
   std::function<std::unique_ptr<ByteReader>()> open;
+  // May be empty. Says that `open` will be called soon: a file of another machine is then fetched meanwhile. Does not wait.
+  std::function<void()> expect = {};
+};
+
+// A file of another machine cannot be had, although it should be there: the network fails (unavailable), or its content arrives
+// damaged (bad_data). Thrown by DataFile::open. Reading may go on without this file.
+class FileUnavailable : public Error {
+ public:
+  using Error::Error;
 };
 
 // A file on this machine. Does not throw: a missing file is noticed when it is opened.

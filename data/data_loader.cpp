@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "base/error.h"
+#include "data/remote_data.h"
 #include "data/shuffle.h"
 #include "data/source_factory.h"
 
@@ -14,7 +15,8 @@ constexpr int64_t kTokensAhead = int64_t{1} << 20;
 
 TrainingPacker make_training_packer(const DataSettings& settings, const Tokenizer& tokenizer, const DataCursor& start) {
   const DataPaths& paths = settings.paths;
-  return TrainingPacker(settings, paths.training, find_data_files(paths.training), paths.held_out_fraction, tokenizer, start);
+  return TrainingPacker(settings, paths.training.text(), find_data_files(paths.training, paths.remote.get()),
+                        paths.held_out_fraction, tokenizer, start);
 }
 
 // A whole block at least: the next block is made while the rows of this one are used.
@@ -49,7 +51,11 @@ DataLoader::DataLoader(TrainingPacker packer)
       capacity_(size_t(rows_ahead(packer_.settings()))),
       reader_([this](const std::stop_token& stop) { read_ahead(stop); }) {}
 
-DataLoader::~DataLoader() = default;  // requests reader_ to stop, and joins it
+DataLoader::~DataLoader() {
+  reader_.request_stop();
+  // The thread may wait for a file of another machine.
+  if (const auto& remote = packer_.settings().paths.remote) remote->stop();
+}
 
 void DataLoader::read_ahead(const std::stop_token& stop) {
   try {
@@ -94,7 +100,7 @@ std::vector<Batch> held_out_batches(const DataSettings& settings, const Tokenize
   ECHO_CHECK(rows_per_batch > 0, "held-out batches of ", rows_per_batch, " rows");
   const DataPaths& paths = settings.paths;
   if (paths.validation.empty()) return {};
-  HeldOutPacker packer(settings, paths.validation, find_data_files(paths.validation),
+  HeldOutPacker packer(settings, paths.validation.text(), find_data_files(paths.validation, paths.remote.get()),
                        paths.held_out_fraction > 0 ? paths.held_out_fraction : 1.0, tokenizer);
   std::vector<Batch> batches;
   Row row;
@@ -106,7 +112,7 @@ std::vector<Batch> held_out_batches(const DataSettings& settings, const Tokenize
     append_row(batches.back(), std::move(row));
   }
   if (batches.empty())
-    fail(ExitCode::bad_data, paths.validation, ": no held-out documents: ", packer.counts().describe(),
+    fail(ExitCode::bad_data, paths.validation.text(), ": no held-out documents: ", packer.counts().describe(),
          paths.held_out_fraction > 0 ? concat("; validation_fraction is ", paths.held_out_fraction) : "");
   return batches;
 }

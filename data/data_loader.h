@@ -27,7 +27,8 @@ struct Batch {
 
 // Training batches without end. A thread of its own reads and tokenizes ahead, up to about a million tokens or a block of
 // shuffled rows. The batches depend
-// on the packer alone, not on timing. Destroying the loader at any moment ends the thread and waits for it.
+// on the packer alone, not on timing. Destroying the loader at any moment ends the thread and waits for
+// it. Then nothing more is fetched for these settings either.
 // One thread at a time may call next_batch.
 class DataLoader {
  public:

@@ -39,6 +39,7 @@ TrainingPacker::TrainingPacker(const DataSettings& settings, std::string name, s
   block_.files = stream_.fingerprint();
   block_.block_rows = rows;
   block_.open_files = open_files;
+  block_.skipped = start.skipped;
   next_block_ = block_;
 }
 
@@ -97,6 +98,7 @@ bool TrainingPacker::make_block(const std::stop_token& stop) {
   auto documents = read_block(stop);
   if (!documents) return false;
   block_ = from;
+  block_.skipped = next_block_.skipped = stream_.skipped();  // reading the block again must leave out the same files
   RandomSequence random = block_random(settings_, block_.block);
   if (settings_.shuffle_tokens > 0) {
     for (size_t begin = 1, end = 1; end < documents->size(); ++end) {

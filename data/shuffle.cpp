@@ -13,6 +13,7 @@ constexpr uint64_t kSetStream = 0x7365740000000000;
 constexpr uint64_t kBlockStream = 0x626C6F0000000000;
 
 constexpr int64_t kOpenFiles = 8;
+constexpr int64_t kFilesAhead = 4;
 
 }  // namespace
 
@@ -25,8 +26,8 @@ std::vector<int64_t> file_order(int64_t count, uint64_t seed, int64_t epoch) {
 }
 
 Interleaving interleaving(const DataSettings& settings, int64_t epoch) {
-  if (settings.shuffle_tokens == 0) return {};
-  return {kOpenFiles, settings.seed, kInterleavingStream + uint64_t(epoch)};
+  if (settings.shuffle_tokens == 0) return {.files_ahead = kFilesAhead};
+  return {kOpenFiles, kFilesAhead, settings.seed, kInterleavingStream + uint64_t(epoch)};
 }
 
 int64_t block_rows(const DataSettings& settings) {

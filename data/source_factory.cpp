@@ -3,10 +3,12 @@
 #include <glob.h>
 
 #include <algorithm>
+#include <set>
 #include <string_view>
 
 #include "base/error.h"
 #include "data/jsonl_source.h"
+#include "data/remote_data.h"
 #include "data/text_source.h"
 
 namespace echo {
@@ -62,9 +64,7 @@ std::vector<fs::path> glob_matches(const std::string& pattern) {
   return paths;
 }
 
-}  // namespace
-
-std::vector<DataFile> find_data_files(const std::string& path) {
+std::vector<DataFile> find_local_files(const std::string& path) {
   std::vector<fs::path> files;
   std::error_code ignored;
   const bool is_pattern = path.find_first_of("*?[") != std::string::npos;
@@ -83,7 +83,7 @@ std::vector<DataFile> find_data_files(const std::string& path) {
           files.push_back(match);
       }
     } else {
-      fail(ExitCode::input_missing, path.empty() ? "data" : path, ": there is no such file or folder");
+      fail(ExitCode::input_missing, path, ": there is no such file or folder");
     }
   } catch (const fs::filesystem_error& error) {
     fail(ExitCode::input_missing, path, ": cannot be listed: ", error.code().message());
@@ -97,6 +97,22 @@ std::vector<DataFile> find_data_files(const std::string& path) {
   data_files.reserve(files.size());
   for (const fs::path& file : files) data_files.push_back(local_data_file(file));
   return data_files;
+}
+
+}  // namespace
+
+bool is_data_file(const std::string& name) { return format_of(name) != nullptr; }
+
+std::vector<DataFile> find_data_files(const PathList& paths, const RemoteData* remote) {
+  if (paths.empty()) fail(ExitCode::input_missing, "data: there is no such file or folder");
+  std::vector<DataFile> files;
+  std::set<std::string> names;
+  for (const std::string& entry : paths.entries) {
+    ECHO_CHECK(remote != nullptr || !is_remote(entry), entry, ": nobody has looked for it");
+    for (DataFile& file : is_remote(entry) ? remote->files(entry) : find_local_files(entry))
+      if (names.insert(file.name).second) files.push_back(std::move(file));
+  }
+  return files;
 }
 
 std::unique_ptr<DocumentSource> open_document_source(const DataFile& file, const SetFilter& filter) {

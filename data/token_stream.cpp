@@ -37,6 +37,8 @@ TokenStream::TokenStream(const DataSettings& settings, std::string name, std::ve
   check_tokenizer(settings_, tokenizer_);
   if (start.files != 0 && start.files != fingerprint_)
     fail(ExitCode::bad_data, name_, ": these are not the data files the saved run was reading (names, sizes or number differ)");
+  skipped_->names = start.skipped;
+  skipped_->most = settings_.max_skipped_shards;
   begin_epoch(start.epoch);
   source_->set_counts(start.counts);
   if (start.position == CorpusPosition{}) return;
@@ -51,7 +53,7 @@ void TokenStream::begin_epoch(int64_t epoch) {
   for (const int64_t index : file_order(int64_t(files_.size()), settings_.seed, epoch))
     ordered.push_back(files_[size_t(index)]);
   source_ = std::make_unique<CorpusSource>(name_, std::move(ordered), SetFilter(settings_.set_names),
-                                           settings_.max_bad_fraction, interleaving(settings_, epoch));
+                                           settings_.max_bad_fraction, interleaving(settings_, epoch), skipped_.get());
   source_->set_counts(counts);
   epoch_ = epoch;
   epoch_read_from_start_ = true;

@@ -45,7 +45,8 @@ class TokenStream {
   // reading throws.
   bool next(TokenizedDocument& document);
 
-  uint64_t fingerprint() const { return fingerprint_; }  // of the files
+  const std::vector<std::string>& skipped() const { return skipped_->names; }  // files that could not be had
+  uint64_t fingerprint() const { return fingerprint_; }                        // of the files
   const std::string& name() const { return name_; }
   int32_t end_token() const { return tokenizer_.eos_id(); }
 
@@ -61,6 +62,7 @@ class TokenStream {
   uint64_t fingerprint_;
 
   int64_t epoch_ = 0;
+  std::unique_ptr<SkippedFiles> skipped_ = std::make_unique<SkippedFiles>();  // at a fixed address, for source_
   std::unique_ptr<CorpusSource> source_;
   bool epoch_read_from_start_ = true;
   int64_t documents_in_epoch_ = 0;

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstring>
 #include <thread>
+#include <vector>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -61,12 +62,14 @@ std::optional<std::string> HubCache::commit_of(const HubRepository& repository, 
 
 bool HubCache::has_sound_blob(const HubRepository& repository, const std::string& etag) {
   const fs::path path = blob(repository, etag);
+  std::error_code ignored;
+  const bool is_there = fs::is_regular_file(path, ignored);  // another process may have removed it
   {
     const std::lock_guard lock(mutex_);
+    if (!is_there) sound_blobs_.erase(path);
     if (sound_blobs_.contains(path)) return true;
   }
-  std::error_code ignored;
-  if (!fs::is_regular_file(path, ignored) || hash_file(path, etag) != etag) return false;
+  if (!is_there || hash_file(path, etag) != etag) return false;
   trust_blob(repository, etag);
   return true;
 }
@@ -74,6 +77,15 @@ bool HubCache::has_sound_blob(const HubRepository& repository, const std::string
 void HubCache::trust_blob(const HubRepository& repository, const std::string& etag) {
   const std::lock_guard lock(mutex_);
   sound_blobs_.insert(blob(repository, etag));
+}
+
+void HubCache::remove_blob(const HubRepository& repository, const std::string& etag) {
+  std::vector<fs::path> links;
+  std::error_code ignored;
+  for (const auto& entry : fs::recursive_directory_iterator(repository_folder(repository) / "snapshots", ignored))
+    if (entry.is_symlink(ignored) && fs::read_symlink(entry.path(), ignored).filename() == etag) links.push_back(entry.path());
+  for (const fs::path& link : links) fs::remove(link, ignored);
+  fs::remove(blob(repository, etag), ignored);
 }
 
 std::optional<fs::path> HubCache::find(const HubRepository& repository, const std::string& commit, const std::string& path) {

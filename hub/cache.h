@@ -33,6 +33,8 @@ class HubCache {
   // True when the content of that hash is there and right. It is hashed the first time, because another program may have
   // stored it.
   bool has_sound_blob(const HubRepository& repository, const std::string& etag);
+  // Removes a content and the links of all snapshots to it, links first. Only for a folder in which all files are ours.
+  void remove_blob(const HubRepository& repository, const std::string& etag);
   void trust_blob(const HubRepository& repository, const std::string& etag);  // it was hashed while it arrived
 
   // The file of a snapshot, when it is there and its content is right. A plain file in place of a link cannot be checked.

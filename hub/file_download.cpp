@@ -16,7 +16,10 @@ namespace {
 
 constexpr int64_t kProgressBytes = 4096;  // fewer new bytes from a hopeless server are no progress
 constexpr int kMostWrongHashes = 3;
+constexpr std::string_view kUrls = "urls/";          // begins the name of a repository that is none: files outside the hub
 constexpr int64_t kMostPlainBytes = 50'000'000'000;  // beyond, the hub may not serve a file over plain HTTP
+
+std::string version_of(const HttpHead& head) { return head.header("etag").value_or(head.header("last-modified").value_or("")); }
 
 // One file on its way into the cache: what is remembered from one attempt to the next.
 class FileDownload {
@@ -30,9 +33,11 @@ class FileDownload {
         revision_(std::move(revision)),
         path_(path),
         progress_(progress),
-        what_(HubAddress{repository, asked_revision_, path, false}.text()) {}
+        what_(repository.name.starts_with(kUrls) ? shown_url(path)
+                                                 : HubAddress{repository, asked_revision_, path, false}.text()) {}
 
   CachedFile run();
+  fs::path run_url(const UrlFile& file);
 
  private:
   CachedFile attempt(Patience& patience);
@@ -49,9 +54,10 @@ class FileDownload {
   std::string revision_;  // a commit after the first answer, so that all parts belong together
   const std::string& path_;
   const ByteProgress& progress_;
-  const std::string what_;    // the address, for messages
-  std::string storage_etag_;  // of the storage's last answer, to notice that its content has changed
-  int64_t furthest_ = 0;      // bytes that were there at best
+  const std::string what_;        // the address, for messages
+  const UrlFile* url_ = nullptr;  // of a file outside the hub
+  std::string storage_etag_;      // of the storage's last answer, to notice that its content has changed
+  int64_t furthest_ = 0;          // bytes that were there at best
   int wrong_hashes_ = 0;
 };
 
@@ -60,7 +66,7 @@ CachedFile FileDownload::run() {
   const auto cached = commit ? cache_.find(repository_, *commit, path_) : std::nullopt;
   if (cached && (is_commit(revision_) || client_.settings().offline)) return {*cached, *commit};
   if (client_.settings().offline) fail_offline(cache_, what_);
-  Patience patience(what_, client_.notice());
+  Patience patience(what_, client_.notice(), kMostAttempts, client_.settings().stop);
   while (true) {
     try {
       return attempt(patience);
@@ -72,6 +78,29 @@ CachedFile FileDownload::run() {
       patience.failed(failure);
     }
   }
+}
+
+fs::path FileDownload::run_url(const UrlFile& file) {
+  url_ = &file;
+  const ResolvedFile resolved{"", file.etag(), file.size, file.url, {}};
+  const fs::path blob = cache_.blob(repository_, resolved.etag);
+  const auto is_there = [&] {
+    std::error_code ignored;
+    return fs::is_regular_file(blob, ignored) && int64_t(fs::file_size(blob, ignored)) == file.size;
+  };
+  if (is_there()) return blob;
+  if (client_.settings().offline) fail_offline(cache_, what_);
+  cache_.prepare(repository_);
+  Patience patience(what_, client_.notice(), kMostAttempts, client_.settings().stop);
+  const CacheLock lock(cache_.lock_path(repository_, resolved.etag), client_.notice());
+  while (!is_there()) {
+    try {
+      fetch(resolved, patience);
+    } catch (const TemporaryFailure& failure) {
+      patience.failed(failure);
+    }
+  }
+  return blob;
 }
 
 CachedFile FileDownload::attempt(Patience& patience) {
@@ -108,7 +137,7 @@ void FileDownload::fetch(const ResolvedFile& file, Patience& patience) {
   } else if (!file.size || partial.have() < *file.size) {
     fetch_rest(file, partial, patience);
   }
-  check_hash(file, partial);
+  if (url_ == nullptr) check_hash(file, partial);
   partial.keep_as(blob);
   cache_.trust_blob(repository_, file.etag);
 }
@@ -146,6 +175,10 @@ void FileDownload::fetch_rest(const ResolvedFile& file, PartialFile& partial, Pa
 // Judges the storage's answer before a byte is written. Returns how many bytes of the body are there already.
 int64_t FileDownload::judge_content(const HttpHead& head, const ResolvedFile& file, PartialFile& partial) {
   const std::string host = origin_of(file.url);
+  if (url_ != nullptr && head.status >= 400 && head.status != 416) client_.judge_refusal(head, what_);
+  if (url_ != nullptr && head.status < 400 && version_of(head) != url_->version)
+    fail(ExitCode::bad_data, what_, ": has changed since the run began (version ", version_of(head), ", was ", url_->version,
+         ")");
   if (head.status == 416) partial.restart();
   if (head.status == 400 && file.size.value_or(0) > kMostPlainBytes)
     fail(ExitCode::unavailable, what_, ": ", host, " does not serve a file of ", *file.size, " bytes over plain HTTP");
@@ -193,6 +226,46 @@ void FileDownload::check_hash(const ResolvedFile& file, PartialFile& partial) {
 void fail_offline(const HubCache& cache, const std::string& what) {
   fail(ExitCode::input_missing, what, ": not in the cache ", cache.folder().string(),
        ", and HF_HUB_OFFLINE is set; fetch it with `HF_HUB_OFFLINE=0 ./download ", what, "`");
+}
+
+HubRepository UrlFile::repository() const {
+  std::string host = origin_of(url);
+  host = host.substr(host.find("//") + 2);
+  std::replace(host.begin(), host.end(), ':', '.');
+  return {true, std::string(kUrls) + host};
+}
+
+std::string UrlFile::etag() const {
+  ContentHash hash(std::string(64, '0'), 0);
+  hash.add(concat(url, '\n', size, '\n', version));
+  return hash.digits();
+}
+
+UrlFile describe_url(HubClient& client, const std::string& url) {
+  const std::string what = shown_url(url);
+  for (Patience patience(what, client.notice(), kMostAttempts, client.settings().stop);;) {
+    try {
+      UrlFile file{url, -1, ""};
+      const auto take_head = [&](const HttpHead& head) {
+        client.judge_refusal(head, what);
+        if (head.status != 200) throw TemporaryFailure(concat(what, " answers ", head.status));
+        file.size = head.number("content-length").value_or(-1);
+        file.version = version_of(head);
+        return false;
+      };
+      client.get({url, {"Accept-Encoding: identity"}, client.settings().storage_timeout, false},
+                 {take_head, [](std::string_view) { return false; }});
+      if (file.size < 0) fail(ExitCode::unavailable, what, ": the server does not tell the size of the file");
+      return file;
+    } catch (const TemporaryFailure& failure) {
+      patience.failed(failure);
+    }
+  }
+}
+
+fs::path download_url(HubClient& client, HubCache& cache, const UrlFile& file, const ByteProgress& progress) {
+  const HubRepository repository = file.repository();
+  return FileDownload(client, cache, repository, "main", file.url, progress).run_url(file);
 }
 
 CachedFile download_file(HubClient& client, HubCache& cache, const HubRepository& repository, const std::string& revision,

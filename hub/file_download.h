@@ -28,4 +28,22 @@ struct CachedFile {
 CachedFile download_file(HubClient& client, HubCache& cache, const HubRepository& repository, const std::string& revision,
                          const std::string& path, const ByteProgress& progress);
 
+// A file at an http(s) address outside the hub. Nobody names the hash of its content, so its size and what its server says
+// about its version must do.
+struct UrlFile {
+  std::string url;
+  int64_t size = 0;
+  std::string version;  // its ETag, else Last-Modified, else empty
+
+  HubRepository repository() const;  // under which the cache keeps it: urls/HOST
+  std::string etag() const;          // the name of its content there
+};
+
+// Asks for size and version. Throws Error: input_missing, unavailable (also when the server does not tell the size).
+UrlFile describe_url(HubClient& client, const std::string& url);
+
+// Brings the file into the cache, and returns the path of its content. Throws Error: bad_data when it has another version or
+// size now, input_missing, unavailable, no_permission, io.
+std::filesystem::path download_url(HubClient& client, HubCache& cache, const UrlFile& file, const ByteProgress& progress);
+
 }  // namespace echo

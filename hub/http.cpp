@@ -125,6 +125,7 @@ bool is_temporary(CURLcode code) {
 [[noreturn]] void fail_transfer(const std::string& url, CURLcode code, const char* detail) {
   const std::string message = concat(origin_of(url), ": ", *detail != '\0' ? detail : curl_easy_strerror(code));
   if (is_temporary(code)) throw TemporaryFailure(message);
+  if (code == CURLE_ABORTED_BY_CALLBACK) fail(ExitCode::unavailable, message, "; stopped on request");
   if (code == CURLE_PEER_FAILED_VERIFICATION)
     fail(ExitCode::unavailable, message,
          "; if your network has a certificate authority of its own, name its file with SSL_CERT_FILE");
@@ -151,6 +152,7 @@ struct HttpClient::Handles {
   CURLM* multi = nullptr;
   CURL* easy = nullptr;
   std::string http_proxy, https_proxy;
+  std::stop_token stop;
   char error_text[CURL_ERROR_SIZE] = "";
 
   ~Handles() {
@@ -166,6 +168,7 @@ struct HttpClient::Handles {
     for (int running = 1; running > 0;) {
       if (curl_multi_perform(multi, &running) != CURLM_OK) code = CURLE_RECV_ERROR;
       if (running > 0 && watch.stalled(transfer)) code = CURLE_OPERATION_TIMEDOUT;
+      if (running > 0 && stop.stop_requested()) code = CURLE_ABORTED_BY_CALLBACK;
       if (code != CURLE_OK) break;
       if (running > 0) curl_multi_poll(multi, nullptr, 0, 100, nullptr);
     }
@@ -183,6 +186,7 @@ HttpClient::HttpClient(const HubSettings& settings) : handles_(std::make_unique<
   handles_->multi = curl_multi_init();
   handles_->easy = curl_easy_init();
   ECHO_CHECK(handles_->multi != nullptr && handles_->easy != nullptr, "libcurl: no memory for a transfer");
+  handles_->stop = settings.stop;
   handles_->http_proxy = settings.http_proxy;
   handles_->https_proxy = settings.https_proxy;
   CURL* const easy = handles_->easy;

@@ -78,7 +78,7 @@ std::string HubClient::get(HttpRequest request, const HttpReceiver& receiver, co
     request.headers = headers;
     const bool to_hub = origin_of(request.url) == hub;
     if (to_hub && !settings_.token.empty()) request.headers.push_back("Authorization: Bearer " + settings_.token);
-    if (to_hub) wait_for_paused_requests();
+    if (to_hub) wait_for_paused_requests(settings_.stop);
     std::string target;
     bool last = false;
     size_t discarded = 0;
@@ -160,7 +160,7 @@ nlohmann::json HubClient::get_json_once(const std::string& url, const std::strin
 }
 
 nlohmann::json HubClient::get_json(const std::string& url, const std::string& what, std::string* link, int attempts) {
-  for (Patience patience(what, notice_, attempts);;) {
+  for (Patience patience(what, notice_, attempts, settings_.stop);;) {
     try {
       return get_json_once(url, what, link);
     } catch (const TemporaryFailure& failure) {

@@ -30,6 +30,35 @@ ListedFile listed_file(const json& row, const std::string& what) {
   return file;
 }
 
+FolderContent read_listing(HubClient& client, const HubRepository& repository, const std::string& commit,
+                           const std::string& folder, bool recursive, const std::string& what) {
+  std::string url =
+      client.api_url(repository, concat("/tree/", commit, folder.empty() ? "" : "/" + percent_encoded(folder, false),
+                                        "?recursive=", recursive ? "true" : "false", "&expand=false&limit=1000"));
+  FolderContent content;
+  std::vector<ListedFile>& files = content.files;
+  std::set<std::string> pages;
+  while (!url.empty()) {
+    if (!pages.insert(url).second) fail(ExitCode::unavailable, what, ": the hub's listing repeats a page");
+    std::string link;
+    const json page = client.get_json(url, what, &link);
+    if (!page.is_array()) fail(ExitCode::unavailable, what, ": the hub's listing is no list");
+    for (const json& row : page) {
+      const std::string type = row.is_object() ? text_of(row, "type") : "";
+      if (type == "file") files.push_back(listed_file(row, what));
+      if (type == "directory" && is_safe_path(text_of(row, "path"))) content.folders.push_back(text_of(row, "path"));
+    }
+    url = next_page(link, client.settings().endpoint);
+  }
+  const auto by_path = [](const ListedFile& a, const ListedFile& b) { return a.path < b.path; };
+  std::sort(files.begin(), files.end(), by_path);
+  std::sort(content.folders.begin(), content.folders.end());
+  for (size_t i = 1; i < files.size(); ++i)
+    if (files[i].path == files[i - 1].path)
+      fail(ExitCode::unavailable, what, ": the hub's listing names ", files[i].path, " twice");
+  return content;
+}
+
 }  // namespace
 
 std::string fetch_commit(HubClient& client, const HubRepository& repository, const std::string& revision, int attempts) {
@@ -53,28 +82,14 @@ std::string next_page(const std::string& link, const std::string& endpoint) {
   return endpoint + next.substr(next.find('/', next.find("//") + 2));
 }
 
+FolderContent list_folder(HubClient& client, const HubRepository& repository, const std::string& commit,
+                          const std::string& folder, const std::string& what) {
+  return read_listing(client, repository, commit, folder, /*recursive=*/false, what);
+}
+
 std::vector<ListedFile> list_files(HubClient& client, const HubRepository& repository, const std::string& commit,
                                    const std::string& folder, const std::string& what) {
-  std::string url =
-      client.api_url(repository, concat("/tree/", commit, folder.empty() ? "" : "/" + percent_encoded(folder, false),
-                                        "?recursive=true&expand=false&limit=1000"));
-  std::vector<ListedFile> files;
-  std::set<std::string> pages;
-  while (!url.empty()) {
-    if (!pages.insert(url).second) fail(ExitCode::unavailable, what, ": the hub's listing repeats a page");
-    std::string link;
-    const json page = client.get_json(url, what, &link);
-    if (!page.is_array()) fail(ExitCode::unavailable, what, ": the hub's listing is no list");
-    for (const json& row : page)
-      if (row.is_object() && text_of(row, "type") == "file") files.push_back(listed_file(row, what));
-    url = next_page(link, client.settings().endpoint);
-  }
-  const auto by_path = [](const ListedFile& a, const ListedFile& b) { return a.path < b.path; };
-  std::sort(files.begin(), files.end(), by_path);
-  for (size_t i = 1; i < files.size(); ++i)
-    if (files[i].path == files[i - 1].path)
-      fail(ExitCode::unavailable, what, ": the hub's listing names ", files[i].path, " twice");
-  return files;
+  return read_listing(client, repository, commit, folder, /*recursive=*/true, what).files;
 }
 
 }  // namespace echo

@@ -24,6 +24,14 @@ std::string fetch_commit(HubClient& client, const HubRepository& repository, con
 std::vector<ListedFile> list_files(HubClient& client, const HubRepository& repository, const std::string& commit,
                                    const std::string& folder, const std::string& what);
 
+// What a folder holds itself, without the files of its own folders. Sorted by path.
+struct FolderContent {
+  std::vector<ListedFile> files;
+  std::vector<std::string> folders;  // paths in the repository
+};
+FolderContent list_folder(HubClient& client, const HubRepository& repository, const std::string& commit,
+                          const std::string& folder, const std::string& what);
+
 // The next page of a listing, from the `Link` header of this one. Empty at the end. A mirror that does not change the
 // addresses in its answers would send us to huggingface.co: the mirror's address is put in its place. Throws Error
 // (unavailable) for any other address outside `endpoint`.

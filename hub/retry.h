@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <optional>
+#include <stop_token>
 #include <string>
 
 #include "base/error.h"
@@ -33,11 +34,11 @@ constexpr int kMostAttempts = 6;
 class Patience {
  public:
   // `what` is tried, and chooses the random part of the pauses.
-  Patience(std::string what, Notice notice, int attempts = kMostAttempts);
+  Patience(std::string what, Notice notice, int attempts = kMostAttempts, std::stop_token stop = {});
 
   void progressed() { failures_ = 0; }
 
-  // Pauses. Throws Error (unavailable) with the last cause when this was the last attempt.
+  // Pauses. Throws Error (unavailable) with the last cause when this was the last attempt or `stop` is requested.
   void failed(const TemporaryFailure& failure);
 
   // The pause after failure number `failure`, from 1. Seconds.
@@ -49,12 +50,13 @@ class Patience {
   std::string what_;
   Notice notice_;
   int attempts_;
+  std::stop_token stop_;
   int failures_ = 0;
   double waited_for_limit_ = 0;  // seconds
 };
 
 // The hub counts all requests of the process together: none to it begins before the pause ends.
 void pause_requests(double seconds);
-void wait_for_paused_requests();
+void wait_for_paused_requests(const std::stop_token& stop = {});
 
 }  // namespace echo

@@ -111,6 +111,7 @@ HubSettings read_hub_settings() {
   read_token(settings, home);
   const std::string cache = variable({"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"});
   settings.cache = cache.empty() ? home / "hub" : expanded(cache);
+  settings.shard_cache = home / "echoatt/shards";
   settings.offline = is_yes(variable({"HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"}));
   settings.hub_timeout = seconds_of("HF_HUB_ETAG_TIMEOUT");
   settings.storage_timeout = seconds_of("HF_HUB_DOWNLOAD_TIMEOUT");

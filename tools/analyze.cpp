@@ -11,6 +11,7 @@
 #include "base/program.h"
 #include "base/progress.h"
 #include "base/thread_waiting.h"
+#include "data/data_search.h"
 #include "hub/paths.h"
 #include "tensor/allocator.h"
 #include "tensor/device_choice.h"
@@ -20,7 +21,7 @@ namespace {
 using namespace echo;
 
 struct Arguments {
-  std::string matrix, output;
+  std::string matrix, data, output;
   AnalyzeOptions measure;
   std::string device = "auto";
   PlanRequests plans;
@@ -33,14 +34,16 @@ Analysis measure(const AnalyzeOptions& named, const std::string& device) {
   found.device = chosen.device;
   std::fprintf(stderr, "device: %s\n", chosen.reason.c_str());
   found.model = resolve_model(named.model.string(), "--model");
-  found.data = resolve_input(named.data.string(), "--data");
+  const FoundData data = find_data({.data = named.data});
+  found.data = data.all;
+  found.remote = data.paths.remote;
   std::optional<Progress> progress;
   Analysis analysis = analyze_model(found, [&](int64_t done, int64_t total) {
     if (!progress) progress.emplace("samples", total);
     progress->update(done);
   });
   analysis.model = named.model.string();
-  analysis.data = named.data.string();
+  analysis.data = named.data.text();
   make_plans(analysis);
   return analysis;
 }
@@ -50,12 +53,13 @@ int analyze(const Arguments& arguments, int argc, char** argv) {
   const bool from_model = !arguments.measure.model.empty();
   if (from_model == !arguments.matrix.empty())
     fail(ExitCode::usage, "give either --model (with --data) or --matrix (--help lists the options)");
-  if (from_model && arguments.measure.data.empty())
-    fail(ExitCode::usage, "--model needs --data, a file or folder of documents");
+  if (from_model && arguments.data.empty()) fail(ExitCode::usage, "--model needs --data, a file or folder of documents");
 
   Analysis analysis;
   if (from_model) {
-    analysis = measure(arguments.measure, arguments.device);
+    AnalyzeOptions named = arguments.measure;
+    named.data = arguments.data;
+    analysis = measure(named, arguments.device);
   } else {
     analysis = read_analysis(arguments.matrix);
     make_plans(analysis);  // a stored analysis may have other plans
@@ -80,7 +84,8 @@ int main(int argc, char** argv) {
       "analyze");
   Arguments arguments;
   app.add_option("--model", arguments.measure.model, "folder of the model (config.json, weights, tokenizer.model)");
-  app.add_option("--data", arguments.measure.data, "file or folder of documents: .jsonl, .jsonl.zst, .txt");
+  app.add_option("--data", arguments.data,
+                 "file or folder of documents, here or at hf://datasets/...: .jsonl, .jsonl.zst, .txt");
   app.add_option("--samples", arguments.measure.samples, "number of documents to measure on")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);

@@ -11,6 +11,7 @@
 #include "base/program.h"
 #include "base/progress.h"
 #include "base/thread_waiting.h"
+#include "data/data_search.h"
 #include "evaluation/comparison.h"
 #include "hub/paths.h"
 #include "nn/model_io.h"
@@ -36,9 +37,10 @@ struct Entry {
 
 // Of a folder with validation/ in it, only that part is used. Other data is held-out as a whole.
 std::vector<Batch> held_out_text(const Arguments& arguments, const Tokenizer& tokenizer) {
-  const fs::path path = resolve_input(arguments.data, "--data");
+  FoundData found = find_data({.data = arguments.data});
   DataSettings settings;
-  settings.paths = resolve_data_paths(path.string(), fs::is_directory(path / "validation") ? "" : path.string());
+  settings.paths = std::move(found.paths);
+  if (settings.paths.validation.empty()) settings.paths.validation = found.all;
   settings.sequence_length = arguments.sequence_length;
   return held_out_batches(settings, tokenizer, arguments.batch_size, arguments.rows);
 }

@@ -28,7 +28,7 @@ using Ranks = std::shared_ptr<Communicator>;
 struct Arguments {
   std::string config;
   std::vector<std::string> overrides;
-  bool print_config = false, validate = false, dry_run = false;
+  bool print_config = false, validate = false, dry_run = false, list_data = false;
 };
 
 void print_line(const std::string& line) {
@@ -40,7 +40,8 @@ void print_line(const std::string& line) {
 int validate(const Arguments& arguments) {
   const ConfigReading reading = read_config(arguments.config, arguments.overrides);
   std::vector<std::string> problems = check_config(reading);
-  if (problems.empty()) problems = check_inputs(reading.config, search_inputs(reading.config));
+  if (problems.empty())
+    problems = check_inputs(reading.config, search_inputs(reading.config, {stored_manifest(reading.config), {}}));
   for (const std::string& problem : problems) print_line(problem);
   if (!problems.empty()) fail(ExitCode::config, arguments.config, ": ", problems.size(), " problem(s), listed above");
   print_line(arguments.config + ": no problems found");
@@ -114,15 +115,17 @@ void train(const TrainConfig& config, const ResolvedInputs& inputs, const Ranks&
 
 int run(const Arguments& arguments, const StartedRank& started, Ranks& ranks) {
   const bool first = started.rank == 0;
-  if (!first && (arguments.validate || arguments.print_config)) return 0;
+  if (!first && (arguments.validate || arguments.print_config || arguments.list_data)) return 0;
   if (arguments.validate) return validate(arguments);
   if (!first) ranks->barrier();  // until the first rank has found no mistake, so that each is reported once
   const TrainConfig config = load_config(arguments.config, arguments.overrides);
-  if (arguments.print_config) return std::printf("%s", print_config(config).c_str()), 0;
+  if (arguments.print_config) std::printf("%s", print_config(config).c_str());
+  if (arguments.list_data) list_run_data(config, print_line);
+  if (arguments.print_config || arguments.list_data) return 0;
+  if (first) ranks->barrier();
   set_memory_remedy(
       "a smaller per_device_train_batch_size, a shorter data.sequence_length or gradient_checkpointing=true needs less");
-  const ResolvedInputs inputs = resolve_inputs(config);  // a missing input ends the run before anything is written
-  if (first) ranks->barrier();
+  const ResolvedInputs inputs = resolve_inputs_together(config, *ranks, print_line);  // before anything is written
   ranks = connect_gpus(ranks, started, config.device, config.comm_timeout);
   if (ranks->world() > 1) check_ranks_agree(*ranks, facts_of_run(config, inputs));
   const int64_t threads = choose_threads(config, *ranks);
@@ -143,6 +146,7 @@ int main(int argc, char** argv) {
   app.add_option("overrides", arguments.overrides, "key.path=value: overrides any key of the config");
   app.add_flag("--print-config", arguments.print_config, "print every key with its value and meaning, and stop");
   app.add_flag("--validate", arguments.validate, "check settings and files, report every problem, and stop");
+  app.add_flag("--list-data", arguments.list_data, "print the files that the run would read, with sizes, and fetch nothing");
   app.add_flag("--dry-run", arguments.dry_run, "run one step, print a memory table, write nothing");
   LaunchOptions launch;
   add_launch_options(app, launch);

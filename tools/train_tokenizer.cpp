@@ -8,6 +8,7 @@
 #include "base/program.h"
 #include "base/thread_waiting.h"
 #include "data/corpus_source.h"
+#include "data/data_search.h"
 #include "data/data_settings.h"
 #include "data/source_factory.h"
 #include "tokenizer/tokenizer.h"
@@ -25,8 +26,9 @@ struct Arguments {
 
 // Of a folder with train/ in it, only that part is used, as in training, so that held-out text is not used here either.
 int train(const Arguments& arguments) {
-  const std::string path = resolve_data_paths(arguments.data).training;
-  CorpusSource source(path, find_data_files(path), SetFilter(), DataSettings().max_bad_fraction);
+  const DataPaths paths = find_data({.data = arguments.data}).paths;
+  CorpusSource source(paths.training.text(), find_data_files(paths.training, paths.remote.get()), SetFilter(),
+                      DataSettings().max_bad_fraction);
   double bytes = 0;
   Document document;
   const auto next_text = [&](std::string& text) {

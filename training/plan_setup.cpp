@@ -15,7 +15,8 @@ Analysis similarity_for(const settings::Plan& plan, const ResolvedInputs& inputs
     fail(ExitCode::config, "student.plan.method: ", settings::name_of(plan.method),
          " needs a trained model to analyse; give student.plan.analysis, student.leader_map, or the method uniform or list");
   return analyze_model({.model = *inputs.start,
-                        .data = inputs.data,
+                        .data = inputs.data.all,
+                        .remote = inputs.data.paths.remote,
                         .samples = plan.analysis_samples,
                         .sequence_length = plan.analysis_sequence_length,
                         .device = device},

@@ -1,5 +1,6 @@
 #include "training/resolved_inputs.h"
 
+#include "data/remote_listing.h"
 #include "hub/paths.h"
 
 namespace echo {
@@ -28,7 +29,7 @@ fs::path find_tokenizer(const TrainConfig& config, const std::optional<fs::path>
 
 }  // namespace
 
-InputSearch search_inputs(const TrainConfig& config) {
+InputSearch search_inputs(const TrainConfig& config, const DataLookup& lookup) {
   InputSearch search;
   ResolvedInputs& found = search.found;
   const auto attempt = [&](const auto& look) {
@@ -48,21 +49,32 @@ InputSearch search_inputs(const TrainConfig& config) {
   const std::optional<fs::path>& model = config.mode == Mode::distill ? found.teacher : found.start;
   if (model || !config.tokenizer.empty() || search.problems.empty())
     attempt([&] { found.tokenizer = find_tokenizer(config, model); });
-  attempt([&] {
-    found.data = resolve_input(config.data.path, "data.path").string();
-    std::string validation = config.data.validation_path;
-    if (!validation.empty()) validation = resolve_input(validation, "data.validation_path").string();
-    found.data_paths = resolve_data_paths(found.data, validation, config.data.validation_fraction);
-  });
+  attempt([&] { found.data = find_run_data(config, lookup); });
   if (reads_analysis(config.student))
     attempt([&] { found.analysis = resolve_input(config.student.plan.analysis, "student.plan.analysis"); });
   return search;
 }
 
-ResolvedInputs resolve_inputs(const TrainConfig& config) {
-  InputSearch search = search_inputs(config);
+ResolvedInputs resolve_inputs(const TrainConfig& config, const DataLookup& lookup) {
+  InputSearch search = search_inputs(config, lookup);
   if (!search.problems.empty()) throw search.problems.front();
   return std::move(search.found);
+}
+
+ResolvedInputs resolve_inputs_together(const TrainConfig& config, Communicator& communicator, const PrintLine& print) {
+  if (!communicator.is_first()) {
+    const std::string manifest = text_of_first(communicator, "");
+    DataLookup lookup;
+    if (!manifest.empty()) lookup.known = data_manifest_from_text(manifest, "the first process's list of data");
+    return resolve_inputs(config, lookup);
+  }
+  const DataLookup lookup{stored_manifest(config), print};
+  ResolvedInputs inputs = resolve_inputs(config, lookup);
+  const std::shared_ptr<RemoteData> remote = inputs.data.paths.remote;
+  text_of_first(communicator, remote ? remote->manifest().text() : "");
+  if (remote && lookup.known)
+    for (const std::string& line : moved_revisions(read_hub_settings(), remote->manifest())) print(line);
+  return inputs;
 }
 
 }  // namespace echo

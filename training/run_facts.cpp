@@ -26,8 +26,8 @@ std::string model_fact(const fs::path& folder) {
   return concat(identify_model(folder, "").config_xxh3, " (", bytes, " bytes)");
 }
 
-std::string data_fact(const std::string& path) {
-  return path.empty() ? "none" : fmt::format("{:016x}", fingerprint_of_files(find_data_files(path)));
+std::string data_fact(const PathList& paths, const RemoteData* remote) {
+  return paths.empty() ? "none" : fmt::format("{:016x}", fingerprint_of_files(find_data_files(paths, remote)));
 }
 
 }  // namespace
@@ -42,8 +42,9 @@ Facts facts_of_run(const TrainConfig& config, const ResolvedInputs& inputs) {
   }
   facts["the program"] = hash_of("/proc/self/exe");
   facts["the tokenizer"] = hash_of(inputs.tokenizer);
-  facts["the training data"] = data_fact(inputs.data_paths.training);
-  facts["the held-out data"] = data_fact(inputs.data_paths.validation);
+  const DataPaths& data = inputs.data.paths;
+  facts["the training data"] = data_fact(data.training, data.remote.get());
+  facts["the held-out data"] = data_fact(data.validation, data.remote.get());
   if (inputs.teacher) facts["the teacher"] = model_fact(*inputs.teacher);
   if (inputs.start) facts["the start model"] = model_fact(*inputs.start);
   return facts;

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "config/reading.h"
+#include "data/remote_data.h"
 #include "evaluation/evaluation.h"
 #include "tensor/allocator.h"
 #include "training/run_report.h"
@@ -56,6 +57,7 @@ std::optional<fs::path> RunFolder::checkpoint_to_resume() const {
 
 void RunFolder::begin(const TrainingRun& run, const TrainingState& state, bool resumed) {
   run_ = &run;
+  keep_manifest();
   stages_ = training_stages(config_, run.communicator->world());
   total_steps_ = steps_of(stages_);
   remove_unfinished(path_);
@@ -77,6 +79,18 @@ void RunFolder::begin(const TrainingRun& run, const TrainingState& state, bool r
   if (run.teacher && !held_out_.empty())
     log_evaluation(state, "start", "teacher", echo::evaluate(*run.teacher, nullptr, held_out_, run.compute_dtype), false);
   evaluate(state, "start");
+}
+
+// Before anything is trained, so that each later start reads the same data.
+void RunFolder::keep_manifest() const {
+  const fs::path file = path_ / kDataManifest;
+  std::error_code ignored;
+  if (!run().data.paths.remote) {
+    fs::remove(file, ignored);  // of an earlier run
+    return;
+  }
+  const std::string text = run().data.paths.remote->manifest().text();
+  if (!fs::exists(file, ignored) || read_file(file) != text) write_file_atomically(file, text);
 }
 
 void RunFolder::step_done(const TrainingState& state) {
@@ -114,6 +128,16 @@ void RunFolder::log_skip(const TrainingState& state, const StepResult& result) {
                      {"cursor", to_json(state.cursor)}};
   log_->write(line);
   print(console_line(line, total_steps_) + "  (weights unchanged; batch ends at " + line["cursor"].dump() + ")");
+}
+
+void RunFolder::log_skipped_files(const TrainingState& state, size_t first) {
+  const std::vector<std::string>& skipped = state.cursor.skipped;
+  for (size_t i = first; i < skipped.size(); ++i) {
+    const json line = {{"event", "skipped_file"}, {"step", state.step}, {"stage", stage_number(state)}, {"file", skipped[i]}};
+    log_->write(line);
+    print(concat("step ", state.step, ": ", skipped[i], " was skipped, number ", i + 1, " of at most ",
+                 config_.data.max_skipped_shards, " (data.max_skipped_shards)"));
+  }
 }
 
 void RunFolder::evaluate(const TrainingState& state, const char* when) {

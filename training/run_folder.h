@@ -18,7 +18,8 @@ struct RunDisplay {
   int64_t restarts = 0;  // of the job before this start, for the log
 };
 
-// The folder of a run, and the recorder that writes to it: config.yaml, trainer_log.jsonl, checkpoint-<step>/, stage1/ (the
+// The folder of a run, and the recorder that writes to it: config.yaml, data_manifest.json (if data is on other
+// machines), trainer_log.jsonl, checkpoint-<step>/, stage1/ (the
 // model after stage 1 if another stage follows), final/, report.html.
 class RunFolder : public RunRecorder {
  public:
@@ -37,6 +38,7 @@ class RunFolder : public RunRecorder {
   void log_step(const TrainingState& state, const LossSettings& loss, const StepResult& last_step,
                 const WindowTimes& times) override;
   void log_skip(const TrainingState& state, const StepResult& result) override;
+  void log_skipped_files(const TrainingState& state, size_t first) override;
   void evaluate(const TrainingState& state, const char* when) override;
   void save(const TrainingState& state, const AdamW& optimizer) override;
   void finish_saving() override;
@@ -49,6 +51,7 @@ class RunFolder : public RunRecorder {
   int stage_number(const TrainingState& state) const;  // 0 when all stages are done
   void log_evaluation(const TrainingState& state, const char* when, const char* model, const EvaluationResult& result,
                       bool with_teacher);
+  void keep_manifest() const;
   void print(const std::string& line) const;
 
   TrainConfig config_;

@@ -41,6 +41,8 @@ class RunRecorder {
   virtual void log_step(const TrainingState& /*state*/, const LossSettings& /*loss*/, const StepResult& /*last_step*/,
                         const WindowTimes& /*times*/) {}
   virtual void log_skip(const TrainingState& /*state*/, const StepResult& /*result*/) {}
+  // Files that could not be had: state.cursor.skipped from number `first` on.
+  virtual void log_skipped_files(const TrainingState& /*state*/, size_t /*first*/) {}
   virtual void evaluate(const TrainingState& /*state*/, const char* /*when*/) {}
   // May return before the checkpoint is on the disk. Every process has a part in it, because processes may hold slices of the
   // optimizer's state.

@@ -244,7 +244,7 @@ std::string plan_section(const TrainingRun& run) {
 
 std::string introduction(const TrainingRun& run) {
   const TrainConfig& config = run.config;
-  std::string text = fmt::format("Mode {}, data {}", settings::name_of(config.mode), config.data.path);
+  std::string text = fmt::format("Mode {}, data {}", settings::name_of(config.mode), config.data.path.text());
   if (run.teacher)
     text += ", teacher " + config.teacher.model_name_or_path;
   else if (!config.student.model_name_or_path.empty())

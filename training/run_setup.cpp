@@ -66,6 +66,7 @@ DataSettings data_settings_of(const TrainConfig& config, const DataPaths& paths,
           .reset_attention = config.data.reset_attention,
           .max_bad_fraction = config.data.max_bad_fraction,
           .seed = uint64_t(config.seed),
+          .max_skipped_shards = config.data.max_skipped_shards,
           .shuffle_tokens = config.data.shuffle ? config.data.shuffle_tokens : 0,
           .rank = communicator.rank(),
           .world = communicator.world()};
@@ -104,7 +105,7 @@ TrainingRun prepare_run(const TrainConfig& config, const ResolvedInputs& inputs,
   run.inputs = inputs;
   run.compute_dtype = compute_dtype_of(config);
   run.communicator = options.communicator;
-  run.data = data_settings_of(config, inputs.data_paths, *run.communicator);
+  run.data = data_settings_of(config, inputs.data.paths, *run.communicator);
   run.tokenizer.emplace(inputs.tokenizer);
 
   const ChosenDevice chosen = device_of(config, options.local_rank);

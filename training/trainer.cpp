@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "config/reading.h"
+#include "data/remote_data.h"
 #include "tensor/allocator.h"
 #include "training/rank_reduction.h"
 #include "training/schedule.h"
@@ -40,6 +41,7 @@ Trainer::Trainer(TrainingRun& run, RunRecorder& recorder, std::function<bool()> 
       stop_requested_(std::move(stop_requested)),
       stages_(training_stages(run.config, run.communicator->world())) {
   state_.world = run.communicator->world();
+  if (run.data.paths.remote) state_.data_pin = run.data.paths.remote->manifest().pin();
   broadcast_parameters(*run.communicator, *run.student);
   if (state_.world > 1)
     buckets_ = std::make_unique<GradientBuckets>(*run.communicator, backward_order(*run.student), bucket_settings(run.config));
@@ -67,9 +69,14 @@ double Trainer::seconds_communicated() const {
 void Trainer::resume(const std::filesystem::path& checkpoint) {
   const nlohmann::json manifest = read_manifest(checkpoint);
   const int64_t world = run_.communicator->world();
+  const nlohmann::json data_pin = state_.data_pin;
   state_ = state_from_manifest(manifest);
   check_same_run(manifest.at("config"), config_to_json(run_.config), checkpoint, state_.world, world);
+  if (state_.data_pin != data_pin)
+    fail(ExitCode::config, checkpoint.string(), ": was saved with the data ", state_.data_pin.dump(), "; now it is ",
+         data_pin.dump(), "; put the ", kDataManifest, " of that run back into the run's folder");
   state_.world = world;
+  logged_skips_ = state_.cursor.skipped.size();
   restore_optimizer(*optimizer_, checkpoint, manifest);
   saved_step_ = state_.step;
 }
@@ -183,14 +190,27 @@ void Trainer::after_step(const TrainingStage& stage, const LossSettings& loss, c
     state_.window = {};
     window_times_ = {};
   }
+  if (state_.cursor.skipped.size() > logged_skips_) recorder_.log_skipped_files(state_, logged_skips_);
+  logged_skips_ = state_.cursor.skipped.size();
   recorder_.step_done(state_);
   if (last) return;  // finish_stage evaluates and saves
   if (config.eval_steps > 0 && state_.step % config.eval_steps == 0) recorder_.evaluate(state_, "step");
   if (config.save_steps > 0 && state_.step % config.save_steps == 0) save();
 }
 
+// Each rank skips a file by itself when it cannot be had. If only some ranks did, their rows no longer belong together.
+void Trainer::check_same_position() {
+  if (run_.communicator->world() == 1) return;
+  const std::vector<std::string> cursors = run_.communicator->all_gather(to_json(state_.cursor).dump());
+  for (size_t rank = 1; rank < cursors.size(); ++rank)
+    if (cursors[rank] != cursors[0])
+      fail(ExitCode::unavailable, "process ", rank, " and process 0 have read different data since the last checkpoint (",
+           cursors[rank], " and ", cursors[0], "); run the same command again to continue from there");
+}
+
 void Trainer::save() {
   if (saved_step_ == state_.step) return;
+  check_same_position();
   recorder_.save(state_, *optimizer_);
   saved_step_ = state_.step;
 }

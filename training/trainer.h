@@ -46,6 +46,7 @@ class Trainer {
   void count(const StepResult& result);
   void after_step(const TrainingStage& stage, const LossSettings& loss, const StepResult& result);
   void finish_stage(const TrainingStage& stage);
+  void check_same_position();
   void save();
 
   TrainingRun& run_;
@@ -58,6 +59,7 @@ class Trainer {
   std::unique_ptr<DataLoader> loader_;
   TrainingState state_;
   int64_t saved_step_ = -1;  // of the last checkpoint; negative: no checkpoint is from this point of the run
+  size_t logged_skips_ = 0;  // skipped files that the log has
   WindowTimes window_times_;
 };
 

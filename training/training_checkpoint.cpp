@@ -76,16 +76,18 @@ void write_folder_atomically(const fs::path& folder, const std::function<void(co
 }
 
 json state_to_json(const TrainingState& state) {
-  return {{"step", state.step},
-          {"stage_index", state.stage_index},
-          {"stage_step", state.stage_step},
-          {"tokens", state.tokens},
-          {"skipped", state.skipped},
-          {"skipped_in_a_row", state.skipped_in_a_row},
-          {"seconds", state.seconds},
-          {"world", state.world},
-          {"cursor", to_json(state.cursor)},
-          {"window", to_json(state.window)}};
+  json result = {{"step", state.step},
+                 {"stage_index", state.stage_index},
+                 {"stage_step", state.stage_step},
+                 {"tokens", state.tokens},
+                 {"skipped", state.skipped},
+                 {"skipped_in_a_row", state.skipped_in_a_row},
+                 {"seconds", state.seconds},
+                 {"world", state.world},
+                 {"cursor", to_json(state.cursor)},
+                 {"window", to_json(state.window)}};
+  if (!state.data_pin.is_null()) result["data"] = state.data_pin;
+  return result;
 }
 
 // The text of a manifest with its own hash in it: the hash of the text that has zeros in its place.
@@ -250,6 +252,7 @@ TrainingState state_from_manifest(const json& manifest) {
   state.world = from.value("world", int64_t{1});  // earlier versions trained with one process and did not write it
   state.cursor = data_cursor_from_json(from.at("cursor"));
   state.window = log_window_from_json(from.at("window"));
+  state.data_pin = from.value("data", json());
   return state;
 }
 
@@ -276,6 +279,9 @@ void check_same_run(const json& stored_config, const json& config, const fs::pat
                                                  "/device",
                                                  "/per_device_train_batch_size",  // their product is checked
                                                  "/gradient_accumulation_steps",
+                                                 "/data/cache_gib",
+                                                 "/data/cache_folder",
+                                                 "/data/max_skipped_shards",
                                                  "/data/shuffle_tokens"};  // the packer checks the saved position
   // What earlier versions did, which did not have these keys.
   static const std::map<std::string, json> kBefore = {

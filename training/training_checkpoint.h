@@ -24,6 +24,7 @@ struct TrainingState {
   double seconds = 0;                         // time spent training
   int64_t world = 1;                          // number of ranks that took these steps
   DataCursor cursor;                          // of the next batch
+  nlohmann::json data_pin;                    // of data on other machines (DataManifest::pin); null when there is none
   LogWindow window;
 };
 

@@ -15,6 +15,7 @@ namespace echo {
 //   {"event": "train", "step", "stage", "loss", terms..., "learning_rate", "grad_norm", "tokens_per_second", ...}
 //   {"event": "evaluation", "step", "stage", "model", "loss", "kl_teacher_student", "agreement", ...}
 //   {"event": "skipped", "step", "stage", "reason", "cursor"}
+//   {"event": "skipped_file", "step", "stage", "file"}
 class TrainingLog {
  public:
   // Opens the log of a run that is at `step`. Lines of later steps (from a run that was killed after its last checkpoint) are

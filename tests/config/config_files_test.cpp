@@ -89,7 +89,7 @@ TEST(ConfigPathsTest, TheStoryRecipeFindsItsTeacherAndText) {
   if (!shared_folder()) GTEST_SKIP() << kNoSharedFolder;
   const TrainConfig config = load_config("configs/stories12L_kd.yaml");
   EXPECT_TRUE(fs::exists(resolve_model(config.teacher.model_name_or_path, "teacher.model_name_or_path") / "config.json"));
-  EXPECT_TRUE(fs::exists(resolve_input(config.data.path, "data.path")));
+  EXPECT_TRUE(fs::exists(resolve_input(config.data.path.text(), "data.path")));
 }
 
 }  // namespace

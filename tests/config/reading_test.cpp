@@ -208,6 +208,19 @@ TEST(ConfigReadingTest, AnEndlessFileIsRefused) {
   EXPECT_NE(error_message(ExitCode::config, [] { load_config("/dev/zero"); }).find("is larger than"), std::string::npos);
 }
 
+TEST(ConfigOverrideTest, PlacesOfDataAreOneTextOrAListOfTexts) {
+  for (const char* text :
+       {"data: {path: [a, b c, 'hf://datasets/o/n']}\n", "data:\n  path:\n    - a\n    - b c\n    - hf://datasets/o/n\n"}) {
+    const TrainConfig config = read_config_text(text, "x.yaml", {}).config;
+    EXPECT_EQ(config.data.path.entries, (std::vector<std::string>{"a", "b c", "hf://datasets/o/n"}));
+    EXPECT_EQ(read_config_text(print_config(config), "printed", {}).config, config);
+    EXPECT_EQ(config_to_json(config)["data"]["path"], nlohmann::json({"a", "b c", "hf://datasets/o/n"}));
+  }
+  const TrainConfig one = read_config_text("data: {path: [a]}\n", "x.yaml", {"data.validation_path=[c, d]"}).config;
+  EXPECT_EQ(config_to_json(one)["data"]["path"], "a") << "as in checkpoints of earlier versions";
+  EXPECT_EQ(one.data.validation_path.entries.size(), 2u);
+}
+
 TEST(ConfigOverrideTest, TheCommandLineComesBeforeTheFileAndTheLaterOneBeforeTheEarlier) {
   const ConfigReading reading =
       read_config_text("seed: 1\nlearning_rate: 1e-4\ndata: {path: a}\n", "x.yaml",
@@ -231,7 +244,7 @@ TEST(ConfigOverrideTest, OverridesAreAsStrictAsTheFileAndNamed) {
             "leading zeros");
   EXPECT_EQ(problem("seed: 1\n", {"sead=1"}), "command line: sead=1: sead: unknown key; did you mean seed?");
   for (const char* argument : {"report=yes", "seed=", "seed=1 2", "seed=[1", "learning_rate=.nan", "student.leader_map=0",
-                               "teacher=x", "seed", "=3", "data.path=\xFF", "data.path=[a]", "seed=*a", "seed=1\n---\n2"}) {
+                               "teacher=x", "seed", "=3", "data.path=\xFF", "data.path={a: 1}", "seed=*a", "seed=1\n---\n2"}) {
     const std::string line = problem("seed: 1\n", {argument});
     EXPECT_TRUE(line.starts_with("command line: ")) << line;
     EXPECT_EQ(line.find('\n'), std::string::npos) << line;

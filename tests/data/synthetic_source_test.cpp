@@ -79,8 +79,8 @@ TEST(SyntheticSourceTest, CorpusHasTheLayoutThatTrainingExpects) {
   EXPECT_EQ(corpus.files, 3);
   const DataPaths paths = resolve_data_paths(folder.path().string());
   EXPECT_EQ(paths.held_out_fraction, 0);
-  const auto count = [](const std::string& path, const char* set) {
-    CorpusSource source(path, find_data_files(path), SetFilter({set}), 0);
+  const auto count = [](const PathList& path, const char* set) {
+    CorpusSource source(path.text(), find_data_files(path), SetFilter({set}), 0);
     const auto texts = all_texts(source);
     return std::set<std::string>(texts.begin(), texts.end());
   };

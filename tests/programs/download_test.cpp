@@ -3,11 +3,9 @@
 #include "hub/download.h"
 
 #include <gtest/gtest.h>
-#include <signal.h>
 
 #include <algorithm>
 #include <atomic>
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -17,6 +15,7 @@
 #include "base/file.h"
 #include "tests/faults/failpoints.h"
 #include "tests/programs/program_support.h"
+#include "tests/programs/stand_in_hub.h"
 #include "tests/test_support.h"
 #include "tests/training/tiny_run.h"
 
@@ -25,20 +24,17 @@ namespace {
 
 using nlohmann::json;
 
-// The interpreter, if there is one.
-std::optional<fs::path> find_python() {
-  for (const char* path : {"/usr/bin/python3", "/usr/local/bin/python3"})
-    if (fs::exists(path)) return path;
-  return std::nullopt;
-}
+#define NEED_STAND_IN()                          \
+  const auto program = find_program("download"); \
+  if (!program) GTEST_SKIP() << kNotBuilt;       \
+  const auto stand_in = find_stand_in();         \
+  if (!stand_in) GTEST_SKIP() << kNoStandIn;     \
+  [[maybe_unused]] const fs::path& shared = stand_in->shared
 
-#define NEED_STAND_IN()                                                                        \
-  const auto program = find_program("download");                                               \
-  if (!program) GTEST_SKIP() << kNotBuilt;                                                     \
-  const auto shared = shared_folder();                                                         \
-  if (!shared || !fs::exists(*shared / "tools/hub_cases.py")) GTEST_SKIP() << kNoSharedFolder; \
-  const auto python = find_python();                                                           \
-  if (!python) GTEST_SKIP() << "no python3, which the stand-in for the hub needs"
+// A stand-in with the repositories of the golden layout.
+StandInHub golden_hub(const StandInFiles& files) {
+  return StandInHub(files, json::parse(read_file(files.shared / "golden/hub_cache_layout.json"))["hub"]);
+}
 
 // Runs these cases, a few at once because most of their time is waiting, and expects that all of them pass. The first ones
 // should be the longest.
@@ -68,7 +64,7 @@ TEST(DownloadTest, EveryFaultOfTheSharedCasesEndsAsTheProtocolSays) {
                      "killed in the middle, run again", "signature expires after a cut", "bit flipped always",
                      "bit flipped once", "contents and ETag change between two parts", "cut at 1,234,567 bytes",
                      "cut, then the range is ignored", "no fault", "small file", "gated without a token", "missing file"},
-                    {python->string(), (*shared / "tools/hub_cases.py").string()}, *program);
+                    {stand_in->python.string(), (shared / "tools/hub_cases.py").string()}, *program);
 }
 
 TEST(DownloadTest, EveryFaultOfOurOwnCasesEndsAsTheProtocolSays) {
@@ -77,43 +73,15 @@ TEST(DownloadTest, EveryFaultOfOurOwnCasesEndsAsTheProtocolSays) {
   if (!fs::exists(cases)) GTEST_SKIP() << "not in the project's folder";
   std::vector<std::string> names;
   for (const json& row : json::parse(read_file(cases))) names.push_back(row["name"]);
-  expect_cases_pass(names, {python->string(), (*shared / "tools/hub_cases.py").string(), "--cases", cases.string()}, *program);
+  expect_cases_pass(names, {stand_in->python.string(), (shared / "tools/hub_cases.py").string(), "--cases", cases.string()},
+                    *program);
 }
-
-// The stand-in for the hub, while the object lives.
-class StandIn {
- public:
-  StandIn(const fs::path& python, const fs::path& shared) {
-    const std::string command =
-        concat("exec '", python.string(), "' '", (shared / "tools/fake_hub.py").string(), "' --seconds 60 --base '",
-               shared.string(), "' --config '", (shared / "golden/hub_cache_layout.json").string(), "'");
-    output_ = ::popen(command.c_str(), "r");
-    std::string line;
-    for (int c; output_ != nullptr && (c = std::fgetc(output_)) != EOF && c != '\n';) line += char(c);
-    info_ = json::parse(line);
-  }
-  ~StandIn() {
-    ::kill(info_["pid"].get<pid_t>(), SIGTERM);
-    ::pclose(output_);
-  }
-  StandIn(const StandIn&) = delete;
-  StandIn& operator=(const StandIn&) = delete;
-  std::string endpoint() const { return info_["endpoint"]; }
-
- private:
-  FILE* output_ = nullptr;
-  json info_;
-};
 
 // ./download, or another program that fetches, with a cache of its own.
 class Downloader {
  public:
   Downloader(const fs::path& program, const std::string& endpoint, const fs::path& home) : program_(program) {
-    for (const char* name : {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE",
-                             "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"})
-      options_.environment[name] = "";
-    options_.environment["HF_ENDPOINT"] = endpoint;
-    options_.environment["HF_HOME"] = home.string();
+    options_.environment = hub_environment(endpoint, home);
   }
   void set(const std::string& name, const std::string& value) { options_.environment[name] = value; }
   // Runs in this folder, where no model or shared folder is found.
@@ -167,9 +135,9 @@ json golden_layout(const json& golden) {
 TEST(DownloadTest, TheCacheIsLaidOutLikeThatOfTheHubsOwnClient) {
   NEED_STAND_IN();
   const TemporaryFolder home;
-  const StandIn hub(*python, *shared);
+  const StandInHub hub = golden_hub(*stand_in);
   const Downloader download(*program, hub.endpoint(), home.path());
-  const json golden = json::parse(read_file(*shared / "golden/hub_cache_layout.json"));
+  const json golden = json::parse(read_file(shared / "golden/hub_cache_layout.json"));
   const std::string model = "hf://example-org/stories260K", data = "hf://datasets/example-org/slimpajama-sample";
   download.fetch({model + "@v1.0/config.json"});
   download.fetch({model + "@" + golden["repos"]["model:example-org/stories260K"]["main"].get<std::string>() + "/config.json"});
@@ -188,10 +156,10 @@ TEST(DownloadTest, TheCacheIsLaidOutLikeThatOfTheHubsOwnClient) {
 TEST(DownloadTest, AFolderIsCopiedToAFolderAndAFileIntoOne) {
   NEED_STAND_IN();
   const TemporaryFolder home;
-  const StandIn hub(*python, *shared);
+  const StandInHub hub = golden_hub(*stand_in);
   const Downloader download(*program, hub.endpoint(), home / "cache");
   const std::string data = "hf://datasets/example-org/slimpajama-sample";
-  const fs::path sample = *shared / "corpora/slimpajama_sample";
+  const fs::path sample = shared / "corpora/slimpajama_sample";
   EXPECT_EQ(download.fetch({data + "/train", "--output", (home / "train").string()}), home / "train");
   for (const char* file : {"chunk1/example_train_0.jsonl.zst", "chunk2/example_train_1.jsonl.zst"})
     EXPECT_EQ(read_file(home / "train" / file), read_file(sample / "train" / file)) << file;
@@ -210,7 +178,7 @@ TEST(DownloadTest, OfflineAFolderComesFromTheCacheOrIsNamedAsMissing) {
   download.set("HF_HUB_OFFLINE", "1");
   expect_failure(download.run({"hf://example-org/stories260K"}), ExitCode::input_missing,
                  {"hf://example-org/stories260K", "HF_HUB_OFFLINE", home.path().string()});
-  const StandIn hub(*python, *shared);
+  const StandInHub hub = golden_hub(*stand_in);
   const fs::path folder = Downloader(*program, hub.endpoint(), home.path()).fetch({"hf://example-org/stories260K"});
   EXPECT_EQ(download.fetch({"hf://example-org/stories260K"}), folder);
 }
@@ -220,7 +188,7 @@ TEST(DownloadTest, AProgramFetchesAModelByNameAndFindsItAgainOffline) {
   const auto generate = find_program("generate");
   if (!generate) GTEST_SKIP() << kNotBuilt;
   const TemporaryFolder home;
-  const StandIn hub(*python, *shared);
+  const StandInHub hub = golden_hub(*stand_in);
   Downloader model(*generate, hub.endpoint(), home / "cache");
   model.work_in(home.path());
   const std::vector<std::string> arguments = {"--model", "example-org/stories260K", "--prompt",

@@ -26,7 +26,7 @@ class ResolvedInputsTest : public testing::Test {
 TEST_F(ResolvedInputsTest, WhatComesAndGoesAfterTheSearchDoesNotChangeTheAnswer) {
   fs::remove_all(folder_ / "corpus/validation");
   const ResolvedInputs inputs = resolve_inputs(config_);
-  EXPECT_EQ(inputs.data_paths.validation, (folder_ / "corpus/train").string());
+  EXPECT_EQ(inputs.data.paths.validation, (folder_ / "corpus/train").string());
   // Held-out text appears. The teacher moves, and the configuration gives its new location.
   fs::copy(tiny_inputs().corpus / "validation", folder_ / "corpus/validation", fs::copy_options::recursive);
   EXPECT_EQ(prepare_run(config_, inputs).data.paths.validation, (folder_ / "corpus/train").string());
