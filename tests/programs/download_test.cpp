@@ -218,7 +218,7 @@ TEST(DownloadTest, ADownloadThatDiesAtAnyOperationOnAFileContinuesToTheSameFiles
   NEED_STAND_IN();
   const auto memory = memory_folder();
   const TemporaryFolder& folder = *memory;
-  const StandIn hub(*python, *shared);
+  const StandInHub hub = golden_hub(*stand_in);
   const auto fetch = [&] {
     HubSettings settings;
     settings.endpoint = hub.endpoint();
@@ -245,7 +245,7 @@ TEST(DownloadTest, ADownloadThatDiesAtAnyOperationOnAFileContinuesToTheSameFiles
     fetch();
     EXPECT_EQ(json::diff(whole, names()), json::array()) << point;
     for (const char* file : {"chunk1/example_train_0.jsonl.zst", "chunk2/example_train_1.jsonl.zst"})
-      EXPECT_EQ(read_file(folder / "home/copy" / file), read_file(*shared / "corpora/slimpajama_sample/train" / file)) << point;
+      EXPECT_EQ(read_file(folder / "home/copy" / file), read_file(shared / "corpora/slimpajama_sample/train" / file)) << point;
   }
 }
 
