@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <numeric>
+#include <vector>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -12,7 +15,7 @@ namespace echo {
 namespace {
 
 // Files that are open, are being fetched, or have just been read. One more, because sizes differ.
-constexpr int64_t kFilesAtOnce = 13;
+constexpr size_t kFilesAtOnce = 13;
 
 PathList resolve_entries(const PathList& paths, const std::string& key) {
   PathList resolved;
@@ -33,12 +36,15 @@ std::vector<std::string> remote_addresses(const PathList& data, const PathList& 
   return addresses;
 }
 
-int64_t largest_file(const DataManifest& manifest) {
-  int64_t largest = 0;
+// What the largest files take that can be here at the same time.
+int64_t bytes_at_once(const DataManifest& manifest) {
+  std::vector<int64_t> sizes;
   for (const ManifestSource& source : manifest.sources)
-    for (const ListedFile& file : source.files) largest = std::max(largest, file.size);
-  for (const UrlFile& url : manifest.urls) largest = std::max(largest, url.size);
-  return largest;
+    for (const ListedFile& file : source.files) sizes.push_back(file.size);
+  for (const UrlFile& url : manifest.urls) sizes.push_back(url.size);
+  std::sort(sizes.begin(), sizes.end(), std::greater());
+  sizes.resize(std::min(sizes.size(), kFilesAtOnce));
+  return std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
 }
 
 ShardSettings shard_settings(const DataSearch& search, const HubSettings& hub) {
@@ -57,7 +63,7 @@ std::shared_ptr<RemoteData> find_remote(const DataSearch& search) {
     manifest = list_remote_data(client, cache, search.data, search.validation);
   }
   const ShardSettings settings = shard_settings(search, hub);
-  if (const int64_t needed = kFilesAtOnce * largest_file(manifest); settings.most_bytes < needed)
+  if (const int64_t needed = bytes_at_once(manifest); settings.most_bytes < needed)
     fail(ExitCode::config, "data.cache_gib: is ", search.cache_gib,
          ", but files that are read and fetched at the same time need ",
          std::ceil(double(needed) / double(1 << 30) * 1000) / 1000, "; give more");

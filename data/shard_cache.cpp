@@ -131,23 +131,27 @@ bool ShardCache::make_room(const Shard& shard, const Notice& notice) {
   return true;
 }
 
+// A commit never changes, but a hub that is no longer the same may say something else.
+void ShardCache::download_shard(HubClient& client, const Shard& shard, const ByteProgress& progress) {
+  const CachedFile file = download_file(client, cache_, shard.repository, shard.commit, shard.path, progress);
+  std::error_code ignored;
+  const std::string etag = fs::read_symlink(file.path, ignored).filename().string();
+  if (!etag.empty() && etag != shard.etag)
+    fail(ExitCode::bad_data, shard.name, ": its content is now ", etag, " at commit ", shard.commit, ", and was ", shard.etag,
+         " when the run began");
+}
+
 HeldShard ShardCache::fetch(HubClient& client, const Shard& shard, const ByteProgress& progress) {
   const auto own = shard.url ? std::nullopt : hub_cache_.find(shard.repository, shard.commit, shard.path);
   if (own) return HeldShard(*own);
   for (;;) {
-    if (shard.url) {
-      HeldShard held(download_url(client, cache_, *shard.url, progress));
-      if (held) return held;
-      continue;
-    }
-    const CachedFile file = download_file(client, cache_, shard.repository, shard.commit, shard.path, progress);
-    std::error_code ignored;
-    const std::string etag = fs::read_symlink(file.path, ignored).filename().string();
-    if (!etag.empty() && etag != shard.etag)
-      fail(ExitCode::bad_data, shard.name, ": its content is now ", etag, " at commit ", shard.commit, ", and was ", shard.etag,
-           " when the run began");
+    if (shard.url)
+      download_url(client, cache_, *shard.url, progress);
+    else
+      download_shard(client, shard, progress);
     HeldShard held(cache_.blob(shard.repository, shard.etag));
-    if (!held) continue;                                                          // another process has just removed it
+    if (!held) continue;  // another process has just removed it
+    std::error_code ignored;
     fs::last_write_time(held.path(), fs::file_time_type::clock::now(), ignored);  // of its last use
     return held;
   }

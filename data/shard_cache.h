@@ -56,6 +56,7 @@ class ShardCache {
   struct Stored;
   std::vector<Stored> stored() const;
   bool remove(const Stored& stored);
+  void download_shard(HubClient& client, const Shard& shard, const ByteProgress& progress);
 
   HubCache hub_cache_, cache_;
   int64_t most_bytes_;

@@ -22,7 +22,6 @@
 namespace {
 
 using namespace echo;
-
 using Ranks = std::shared_ptr<Communicator>;
 
 struct Arguments {
@@ -38,10 +37,7 @@ void print_line(const std::string& line) {
 
 // Checks everything that needs no weights, and reports all problems at once.
 int validate(const Arguments& arguments) {
-  const ConfigReading reading = read_config(arguments.config, arguments.overrides);
-  std::vector<std::string> problems = check_config(reading);
-  if (problems.empty())
-    problems = check_inputs(reading.config, search_inputs(reading.config, {stored_manifest(reading.config), {}}));
+  const std::vector<std::string> problems = check_run(arguments.config, arguments.overrides);
   for (const std::string& problem : problems) print_line(problem);
   if (!problems.empty()) fail(ExitCode::config, arguments.config, ": ", problems.size(), " problem(s), listed above");
   print_line(arguments.config + ": no problems found");

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "communication/launch.h"
+#include "config/check.h"
 #include "kernels/matmul/matmul.h"
 #include "nn/model_io.h"
 #include "tensor/allocator.h"
@@ -207,6 +208,13 @@ std::vector<std::string> check_inputs(const TrainConfig& config, const InputSear
   if (inputs.start && inputs.start != inputs.teacher) attempt([&] { check_model(*inputs.start); });
   if (config.mode == settings::Mode::pretrain && tokenizer) attempt([&] { pretraining_config(config.model, *tokenizer); });
   return problems;
+}
+
+std::vector<std::string> check_run(const fs::path& config, const std::vector<std::string>& overrides) {
+  const ConfigReading reading = read_config(config, overrides);
+  std::vector<std::string> problems = check_config(reading);
+  if (!problems.empty()) return problems;
+  return check_inputs(reading.config, search_inputs(reading.config, {stored_manifest(reading.config), {}}));
 }
 
 }  // namespace echo

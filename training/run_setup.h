@@ -57,4 +57,7 @@ int64_t choose_threads(const TrainConfig& config, Communicator& communicator);
 // weights.
 std::vector<std::string> check_inputs(const TrainConfig& config, const InputSearch& search);
 
+// The problems of a configuration and, if it has none, those of its inputs.
+std::vector<std::string> check_run(const std::filesystem::path& config, const std::vector<std::string>& overrides);
+
 }  // namespace echo

@@ -54,6 +54,44 @@ TEST(PartialFileTest, MoreThanTheWholeFileIsThrownAway) {
   EXPECT_EQ(file.digits(), kSha256);
 }
 
+// Newer versions of the hub's own client keep large contents in a store of all repositories, which is not to be written.
+TEST(HubCacheTest, AContentMayBeALinkIntoTheStoreOfAllRepositories) {
+  const TemporaryFolder folder;
+  HubCache cache(folder.path());
+  cache.prepare(kModel);
+  const fs::path shared = folder / "blobs/ab/ab00";
+  fs::create_directories(shared.parent_path());
+  for (const char* content : {"hello", "damaged"}) {
+    write_file(shared, content);
+    fs::permissions(shared, fs::perms(0444));
+    fs::remove(cache.blob(kModel, kSha256));
+    fs::create_symlink("../../blobs/ab/ab00", cache.blob(kModel, kSha256));
+    const fs::path place = cache.link(kModel, kCommit, "file", kSha256);
+    HubCache fresh(folder.path());
+    EXPECT_EQ(fresh.find(kModel, kCommit, "file").has_value(), content == std::string("hello"));
+  }
+  PartialFile repaired(cache.blob(kModel, kSha256).string() + ".part", kSha256, 5);
+  repaired.append("hello");
+  repaired.keep_as(cache.blob(kModel, kSha256));
+  EXPECT_EQ(read_file(shared), "damaged") << "nobody writes through a link";
+  HubCache fresh(folder.path());
+  EXPECT_EQ(read_file(*fresh.find(kModel, kCommit, "file")), "hello");
+}
+
+TEST(HubCacheTest, ARemovedContentTakesItsLinksWithItAndIsNoticed) {
+  const TemporaryFolder folder;
+  HubCache cache(folder.path());
+  store(cache, kSha256, "hello");
+  store(cache, kGit, "hello");
+  for (const char* path : {"a/file", "copy"}) cache.link(kModel, kCommit, path, kSha256);
+  cache.link(kModel, kCommit, "a/other", kGit);
+  EXPECT_TRUE(cache.has_sound_blob(kModel, kSha256));
+  cache.remove_blob(kModel, kSha256);
+  EXPECT_FALSE(cache.has_sound_blob(kModel, kSha256));
+  for (const char* path : {"a/file", "copy"}) EXPECT_FALSE(fs::is_symlink(cache.snapshot(kModel, kCommit) / path)) << path;
+  EXPECT_TRUE(cache.find(kModel, kCommit, "a/other"));
+}
+
 TEST(HubCacheTest, LinksAndRefsAreThoseOfTheHubsOwnClient) {
   const TemporaryFolder folder;
   HubCache cache(folder.path());
