@@ -45,7 +45,7 @@ HAS_ONEDNN := $(call has_header,dnnl.hpp)
 # Only for training with several processes. HAS_MPI=no builds without it.
 MPI_FLAGS := $(shell pkg-config --cflags-only-I ompi-c 2>/dev/null)
 HAS_MPI := $(call has_header,mpi.h,$(MPI_FLAGS))
-# Only for training on several GPUs. It comes with the CUDA Toolkit's packages. HAS_NCCL=no builds without it.
+# Only for training on several GPUs: libnccl-dev from NVIDIA's package repository. HAS_NCCL=no builds without it.
 HAS_NCCL := $(if $(NVCC),$(call has_header,nccl.h,-isystem $(CUDA_HOME)/include),no)
 
 # ---- flags -------------------------------------------------------------------------------------------------------

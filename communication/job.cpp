@@ -36,7 +36,6 @@ class HeldSignals {
   HeldSignals(const HeldSignals&) = delete;
   HeldSignals& operator=(const HeldSignals&) = delete;
 
-  const sigset_t& before() const { return before_; }
   // The next signal, or 0 when none arrives within kLook.
   int next() const {
     const timespec wait{0, std::chrono::nanoseconds(kLook).count()};
@@ -54,7 +53,7 @@ std::vector<char*> pointers_to(std::vector<std::string>& texts) {
   return result;
 }
 
-pid_t start(const JobProcess& process, int64_t restarts, const sigset_t& signals) {
+pid_t start(const JobProcess& process, int64_t restarts) {
   std::vector<std::string> arguments = process.command, variables;
   std::map<std::string, std::string> added = process.environment;
   if (restarts > 0) added[kRestarts] = std::to_string(restarts);
@@ -72,7 +71,9 @@ pid_t start(const JobProcess& process, int64_t restarts, const sigset_t& signals
   if (nothing >= 0) ::dup2(nothing, 0);
   ::prctl(PR_SET_PDEATHSIG, process.starts_others ? SIGTERM : SIGKILL);
   if (::getppid() != parent) ::_exit(kCannotStart);
-  ::sigprocmask(SIG_SETMASK, &signals, nullptr);
+  sigset_t no_signals;
+  sigemptyset(&no_signals);
+  ::sigprocmask(SIG_SETMASK, &no_signals, nullptr);
   ::execvpe(argument_list[0], argument_list.data(), variable_list.data());
   ::_exit(kCannotStart);
 }
@@ -87,7 +88,7 @@ class Attempt {
  public:
   Attempt(const std::vector<JobProcess>& processes, const JobSettings& settings, const HeldSignals& signals, int64_t restarts)
       : processes_(processes), settings_(settings), signals_(signals) {
-    for (const JobProcess& process : processes) running_.push_back(start(process, restarts, signals.before()));
+    for (const JobProcess& process : processes) running_.push_back(start(process, restarts));
   }
 
   // Waits for the end of all. Returns the first failure.

@@ -20,6 +20,7 @@ namespace {
 // In the environment of a process that another one watches.
 constexpr const char* kWatched = "ECHOATT_WATCHED";
 constexpr int64_t kMostProcesses = 1024;
+constexpr double kNoLimit = 1e9;  // seconds; the starter of the ranks has a limit of its own
 
 constexpr bool kWithMpi = ECHO_WITH_MPI == 1, kWithNccl = ECHO_WITH_NCCL == 1;
 
@@ -93,6 +94,16 @@ std::vector<JobProcess> ranks_of(int64_t processes, const std::vector<std::strin
   return ranks;
 }
 
+// Many ranks are stopped when one fails, which is not worth a line from each.
+int watch_rank(int64_t rank, const std::vector<std::string>& command) {
+  try {
+    return run_job({{command, {{kWatched, "1"}}, concat("process ", rank)}}, {.grace_seconds = kNoLimit});
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::interrupted) throw;
+    return int(error.code());
+  }
+}
+
 }  // namespace
 
 std::optional<int> run_other_processes(const LaunchOptions& options, const std::vector<std::string>& command) {
@@ -104,7 +115,7 @@ std::optional<int> run_other_processes(const LaunchOptions& options, const std::
   const JobSettings settings{options.grace_seconds, options.most_restarts, options.remark};
   if (!is_started) {
     if (started.world == 1 || std::getenv(kWatched) != nullptr) return std::nullopt;
-    return run_job({{command, {{kWatched, "1"}}, concat("process ", started.rank)}}, settings);
+    return watch_rank(started.rank, command);
   }
   const int64_t processes = number_of_processes(options);
   if (processes == 1 && options.most_restarts == 0) return std::nullopt;

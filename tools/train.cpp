@@ -14,7 +14,6 @@
 #include "communication/launch.h"
 #include "config/check.h"
 #include "config/reading.h"
-#include "tensor/allocator.h"
 #include "training/run_facts.h"
 #include "training/run_folder.h"
 #include "training/trainer.h"
@@ -119,8 +118,6 @@ int run(const Arguments& arguments, const StartedRank& started, Ranks& ranks) {
   if (arguments.list_data) list_run_data(config, print_line);
   if (arguments.print_config || arguments.list_data) return 0;
   if (first) ranks->barrier();
-  set_memory_remedy(
-      "a smaller per_device_train_batch_size, a shorter data.sequence_length or gradient_checkpointing=true needs less");
   const ResolvedInputs inputs = resolve_inputs_together(config, *ranks, print_line);  // before anything is written
   ranks = connect_gpus(ranks, started, config.device, config.comm_timeout);
   if (ranks->world() > 1) check_ranks_agree(*ranks, facts_of_run(config, inputs));

@@ -101,6 +101,8 @@ LeaderMap planned_by_first(const TrainConfig& config, const ResolvedInputs& inpu
 }  // namespace
 
 TrainingRun prepare_run(const TrainConfig& config, const ResolvedInputs& inputs, const SetupOptions& options) {
+  set_memory_remedy(
+      "a smaller per_device_train_batch_size, a shorter data.sequence_length or gradient_checkpointing=true needs less");
   TrainingRun run;
   run.config = config;
   run.inputs = inputs;

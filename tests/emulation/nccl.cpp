@@ -1,6 +1,6 @@
-// NCCL between emulated ranks. A call returns at once. When all ranks have made it, and their calls are equal, their arrays are
-// read. The result is written when the rank asks for it: its stream is then at that call. Calls that differ would hang on real
-// GPUs. Here the rank that notices gets an exception with the calls of both ranks.
+// NCCL between emulated ranks. A call returns at once. A rank's array is read, and its result written, as late as possible:
+// when the rank asks for the result, and its stream has done everything before. Calls that differ would hang on real GPUs. Here
+// they are an error that all ranks see, with the calls of both ranks.
 #include <nccl.h>
 
 #include <cstring>
@@ -22,18 +22,20 @@ using Bytes = std::vector<std::byte>;
 struct Call {
   std::string text;  // equal on all ranks
   Bytes sent;
+  bool is_sent = false;
 };
 
 // The call that all ranks make as their n-th.
 struct Round {
   std::vector<std::unique_ptr<Call>> calls;  // by rank; null: has not come
-  size_t arrived = 0;
+  size_t sent = 0;
 };
 
 struct Clique {
   explicit Clique(int world) : ranks(size_t(world)) {}
   size_t ranks;
   size_t connected = 0, finished = 0;
+  std::string failure;  // empty: none
   std::map<size_t, Round> rounds;
 };
 
@@ -117,17 +119,20 @@ ncclResult_t enqueue(ncclComm_t communicator, cudaStream_t stream, const std::st
   cuda_emulation::check_device_pointer(receive);
   Round& round = clique->rounds[number];
   round.calls.resize(clique->ranks);
-  auto call = std::make_unique<Call>(Call{text, Bytes(bytes)});
-  copy_device_bytes(call->sent.data(), send, bytes);
-  for (size_t other = 0; other < clique->ranks; ++other)
+  for (size_t other = 0; other < clique->ranks && clique->failure.empty(); ++other)
     if (round.calls[other] && round.calls[other]->text != text)
-      throw std::runtime_error(echo::concat("emulated NCCL: a hang: call ", number + 1, " is ", text, " on rank ", rank,
-                                            " and ", round.calls[other]->text, " on rank ", other));
-  round.calls[rank] = std::move(call);
-  ++round.arrived;
+      clique->failure = echo::concat("a hang: call ", number + 1, " is ", text, " on rank ", rank, " and ",
+                                     round.calls[other]->text, " on rank ", other);
+  if (!clique->failure.empty()) return ncclInternalError;
+  round.calls[rank] = std::make_unique<Call>(Call{text, Bytes(bytes)});
   cuda_emulation::add_later_work(stream, [=] {
-    const Round& here = clique->rounds[number];
-    if (here.arrived < clique->ranks) return false;
+    Round& here = clique->rounds[number];
+    if (Call& call = *here.calls[rank]; !call.is_sent) {
+      copy_device_bytes(call.sent.data(), send, bytes);
+      call.is_sent = true;
+      ++here.sent;
+    }
+    if (here.sent < clique->ranks) return false;
     std::vector<const Bytes*> sent;
     for (const auto& of_rank : here.calls) sent.push_back(&of_rank->sent);
     const Bytes received = result(sent);
@@ -162,6 +167,7 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t communicator, ncclResult_t* error)
     return clique.connected < clique.ranks || (communicator->is_finalized && clique.finished < clique.ranks);
   };
   if (is_waiting()) cuda_emulation::let_others_run();
+  if (!clique.failure.empty()) return *error = ncclRemoteError, ncclSuccess;
   return *error = is_waiting() ? ncclInProgress : ncclSuccess, ncclSuccess;
 }
 
@@ -170,9 +176,12 @@ ncclResult_t ncclCommFinalize(ncclComm_t communicator) {
   return ++communicator->clique->finished == communicator->clique->ranks ? ncclSuccess : ncclInProgress;
 }
 ncclResult_t ncclCommDestroy(ncclComm_t communicator) { return delete communicator, ncclSuccess; }
-ncclResult_t ncclCommAbort(ncclComm_t communicator) { return delete communicator, ncclSuccess; }
+ncclResult_t ncclCommAbort(ncclComm_t communicator) {
+  if (communicator->clique->failure.empty()) communicator->clique->failure = "another rank has ended";
+  return delete communicator, ncclSuccess;
+}
 const char* ncclGetErrorString(ncclResult_t) { return "emulated error"; }
-const char* ncclGetLastError(ncclComm_t) { return "emulated error"; }
+const char* ncclGetLastError(ncclComm_t communicator) { return communicator->clique->failure.c_str(); }
 
 ncclResult_t ncclReduceScatter(const void* send, void* receive, size_t receive_count, ncclDataType_t type, ncclRedOp_t,
                                ncclComm_t communicator, cudaStream_t stream) {

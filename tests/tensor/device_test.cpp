@@ -29,6 +29,13 @@ TEST(DeviceTest, MemoryOnAGpuThatIsNotThereIsRefused) {
   }
 }
 
+TEST(DeviceTest, WithoutAGpuEachOfSeveralProcessesComputesOnTheCpu) {
+  if (choose_device("auto").device.is_cpu()) {
+    EXPECT_EQ(choose_device("auto", {1, 2}).device, Device{});
+  }
+  EXPECT_EQ(choose_device("cpu", {1, 2}).device, Device{});
+}
+
 TEST(DeviceTest, TensorsMayTakeWhatIsFree) { EXPECT_GT(available_memory(Device{}), int64_t{100} << 20); }
 
 }  // namespace
