@@ -50,7 +50,7 @@ compare() {
 
 train whole || { cat "$folder/whole.out"; exit 1; }
 done_kills=0 finished=0 computed=0 while_saving=0
-while ((done_kills < kills || finished == 0)); do
+while true; do
   from=$(newest)
   if ((done_kills < kills)); then
     train killed 2>/dev/null &
@@ -70,7 +70,8 @@ while ((done_kills < kills || finished == 0)); do
   case $status in
     0)
       compare
-      ((done_kills < kills)) && rm -rf "$folder/killed"
+      ((done_kills < kills)) || break
+      rm -rf "$folder/killed"
       ;;
     137 | 143)
       done_kills=$((done_kills + 1))

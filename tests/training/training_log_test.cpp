@@ -2,11 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <fstream>
 #include <limits>
 #include <sstream>
 
 #include "base/file.h"
+#include "tests/faults/file_calls.h"
 #include "tests/test_support.h"
 
 namespace echo {
@@ -52,7 +54,7 @@ TEST(TrainingLogTest, AFreshRunStartsAnEmptyLog) {
 TEST(TrainingLogTest, AWriteThatFailsSaysSo) {
   const TemporaryFolder folder;
   TrainingLog log(folder / "log.jsonl", -1);
-  fs::create_symlink("/dev/full", folder / "log.jsonl");  // every write to it fails because the disk is full
+  const FileCallWatch watch(folder.path(), [](const FileCall&) { return FileCallResult{.error = ENOSPC}; });
   EXPECT_NE(error_message(ExitCode::io, [&] { log.write(line_of(1)); }).find("log.jsonl"), std::string::npos);
 }
 
