@@ -73,6 +73,18 @@ void DataLoader::read_ahead(const std::stop_token& stop) {
   }
 }
 
+bool DataLoader::wait_for_rows(int64_t rows, const std::function<bool()>& give_up) {
+  const size_t needed = std::min(size_t(rows), capacity_);
+  std::unique_lock lock(mutex_);
+  while (rows_.size() < needed && !failure_) {
+    if (give_up && give_up()) return false;
+    const auto start = std::chrono::steady_clock::now();
+    has_rows_.wait_for(lock, std::chrono::milliseconds(200), [&] { return rows_.size() >= needed || failure_; });
+    wait_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+  return true;
+}
+
 Batch DataLoader::next_batch(int64_t rows) {
   ECHO_CHECK(rows > 0, "a batch of ", rows, " rows");
   Batch batch;

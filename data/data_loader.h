@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <exception>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -44,7 +45,11 @@ class DataLoader {
   // it.
   Batch next_batch(int64_t rows);
 
-  double wait_seconds() const { return wait_seconds_; }  // spent in next_batch waiting for rows, in all
+  // Waits until the next `rows` rows are ready, or reading has failed, which next_batch then says. Returns false when `give_up`
+  // returns true meanwhile: it is asked a few times per second, and may be empty. Files of other machines can take long.
+  bool wait_for_rows(int64_t rows, const std::function<bool()>& give_up);
+
+  double wait_seconds() const { return wait_seconds_; }  // spent waiting for rows, in all
 
  private:
   void read_ahead(const std::stop_token& stop);

@@ -18,6 +18,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kMostSkippedInARow = 3;
+constexpr int64_t kNoStep = -(int64_t{1} << 44);  // more than the tokens of any step, so that a sum with it is negative
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -102,19 +103,21 @@ void Trainer::run_stages() {
     const TrainingStage& stage = stages_[size_t(state_.stage_index)];
     const LossSettings loss = loss_of(stage, run_.config);
     while (state_.stage_step < stage.steps) {
-      const StepResult result = train_step(stage, loss);
-      after_step(stage, loss, result);
-      if (stop_requested_somewhere()) {
-        save();
-        recorder_.finish_saving();
-        run_.communicator->barrier();  // no rank ends before the first one has saved
-        fail(ExitCode::interrupted, "stopped after step ", state_.step, " of ", total_steps(),
-             "; checkpoint saved: run the same command again to resume");
-      }
+      const std::optional<StepResult> result = train_step(stage, loss);
+      if (result) after_step(stage, loss, *result);
+      if (!result || stop_requested_somewhere()) stop();
     }
     finish_stage(stage);
   }
   recorder_.finish();
+}
+
+void Trainer::stop() {
+  save();
+  recorder_.finish_saving();
+  run_.communicator->barrier();  // no rank ends before the first one has saved
+  fail(ExitCode::interrupted, "stopped after step ", state_.step, " of ", total_steps(),
+       "; checkpoint saved: run the same command again to resume");
 }
 
 bool Trainer::stop_requested_somewhere() {
@@ -123,21 +126,26 @@ bool Trainer::stop_requested_somewhere() {
 }
 
 // This rank's micro-batches of one optimizer step. All are read first, because each gradient is divided by the number of tokens
-// of the whole step.
+// of the whole step. None when this rank should stop and the data is not here yet.
 std::vector<Batch> Trainer::next_batches() {
+  const int64_t rows = run_.config.per_device_train_batch_size;
   std::vector<Batch> batches;
-  for (int64_t i = 0; i < run_.config.gradient_accumulation_steps; ++i)
-    batches.push_back(loader_->next_batch(run_.config.per_device_train_batch_size));
+  for (int64_t i = 0; i < run_.config.gradient_accumulation_steps; ++i) {
+    if (!loader_->wait_for_rows(rows, stop_requested_)) return {};
+    batches.push_back(loader_->next_batch(rows));
+  }
   return batches;
 }
 
-StepResult Trainer::train_step(const TrainingStage& stage, const LossSettings& loss) {
+// Nothing when a rank should stop while it waits for data: then no rank takes the step.
+std::optional<StepResult> Trainer::train_step(const TrainingStage& stage, const LossSettings& loss) {
   const auto start = Clock::now();
   const double waited = loader_->wait_seconds(), communicated = seconds_communicated();
   const std::vector<Batch> batches = next_batches();
-  int64_t tokens = 0;
+  int64_t tokens = batches.empty() ? kNoStep : 0;
   for (const Batch& batch : batches) tokens += batch.valid_tokens;
   tokens = sum_over_ranks(*run_.communicator, tokens);
+  if (tokens < 0) return std::nullopt;
 
   StepResult result;
   for (const Batch& batch : batches) {
@@ -230,7 +238,7 @@ void Trainer::finish_stage(const TrainingStage& stage) {
 std::string Trainer::dry_run() {
   loader_ = std::make_unique<DataLoader>(run_.data, *run_.tokenizer, state_.cursor);
   const TrainingStage& stage = stages_.at(0);
-  const StepResult result = train_step(stage, loss_of(stage, run_.config));
+  const StepResult result = train_step(stage, loss_of(stage, run_.config)).value();
   const MemoryStatistics memory = memory_statistics(run_.device);
   std::string text = fmt::format("one step: loss {:.4f}, gradient norm {:.4f}, {:.2f} s, {:.0f} tokens/s\n",
                                  result.sums.loss / double(std::max<int64_t>(1, result.sums.tokens)), result.norm,

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "config/check.h"
 #include "training/gradient_buckets.h"
@@ -17,8 +18,9 @@ namespace echo {
 // does something.
 class Trainer {
  public:
-  // `run` and `recorder` must outlive the trainer. stop_requested is called after every step; it may be empty. If it returns
-  // true on one rank, all ranks stop. Copies the student's weights from the first rank to all.
+  // `run` and `recorder` must outlive the trainer. stop_requested is called after every step, and while a step waits for its
+  // data; it may be empty. If it returns true on one rank, all ranks stop. Copies the student's weights from the first rank to
+  // all.
   Trainer(TrainingRun& run, RunRecorder& recorder, std::function<bool()> stop_requested = {});
 
   // Continues from a verified checkpoint folder, from which run.student was loaded. Throws Error (bad_data, config) when the
@@ -39,8 +41,9 @@ class Trainer {
  private:
   std::unique_ptr<AdamW> fresh_optimizer() const;
   void run_stages();
+  [[noreturn]] void stop();
   bool stop_requested_somewhere();
-  StepResult train_step(const TrainingStage& stage, const LossSettings& loss);
+  std::optional<StepResult> train_step(const TrainingStage& stage, const LossSettings& loss);
   std::vector<Batch> next_batches();
   double seconds_communicated() const;
   void count(const StepResult& result);

@@ -135,8 +135,9 @@ class StreamTest : public testing::Test {
       recorder = std::move(folder);
     }
     TrainingRun run = prepare_run(made, inputs, setup);
-    int64_t steps = 0;
-    Trainer trainer(run, *recorder, [&] { return ++steps == stop_after; });
+    const TrainingState* state = nullptr;
+    Trainer trainer(run, *recorder, [&] { return state->step == stop_after; });
+    state = &trainer.state();
     if (setup.checkpoint) trainer.resume(*setup.checkpoint);
     if (stop_after < 0)
       trainer.train();
@@ -253,6 +254,23 @@ TEST_F(StreamTest, AShardThatFailsForGoodIsSkippedWithinTheBudgetAndStaysSkipped
   hub_->control({{"clear", true}});  // now it could be fetched
   train_here(made);
   EXPECT_EQ(differences(folder_ / "whole", folder_ / "resumed"), std::vector<std::string>{});
+}
+
+TEST_F(StreamTest, AStopIsObeyedWhileNoDataComes) {
+  finish_local("local");
+  const json away = {
+      {"route", "resolve"}, {"path", "dataset:example-org/stories/train/*"}, {"fault", {{"kind", "status"}, {"status", 503}}}};
+  hub_->control({{"rules", {away}}});
+  const TrainConfig made = config("waiting", kData);
+  const Machine machine(environment(home_of(made)));
+  const auto start = std::chrono::steady_clock::now();
+  train_here(made, 0);  // asked before the first rows are here
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(8)) << "the attempts alone take 15 seconds";
+  EXPECT_TRUE(fs::exists(folder_ / "waiting/checkpoint-0"));
+  hub_->control({{"clear", true}});
+  train_here(made);
+  fs::remove_all(folder_ / "waiting/checkpoint-0");
+  expect_same_bits("local", "waiting");
 }
 
 TEST_F(StreamTest, TheDiskNeverHoldsMoreThanItsBound) {

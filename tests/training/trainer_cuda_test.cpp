@@ -86,12 +86,13 @@ TEST(CudaTrainerTest, AFailingDeviceEndsTheRunAndNamesTheNewestCheckpoint) {
   if (choose_device("cuda").reason.find("emulated") == std::string::npos)
     GTEST_SKIP() << "only the emulated device fails on request";
   RunFolder recorder(config);
-  int steps = 0;
+  const TrainingState* state = nullptr;
   std::optional<ScopedEnvironment> failure;
   Trainer trainer(prepared, recorder, [&] {
-    if (++steps == 4) failure.emplace("CUDA_EMULATION_FAILS_AFTER", "1");  // checkpoint-3 exists
+    if (state->step == 4 && !failure) failure.emplace("CUDA_EMULATION_FAILS_AFTER", "1");  // checkpoint-3 exists
     return false;
   });
+  state = &trainer.state();
   const std::string message = error_message(ExitCode::device, [&] { trainer.train(); });
   failure.reset();
   expect_contains(message, "waiting for the GPU");
