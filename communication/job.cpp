@@ -21,7 +21,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr const char* kRestarts = "ECHOATT_RESTARTS";
 constexpr std::chrono::milliseconds kLook{200};  // between two looks at the processes when no signal arrives
-constexpr std::chrono::seconds kUntilKill{3};    // from SIGTERM to SIGKILL
 constexpr int kCannotStart = 127;
 
 // While an object of this class lives, these signals wait until sigtimedwait() takes them.
@@ -77,6 +76,8 @@ pid_t start(const JobProcess& process, int64_t restarts) {
   ::execvpe(argument_list[0], argument_list.data(), variable_list.data());
   ::_exit(kCannotStart);
 }
+
+Clock::time_point after(double seconds) { return Clock::now() + std::chrono::milliseconds(int64_t(seconds * 1000)); }
 
 struct Failure {
   ExitCode code;
@@ -139,7 +140,7 @@ class Attempt {
     if (std::exchange(stop_requested_, true)) return end_all();
     for (size_t i = 0; i < running_.size(); ++i)
       if (running_[i] > 0) ::kill(running_[i], processes_[i].starts_others ? SIGUSR1 : SIGTERM);
-    kill_at_ = Clock::now() + std::chrono::milliseconds(int64_t(settings_.grace_seconds * 1000));
+    kill_at_ = after(settings_.grace_seconds);
     grace_runs_ = true;
   }
 
@@ -151,7 +152,7 @@ class Attempt {
     for (const pid_t process : running_)
       if (process > 0) ::kill(process, ending_ ? SIGKILL : SIGTERM);
     ending_ = true;
-    kill_at_ = Clock::now() + kUntilKill;
+    kill_at_ = after(settings_.seconds_until_kill);
   }
 
   const std::vector<JobProcess>& processes_;

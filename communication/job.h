@@ -21,6 +21,7 @@ struct JobProcess {
 struct JobSettings {
   double grace_seconds = 30;  // from a request to stop until the processes are killed
   int64_t most_restarts = 0;
+  double seconds_until_kill = 3;  // from SIGTERM to SIGKILL, for processes that have to end because another one failed
   std::function<void(const std::string& line)> remark = [](const std::string&) {};  // gets one line per restart
 };
 

@@ -112,7 +112,8 @@ std::optional<int> run_other_processes(const LaunchOptions& options, const std::
   if (is_started && started.world != 1)
     fail(ExitCode::usage, "--nproc and --max-restarts start processes, but ", name_of(started.starter),
          " has already started this one; use only one of both");
-  const JobSettings settings{options.grace_seconds, options.most_restarts, options.remark};
+  const JobSettings settings{
+      .grace_seconds = options.grace_seconds, .most_restarts = options.most_restarts, .remark = options.remark};
   if (!is_started) {
     if (started.world == 1 || std::getenv(kWatched) != nullptr) return std::nullopt;
     return watch_rank(started.rank, command);

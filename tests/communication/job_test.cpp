@@ -58,7 +58,9 @@ TEST(JobTest, AProcessThatASignalEndsIsNamedAndTheCodeIs69) {
 
 TEST(JobTest, AProcessThatIgnoresSigtermIsKilled) {
   const double seconds = seconds_of([] {
-    EXPECT_EQ(run_job({shell("trap '' TERM; while true; do sleep 0.05; done"), shell("sleep 0.2; exit 70")}, {}), 70);
+    EXPECT_EQ(run_job({shell("trap '' TERM; while true; do sleep 0.05; done"), shell("sleep 0.2; exit 70")},
+                      {.seconds_until_kill = 0.2}),
+              70);
   });
   EXPECT_LT(seconds, 10);
 }
@@ -78,7 +80,7 @@ TEST(JobTest, AFailureThatMayPassStartsTheJobAgainAndOthersDoNot) {
   const auto run = [&](const std::string& end, int64_t most) {
     write_file_atomically(starts, "");
     lines.clear();
-    const JobSettings settings{30, most, [&](const std::string& line) { lines.push_back(line); }};
+    const JobSettings settings{30, most, 0.2, [&](const std::string& line) { lines.push_back(line); }};
     int code = -1;
     try {
       code = run_job({shell("echo ${ECHOATT_RESTARTS:-0} >> " + starts + "; " + end)}, settings);
@@ -104,14 +106,14 @@ TEST(JobTest, AFailureThatMayPassStartsTheJobAgainAndOthersDoNot) {
 TEST(JobTest, ARequestToStopReachesAllAndIsNoReasonToStartAgain) {
   const auto memory = memory_folder();
   const StopWhenReady stop(memory->path(), 2);
-  const JobSettings settings{30, 3, [](const std::string& line) { ADD_FAILURE() << line; }};
+  const JobSettings settings{30, 3, 0.2, [](const std::string& line) { ADD_FAILURE() << line; }};
   EXPECT_EQ(run_job({stoppable("exit 75", memory->path()), stoppable("exit 75", memory->path())}, settings), 75);
 }
 
 TEST(JobTest, ProcessesThatDoNotStopWithinTheGraceAreKilled) {
   const auto memory = memory_folder();
   const StopWhenReady stop(memory->path(), 1);
-  const JobSettings settings{0.3, 3, [](const std::string& line) { ADD_FAILURE() << line; }};
+  const JobSettings settings{0.3, 3, 0.2, [](const std::string& line) { ADD_FAILURE() << line; }};
   const std::string message = error_message(ExitCode::unavailable, [&] { run_job({stoppable("", memory->path())}, settings); });
   expect_contains(message, "did not stop within 0.3 s (--grace)");
 }
