@@ -38,6 +38,7 @@ train() { "${start[@]}" "$programs/train" "$folder/run.yaml" output_dir="$folder
 last_step() { { cat "$folder/killed/trainer_log.jsonl" 2>/dev/null || true; } | sed -nE 's/.*"event":"train".*"step":([0-9]+).*/\1/p' | tail -1; }
 losses() { sed -nE 's/.*("loss":[^,]*).*("step":[0-9]+).*/\2 \1/p' "$folder/$1/trainer_log.jsonl"; }
 newest() { { ls "$folder/killed" 2>/dev/null || true; } | sed -nE 's/^checkpoint-([0-9]+)$/\1/p' | sort -n | tail -1; }
+children_of() { pgrep -P "$1" || true; }
 compare() {
   local newest
   newest=$(newest)
@@ -56,7 +57,8 @@ while true; do
     train killed 2>/dev/null &
     job=$!
     sleep "$(awk -v r="$RANDOM" -v longest="$longest" 'BEGIN { print r / 32768 * longest }')"
-    mapfile -t victims < <(if ((ranks == 1)); then pgrep -P "$job"; else pgrep -P "$(pgrep -P "$job")"; fi || true)
+    mapfile -t victims < <(children_of "$job")  # ./train, or mpirun
+    if ((ranks > 1 && ${#victims[@]} > 0)); then mapfile -t victims < <(children_of "${victims[0]}"); fi
     if ((ranks > 1 && ${#victims[@]} > 1 && RANDOM % 2)); then victims=("${victims[RANDOM % ${#victims[@]}]}"); fi
     if ((${#victims[@]} > 0)); then kill -9 "${victims[@]}" 2>/dev/null || true; fi
     status=0
