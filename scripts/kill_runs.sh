@@ -69,22 +69,18 @@ while true; do
   fi
   to=$(last_step)
   computed=$((computed + ${to:-0} - ${from:-0}))
-  case $status in
-    0)
-      compare
-      ((done_kills < kills)) || break
-      rm -rf "$folder/killed"
-      ;;
-    137 | 143)
-      done_kills=$((done_kills + 1))
-      compgen -G "$folder/killed/*.tmp-*" >/dev/null && while_saving=$((while_saving + 1))
-      ;;
-    *)
-      echo "the run ended by itself with $status after $done_kills kills:"
-      cat "$folder/killed.out"
-      exit 1
-      ;;
-  esac
+  if ((status == 0)); then
+    compare
+    ((done_kills < kills)) || break
+    rm -rf "$folder/killed"
+  elif ((status == 137)) || grep -q 'exited on signal 9 (Killed)' "$folder/killed.out"; then  # mpirun's code may be another
+    done_kills=$((done_kills + 1))
+    if compgen -G "$folder/killed/*.tmp-*" >/dev/null; then while_saving=$((while_saving + 1)); fi
+  else
+    echo "the run ended by itself with $status after $done_kills kills:"
+    cat "$folder/killed.out"
+    exit 1
+  fi
 done
 useful=$((finished * ${STEPS:-100}))
 echo "$done_kills kills, $while_saving of them while a checkpoint was written; $finished runs finished, all equal to the run without kills"
