@@ -38,6 +38,7 @@ train() { "${start[@]}" "$programs/train" "$folder/run.yaml" output_dir="$folder
 last_step() { { cat "$folder/killed/trainer_log.jsonl" 2>/dev/null || true; } | sed -nE 's/.*"event":"train".*"step":([0-9]+).*/\1/p' | tail -1; }
 losses() { sed -nE 's/.*("loss":[^,]*).*("step":[0-9]+).*/\2 \1/p' "$folder/$1/trainer_log.jsonl"; }
 newest() { { ls "$folder/killed" 2>/dev/null || true; } | sed -nE 's/^checkpoint-([0-9]+)$/\1/p' | sort -n | tail -1; }
+children_of() { pgrep -P "$1" || true; }
 compare() {
   local newest
   newest=$(newest)
@@ -56,7 +57,8 @@ while true; do
     train killed 2>/dev/null &
     job=$!
     sleep "$(awk -v r="$RANDOM" -v longest="$longest" 'BEGIN { print r / 32768 * longest }')"
-    mapfile -t victims < <(if ((ranks == 1)); then pgrep -P "$job"; else pgrep -P "$(pgrep -P "$job")"; fi || true)
+    mapfile -t victims < <(children_of "$job")  # ./train, or mpirun
+    if ((ranks > 1 && ${#victims[@]} > 0)); then mapfile -t victims < <(children_of "${victims[0]}"); fi
     if ((ranks > 1 && ${#victims[@]} > 1 && RANDOM % 2)); then victims=("${victims[RANDOM % ${#victims[@]}]}"); fi
     if ((${#victims[@]} > 0)); then kill -9 "${victims[@]}" 2>/dev/null || true; fi
     status=0
@@ -67,22 +69,18 @@ while true; do
   fi
   to=$(last_step)
   computed=$((computed + ${to:-0} - ${from:-0}))
-  case $status in
-    0)
-      compare
-      ((done_kills < kills)) || break
-      rm -rf "$folder/killed"
-      ;;
-    137 | 143)
-      done_kills=$((done_kills + 1))
-      compgen -G "$folder/killed/*.tmp-*" >/dev/null && while_saving=$((while_saving + 1))
-      ;;
-    *)
-      echo "the run ended by itself with $status after $done_kills kills:"
-      cat "$folder/killed.out"
-      exit 1
-      ;;
-  esac
+  if ((status == 0)); then
+    compare
+    ((done_kills < kills)) || break
+    rm -rf "$folder/killed"
+  elif ((status == 137)) || grep -q 'exited on signal 9 (Killed)' "$folder/killed.out"; then  # mpirun's code may be another
+    done_kills=$((done_kills + 1))
+    if compgen -G "$folder/killed/*.tmp-*" >/dev/null; then while_saving=$((while_saving + 1)); fi
+  else
+    echo "the run ended by itself with $status after $done_kills kills:"
+    cat "$folder/killed.out"
+    exit 1
+  fi
 done
 useful=$((finished * ${STEPS:-100}))
 echo "$done_kills kills, $while_saving of them while a checkpoint was written; $finished runs finished, all equal to the run without kills"
