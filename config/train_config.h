@@ -319,6 +319,7 @@ struct TrainConfig {
   double gradient_bucket_mib = 25.0;
   settings::GradientWire gradient_wire = settings::GradientWire::float32;
   bool shard_optimizer = false;
+  bool shard_teacher = false;
   bool report = true;
 
   template <class Self, class Visitor>
@@ -382,6 +383,9 @@ struct TrainConfig {
     field("shard_optimizer", self.shard_optimizer,
           "true: each process keeps the moments of AdamW for its part of the parameters only and updates that part (ZeRO-1). "
           "The result is the same");
+    field("shard_teacher", self.shard_teacher,
+          "true: each process keeps its part of the teacher's layers only. A layer is collected just before it computes. The "
+          "result is the same");
     field("report", self.report, "true: write report.html at the end");
   }
   bool operator==(const TrainConfig&) const = default;

@@ -4,6 +4,7 @@
 
 #include "nn/attention_observer.h"
 #include "nn/kv_cache.h"
+#include "nn/layer_hooks.h"
 #include "nn/leader_map.h"
 #include "nn/model_config.h"
 #include "nn/module.h"
@@ -43,6 +44,10 @@ class LanguageModel : public Module {
   // max_position_embeddings. Throws Error when ids, first_key or the cache do not fit or the cache is not empty, (device) when
   // memory runs out.
   virtual ForwardResult forward(const Tensor& ids, const ForwardOptions& options) const = 0;
+  // The parameters of one layer that forward() uses between LayerHooks::before_layer() and after_layer().
+  virtual std::vector<Parameter*> layer_parameters(int64_t layer) const = 0;
+  // `hooks` must outlive its use here. nullptr: none.
+  void set_layer_hooks(LayerHooks* hooks) { layer_hooks_ = hooks; }
   virtual const Variable& head_weight() const = 0;  // (V, D); the embedding itself in a tied model
   // hidden: (..., D) -> logits (..., V), in the dtype of `hidden`. Records nothing.
   Tensor logits(const Tensor& hidden) const;
@@ -57,10 +62,12 @@ class LanguageModel : public Module {
  protected:
   // Throws Error when the map has another number of layers.
   LanguageModel(const LlamaConfig& config, LeaderMap leader_map);
+  LayerHooks* layer_hooks() const { return layer_hooks_; }
 
  private:
   LlamaConfig config_;
   LeaderMap leader_map_;
+  LayerHooks* layer_hooks_ = nullptr;
 };
 
 }  // namespace echo

@@ -45,9 +45,11 @@ const Variable& Llama::norm_after(size_t layer) const {
 Llama::Residual Llama::run_layer(size_t index, const Residual& residual, AttentionContext& context) const {
   const Layer& layer = *layers_[index];
   const double eps = config().rms_norm_eps;
+  if (layer_hooks() != nullptr) layer_hooks()->before_layer(int64_t(index));
   const Variable attended = layer.attention->forward(residual.normed, context);
   const NormedSum middle = add_rms_norm(residual.x, attended, layer.post_attention_norm, eps);
   const NormedSum end = add_rms_norm(middle.sum, layer.mlp.forward(middle.normed), norm_after(index), eps);
+  if (layer_hooks() != nullptr) layer_hooks()->after_layer(int64_t(index));
   return {end.sum, end.normed};
 }
 

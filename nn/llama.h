@@ -18,6 +18,7 @@ class Llama : public LanguageModel {
 
   ForwardResult forward(const Tensor& ids, const ForwardOptions& options) const override;
   const Variable& head_weight() const override { return head_; }
+  std::vector<Parameter*> layer_parameters(int64_t layer) const override { return layers_[size_t(layer)]->parameters(); }
   KvCache make_cache(int64_t batch, int64_t capacity, DType dtype) const override;
   Tensor decode(const Tensor& ids, KvCache& cache, DType compute_dtype) const override;
 

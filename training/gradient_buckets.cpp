@@ -32,8 +32,7 @@ BucketSettings bucket_settings(const TrainConfig& config) {
 }
 
 Tensor Bucket::view(const Tensor& values, const Part& part) {
-  const Shape& shape = part.parameter->variable.shape();
-  return values.narrow(0, part.begin, shape.elements()).reshape(shape);
+  return values.narrow(0, part.begin, part.shape.elements()).reshape(part.shape);
 }
 
 std::vector<Bucket> make_buckets(const std::vector<Parameter*>& parameters, int64_t bytes, int64_t world) {
@@ -41,8 +40,8 @@ std::vector<Bucket> make_buckets(const std::vector<Parameter*>& parameters, int6
   for (Parameter* parameter : parameters) {
     const int64_t elements = rounded_up(parameter->variable.shape().elements(), kernels::kSquareSumLength);
     const int64_t item = size_of(accumulator_dtype(parameter->variable.dtype()));
-    if (buckets.empty() || (buckets.back().elements + elements) * item > bytes) buckets.emplace_back();
-    buckets.back().parts.push_back({parameter, buckets.back().elements});
+    if (buckets.empty() || buckets.back().elements + elements > bytes / item) buckets.emplace_back();
+    buckets.back().parts.push_back({parameter, buckets.back().elements, parameter->variable.shape()});
     buckets.back().elements += elements;
   }
   for (Bucket& bucket : buckets) bucket.elements = rounded_up(bucket.elements, kernels::kSquareSumLength * world);

@@ -19,6 +19,7 @@ struct Bucket {
   struct Part {
     Parameter* parameter;
     int64_t begin;  // of its first element in the bucket
+    Shape shape;    // of the parameter
   };
   std::vector<Part> parts;
   int64_t elements = 0;

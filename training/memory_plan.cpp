@@ -98,6 +98,11 @@ class Remedies {
       changed.shard_optimizer = true;
       attempt(unchanged, "shard_optimizer=true", changed);
     }
+    if (models.world > 1 && models.teacher_bytes > 0 && !config.shard_teacher) {
+      TrainConfig changed = config;
+      changed.shard_teacher = true;
+      attempt(unchanged, "shard_teacher=true", changed);
+    }
     const Remedy recomputing = recompute(unchanged);
     smaller_batch(unchanged);
     shorter(unchanged);
@@ -163,6 +168,12 @@ class Remedies {
 
 }  // namespace
 
+int64_t layer_matrix_elements(const LlamaConfig& config, const LeaderMap& leader_map) {
+  const int64_t vectors = (2 * config.num_hidden_layers + 1) * config.hidden_size;
+  return parameter_count(config, leader_map) - vectors -
+         config.vocab_size * config.hidden_size * (config.tie_word_embeddings ? 1 : 2);
+}
+
 MemoryPlan plan_memory(const TrainConfig& config, const PlannedModels& models, bool on_gpu) {
   const DType dtype = compute_dtype_of(config);
   const int64_t wide = size_of(accumulator_dtype(dtype)), item = size_of(dtype);
@@ -183,7 +194,9 @@ MemoryPlan plan_memory(const TrainConfig& config, const PlannedModels& models, b
   if (item != wide) add("its copy for products", (parameters - vectors) * item);
   add("optimizer moments", 2 * parameters * wide / (config.shard_optimizer ? models.world : 1));
   if (!on_gpu && config.async_save == settings::Choice::yes) add("copy for saving", save_copy_bytes(config, models));
-  if (with_teacher) add("teacher", models.teacher_bytes);
+  const bool shard_teacher = config.shard_teacher && models.world > 1;
+  const int64_t divided = shard_teacher ? models.teacher_layer_bytes : 0;
+  if (with_teacher) add("teacher", models.teacher_bytes - divided + divided / models.world);
   if (on_gpu) add("matmul workspace", kernels::kGpuMatmulWorkspace);
 
   // The peak is at one of two moments. At the head: everything kept for the backward pass, the teacher's states and the logits.
@@ -207,7 +220,9 @@ MemoryPlan plan_memory(const TrainConfig& config, const PlannedModels& models, b
   const int64_t cast_teacher = with_teacher && !models.teacher_matches_compute ? embedding * item : 0;
   const int64_t at_head = kept + roots + activations.states(with_teacher ? 1 : 0) + logits + cast_teacher;
   const int64_t in_backward = kept + roots + activations.backward_extra() + (config.gradient_checkpointing ? recomputed : 0);
-  const int64_t teacher_pass = with_teacher ? activations.states(ends + 1) + activations.passing() + cast_teacher : 0;
+  const int64_t two_layers = 2 * divided / model.num_hidden_layers;  // the one that computes and the next one
+  const int64_t teacher_pass =
+      with_teacher ? activations.states(ends + 1) + activations.passing() + cast_teacher + two_layers : 0;
 
   // Several ranks keep the gradients in buckets, always. Sums in main memory need the bucket of all ranks beside this rank's.
   const bool ranks = models.world > 1, several = ranks || config.gradient_accumulation_steps > 1;

@@ -25,9 +25,13 @@ struct PlannedModels {
   LlamaConfig student;
   LeaderMap leader_map;
   int64_t teacher_bytes = 0;            // of its weights in memory; 0 without a teacher
+  int64_t teacher_layer_bytes = 0;      // the part of it in matrices of layers, which shard_teacher divides
   bool teacher_matches_compute = true;  // its weights have the compute dtype, so products do not cast them
   int64_t world = 1;                    // number of ranks
 };
+
+// The elements of the matrices in the layers of a model.
+int64_t layer_matrix_elements(const LlamaConfig& config, const LeaderMap& leader_map);
 
 // The peak on one rank of a training step after the first one (from then on the optimizer's moments exist). On the CPU the
 // caching allocator rounds sizes up by at most an eighth, which is not included.

@@ -26,7 +26,7 @@ std::vector<ParameterBuckets::Piece> ParameterBuckets::own_pieces(size_t bucket)
   std::vector<Piece> pieces;
   for (const Bucket::Part& part : buckets_[bucket].parts) {
     const int64_t begin = std::max(own.begin, part.begin);
-    const int64_t end = std::min(own.begin + own.count, part.begin + part.parameter->variable.shape().elements());
+    const int64_t end = std::min(own.begin + own.count, part.begin + part.shape.elements());
     if (begin < end) pieces.push_back({&part, begin - part.begin, end - begin});
   }
   return pieces;

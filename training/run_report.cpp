@@ -187,7 +187,8 @@ std::string results(const RunLog& log, const TrainingRun& run) {
     cells.insert(cells.end(), {percent(number(line, "accuracy")), std::isfinite(speed) ? grouped(int64_t(speed)) : "-"});
     table.rows.push_back(std::move(cells));
   };
-  if (compared && !log.teacher.empty()) row("teacher", run.teacher->parameter_count(), log.teacher.front(), true);
+  if (compared && !log.teacher.empty())
+    row("teacher", parameter_count(run.teacher->config(), run.teacher->leader_map()), log.teacher.front(), true);
   const std::string model = compared ? "student" : "model";
   for (const json& line : log.student) {
     const std::string when = word(line, "when");

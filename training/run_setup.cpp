@@ -141,6 +141,8 @@ TrainingRun prepare_run(const TrainConfig& config, const ResolvedInputs& inputs,
     if (!run.description.teacher) run.description.teacher = identify_model(*inputs.teacher, config.teacher.model_name_or_path);
     teacher_weights.dtype = teacher_dtype_of(config, teacher->config().dtype);
     models.teacher_bytes = parameter_count(teacher->config(), teacher->leader_map()) * size_of(teacher_weights.dtype);
+    models.teacher_layer_bytes =
+        layer_matrix_elements(teacher->config(), teacher->leader_map()) * size_of(teacher_weights.dtype);
     models.teacher_matches_compute = teacher_weights.dtype == run.compute_dtype;
   }
   const bool on_gpu = !run.device.is_cpu();

@@ -50,6 +50,21 @@ Trainer::Trainer(TrainingRun& run, RunRecorder& recorder, std::function<bool()> 
     parameters_ = std::make_unique<ParameterBuckets>(*run.communicator, buckets_->buckets());
   run.student->keep_compute_copies(run.compute_dtype);
   optimizer_ = fresh_optimizer();
+  if (state_.world > 1 && run.teacher && run.config.shard_teacher)
+    teacher_shards_ = std::make_unique<LayerShards>(*run.communicator, *run.teacher);
+}
+
+// Calls `record`, in which only the first rank evaluates. It needs the other ranks for the teacher's layers.
+void Trainer::with_teacher(const std::function<void()>& record) {
+  if (!teacher_shards_) return record();
+  if (run_.communicator->is_first()) {
+    teacher_shards_->begin_alone();
+    record();
+    teacher_shards_->finish_alone();
+  } else {
+    record();
+    teacher_shards_->serve();
+  }
 }
 
 std::unique_ptr<AdamW> Trainer::fresh_optimizer() const {
@@ -64,7 +79,8 @@ std::unique_ptr<AdamW> Trainer::fresh_optimizer() const {
 }
 
 double Trainer::seconds_communicated() const {
-  return (buckets_ ? buckets_->seconds_waited() : 0) + (parameters_ ? parameters_->seconds_waited() : 0);
+  return (buckets_ ? buckets_->seconds_waited() : 0) + (parameters_ ? parameters_->seconds_waited() : 0) +
+         (teacher_shards_ ? teacher_shards_->seconds_waited() : 0);
 }
 
 void Trainer::resume(const std::filesystem::path& checkpoint) {
@@ -98,7 +114,7 @@ void Trainer::train() {
 
 void Trainer::run_stages() {
   loader_ = std::make_unique<DataLoader>(run_.data, *run_.tokenizer, state_.cursor);
-  recorder_.begin(run_, state_, /*resumed=*/saved_step_ >= 0);
+  with_teacher([&] { recorder_.begin(run_, state_, /*resumed=*/saved_step_ >= 0); });
   while (state_.stage_index < int64_t(stages_.size())) {
     const TrainingStage& stage = stages_[size_t(state_.stage_index)];
     const LossSettings loss = loss_of(stage, run_.config);
@@ -202,7 +218,7 @@ void Trainer::after_step(const TrainingStage& stage, const LossSettings& loss, c
   logged_skips_ = state_.cursor.skipped.size();
   recorder_.step_done(state_);
   if (last) return;  // finish_stage evaluates and saves
-  if (config.eval_steps > 0 && state_.step % config.eval_steps == 0) recorder_.evaluate(state_, "step");
+  if (config.eval_steps > 0 && state_.step % config.eval_steps == 0) with_teacher([&] { recorder_.evaluate(state_, "step"); });
   if (config.save_steps > 0 && state_.step % config.save_steps == 0) save();
 }
 
@@ -226,7 +242,7 @@ void Trainer::save() {
 // Ends a stage: evaluates, saves the model under its own name if another stage follows, and saves a checkpoint at the beginning
 // of the next stage, with a new optimizer.
 void Trainer::finish_stage(const TrainingStage& stage) {
-  recorder_.evaluate(state_, "stage_end");
+  with_teacher([&] { recorder_.evaluate(state_, "stage_end"); });
   if (&stage != &stages_.back()) recorder_.save_stage(stage);
   ++state_.stage_index;
   state_.stage_step = 0;

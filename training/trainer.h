@@ -6,6 +6,7 @@
 
 #include "config/check.h"
 #include "training/gradient_buckets.h"
+#include "training/layer_shards.h"
 #include "training/parameter_buckets.h"
 #include "training/run_recorder.h"
 
@@ -46,6 +47,7 @@ class Trainer {
   std::optional<StepResult> train_step(const TrainingStage& stage, const LossSettings& loss);
   std::vector<Batch> next_batches();
   double seconds_communicated() const;
+  void with_teacher(const std::function<void()>& record);
   void count(const StepResult& result);
   void after_step(const TrainingStage& stage, const LossSettings& loss, const StepResult& result);
   void finish_stage(const TrainingStage& stage);
@@ -59,6 +61,7 @@ class Trainer {
   std::unique_ptr<GradientBuckets> buckets_;      // null with one rank
   std::unique_ptr<ParameterBuckets> parameters_;  // null unless the optimizer is sharded
   std::unique_ptr<AdamW> optimizer_;
+  std::unique_ptr<LayerShards> teacher_shards_;  // null unless the teacher is sharded
   std::unique_ptr<DataLoader> loader_;
   TrainingState state_;
   int64_t saved_step_ = -1;  // of the last checkpoint; negative: no checkpoint is from this point of the run

@@ -275,6 +275,7 @@ void check_same_run(const json& stored_config, const json& config, const fs::pat
                                                  "/threads",
                                                  "/gradient_bucket_mib",
                                                  "/shard_optimizer",
+                                                 "/shard_teacher",
                                                  "/comm_timeout",
                                                  "/device",
                                                  "/per_device_train_batch_size",  // their product is checked

@@ -36,6 +36,7 @@ class Bigram : public LanguageModel {
     result.hidden = reshape(hidden_of(ids.reshape({batch * tokens}), options.compute_dtype), {batch, tokens, norm_.shape()[0]});
     return result;
   }
+  std::vector<Parameter*> layer_parameters(int64_t /*layer*/) const override { return {}; }
   const Variable& head_weight() const override { return head_; }
   KvCache make_cache(int64_t batch, int64_t capacity, DType) const override {
     KvCache cache;

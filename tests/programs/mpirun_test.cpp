@@ -131,7 +131,8 @@ TEST_F(MpirunTest, ThreeProcessesGiveTheBitsOfThreeThreads) {
   const ProgramResult processes = run(3, {file_of(config("processes", 3))});
   ASSERT_EQ(processes.exit_code, 0) << processes.errors;
   EXPECT_EQ(differences(folder_ / "threads", folder_ / "processes"), std::vector<std::string>{});
-  const ProgramResult sharded = run(3, {file_of(config("shards", 3)), "shard_optimizer=true", "gradient_bucket_mib=0.02"});
+  const ProgramResult sharded =
+      run(3, {file_of(config("shards", 3)), "shard_optimizer=true", "shard_teacher=true", "gradient_bucket_mib=0.02"});
   ASSERT_EQ(sharded.exit_code, 0) << sharded.errors;
   EXPECT_EQ(differences(folder_ / "threads", folder_ / "shards"), std::vector<std::string>{});
 }

@@ -7,6 +7,7 @@
 #include "nn/model_io.h"
 #include "tensor/allocator.h"
 #include "training/distillation.h"
+#include "training/layer_shards.h"
 #include "training/memory_plan.h"
 #include "training/optimizer.h"
 #include "training/precision.h"
@@ -79,6 +80,8 @@ inline int64_t measured_peak(const TrainConfig& config, const PlannedModels& mod
     teacher = make_model(models.student, LeaderMap::own(models.student.num_hidden_layers), {dtype, false, device});
     initialize(*teacher, 0.02, 2);
   }
+  std::unique_ptr<LayerShards> teacher_shards;
+  if (teacher && config.shard_teacher && models.world > 1) teacher_shards = std::make_unique<LayerShards>(ranks, *teacher);
   AdamW optimizer = parameters ? AdamW(*student, {}, *parameters) : AdamW(*student, {});
   ForwardOptions options;
   options.compute_dtype = dtype;

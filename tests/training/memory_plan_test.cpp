@@ -49,6 +49,25 @@ TEST(MemoryPlanTest, IsWithinATenthOfTheMeasuredPeakOfEachOfFourRanks) {
   }
 }
 
+TEST(MemoryPlanTest, IsWithinATenthOfTheMeasuredPeakWithATeacherInShards) {
+  for (const bool shard : {false, true}) {
+    TrainConfig config;
+    config.data.sequence_length = 64;
+    config.per_device_train_batch_size = 1;
+    config.shard_optimizer = true;
+    config.shard_teacher = shard;
+    config.gradient_bucket_mib = 0.5;
+    PlannedModels models{medium_model(), LeaderMap({0, 1, 1, 1, 4, 5})};
+    models.world = 4;
+    models.teacher_bytes = parameter_count(models.student, LeaderMap::own(6)) * 4;
+    models.teacher_layer_bytes = layer_matrix_elements(models.student, LeaderMap::own(6)) * 4;
+    const double planned = double(plan_memory(config, models, /*on_gpu=*/false).peak);
+    const double measured = double(measured_peak(config, models, /*with_teacher=*/true, Device{}));
+    EXPECT_NEAR(planned / measured, 1.0, 0.1)
+        << "shard_teacher " << shard << ": planned " << planned / 1e6 << " MB, measured " << measured / 1e6 << " MB";
+  }
+}
+
 TEST(MemoryPlanTest, MomentsAreDividedAmongTheRanksThatShardThem) {
   TrainConfig config;
   PlannedModels models{medium_model(), LeaderMap::own(6)};

@@ -159,7 +159,7 @@ TEST(SeveralRanksTest, TheSameNumberOfRanksGivesTheSameBits) {
   EXPECT_EQ(differences(folder / "first", folder / "second"), std::vector<std::string>{});
 }
 
-TEST(SeveralRanksTest, NeitherTheSizeOfBucketsNorShardingTheOptimizerChangesABit) {
+TEST(SeveralRanksTest, NeitherTheSizeOfBucketsNorShardsOfOptimizerAndTeacherChangeABit) {
   const auto memory = memory_folder();
   const TemporaryFolder& folder = *memory;
   for (const auto& [world, type] : {std::pair{1, settings::ComputeType::float32}, std::pair{2, settings::ComputeType::bfloat16},
@@ -167,12 +167,13 @@ TEST(SeveralRanksTest, NeitherTheSizeOfBucketsNorShardingTheOptimizerChangesABit
     const fs::path whole = folder / concat(world, "-whole");
     TrainConfig config = config_for(whole, world, type);
     config.data.epoch_tokens = 7 * kRowsPerStep * 32;  // 7 and 4 steps
+    config.eval_steps = 3;                             // the first rank evaluates the teacher alone
     config.weight_decay = 0.1;                         // of matrices, and not of the norms that share their buckets
     train(config, world);
     for (const auto& [mebibytes, shard] : {std::pair{0.001, true}, std::pair{0.02, false}, std::pair{25.0, true}}) {
       config.output_dir = folder / concat(world, "-", mebibytes, "-", shard);
       config.gradient_bucket_mib = mebibytes;
-      config.shard_optimizer = shard;
+      config.shard_optimizer = config.shard_teacher = shard;
       train(config, world);
       EXPECT_EQ(differences(whole, config.output_dir), std::vector<std::string>{}) << config.output_dir;
     }
