@@ -54,30 +54,6 @@ TEST(PartialFileTest, MoreThanTheWholeFileIsThrownAway) {
   EXPECT_EQ(file.digits(), kSha256);
 }
 
-// Newer versions of the hub's own client keep large contents in a store of all repositories, which is not to be written.
-TEST(HubCacheTest, AContentMayBeALinkIntoTheStoreOfAllRepositories) {
-  const TemporaryFolder folder;
-  HubCache cache(folder.path());
-  cache.prepare(kModel);
-  const fs::path shared = folder / "blobs/ab/ab00";
-  fs::create_directories(shared.parent_path());
-  for (const char* content : {"hello", "damaged"}) {
-    write_file(shared, content);
-    fs::permissions(shared, fs::perms(0444));
-    fs::remove(cache.blob(kModel, kSha256));
-    fs::create_symlink("../../blobs/ab/ab00", cache.blob(kModel, kSha256));
-    const fs::path place = cache.link(kModel, kCommit, "file", kSha256);
-    HubCache fresh(folder.path());
-    EXPECT_EQ(fresh.find(kModel, kCommit, "file").has_value(), content == std::string("hello"));
-  }
-  PartialFile repaired(cache.blob(kModel, kSha256).string() + ".part", kSha256, 5);
-  repaired.append("hello");
-  repaired.keep_as(cache.blob(kModel, kSha256));
-  EXPECT_EQ(read_file(shared), "damaged") << "nobody writes through a link";
-  HubCache fresh(folder.path());
-  EXPECT_EQ(read_file(*fresh.find(kModel, kCommit, "file")), "hello");
-}
-
 TEST(HubCacheTest, ARemovedContentTakesItsLinksWithItAndIsNoticed) {
   const TemporaryFolder folder;
   HubCache cache(folder.path());
