@@ -114,7 +114,7 @@ int main(int argc, char** argv) {
   app.add_option("--threads", arguments.threads, "of each rank")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--steps", arguments.steps)->check(CLI::PositiveNumber)->capture_default_str();
   return run_program(app, argc, argv, [&] {
-    const std::shared_ptr<Communicator> ranks = connect_processes();
+    const std::shared_ptr<Communicator> ranks = connect_processes(started_rank());
     return run(arguments, *ranks);
   });
 }

@@ -217,7 +217,7 @@ int main(int argc, char** argv) {
   app.add_option("--bucket-mib", arguments.bucket_mib)->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--seconds", arguments.seconds, "of each measurement")->check(CLI::PositiveNumber)->capture_default_str();
   return run_program(app, argc, argv, [&] {
-    const std::shared_ptr<Communicator> communicator = connect_processes();
-    return run_as_rank(*communicator, [&] { return run(arguments, *communicator); });
+    const std::shared_ptr<Communicator> communicator = connect_processes(started_rank());
+    return run_as_rank(communicator->rank(), [&] { return run(arguments, *communicator); });
   });
 }
