@@ -60,9 +60,11 @@ class Bench {
     }
   }
 
-  // The median times of `layers` (one per parameter, in the order of the forward pass) and of the optimizer.
+  // The median times of `layers` (one per parameter, in the order of the forward pass) and of the optimizer, without exchanges.
+  // Those of this rank, multiplied so that their sum is the slowest rank's.
   SimulatedStep profile() {
-    std::vector<double> ready(order_.size());
+    GradientBuckets buckets(communicator_, order_, bucket_settings());  // only for its memory: it starts no exchange
+    std::vector<double> ready(order_.size()), steps;
     Clock::time_point start;
     for (size_t i = 0; i < order_.size(); ++i)
       order_[i]->variable.set_gradient_ready_hook([&ready, &start, i] { ready[i] = seconds_since(start); });
@@ -71,18 +73,24 @@ class Bench {
       start = Clock::now();
       pass();
       const double end = seconds_since(start);
-      for (size_t i = 0; i < order_.size(); ++i) times[i].push_back(ready[i] - (i == 0 ? 0 : ready[i - 1]));
-      update(optimizer_->gradient_norm());
-      times.back().push_back(seconds_since(start) - end);
+      optimizer_->step(1e-4, optimizer_->gradient_norm());
+      buckets.clear();
+      steps.push_back(seconds_since(start));
+      double before = 0;  // hooks of one layer may come in another order
+      for (size_t i = 0; i < order_.size(); ++i) {
+        times[i].push_back(std::max(0.0, ready[i] - before));
+        before = std::max(before, ready[i]);
+      }
+      times.back().push_back(steps.back() - end);
     });
-    for (Parameter* parameter : order_) parameter->variable.set_gradient_ready_hook({});
+    const double factor = slowest(median(steps)) / median(steps);
     SimulatedStep step;
-    step.optimizer = slowest(median(times.back()));
-    step.bucket_bytes = int64_t(arguments_.bucket_mib * 1048576);
+    step.optimizer = factor * median(times.back());
+    step.bucket_bytes = bucket_settings().bytes;
     for (size_t i = order_.size(); i-- > 0;) {
       SimulatedLayer layer;
       layer.parameters = order_[i]->variable.data().elements();
-      (i == 0 ? layer.forward : layer.backward) = slowest(std::max(0.0, median(times[i])));
+      (i == 0 ? layer.forward : layer.backward) = factor * median(times[i]);
       step.layers.push_back(layer);
     }
     return step;
@@ -120,7 +128,7 @@ class Bench {
     double step, waited;
   };
   Measured measure_steps() {
-    GradientBuckets buckets(communicator_, order_, {.bytes = int64_t(arguments_.bucket_mib * 1048576)});
+    GradientBuckets buckets(communicator_, order_, bucket_settings());
     std::vector<double> steps, waits;
     repeat([&] {
       const double before = buckets.seconds_waited();
@@ -166,10 +174,7 @@ class Bench {
   void pass() {
     accumulate_gradients(*model_, nullptr, batch_, true_label_loss(), {}, batch_.valid_tokens * communicator_.world());
   }
-  void update(double norm) {
-    optimizer_->step(1e-4, norm);
-    optimizer_->clear_gradients();
-  }
+  BucketSettings bucket_settings() const { return {.bytes = int64_t(arguments_.bucket_mib * 1048576)}; }
 
   const Arguments& arguments_;
   Communicator& communicator_;
