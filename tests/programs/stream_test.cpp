@@ -265,7 +265,9 @@ TEST_F(StreamTest, AStopIsObeyedWhileNoDataComes) {
   const json away = {
       {"route", "resolve"}, {"path", "dataset:example-org/stories/train/*"}, {"fault", {{"kind", "status"}, {"status", 503}}}};
   hub_->control({{"rules", {away}}});
-  const TrainConfig made = config("waiting", kData);
+  TrainConfig made = config("waiting", kData);
+  // Held-out text is read before the first step. From the hub it could wait until the transfers of training text give up.
+  made.data.validation_path = PathList(folder_ / "corpus/validation");
   const Machine machine(environment(home_of(made)));
   const auto start = std::chrono::steady_clock::now();
   train_here(made, 0);  // asked before the first rows are here
