@@ -10,7 +10,9 @@ kills=${1:?usage: scripts/kill_runs.sh KILLS [RANKS] [SAVE_STEPS] [SECONDS] [SEE
 longest=${4:-0.25} RANDOM=${5:-1}
 here=$(cd "$(dirname "$0")/.." && pwd)
 programs=${ECHOATT_PROGRAMS:-$here}
-folder=$(mktemp -d /dev/shm/kill_runs.XXXXXX)
+memory=/dev/shm
+[[ -w $memory ]] || memory=$(dirname "$(mktemp -u)")
+folder=$(mktemp -d -p "$memory" kill_runs.XXXXXX)
 trap 'rm -rf "$folder"' EXIT
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_odls_base_sigkill_timeout=0

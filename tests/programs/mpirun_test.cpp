@@ -28,9 +28,8 @@ class MpirunTest : public testing::Test {
     const auto found = find_program("train");
     if (!found) GTEST_SKIP() << kNotBuilt;
     program_ = *found;
-    for (const char* path : {"/usr/bin/mpirun", "/usr/local/bin/mpirun"})
-      if (fs::exists(path) && mpirun_.empty()) mpirun_ = path;
-    if (mpirun_.empty() || ECHO_WITH_MPI == 0) GTEST_SKIP() << "no MPI (install libopenmpi-dev and openmpi-bin)";
+    mpirun_ = find_mpirun();
+    if (mpirun_.empty() || ECHO_WITH_MPI == 0) GTEST_SKIP() << kNoMpi;
   }
   // The arguments of mpirun.
   std::vector<std::string> with(int processes, std::vector<std::string> arguments) const {

@@ -160,6 +160,12 @@ class Child {
 
 }  // namespace
 
+fs::path find_mpirun() {
+  for (const char* path : {"/usr/bin/mpirun", "/usr/local/bin/mpirun"})
+    if (fs::exists(path)) return path;
+  return {};
+}
+
 std::optional<fs::path> find_program(const std::string& name) {
   std::error_code ignored;
   if (const char* folder = std::getenv("ECHOATT_PROGRAMS")) {

@@ -36,6 +36,10 @@ struct ProgramOptions {
 std::optional<std::filesystem::path> find_program(const std::string& name);
 inline constexpr const char* kNotBuilt = "the program is not built (make programs examples; or set ECHOATT_PROGRAMS)";
 
+// The path of mpirun. Empty when it is not installed.
+std::filesystem::path find_mpirun();
+inline constexpr const char* kNoMpi = "no MPI (install libopenmpi-dev and openmpi-bin)";
+
 // Runs a program to its end, without a shell. Throws Error (internal) when it cannot be started.
 ProgramResult run_executable(const std::filesystem::path& program, const std::vector<std::string>& arguments,
                              const ProgramOptions& options = {});
